@@ -1,0 +1,156 @@
+# Freshet. `make help` lists the targets; CONTRIBUTING.md says what each expects.
+#
+# Nothing global is needed but Go, and Node for the page: Go tools are pinned by
+# tools/go.mod and tools/lint/go.mod, Node packages by web/package-lock.json.
+# What only the system's package manager can bring (Postgres' server binaries,
+# a browser), `make deps` installs; no other target installs system packages.
+
+GO      ?= go
+NPM     ?= npm
+FUZZTIME ?= 20s
+# Of `make soak`. The seed chooses the faults; 0: another one each time.
+DURATION ?= 30m
+SEED     ?= 0
+# Packages tested at a time. Each starts a Postgres of its own.
+P       ?= 2
+
+TOOL    := $(GO) tool -modfile=tools/go.mod
+# With cgo sqlc compiles Postgres' parser in C: over two minutes instead of 40 s.
+SQLC    := CGO_ENABLED=0 $(TOOL) sqlc
+LINT    := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
+BIN     := web/node_modules/.bin
+MODULES := web/node_modules/.package-lock.json
+PAGE    := web/embed/app/index.html
+VALIDATE := .cache/protovalidate/buf/validate/validate.proto
+GEN_TMP := .cache/verify
+# What the contract looked like when it was last released; `make proto/image` renews it.
+IMAGE   := proto/image.binpb
+# Paths that make up the module's protos (the copy of validate.proto isn't ours).
+PROTOS  := --path proto/freshet --path proto/messages
+
+PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
+HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
+
+.PHONY: help run build page deps test test/go test/race test/web test/e2e generate verify \
+	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench check clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+run: build ## build page and program, start a private Postgres, serve, print the URL (ARGS=… are serve's flags)
+	@exec bin/freshet serve $(ARGS)
+
+build: page ## build the page and bin/freshet
+	$(GO) build -o bin/freshet ./cmd/freshet
+
+# The page is optional: the program serves RPC and stream without it, and the
+# placeholder in its place says how to build it. In CI a page is a must.
+ifdef HAVE_NODE
+page: $(PAGE)
+else
+page:
+	@echo '*** The page is not built: there is no Node.js 20 or later. RPC and stream work without it.' >&2
+	@test -z "$$CI"
+endif
+
+$(PAGE): $(MODULES) $(PAGE_SOURCES)
+	cd web && $(NPM) run build
+	@touch $@
+
+# npm ci refuses a lock file that lacks other platforms' optional packages, which
+# npm leaves out where the registry at hand doesn't have them; npm install takes
+# it, at the same versions.
+$(MODULES): web/package-lock.json
+	cd web && { $(NPM) ci --silent || $(NPM) install --no-save --no-audit --no-fund; }
+	@touch $@
+
+deps: ## install what needs the system's package manager: Postgres' server, chromium, a C compiler
+	@scripts/deps.sh
+
+test: test/go test/web test/e2e ## all tests but the race detector's: Go, TypeScript, browser
+
+test/go:
+	$(GO) test -p $(P) -timeout 9m ./...
+
+test/race: ## the Go tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -p $(P) -timeout 18m ./...
+
+# Without Node or a browser the scripts say loudly that nothing ran; in CI that fails.
+ifdef HAVE_NODE
+test/web: $(MODULES)
+test/e2e: build
+endif
+
+test/web: ## unit tests of the TypeScript packages
+	@scripts/test-web.sh
+
+test/e2e: ## the page in a real browser, against the program as users start it
+	@scripts/test-e2e.sh
+
+$(VALIDATE): tools/go.mod
+	@$(GO) mod download -modfile=tools/go.mod github.com/bufbuild/protovalidate
+	@mkdir -p $(@D)
+	@cp -f "$$($(GO) list -m -modfile=tools/go.mod -f '{{.Dir}}' github.com/bufbuild/protovalidate)/proto/protovalidate/buf/validate/validate.proto" $@
+	@chmod u+w $@ && touch $@
+
+generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
+	$(BIN)/buf generate
+	$(SQLC) generate
+
+verify: verify/proto verify/generated verify/sql verify/go ## prove that protos are sound and generated code is current
+
+verify/proto: $(MODULES) $(VALIDATE)
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code $(PROTOS)
+	$(BIN)/buf breaking --against $(IMAGE)
+
+# Into a folder of its own, then compared: a stale file shows as well as a changed one.
+verify/generated: $(MODULES) $(VALIDATE)
+	@rm -rf $(GEN_TMP)
+	$(BIN)/buf generate -o $(GEN_TMP)
+	@scripts/diff-generated.sh $(GEN_TMP)
+
+verify/sql:
+	$(SQLC) diff
+	$(SQLC) vet
+
+verify/go:
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+	$(GO) vet ./...
+
+# Not part of generate: it accepts every breaking change since the last time.
+proto/image: $(MODULES) $(VALIDATE) ## accept the protos as they are as the base of `buf breaking`
+	$(BIN)/buf build $(PROTOS) --exclude-source-info -o $(IMAGE)
+
+lint: lint/go lint/web ## golangci-lint; oxlint and tsc
+
+lint/go:
+	$(LINT) run --timeout 10m
+
+lint/web: $(MODULES)
+	cd web && $(NPM) run lint && $(NPM) run typecheck
+
+fmt: $(MODULES) $(VALIDATE) ## format Go and protos
+	$(LINT) fmt
+	$(BIN)/buf format -w $(PROTOS)
+
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+# The page is left out: no figure depends on it. Results say little unless the
+# machine does nothing else meanwhile.
+bench: ## latency from commit to notice and to refetched data, two minutes; writes bench/results (ARGS=… are its flags)
+	$(GO) build -o bin/freshet ./cmd/freshet
+	$(GO) run ./bench/latency $(ARGS)
+
+soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
+	$(GO) test ./server/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED)
+
+# Against a server that runs already: make run.
+check: ## check a running server: clients, writers, rules G1 to G6 (ARGS=… are its flags: --url, --database-url, --duration)
+	$(GO) build -o bin/freshet ./cmd/freshet
+	@bin/freshet check $(ARGS)
+
+clean: ## remove what make built; the private Postgres' data in .freshet stays
+	rm -rf bin .cache coverage.out web/embed/app
