@@ -1,0 +1,166 @@
+package contract
+
+import (
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// Kind says what a method does to data.
+type Kind uint8
+
+const (
+	// Read is a method with the option (freshet.v1.reads).
+	Read Kind = iota + 1
+	// Write is a method with the option (freshet.v1.writes).
+	Write
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Read:
+		return "reads"
+	case Write:
+		return "writes"
+	default:
+		return fmt.Sprintf("Kind(%d)", uint8(k))
+	}
+}
+
+// MaxTopics bounds the topics of one request; more could not be subscribed to
+// on one stream either.
+const MaxTopics = 1000
+
+// Method is one RPC of the contract. The exported fields are not to be changed.
+type Method struct {
+	Procedure string // as Connect has it: "/messages.v1.MessageService/ListMessages"
+	Kind      Kind
+	Shared    bool // a read: the answer depends on the request alone
+	Uncached  bool // a read: never answered from the cache
+
+	input     protoreflect.MessageDescriptor
+	fields    []*field
+	templates []*template // bound to fields
+	sources   []*Source
+}
+
+// Sources returns, of a read, the sources that can emit one of its topics, in
+// the order of Program.Sources; of a write, nil.
+func (m *Method) Sources() []*Source { return m.sources }
+
+// Templates returns the topic templates, for people.
+func (m *Method) Templates() []string { return texts(m.templates) }
+
+// Topics returns the distinct topics of a request, in the order of the
+// templates. The outcome may be empty, since an unset or empty field drops its
+// topic: then nothing is known of what the answer depends on, and it must be
+// neither kept nor shared.
+//
+// A *RequestError says that the request has no such topics, the caller's fault;
+// any other error, that req is not this method's input.
+func (m *Method) Topics(req proto.Message) ([]string, error) {
+	if req == nil {
+		return nil, fmt.Errorf("contract: %s: no request", m.Procedure)
+	}
+	msg := req.ProtoReflect()
+	if msg.Descriptor() != m.input {
+		return nil, fmt.Errorf("contract: %s takes a %s, not a %s with another descriptor",
+			m.Procedure, m.input.FullName(), msg.Descriptor().FullName())
+	}
+	values := make([][]string, len(m.fields))
+	for i, f := range m.fields {
+		values[i] = f.appendValues(nil, msg)
+	}
+	topics := topicList{list: make([]string, 0, len(m.templates))}
+	for _, t := range m.templates {
+		if err := topics.addAll(t, values); err != nil {
+			return nil, &RequestError{Procedure: m.Procedure, Template: t.String(), Err: err}
+		}
+	}
+	return topics.list, nil
+}
+
+// RequestError says that a request's topics can't be spelled: one is not valid
+// (Err is then a *freshet.TopicError), or there are more than MaxTopics. Its
+// text may be shown to the caller.
+type RequestError struct {
+	Procedure, Template string
+	Err                 error
+}
+
+func (e *RequestError) Error() string {
+	return fmt.Sprintf("%s: topics %q: %v", e.Procedure, e.Template, e.Err)
+}
+
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// topicList gathers the distinct topics of one request.
+type topicList struct {
+	list []string
+	seen map[string]struct{} // of a long list; in a short one, looking is faster
+}
+
+// addAll adds the topics for every combination of values: a list for each field,
+// of one value unless it is repeated.
+func (l *topicList) addAll(t *template, values [][]string) error {
+	combinations := 1
+	for _, ref := range t.refs {
+		combinations *= len(values[ref])
+		if combinations == 0 {
+			return nil
+		}
+		// Before any is written, so that a small request can't ask for much work.
+		if combinations > MaxTopics {
+			return errTooManyTopics
+		}
+	}
+	// A combination's number, written with a digit for each field: the last
+	// field of the template varies fastest.
+	chosen := make([]string, len(values))
+	for n := range combinations {
+		for _, ref := range slices.Backward(t.refs) {
+			chosen[ref] = values[ref][n%len(values[ref])]
+			n /= len(values[ref])
+		}
+		b, _ := appendTopic(nil, t, chosen) // no value is empty
+		if err := l.add(string(b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *topicList) add(topic string) error {
+	if err := freshet.CheckTopic(topic); err != nil {
+		return err
+	}
+	const short = 16
+	switch {
+	case len(l.list) < short:
+		if slices.Contains(l.list, topic) {
+			return nil
+		}
+	case l.seen == nil:
+		l.seen = make(map[string]struct{})
+		for _, t := range l.list {
+			l.seen[t] = struct{}{}
+		}
+		fallthrough
+	default:
+		if _, ok := l.seen[topic]; ok {
+			return nil
+		}
+		l.seen[topic] = struct{}{}
+	}
+	if len(l.list) == MaxTopics {
+		return errTooManyTopics
+	}
+	l.list = append(l.list, topic)
+	return nil
+}
+
+var errTooManyTopics = fmt.Errorf("more than %d topics", MaxTopics)

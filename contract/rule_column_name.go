@@ -1,0 +1,23 @@
+package contract
+
+import "strings"
+
+// columnName: a source template takes columns, by plain names of Postgres.
+var columnName = rule{"column-name", func(s *schema, report report) {
+	for _, d := range s.sources {
+		for _, t := range d.templates {
+			if t.parsed == nil {
+				continue
+			}
+			for _, column := range t.parsed.fields {
+				switch {
+				case strings.Contains(column, "."):
+					report(&d.element, t.at, "%s: %q is a path; a source template takes columns of its table", t.describe(), column)
+				case len(column) > maxIdentifierBytes:
+					report(&d.element, t.at, "%s: column %q has %d bytes, Postgres keeps %d",
+						t.describe(), column, len(column), maxIdentifierBytes)
+				}
+			}
+		}
+	}
+}}

@@ -1,0 +1,17 @@
+package contract
+
+// fieldType: each field of a request template has a type with one text, the
+// same as Postgres': string, bool or an integer; as a resource path, string.
+var fieldType = rule{"field-type", func(s *schema, report report) {
+	s.eachField(func(d *methodDecl, t *templateDecl, seg segment, f *field, missing bool, reason string) {
+		switch {
+		case missing:
+		case f == nil:
+			report(&d.element, t.at, "%s: %s", t.describe(), reason)
+		case seg.rest && f.kind != kindText:
+			last := f.steps[len(f.steps)-1]
+			report(&d.element, t.at, "%s: field %s is of type %s; {%s=**} takes a string",
+				t.describe(), last.FullName(), last.Kind(), f.path)
+		}
+	})
+}}

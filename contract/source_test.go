@@ -1,0 +1,91 @@
+package contract
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+)
+
+func TestSource_bind(t *testing.T) {
+	s := sourceOf(t, "a/{x}")
+	for _, oid := range []uint32{oidBool, oidInt2, oidInt4, oidInt8, oidText, oidVarchar, oidUUID} {
+		_, err := s.Bind([]uint32{oid})
+		require.NoError(t, err, "oid %d", oid)
+	}
+	for name, oid := range map[string]uint32{
+		"bytea": 17, "name": 19, "oid": 26, "json": 114, "float4": 700, "float8": 701, "char(n)": 1042, "date": 1082,
+		"timestamptz": 1184, "numeric": 1700, "text[]": 1009, "jsonb": 3802, "an enum or a domain": 16384, "none": 0,
+	} {
+		_, err := s.Bind([]uint32{oid})
+		var typeError *TypeError
+		require.ErrorAs(t, err, &typeError, name)
+		require.Equal(t, TypeError{Schema: "public", Table: "test", Column: "x", OID: oid}, *typeError)
+	}
+	_, err := s.Bind([]uint32{114})
+	require.EqualError(t, err, `public.test: column "x" has the type with oid 114; topic templates take text, varchar, uuid, smallint, integer, bigint and boolean`)
+}
+
+func TestSource_bindPath(t *testing.T) {
+	s := sourceOf(t, "{p=**}/{x}/{p}")
+	require.Equal(t, []string{"p", "x"}, s.Columns())
+	for _, oid := range []uint32{oidText, oidVarchar} {
+		_, err := s.Bind([]uint32{oid, oidInt4})
+		require.NoError(t, err)
+	}
+	for _, oid := range []uint32{oidInt4, oidUUID, oidBool} {
+		_, err := s.Bind([]uint32{oid, oidText})
+		require.Equal(t, &TypeError{Schema: "public", Table: "test", Column: "p", OID: oid, Path: true}, err)
+		require.ErrorContains(t, err, "{p=**} takes text and varchar")
+	}
+}
+
+func TestSource_bindCount(t *testing.T) {
+	_, err := sourceOf(t, "a/{x}").Bind(nil)
+	require.EqualError(t, err, "contract: public.test: 0 types for 1 columns")
+	_, err = sourceOf(t, "a").Bind(nil)
+	require.NoError(t, err, "a source without columns")
+}
+
+// A topic that can't be spelled is told as its template's floor; the row's
+// other topics are told as ever.
+func TestRows_floors(t *testing.T) {
+	s := messages(t).Source("public", "messages")
+	rows, err := s.Bind([]uint32{oidText, oidUUID})
+	require.NoError(t, err)
+	// conversations/…/messages fits, with the id it does not.
+	long := strings.Repeat("x", freshet.MaxTopicBytes-len("conversations//messages"))
+
+	topics, floors := rows.AppendTopics(nil, row(long, "1"))
+	require.Equal(t, []string{"messages", "conversations/-/messages", "conversations/" + long + "/messages"}, topics)
+	require.Equal(t, []freshet.Pattern{"conversations/*/messages/*"}, floors)
+
+	topics, floors = rows.AppendTopics(nil, row(long+"x", "1"))
+	require.Equal(t, []string{"messages", "conversations/-/messages"}, topics)
+	require.Equal(t, []freshet.Pattern{"conversations/*/messages", "conversations/*/messages/*"}, floors)
+}
+
+// More columns than fit on the stack are no matter.
+func TestRows_manyColumns(t *testing.T) {
+	s := sourceOf(t, "{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}/{j}")
+	rows, err := s.Bind([]uint32{25, 25, 25, 25, 25, 25, 25, 25, 25, oidBool})
+	require.NoError(t, err)
+	topics, floors := rows.AppendTopics(nil, row("1", "2", "3", "4", "5", "6", "7", "8", "9", "t"))
+	require.Equal(t, []string{"1/2/3/4/5/6/7/8/9/true"}, topics)
+	require.Nil(t, floors)
+}
+
+func BenchmarkRows_AppendTopics(b *testing.B) {
+	s := messages(b).Source("public", "messages")
+	rows, err := s.Bind([]uint32{oidText, oidUUID})
+	require.NoError(b, err)
+	values := [][]byte{[]byte("7"), []byte("01928c7e-0000-7000-8000-000000000001")}
+	column := func(i int) ([]byte, bool) { return values[i], true }
+	dst := make([]string, 0, 16)
+	b.ReportAllocs()
+	for b.Loop() {
+		rows.AppendTopics(dst, column)
+	}
+}

@@ -1,0 +1,192 @@
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/freshet-dev/freshet"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/vectors.binpb from vectors.proto")
+
+// vectors is testdata/vectors.json; its README says what each list means.
+type vectors struct {
+	About    string
+	Escapes  []struct{ Value, Segment string }
+	Requests []struct {
+		Template string
+		Request  json.RawMessage
+		Topics   []string
+		Error    bool
+	}
+	Rows []struct {
+		Template string
+		Columns  map[string]struct {
+			Type string
+			Text *string
+		}
+		Topics []string
+		Floors []freshet.Pattern
+	}
+	Floors []struct {
+		Template         string
+		Pattern          freshet.Pattern
+		Matches, Rejects []string
+	}
+	Malformed []struct {
+		Template, Reason string
+		Offset           int
+	}
+}
+
+func readVectors(t testing.TB) *vectors {
+	b, err := os.ReadFile("testdata/vectors.json")
+	require.NoError(t, err)
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	v := new(vectors)
+	require.NoError(t, d.Decode(v))
+	return v
+}
+
+// vectorRequest is freshet.vectors.v1.Request, from vectors.binpb.
+func vectorRequest(t testing.TB) protoreflect.MessageDescriptor {
+	b, err := os.ReadFile("testdata/vectors.binpb")
+	require.NoError(t, err)
+	set := new(descriptorpb.FileDescriptorSet)
+	require.NoError(t, proto.Unmarshal(b, set))
+	files, err := protodesc.NewFiles(set)
+	require.NoError(t, err)
+	d, err := files.FindDescriptorByName("freshet.vectors.v1.Request")
+	require.NoError(t, err)
+	return d.(protoreflect.MessageDescriptor)
+}
+
+func TestVectors_descriptor(t *testing.T) {
+	source, err := os.ReadFile("testdata/vectors.proto")
+	require.NoError(t, err)
+	set := fileSet(compileProto(t, "vectors.proto", string(source)))
+	for _, f := range set.GetFile() {
+		f.SourceCodeInfo = nil
+	}
+	if *update {
+		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(set)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile("testdata/vectors.binpb", b, 0o644))
+	}
+	b, err := os.ReadFile("testdata/vectors.binpb")
+	require.NoError(t, err)
+	committed := new(descriptorpb.FileDescriptorSet)
+	require.NoError(t, proto.Unmarshal(b, committed))
+	require.True(t, proto.Equal(set, committed), "vectors.binpb is not vectors.proto: run with -update")
+}
+
+func TestVectors_escapes(t *testing.T) {
+	for _, c := range readVectors(t).Escapes {
+		require.Equal(t, c.Segment, string(appendEscaped(nil, c.Value)), "%q", c.Value)
+		value, ok := unescape(c.Segment)
+		require.True(t, ok)
+		require.Equal(t, c.Value, value)
+	}
+}
+
+// methodOf compiles one template over requests of the given type, which must
+// pass the rules about fields.
+func methodOf(t testing.TB, input protoreflect.MessageDescriptor, text string) *Method {
+	parsed, err := parseTemplate(text)
+	require.NoError(t, err)
+	m := &Method{Procedure: "/test/Test", Kind: Read, input: input, templates: []*template{parsed}}
+	parsed.bind(func(path string) int {
+		f, _, reason := resolveField(input, path)
+		require.Empty(t, reason)
+		m.fields = append(m.fields, f)
+		return len(m.fields) - 1
+	})
+	return m
+}
+
+func TestVectors_requests(t *testing.T) {
+	input := vectorRequest(t)
+	for _, c := range readVectors(t).Requests {
+		req := dynamicpb.NewMessage(input)
+		require.NoError(t, protojson.Unmarshal(c.Request, req))
+		got, err := methodOf(t, input, c.Template).Topics(req)
+		if c.Error {
+			var requestError *RequestError
+			require.ErrorAs(t, err, &requestError, "%s %s", c.Template, c.Request)
+			continue
+		}
+		require.NoError(t, err, "%s %s", c.Template, c.Request)
+		require.Equal(t, c.Topics, got, "%s %s", c.Template, c.Request)
+	}
+}
+
+// sourceOf compiles one template over columns.
+func sourceOf(t testing.TB, text string) *Source {
+	parsed, err := parseTemplate(text)
+	require.NoError(t, err)
+	s := &Source{Schema: "public", Table: "test", templates: []*template{parsed}}
+	s.seal()
+	return s
+}
+
+func TestVectors_rows(t *testing.T) {
+	oids := map[string]uint32{
+		"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8,
+		"text": oidText, "varchar": oidVarchar, "uuid": oidUUID,
+	}
+	for _, c := range readVectors(t).Rows {
+		s := sourceOf(t, c.Template)
+		require.Len(t, s.Columns(), len(c.Columns))
+		var types []uint32
+		for _, name := range s.Columns() {
+			require.Contains(t, oids, c.Columns[name].Type)
+			types = append(types, oids[c.Columns[name].Type])
+		}
+		rows, err := s.Bind(types)
+		require.NoError(t, err)
+		topics, floors := rows.AppendTopics([]string{}, func(i int) ([]byte, bool) {
+			text := c.Columns[s.Columns()[i]].Text
+			if text == nil {
+				return nil, false
+			}
+			return []byte(*text), true
+		})
+		require.Equal(t, c.Topics, topics, "%s %v", c.Template, c.Columns)
+		require.Equal(t, c.Floors, append([]freshet.Pattern{}, floors...), "%s %v", c.Template, c.Columns)
+	}
+}
+
+func TestVectors_floors(t *testing.T) {
+	for _, c := range readVectors(t).Floors {
+		s := sourceOf(t, c.Template)
+		require.Equal(t, []freshet.Pattern{c.Pattern}, s.Floors())
+		for _, topic := range c.Matches {
+			require.True(t, c.Pattern.Match(topic), "%q %q", c.Pattern, topic)
+		}
+		for _, topic := range c.Rejects {
+			require.False(t, c.Pattern.Match(topic), "%q %q", c.Pattern, topic)
+		}
+	}
+}
+
+func TestVectors_malformed(t *testing.T) {
+	for _, c := range readVectors(t).Malformed {
+		_, err := parseTemplate(c.Template)
+		var syntax *SyntaxError
+		require.True(t, errors.As(err, &syntax), "%q", c.Template)
+		require.Equal(t, SyntaxError{Template: c.Template, Offset: c.Offset, Reason: c.Reason}, *syntax)
+	}
+}
