@@ -1,0 +1,24 @@
+// Package store is the service's way to Postgres: a pool whose connections know
+// which history they read, transactions that report what a stamp needs, and the
+// migrations.
+//
+// What it holds up:
+//
+//   - Every connection is tagged when it opens with the epoch that it reads. A
+//     standby, and a database without an epoch, are refused; a Call that names an
+//     epoch never reads another one's data (G4, G6).
+//   - A mutation leaves an Outcome: its transaction id and a position read after
+//     its COMMIT or ROLLBACK on the same connection. Whatever the mutation did or
+//     saw is at or below that position (G5).
+//   - A COMMIT whose answer was lost is settled by asking for the transaction's
+//     status, so a committed write is not reported as failed. Where that can't be
+//     known it says so, with ErrCommitUnknown.
+//
+// What it does not promise: waiting until a write is visible on the node's
+// frontier (package intercept does), and ordering between transactions other
+// than Postgres' own.
+//
+// A DB is safe for concurrent use. The *db.Queries that a function is handed is
+// one connection: for that function only, and not for several goroutines at
+// once.
+package store

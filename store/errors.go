@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+var (
+	// ErrNotFound says that a query for one row found none.
+	ErrNotFound = errors.New("not found")
+
+	// ErrUnavailable says that the database could not be asked, and that asking
+	// again later may work. The errors below it are it too, for errors.Is.
+	ErrUnavailable = errors.New("database unavailable")
+
+	// ErrEpoch says that the database is in another epoch than the call.
+	ErrEpoch = fmt.Errorf("%w: another epoch", ErrUnavailable)
+
+	// ErrNoEpoch says that the database has no epoch: it is not migrated, or no
+	// node has given it one since it started.
+	ErrNoEpoch = fmt.Errorf("%w: no epoch", ErrUnavailable)
+
+	// ErrStandby says that the server is a standby.
+	ErrStandby = fmt.Errorf("%w: in recovery", ErrUnavailable)
+
+	// ErrConflict says that a transaction lost to concurrent ones, each time
+	// that it was tried. Nothing of it was committed.
+	ErrConflict = fmt.Errorf("%w: transaction conflict", ErrUnavailable)
+
+	// ErrCommitUnknown says that the answer to COMMIT was lost, and that the
+	// transaction's fate could not be learned. It is not ErrUnavailable: trying
+	// again may do the work twice.
+	ErrCommitUnknown = errors.New("commit outcome unknown")
+)
+
+// ConstraintError says that a row breaks a constraint of its table, or that a
+// value can't be stored at all.
+type ConstraintError struct {
+	Kind       ConstraintKind
+	Table      string
+	Column     string // not null only
+	Constraint string // empty where there is none
+
+	err error
+}
+
+// ConstraintKind is a kind of constraint.
+type ConstraintKind int
+
+// The kinds. The zero value is a value that Postgres can't store: a NUL in a
+// text, a number out of range.
+const (
+	Value ConstraintKind = iota
+	Check
+	Unique
+	ForeignKey
+	NotNull
+	Exclusion
+)
+
+func (e *ConstraintError) Error() string { return e.err.Error() }
+func (e *ConstraintError) Unwrap() error { return e.err }
+
+// SQLSTATE codes, PostgreSQL manual, appendix A.
+const (
+	codeFeatureNotSupported = "0A000"
+	codeInvalidSchema       = "3F000"
+	codeUndefinedTable      = "42P01"
+	codeSerialization       = "40001"
+	codeDeadlock            = "40P01"
+	codeLockNotAvailable    = "55P03"
+)
+
+var constraintKinds = map[string]ConstraintKind{
+	"22003": Value, // numeric value out of range
+	"22021": Value, // character not in repertoire: a NUL
+	"22P05": Value, // untranslatable character
+	"23502": NotNull,
+	"23503": ForeignKey,
+	"23505": Unique,
+	"23514": Check,
+	"23P01": Exclusion,
+}
+
+// mapError gives an error of pgx its meaning here. It keeps the cause, and
+// leaves alone what it doesn't know.
+func mapError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	// The caller is gone or out of time: whatever it looks like, that is why.
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return mapServerError(pg, err)
+	}
+	if isConnectionError(err) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+func mapServerError(pg *pgconn.PgError, err error) error {
+	if kind, ok := constraintKinds[pg.Code]; ok {
+		return &ConstraintError{Kind: kind, Table: pg.TableName, Column: pg.ColumnName, Constraint: pg.ConstraintName, err: err}
+	}
+	switch {
+	case pg.Code == codeSerialization, pg.Code == codeDeadlock:
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	case pg.Code == codeLockNotAvailable,
+		strings.HasPrefix(pg.Code, "08"), // connection exceptions
+		strings.HasPrefix(pg.Code, "53"), // insufficient resources
+		strings.HasPrefix(pg.Code, "57"): // operator intervention: shutdown, starting up, statement_timeout
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// isConnectionError reports whether the connection failed, not the statement.
+func isConnectionError(err error) bool {
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, pgconn.ErrConnClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// isServerError reports whether the server said this of a statement and kept
+// the session: then what it said is so. A FATAL ends the session.
+func isServerError(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.SeverityUnlocalized != "FATAL" && pg.SeverityUnlocalized != "PANIC"
+}

@@ -1,0 +1,99 @@
+package store
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet-dev/freshet/gen/db"
+)
+
+// Read runs fn, which reads with one statement: it has one snapshot, so its
+// answer is of one moment. For several statements, see ReadTx.
+//
+// When its connection breaks, as pooled ones do that have died unseen, it is run
+// again on another, three times in all: fn must have no effect but to set its
+// results.
+func (d *DB) Read(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
+	if d.audit {
+		return d.ReadTx(ctx, fn)
+	}
+	return d.reading(ctx, func(conn *pgxpool.Conn, _ *Call) error {
+		return fn(ctx, queries(conn))
+	})
+}
+
+// ReadTx runs fn in one REPEATABLE READ READ ONLY transaction: all its
+// statements have the snapshot of the first one. Otherwise it is as Read.
+func (d *DB) ReadTx(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
+	return d.reading(ctx, func(conn *pgxpool.Conn, call *Call) error {
+		err := d.read(ctx, conn, call, fn)
+		return cmp.Or(err, endRead(ctx, conn))
+	})
+}
+
+// reading runs a read on a connection, and again if that turns out to be dead.
+func (d *DB) reading(ctx context.Context, read func(*pgxpool.Conn, *Call) error) error {
+	call := callOf(ctx)
+	for attempt := 1; ; attempt++ {
+		dead, err := d.readOnce(ctx, call, read)
+		if !dead || attempt == maxAttempts || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (d *DB) readOnce(ctx context.Context, call *Call, read func(*pgxpool.Conn, *Call) error) (dead bool, err error) {
+	conn, err := d.acquire(ctx, call.Epoch)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release() // which closes the connection if fn panics in a transaction
+	err = read(conn, call)
+	return err != nil && conn.Conn().IsClosed(), err
+}
+
+func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *db.Queries) error) error {
+	if _, err := exec(ctx, conn, "begin isolation level repeatable read read only"); err != nil {
+		return err
+	}
+	if !d.audit {
+		return fn(ctx, queries(conn))
+	}
+	return audited(ctx, conn, call, fn)
+}
+
+// audited runs fn and records what it looked into, also when it fails: that
+// there is no such row is learned from a table too.
+func audited(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *db.Queries) error) error {
+	before, err := tableUse(ctx, conn)
+	if err != nil {
+		return err
+	}
+	result := fn(ctx, queries(conn))
+	if conn.Conn().PgConn().TxStatus() != 'T' {
+		return result // a statement failed, and with it the transaction
+	}
+	after, err := tableUse(ctx, conn)
+	if err != nil {
+		return cmp.Or(result, err)
+	}
+	for table, uses := range after {
+		if uses > before[table] {
+			call.looked(table)
+		}
+	}
+	return result
+}
+
+// endRead leaves the transaction, whatever became of the context.
+func endRead(ctx context.Context, conn *pgxpool.Conn) error {
+	if conn.Conn().IsClosed() {
+		return nil // and so is the transaction
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	_, err := exec(ctx, conn, "rollback")
+	return err
+}

@@ -1,0 +1,307 @@
+package wal
+
+import (
+	"fmt"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
+)
+
+// Prefixes of pg_logical_emit_message that capture listens to.
+const (
+	// messageTopic invalidates the topic in the message's content.
+	messageTopic = "freshet"
+	// messageSource invalidates all topics of the source whose
+	// `schema.table` is the message's content; the watchdog writes it.
+	messageSource = "freshet.source"
+	// messageNudge says nothing: its commit moves the WAL along.
+	messageNudge = "freshet.nudge"
+)
+
+// maxTransactionTopics is how many distinct topics a transaction may name one
+// by one; a larger one is told as all topics of the sources that it touched.
+const maxTransactionTopics = 10_000
+
+// transaction is one committed transaction, projected onto topics.
+type transaction struct {
+	xid    uint32 // the top-level xid's low 32 bits, as the protocol has it
+	end    pglogrepl.LSN
+	topics []string          // distinct
+	floors []freshet.Pattern // distinct
+}
+
+// relation is what a Relation message said of a table, bound to its source.
+type relation struct {
+	source  *contract.Source // nil: not a source; a superset publication is accepted
+	rows    *contract.Rows   // nil: a column of the templates is missing or of another type
+	columns []int            // for each of the source's columns, its place in a tuple
+	covered bool             // the replica identity covers them all: old rows can be told
+}
+
+// decoder turns the messages of one replication stream into transactions. It
+// is pure: no I/O, no clock; one goroutine.
+//
+// Invariant: what a transaction's topics and floors name is a superset of the
+// topics of the old and the new version of each row that it changed. Whatever
+// can't be told exactly (TRUNCATE, a column that was not sent, too many
+// topics) becomes a floor, never silence.
+type decoder struct {
+	program   *contract.Program
+	relations map[uint32]*relation
+	// changed is called when a Relation message arrives: the table's shape
+	// may have changed, so the watchdog should look.
+	changed func()
+
+	open    bool
+	xid     uint32
+	topics  map[string]struct{}
+	floors  map[freshet.Pattern]struct{}
+	sources map[*contract.Source]struct{} // touched, should the topics become too many
+	free    bool                          // a topic came from a message, not from a source
+	row     rowMessage
+	scratch []string
+
+	ignored  uint64 // messages of pg_logical_emit_message that were not for us, or not valid
+	unsound  error  // a Relation that lacks a template's column
+	oversize uint64 // transactions told as floors for their size
+}
+
+func newDecoder(program *contract.Program, changed func()) *decoder {
+	return &decoder{
+		program:   program,
+		relations: make(map[uint32]*relation),
+		changed:   changed,
+		topics:    make(map[string]struct{}),
+		floors:    make(map[freshet.Pattern]struct{}),
+		sources:   make(map[*contract.Source]struct{}),
+	}
+}
+
+// decode takes one message of the stream. It returns a transaction when the
+// message is its commit. data is not kept.
+func (d *decoder) decode(data []byte) (*transaction, error) {
+	if len(data) == 0 {
+		return nil, errTruncated
+	}
+	body := data[1:]
+	switch kind := data[0]; kind {
+	case 'B':
+		m, err := parseBegin(body)
+		d.begin(m.xid)
+		return nil, err
+	case 'C':
+		m, err := parseCommit(body)
+		if err != nil {
+			return nil, err
+		}
+		return d.commit(m.end)
+	case 'R':
+		m, err := parseRelation(body)
+		if err != nil {
+			return nil, err
+		}
+		d.relation(m)
+		return nil, nil
+	case 'I', 'U', 'D':
+		if err := d.row.parse(body); err != nil {
+			return nil, err
+		}
+		return nil, d.change(kind, &d.row)
+	case 'T':
+		ids, err := parseTruncate(body)
+		for _, id := range ids {
+			if r := d.relations[id]; r != nil {
+				d.all(r.source)
+			}
+		}
+		return nil, err
+	case 'M':
+		m, err := parseLogicalMessage(body)
+		if err == nil {
+			d.message(m)
+		}
+		return nil, err
+	case 'O', 'Y':
+		return nil, nil // origin, type: nothing of ours
+	default:
+		return nil, fmt.Errorf("pgoutput: unknown message %q", kind)
+	}
+}
+
+func (d *decoder) begin(xid uint32) {
+	d.open, d.xid, d.free = true, xid, false
+	clear(d.topics)
+	clear(d.floors)
+	clear(d.sources)
+}
+
+func (d *decoder) commit(end pglogrepl.LSN) (*transaction, error) {
+	if !d.open {
+		return nil, fmt.Errorf("pgoutput: commit at %s without a begin", end)
+	}
+	d.open = false
+	tx := &transaction{xid: d.xid, end: end}
+	for f := range d.floors {
+		tx.floors = append(tx.floors, f)
+	}
+	if len(d.topics) > 0 {
+		tx.topics = make([]string, 0, len(d.topics))
+		for t := range d.topics {
+			tx.topics = append(tx.topics, t)
+		}
+	}
+	return tx, nil
+}
+
+// relation binds a table's columns to its source's templates.
+func (d *decoder) relation(m relationMessage) {
+	r := &relation{source: d.program.Source(m.schema, m.table)}
+	d.relations[m.id] = r
+	d.changed()
+	if r.source == nil {
+		return
+	}
+	types := make([]uint32, 0, len(r.source.Columns()))
+	r.covered = true
+	for _, name := range r.source.Columns() {
+		at := -1
+		for i, c := range m.columns {
+			if c.name == name {
+				at = i
+				r.covered = r.covered && c.key
+				types = append(types, c.typeOID)
+			}
+		}
+		if at < 0 {
+			// WAL from before a contract change, or a column that was
+			// renamed or dropped: all topics of the table, never wrong ones.
+			d.unsound = fmt.Errorf("table %s.%s is captured without column %q", m.schema, m.table, name)
+			return
+		}
+		r.columns = append(r.columns, at)
+	}
+	rows, err := r.source.Bind(types)
+	if err != nil {
+		d.unsound = err
+		return
+	}
+	r.rows = rows
+}
+
+// change adds the topics of the old and of the new row.
+func (d *decoder) change(kind byte, m *rowMessage) error {
+	r := d.relations[m.relation]
+	if r == nil {
+		return fmt.Errorf("pgoutput: a row of relation %d, which was never described", m.relation)
+	}
+	switch {
+	case r.source == nil:
+		return nil
+	case r.rows == nil, kind != 'I' && !r.covered, kind == 'D' && m.old == nil:
+		d.all(r.source)
+		return nil
+	}
+	d.sources[r.source] = struct{}{}
+	if m.old != nil {
+		d.project(r, m.old, nil)
+	}
+	if m.new != nil {
+		// No old row was sent: the identity, which covers every column of
+		// the templates, didn't change, so the old topics are the new ones.
+		d.project(r, m.new, m.old)
+	}
+	return nil
+}
+
+// project adds the topics of one row. A column that was not sent, because its
+// TOAST value is unchanged, is taken from the old row.
+func (d *decoder) project(r *relation, row, old tuple) {
+	known := true
+	column := func(i int) ([]byte, bool) {
+		at := r.columns[i]
+		if at >= len(row) {
+			known = false
+			return nil, false
+		}
+		v := row[at]
+		if v.kind == 'u' && at < len(old) {
+			v = old[at]
+		}
+		if v.kind == 'u' {
+			known = false
+		}
+		return v.text, v.kind == 't'
+	}
+	var floors []freshet.Pattern // of templates whose topic can't be one
+	d.scratch, floors = r.rows.AppendTopics(d.scratch[:0], column)
+	if !known {
+		d.all(r.source)
+		return
+	}
+	for _, f := range floors {
+		d.floors[f] = struct{}{}
+	}
+	for _, t := range d.scratch {
+		d.topics[t] = struct{}{}
+	}
+	d.bound()
+}
+
+// all marks all topics of a source.
+func (d *decoder) all(s *contract.Source) {
+	if s == nil {
+		return
+	}
+	for _, f := range s.Floors() {
+		d.floors[f] = struct{}{}
+	}
+}
+
+// bound turns a set of topics that has grown too large into floors.
+func (d *decoder) bound() {
+	if len(d.topics) <= maxTransactionTopics {
+		return
+	}
+	d.oversize++
+	for s := range d.sources {
+		d.all(s)
+	}
+	clear(d.sources)
+	if d.free {
+		d.floors[allTopics] = struct{}{}
+		d.free = false
+	}
+	clear(d.topics)
+}
+
+// message takes what pg_logical_emit_message wrote. Anybody may write one, so
+// nothing in it is trusted. One outside a transaction may be of a transaction
+// that is still open, or that was rolled back: it says nothing.
+func (d *decoder) message(m logicalMessage) {
+	switch {
+	case m.prefix == messageNudge:
+	case !m.transactional:
+		d.ignored++
+	case m.prefix == messageTopic:
+		topic := string(m.content)
+		if freshet.CheckTopic(topic) != nil {
+			d.ignored++
+			return
+		}
+		d.topics[topic] = struct{}{}
+		d.free = true
+		d.bound()
+	case m.prefix == messageSource:
+		for _, s := range d.program.Sources() {
+			if s.Schema+"."+s.Table == string(m.content) {
+				d.all(s)
+				return
+			}
+		}
+		d.ignored++ // a source of another version of the contract
+	default:
+		d.ignored++
+	}
+}

@@ -1,0 +1,68 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// incarnation names one uninterrupted run of one database.
+//
+// It is kept in an UNLOGGED table, which crash recovery, a promotion and a
+// crash-consistent restore empty: just when commits that clients saw under
+// synchronous_commit=off may be gone, and their positions be reused. (The
+// system identifier, the timeline and the postmaster's start time all stay the
+// same over a crash recovery.) A cold copy of the data directory keeps the row,
+// but not the postmaster's start time.
+type incarnation struct {
+	systemIdentifier string
+	timeline         int64
+	postmasterStart  time.Time
+}
+
+// epochLock is the advisory lock under which one node writes the next epoch.
+const epochLock = 0x66726573_68657401
+
+// resolveEpoch returns the database's epoch, and writes the next one if the
+// stored incarnation is missing or another: greatest(unix seconds, last + 1).
+// The last epoch is in a logged row besides, so that it is never given twice.
+func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation) (epoch freshet.Epoch, fresh bool, err error) {
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1)`, epochLock); err != nil {
+			return err
+		}
+		var stored incarnation
+		err := tx.QueryRow(ctx, `select epoch, system_identifier, timeline, postmaster_start from freshet.incarnation`).
+			Scan(&epoch, &stored.systemIdentifier, &stored.timeline, &stored.postmasterStart)
+		switch {
+		case err == nil && stored.systemIdentifier == now.systemIdentifier && stored.timeline == now.timeline &&
+			stored.postmasterStart.Equal(now.postmasterStart):
+			return nil
+		case err != nil && !errors.Is(err, pgx.ErrNoRows):
+			return err
+		}
+		fresh = true
+		err = tx.QueryRow(ctx, `
+insert into freshet.epoch (last) values (extract(epoch from clock_timestamp())::bigint)
+on conflict ("only") do update set last = greatest(excluded.last, freshet.epoch.last + 1)
+returning last`).Scan(&epoch)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start) values ($1, $2, $3, $4)
+on conflict ("only") do update set epoch = excluded.epoch, system_identifier = excluded.system_identifier,
+  timeline = excluded.timeline, postmaster_start = excluded.postmaster_start`,
+			epoch, now.systemIdentifier, now.timeline, now.postmasterStart)
+		return err
+	})
+	if err != nil {
+		return 0, false, fmt.Errorf("resolve epoch: %w", err)
+	}
+	return epoch, fresh, nil
+}

@@ -1,0 +1,29 @@
+package wal
+
+import (
+	"github.com/jackc/pglogrepl"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// Gate lets the pipeline's model test drive the gate without a database.
+type Gate struct{ gate gate }
+
+// Push adds a commit; Keepalive a position that was reported.
+func (g *Gate) Push(xid uint32, end uint64, topics []string) {
+	g.gate.push(&transaction{xid: xid, end: pglogrepl.LSN(end), topics: topics})
+}
+
+func (g *Gate) Keepalive(end uint64) { g.gate.advance(pglogrepl.LSN(end)) }
+
+// Release hands everything that a snapshot shows to to, as the release loop does.
+func (g *Gate) Release(xmax uint32, xip []uint32, epoch freshet.Epoch, to Sink) {
+	for _, w := range g.gate.release(&snapshot{xmax: xmax, xip: xip}, nil) {
+		rev := freshet.Revision{Epoch: epoch, Position: uint64(w.end)}
+		if w.commit {
+			to.Publish(freshet.Commit{Revision: rev, Topics: w.topics, Floors: w.floors})
+		} else {
+			to.Advance(rev)
+		}
+	}
+}

@@ -1,0 +1,357 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
+)
+
+// Sink receives what the feed proves, in order, from one goroutine at a time.
+type Sink interface {
+	// Begin starts a new history (another epoch), or the same one after a
+	// gap: nothing at or below horizon is known, and nothing is served until
+	// Serve.
+	Begin(horizon freshet.Revision)
+	// Publish tells one commit, proven visible on the primary; between Serve
+	// and Begin the frontier moves with it.
+	Publish(commit freshet.Commit)
+	// Serve says that the sink has caught up: the frontier begins at rev.
+	Serve(rev freshet.Revision)
+	// Advance moves the frontier where nothing of the contract changed.
+	Advance(rev freshet.Revision)
+	// Current says that the frontier has reached all that the primary had
+	// flushed at asOf.
+	Current(asOf time.Time)
+}
+
+// Config says what to capture. Zero values of the optional fields take the
+// defaults named beside them.
+type Config struct {
+	// URL of the primary, direct (not through a pooler); its role needs
+	// REPLICATION. Required.
+	URL string
+	// Program names the sources. Required.
+	Program *contract.Program
+	// Sink receives the commits. Required.
+	Sink Sink
+	// Logger; nil discards.
+	Logger *slog.Logger
+
+	Slot        string // replication slot; "freshet"
+	Publication string // publication; "freshet"
+
+	// The replay window: how far the confirmed position is kept behind what
+	// was applied, by time and by WAL, whichever is less. 60 s, 64 MiB.
+	WindowAge   time.Duration
+	WindowBytes uint64
+
+	ProbeInterval time.Duration // how often the primary's position is read; 10 ms
+	WatchInterval time.Duration // how often the watchdog looks; 5 s
+	MaxLag        time.Duration // decoding lag at which readiness fails; 5 s
+}
+
+var identifier = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
+
+func (c *Config) validate() error {
+	switch {
+	case c.URL == "":
+		return errors.New("wal: no database URL")
+	case c.Program == nil:
+		return errors.New("wal: no contract")
+	case c.Sink == nil:
+		return errors.New("wal: no sink")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Slot = orDefault(c.Slot, "freshet")
+	c.Publication = orDefault(c.Publication, "freshet")
+	c.WindowAge = orDefault(c.WindowAge, time.Minute)
+	c.WindowBytes = orDefault(c.WindowBytes, 64<<20)
+	c.ProbeInterval = orDefault(c.ProbeInterval, 10*time.Millisecond)
+	c.WatchInterval = orDefault(c.WatchInterval, 5*time.Second)
+	c.MaxLag = orDefault(c.MaxLag, 5*time.Second)
+	for _, name := range []string{c.Slot, c.Publication} {
+		if !identifier.MatchString(name) {
+			return fmt.Errorf("wal: %q can't name a slot or a publication: use lower-case letters, digits and _", name)
+		}
+	}
+	return nil
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// Feed captures commits from one database. Run it once; the other methods are
+// safe for concurrent use, before and after as well.
+type Feed struct {
+	cfg Config
+	log *slog.Logger
+
+	// What survives from one session to the next; only Run's goroutine and,
+	// while a session lasts, its release loop touch these.
+	epoch    freshet.Epoch
+	serving  bool
+	window   replayWindow
+	recreate bool // the slot is of no use any more: drop it first
+
+	applied atomic.Uint64 // everything up to here was given to the sink
+	stats   stats
+
+	wake chan struct{} // capacity 1: a probe or a nudge is wanted
+
+	mu       sync.Mutex // guards what follows
+	notReady error      // nil: ready, unless decoding lags
+	unsound  error      // capture is running but can't be trusted with a source
+	decoded  time.Time  // all that was flushed by then has been received
+	expected map[uint32]chan freshet.Commit
+	probes   []chan freshet.Revision // answered by the next probe to begin
+	cut      chan struct{}           // closed when the session that answers probes ends; nil without one
+	nudge    bool
+}
+
+// New returns a feed that has not started. The error says which field of cfg
+// is wrong.
+func New(cfg Config) (*Feed, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return &Feed{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		window:   replayWindow{maxAge: cfg.WindowAge, maxBytes: cfg.WindowBytes},
+		wake:     make(chan struct{}, 1),
+		notReady: errors.New("capture has not started"),
+		expected: make(map[uint32]chan freshet.Commit),
+	}, nil
+}
+
+// ErrStandby says that another node holds the replication slot; Postgres is
+// the leader lock.
+var ErrStandby = errors.New("another node holds the replication slot")
+
+// ErrCut says that the feed has no connection to the primary right now.
+var ErrCut = errors.New("the feed is not connected to the database")
+
+// Delays between attempts.
+const (
+	retryMin     = 100 * time.Millisecond
+	retryMax     = 3 * time.Second
+	retryStandby = 250 * time.Millisecond
+)
+
+// Run captures until ctx ends, and returns nil then. Whatever goes wrong in
+// between ends one session; the next attempt follows after a delay, and Ready
+// says what is wrong meanwhile.
+func (f *Feed) Run(ctx context.Context) error {
+	delay, told := retryMin, ""
+	for {
+		live, err := f.attempt(ctx)
+		if ctx.Err() != nil {
+			f.setNotReady(errors.New("capture has stopped"))
+			return nil
+		}
+		if live {
+			delay, told = retryMin, ""
+		}
+		f.setNotReady(err)
+		if text := err.Error(); text != told {
+			told = text
+			f.log.LogAttrs(ctx, slog.LevelWarn, "capture interrupted", slog.Any("error", err))
+		}
+		f.stats.sessions.Add(1)
+		wait := delay
+		if errors.Is(err, ErrStandby) {
+			wait = retryStandby
+		} else {
+			delay = min(2*delay, retryMax)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Ready returns nil if capture runs, is sound, and decodes without lag;
+// otherwise why not. A single commit held at the gate doesn't fail it: strong
+// reads still work, and failing every node would be an outage of our own.
+func (f *Feed) Ready() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.notReady != nil:
+		return f.notReady
+	case f.unsound != nil:
+		return f.unsound
+	}
+	if lag := time.Since(f.decoded); lag > f.cfg.MaxLag {
+		return fmt.Errorf("decoding is %s behind the database", lag.Round(time.Millisecond))
+	}
+	return nil
+}
+
+func (f *Feed) setNotReady(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.notReady = err
+}
+
+// Nudge says that somebody waits for the frontier. It never blocks. The feed
+// commits one small shared message, because after an asynchronous commit or a
+// rollback the WAL isn't even flushed for up to 400 ms.
+func (f *Feed) Nudge() {
+	f.mu.Lock()
+	f.nudge = true
+	f.mu.Unlock()
+	f.kick()
+}
+
+func (f *Feed) kick() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// InsertPosition returns a position that the primary's WAL had reached after
+// the call began, by a statement shared with all concurrent calls. Errors:
+// ErrCut, or ctx's.
+func (f *Feed) InsertPosition(ctx context.Context) (freshet.Revision, error) {
+	answer := make(chan freshet.Revision, 1)
+	f.mu.Lock()
+	cut := f.cut
+	if cut == nil {
+		f.mu.Unlock()
+		return freshet.Revision{}, ErrCut
+	}
+	f.probes = append(f.probes, answer)
+	f.mu.Unlock()
+	f.kick()
+	select {
+	case rev := <-answer:
+		return rev, nil
+	case <-cut:
+		return freshet.Revision{}, ErrCut
+	case <-ctx.Done():
+		return freshet.Revision{}, ctx.Err()
+	}
+}
+
+// Expect registers a transaction before its COMMIT is sent. The channel, of
+// capacity 1, receives its commit once the frontier has passed it; Topics is
+// nil if they are not known one by one. forget releases it, and must be called.
+func (f *Feed) Expect(xid uint64) (commit <-chan freshet.Commit, forget func()) {
+	key := uint32(xid) //nolint:gosec // the stream has the low 32 bits; no two live xids share them
+	c := make(chan freshet.Commit, 1)
+	f.mu.Lock()
+	f.expected[key] = c
+	f.mu.Unlock()
+	return c, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.expected[key] == c {
+			delete(f.expected, key)
+		}
+	}
+}
+
+// settle tells whoever expects xid that the frontier has passed its commit.
+func (f *Feed) settle(xid uint32, commit freshet.Commit) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.expected[xid]; c != nil {
+		delete(f.expected, xid)
+		c <- commit // capacity 1, and each is sent to once
+	}
+}
+
+func (f *Feed) position() pglogrepl.LSN { return pglogrepl.LSN(f.applied.Load()) }
+
+func (f *Feed) revision(lsn pglogrepl.LSN) freshet.Revision {
+	return freshet.Revision{Epoch: f.epoch, Position: uint64(lsn)}
+}
+
+// sqlState returns the SQLSTATE of err, or "".
+func sqlState(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// stats counts what happened; read by Stats.
+type stats struct {
+	commits, gateQueries, gateMisses, nudges, looks, sessions, ignored, oversize atomic.Uint64
+	waiting                                                                      atomic.Int64
+	heldSince                                                                    atomic.Int64 // unix nanoseconds; 0: nothing is held
+	confirmed                                                                    atomic.Uint64
+	windowSince                                                                  atomic.Int64 // unix nanoseconds; 0: all that was applied is confirmed
+}
+
+// window shows the replay window to other goroutines than its own.
+func (s *stats) window(w *replayWindow) {
+	s.confirmed.Store(uint64(w.confirmed))
+	since := int64(0)
+	if oldest := w.oldest(); !oldest.IsZero() {
+		since = oldest.UnixNano()
+	}
+	s.windowSince.Store(since)
+}
+
+// Stats is a reading of the feed's counters.
+type Stats struct {
+	Commits     uint64        // transactions given to the sink
+	GateQueries uint64        // snapshots taken
+	GateMisses  uint64        // of them, those that released nothing
+	Nudges      uint64        // messages committed to move the WAL along
+	Looks       uint64        // times that the watchdog has looked
+	Sessions    uint64        // sessions that ended
+	Ignored     uint64        // messages of pg_logical_emit_message that were not for us
+	Oversize    uint64        // transactions told as all topics of their sources
+	Waiting     int64         // commits in the gate
+	Held        time.Duration // how long the first of them has been held
+	Applied     uint64        // position
+	Confirmed   uint64        // position that the slot was last told; 0: none yet
+	WindowBytes uint64        // WAL between the two: what a restart would replay
+	WindowAge   time.Duration // how long ago the oldest of it was applied, to a second
+}
+
+// Stats returns a reading; each counter for itself is exact.
+func (f *Feed) Stats() Stats {
+	s := Stats{
+		Confirmed: f.stats.confirmed.Load(),
+		Commits:   f.stats.commits.Load(), GateQueries: f.stats.gateQueries.Load(), GateMisses: f.stats.gateMisses.Load(),
+		Nudges: f.stats.nudges.Load(), Looks: f.stats.looks.Load(), Sessions: f.stats.sessions.Load(), Ignored: f.stats.ignored.Load(),
+		Oversize: f.stats.oversize.Load(), Waiting: f.stats.waiting.Load(), Applied: f.applied.Load(),
+	}
+	if since := f.stats.heldSince.Load(); since != 0 {
+		s.Held = time.Since(time.Unix(0, since))
+	}
+	// Confirmed was read first, so Applied is not below it, unless a new slot
+	// has begun elsewhere in between.
+	if s.Confirmed != 0 && s.Confirmed < s.Applied {
+		s.WindowBytes = s.Applied - s.Confirmed
+	}
+	if since := f.stats.windowSince.Load(); since != 0 {
+		s.WindowAge = time.Since(time.Unix(0, since))
+	}
+	return s
+}

@@ -1,0 +1,93 @@
+package wal
+
+import (
+	"encoding/binary"
+	"io"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// maxMessageBytes bounds what is kept of one pg_logical_emit_message. Anybody
+// may write one of up to 1 GB, which the protocol delivers as one message, and
+// skipping it by closing the connection would only have it sent again. So its
+// tail is dropped as it is read, before a buffer of its size is made.
+const maxMessageBytes = 4096
+
+// Layout of an XLogData frame that carries a logical message: 'd', length(4),
+// 'w', start(8), end(8), time(8), then pgoutput's 'M'.
+const (
+	frameHeader  = 1 + 4
+	xlogHeader   = 1 + 8 + 8 + 8
+	messageAfter = frameHeader + xlogHeader
+)
+
+// newFrontend builds a pgproto3 frontend that reads through a messageFilter.
+func newFrontend(r io.Reader, w io.Writer) *pgproto3.Frontend {
+	return pgproto3.NewFrontend(&messageFilter{r: r, buf: make([]byte, 0, 64<<10)}, w)
+}
+
+// messageFilter passes a Postgres connection's backend messages through, and
+// cuts logical messages to maxMessageBytes. It holds one buffer, whatever the
+// size of what it reads. Not safe for concurrent use; Read is called by one
+// goroutine, as pgconn does.
+type messageFilter struct {
+	r   io.Reader
+	buf []byte // of fixed capacity; buf[off:] is read but not yet passed on
+	off int
+	err error // of r, told once what was read before it is passed on
+
+	pass uint64 // bytes of the current frame still to pass on
+	drop uint64 // bytes after them to drop
+}
+
+func (f *messageFilter) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		rest := f.buf[f.off:]
+		switch {
+		case len(rest) > 0 && f.pass > 0:
+			n := copy(p[:min(uint64(len(p)), f.pass)], rest)
+			f.off += n
+			f.pass -= uint64(n) //nolint:gosec // not negative
+			return n, nil
+		case len(rest) > 0 && f.drop > 0:
+			n := min(uint64(len(rest)), f.drop)
+			f.off += int(n) //nolint:gosec // at most len(rest)
+			f.drop -= n
+		case f.pass == 0 && f.drop == 0 && f.frame(rest):
+		case f.err != nil:
+			err := f.err
+			f.err = nil // a timeout isn't the end: pgconn may read on after one
+			return 0, err
+		default:
+			f.buf, f.off = f.buf[:copy(f.buf, rest)], 0
+			n, err := f.r.Read(f.buf[len(f.buf):cap(f.buf)])
+			f.buf, f.err = f.buf[:len(f.buf)+n], err
+		}
+	}
+}
+
+// frame looks at the frame that rest begins with and decides what becomes of
+// it. It reports false when more bytes are needed to tell.
+func (f *messageFilter) frame(rest []byte) bool {
+	if len(rest) < frameHeader {
+		return false
+	}
+	length := uint64(binary.BigEndian.Uint32(rest[1:frameHeader])) // counts itself, not the type byte
+	f.pass = 1 + length
+	if rest[0] != 'd' || f.pass <= messageAfter+maxMessageBytes {
+		return true
+	}
+	if len(rest) <= messageAfter {
+		f.pass = 0
+		return false
+	}
+	if rest[frameHeader] == 'w' && rest[messageAfter] == 'M' {
+		f.drop = f.pass - (messageAfter + maxMessageBytes)
+		f.pass = messageAfter + maxMessageBytes
+		binary.BigEndian.PutUint32(rest[1:], uint32(f.pass-1)) //nolint:gosec // a small constant
+	}
+	return true
+}

@@ -1,0 +1,262 @@
+package wal_test
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// program is the message service's contract.
+var program = sync.OnceValue(func() *contract.Program {
+	p, err := contract.Compile(messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"))
+	if err != nil {
+		panic(err)
+	}
+	return p
+})
+
+// prepare migrates a database and sets it up for capture.
+func prepare(ctx context.Context, url string) error {
+	if err := store.Migrate(ctx, url); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = wal.Setup(ctx, conn, program(), "freshet")
+	return err
+}
+
+// database is a migrated database of the test's own.
+func database(t *testing.T) string {
+	t.Helper()
+	return testkit.Template(t, "wal", prepare)
+}
+
+// databaseWith is a database of the test's own in which ddl has replaced the
+// table messages.
+func databaseWith(t *testing.T, ddl string) string {
+	t.Helper()
+	url := testkit.Template(t, "wal", prepare)
+	testkit.Exec(t, url, `drop table messages`)
+	testkit.Exec(t, url, ddl)
+	conn := testkit.Conn(t, url)
+	problems, err := wal.Setup(testkit.Context(t), conn, program(), "freshet")
+	require.NoError(t, err)
+	for _, p := range problems {
+		require.Truef(t, p.Warning, "%s", p.Text)
+	}
+	return url
+}
+
+// sink is a hub that remembers what it was told.
+type sink struct {
+	*hub.Hub
+
+	mu      sync.Mutex // guards what follows
+	commits []freshet.Commit
+	begun   []freshet.Revision
+	moved   chan struct{} // closed and replaced whenever something was told
+}
+
+func newSink() *sink { return &sink{Hub: hub.New(hub.Config{}), moved: make(chan struct{})} }
+
+func (s *sink) told(note func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	note()
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+func (s *sink) Begin(horizon freshet.Revision) {
+	s.Hub.Begin(horizon)
+	s.told(func() { s.begun = append(s.begun, horizon) })
+}
+
+func (s *sink) Publish(c freshet.Commit) {
+	s.mu.Lock()
+	s.commits = append(s.commits, c) // first: caughtUp is woken by the hub
+	s.mu.Unlock()
+	s.Hub.Publish(c)
+	s.told(func() {})
+}
+
+func (s *sink) Serve(rev freshet.Revision) {
+	s.Hub.Serve(rev)
+	s.told(func() {})
+}
+
+func (s *sink) Advance(rev freshet.Revision) {
+	s.Hub.Advance(rev)
+	s.told(func() {})
+}
+
+// all returns the commits told so far that changed something.
+func (s *sink) all() []freshet.Commit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.commits), func(c freshet.Commit) bool { return len(c.Topics)+len(c.Floors) == 0 })
+}
+
+// await waits until what was told satisfies ok.
+func (s *sink) await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	s.awaitWithin(t, 20*time.Second, what, ok)
+}
+
+func (s *sink) awaitWithin(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(testkit.Context(t), limit)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		moved := s.moved
+		s.mu.Unlock()
+		if ok() {
+			return
+		}
+		select {
+		case <-moved:
+		case <-time.After(50 * time.Millisecond): // readiness isn't told to a sink
+		case <-ctx.Done():
+			require.FailNow(t, "never happened: "+what)
+		}
+	}
+}
+
+// awaitTopic waits for a commit that names topic, from the n-th on.
+func (s *sink) awaitTopic(t *testing.T, topic string) freshet.Commit {
+	t.Helper()
+	var found freshet.Commit
+	s.await(t, "a commit that changes "+topic, func() bool {
+		for _, c := range s.all() {
+			if slices.Contains(c.Topics, topic) {
+				found = c
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// running is a feed that runs until the test ends, or until stop.
+type running struct {
+	*wal.Feed
+	*sink
+	stop func()
+}
+
+// slotOf names a slot for the database of url: slots have one name space per
+// server.
+func slotOf(t *testing.T, url string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	return "slot_" + strings.ToLower(regexp.MustCompile(`[^a-zA-Z0-9]`).ReplaceAllString(config.Database, "_"))
+}
+
+// start runs a feed on url.
+func start(t *testing.T, url string, adjust ...func(*wal.Config)) *running {
+	t.Helper()
+	return startOn(t, url, newSink(), adjust...)
+}
+
+func startOn(t *testing.T, url string, to *sink, adjust ...func(*wal.Config)) *running {
+	t.Helper()
+	config := wal.Config{URL: url, Slot: slotOf(t, url), Program: program(), Sink: to, Logger: testkit.Logger(t), WatchInterval: 200 * time.Millisecond}
+	for _, a := range adjust {
+		a(&config)
+	}
+	feed, err := wal.New(config)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- feed.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	t.Cleanup(stop)
+	return &running{Feed: feed, sink: to, stop: stop}
+}
+
+// live waits until the feed serves, and forgets what was told before.
+func (r *running) live(t *testing.T) *running {
+	t.Helper()
+	r.await(t, "the feed is ready", func() bool { return r.Ready() == nil && !r.Frontier().IsZero() })
+	r.forget()
+	return r
+}
+
+// forget forgets what was told so far.
+func (s *sink) forget() {
+	s.told(func() { s.commits, s.begun = nil, nil })
+}
+
+// awaitStats waits until the feed's counters satisfy ok.
+func (r *running) awaitStats(t *testing.T, what string, ok func(wal.Stats) bool) {
+	t.Helper()
+	r.await(t, what, func() bool { return ok(r.Stats()) })
+}
+
+// caughtUp waits until the frontier has reached what the primary has written now.
+func (r *running) caughtUp(t *testing.T) freshet.Revision {
+	t.Helper()
+	here, err := r.InsertPosition(testkit.Context(t))
+	require.NoError(t, err)
+	r.Nudge()
+	ctx, cancel := context.WithTimeout(testkit.Context(t), 20*time.Second)
+	defer cancel()
+	require.NoError(t, r.Wait(ctx, here))
+	return here
+}
+
+// logs keeps what was logged.
+type logs struct {
+	mu  sync.Mutex // guards buf
+	buf strings.Builder
+}
+
+func newLogs() *logs { return &logs{} }
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func (l *logs) contains(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.buf.String(), text)
+}
+
+// Bounds of waits for something that nothing signals.
+const (
+	testTimeout = 20 * time.Second
+	testTick    = 5 * time.Millisecond
+)

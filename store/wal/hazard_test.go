@@ -1,0 +1,188 @@
+package wal_test
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// since is a client whose data is all stamped with one revision.
+func since(rev freshet.Revision) hub.Since { return hub.Since{All: rev} }
+
+// TestHazard_F39_synchronousStandby: with synchronous_standby_names = '*' our
+// late confirmations would hang every commit. The feed closes at once, and
+// says what to run; another standby then serves the commits.
+func TestHazard_F39_synchronousStandby(t *testing.T) {
+	t.Parallel()
+	_, url := ownDatabase(t, nil)
+	feed := start(t, url).live(t)
+	receiver := receiveWAL(t, url) // a standby that answers
+	configure(t, url, "synchronous_standby_names", "*")
+
+	ctx, cancel := context.WithTimeout(testkit.Context(t), 15*time.Second)
+	defer cancel()
+	conn := testkit.Conn(t, url)
+	began := time.Now()
+	_, err := conn.Exec(ctx, `insert into messages (conversation, author, body) values ('c', 'a', 'b')`)
+	require.NoError(t, err, "a commit of the application hangs")
+	t.Logf("a commit took %s", time.Since(began).Round(time.Millisecond))
+	require.Less(t, time.Since(began), 4*time.Second)
+	feed.await(t, "readiness fails", func() bool { return feed.Ready() != nil })
+	require.ErrorContains(t, feed.Ready(), "alter system set synchronous_standby_names")
+
+	// It doesn't even try again: the setting alone is reason enough.
+	for range 3 {
+		began = time.Now()
+		_, err = conn.Exec(ctx, `insert into messages (conversation, author, body) values ('c', 'a', 'b')`)
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), 2*time.Second)
+	}
+	releaseCommits(t, url)
+	receiver()
+	feed.await(t, "the feed is back", func() bool { return feed.Ready() == nil })
+}
+
+// receiveWAL runs pg_receivewal, which confirms at once.
+func receiveWAL(t *testing.T, url string) (stop func()) {
+	t.Helper()
+	conn := testkit.Conn(t, url)
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, pgBinary(t, "pg_receivewal"), "--synchronous", "--status-interval", "1", "--directory", t.TempDir(), "--dbname", url)
+	require.NoError(t, cmd.Start())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // killed on purpose
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	require.Eventually(t, func() bool {
+		var n int
+		err := conn.QueryRow(testkit.Context(t), `select count(*) from pg_stat_replication where application_name = 'pg_receivewal' and state = 'streaming'`).Scan(&n)
+		return err == nil && n == 1
+	}, 10*time.Second, 10*time.Millisecond)
+	return stop
+}
+
+// pgBinary finds a client program of the server's installation.
+func pgBinary(t *testing.T, name string) string {
+	t.Helper()
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	require.NoError(t, err)
+	require.NotEmpty(t, found, "this test needs "+name)
+	return found[len(found)-1]
+}
+
+// TestHazard_F41_slotBesideAHeldCommit: a slot's consistent point can lie above
+// a commit that is written but not yet visible; that one is never delivered.
+// So nothing is served before it is visible.
+//
+// Postgres waits for the transactions that it finds running, twice; the commit
+// must begin after the second look, and be written before the slot is
+// consistent.
+func TestHazard_F41_slotBesideAHeldCommit(t *testing.T) {
+	t.Parallel()
+	_, url := ownDatabase(t, nil)
+	local := testkit.WithParam(t, url, "synchronous_commit", "local")
+	holdCommits(t, url)
+	ctx := testkit.Context(t)
+	open := func() pgx.Tx {
+		tx, err := testkit.Conn(t, local).Begin(ctx)
+		require.NoError(t, err)
+		_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
+		require.NoError(t, err)
+		return tx
+	}
+	first := open()
+	feed := start(t, url)
+	waitForSlotWait(t, local, first)
+	second := open()
+	require.NoError(t, first.Commit(ctx))
+	waitForSlotWait(t, local, second)
+	back := insertHeld(t, url, "held", "one")
+	waitForHeld(t, local)
+	require.NoError(t, second.Commit(ctx))
+
+	feed.awaitStats(t, "the slot is made, and the feed looks whether it may serve", func(s wal.Stats) bool { return s.GateQueries > 100 })
+	require.True(t, feed.Frontier().IsZero(), "a stamp was given while a commit below it is invisible")
+	require.Zero(t, count(t, url, "held"))
+
+	releaseCommits(t, url)
+	require.NoError(t, <-back)
+	feed.live(t)
+	// Whatever is stamped from here on was read after the row was visible,
+	// which the stream never brought.
+	require.Equal(t, 1, count(t, url, "held"))
+	require.False(t, feed.Floor([]string{"conversations/held/messages"}).IsZero())
+}
+
+// waitForSlotWait waits until the slot's creation waits for tx.
+func waitForSlotWait(t *testing.T, url string, tx pgx.Tx) {
+	t.Helper()
+	conn := testkit.Conn(t, url)
+	pid := tx.Conn().PgConn().PID()
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := conn.QueryRow(testkit.Context(t), `
+select exists (select from pg_stat_activity where backend_type = 'walsender' and $1::int = any(pg_blocking_pids(pid)))`, pid).Scan(&waits)
+		return err == nil && waits
+	}, testTimeout, testTick)
+}
+
+// waitForHeld waits until a commit waits for its standby.
+func waitForHeld(t *testing.T, url string) {
+	t.Helper()
+	conn := testkit.Conn(t, url)
+	require.Eventually(t, func() bool {
+		var n int
+		err := conn.QueryRow(testkit.Context(t), `select count(*) from pg_stat_activity where wait_event = 'SyncRep'`).Scan(&n)
+		return err == nil && n > 0
+	}, 10*time.Second, time.Millisecond)
+}
+
+// TestHazard_F20_frozenPostgres: the database stops answering while the
+// process lives. The node's lag grows, and readiness fails.
+func TestHazard_F20_frozenFeed(t *testing.T) {
+	url := database(t)
+	proxy := testkit.NewProxy(t, url)
+	feed := start(t, proxy.URL(), func(c *wal.Config) { c.MaxLag = 500 * time.Millisecond }).live(t)
+	feed.await(t, "current", func() bool { return feed.Lag() < 400*time.Millisecond })
+	proxy.Pause()
+	feed.await(t, "the lag grows and readiness fails", func() bool { return feed.Lag() > time.Second && feed.Ready() != nil })
+	proxy.Resume()
+	feed.await(t, "current again", func() bool { return feed.Lag() < 400*time.Millisecond && feed.Ready() == nil })
+}
+
+// TestHazard_openTransactionHoldsUpTheSlot says so in the log, and goes on when
+// it ends.
+func TestHazard_openTransactionHoldsUpTheSlot(t *testing.T) {
+	url := database(t)
+	conn := testkit.Conn(t, url)
+	ctx := testkit.Context(t)
+	tx, err := conn.Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
+	require.NoError(t, err)
+	log := newLogs()
+	feed := start(t, url, func(c *wal.Config) { c.Logger = log.logger() })
+	feed.await(t, "the log names the transaction", func() bool { return log.contains("waits for open transactions") && log.contains("pid ") })
+	require.True(t, feed.Frontier().IsZero())
+	require.NoError(t, tx.Rollback(ctx))
+	feed.live(t)
+}

@@ -1,0 +1,294 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// receive reads the stream as fast as it comes: decoding overlaps the gate's
+// round trip, so that a batch is whatever came meanwhile.
+func (s *session) receive(context.Context) error {
+	for {
+		msg, err := s.repl.ReceiveMessage(context.Background())
+		if err != nil {
+			return s.streamError(fmt.Errorf("receive: %w", err))
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.CopyData:
+			if err := s.copyData(msg.Data); err != nil {
+				return err
+			}
+		case *pgproto3.ErrorResponse:
+			return s.streamError(fmt.Errorf("receive: %w", pgconn.ErrorResponseToPgError(msg)))
+		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+		default:
+			return fmt.Errorf("receive: the walsender ended the stream with %T", msg)
+		}
+	}
+}
+
+func (s *session) copyData(data []byte) error {
+	if len(data) == 0 {
+		return errTruncated
+	}
+	switch data[0] {
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		m, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+		if err != nil {
+			return err
+		}
+		if m.ReplyRequested {
+			signal(s.replyWanted)
+		}
+		// The last sent position: nothing before it is still to come.
+		s.push(m.ServerWALEnd, func(g *gate) { g.advance(m.ServerWALEnd) })
+	case pglogrepl.XLogDataByteID:
+		m, err := pglogrepl.ParseXLogData(data[1:])
+		if err != nil {
+			return err
+		}
+		tx, err := s.dec.decode(m.WALData)
+		if err != nil {
+			return err
+		}
+		if tx != nil {
+			s.push(tx.end, func(g *gate) { g.push(tx) })
+			s.report()
+		}
+	}
+	return nil
+}
+
+func (s *session) push(end pglogrepl.LSN, add func(*gate)) {
+	s.mu.Lock()
+	add(&s.gate)
+	s.f.stats.waiting.Store(int64(len(s.gate.queue)))
+	s.mu.Unlock()
+	s.received.Store(max(s.received.Load(), uint64(end)))
+	signal(s.work)
+}
+
+// report moves the decoder's counts and findings to where they are read.
+func (s *session) report() {
+	s.f.stats.ignored.Add(s.dec.ignored)
+	s.f.stats.oversize.Add(s.dec.oversize)
+	s.dec.ignored, s.dec.oversize = 0, 0
+}
+
+// Back-off after a snapshot that released nothing.
+const (
+	gapMin = 500 * time.Microsecond
+	gapMax = 5 * time.Millisecond
+)
+
+// release lets through the gate what is visible, and gives it to the sink, in
+// order. It is the only goroutine that talks to the sink's ordered half.
+func (s *session) release(ctx context.Context) error {
+	var batch []waiting
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.work:
+		case <-timer.C:
+		}
+		s.mu.Lock()
+		holds := s.gate.holds()
+		s.mu.Unlock()
+		var snap *snapshot
+		if holds || s.settleAt > 0 {
+			var err error
+			if snap, err = s.takeSnapshot(ctx); err != nil {
+				return err
+			}
+		}
+		s.mu.Lock()
+		batch = s.gate.release(snap, batch[:0])
+		more := len(s.gate.queue) > 0
+		s.f.stats.waiting.Store(int64(len(s.gate.queue)))
+		s.mu.Unlock()
+		for i := range batch {
+			s.apply(&batch[i])
+		}
+		if err := s.catchUp(ctx, snap); err != nil {
+			return err
+		}
+		s.held(ctx, holds && len(batch) == 0)
+		switch {
+		case holds && len(batch) == 0, s.settleAt > 0:
+			s.lastGap = min(max(2*s.lastGap, gapMin), gapMax)
+			timer.Reset(s.lastGap)
+		case more:
+			s.lastGap = 0
+			timer.Reset(0)
+		default:
+			s.lastGap = 0
+		}
+	}
+}
+
+// takeSnapshot asks the primary what is visible, and proves in the same
+// statement that it is the primary, of the epoch that this session serves.
+// (On a standby a snapshot says that a transaction still open on the primary
+// is over.)
+func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
+	var (
+		text    string
+		standby bool
+		epoch   freshet.Epoch
+	)
+	s.f.stats.gateQueries.Add(1)
+	err := s.gateConn.QueryRow(ctx,
+		`select pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((select epoch from freshet.incarnation), 0)`).
+		Scan(&text, &standby, &epoch)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("gate: %w", err)
+	case standby:
+		return nil, errors.New("gate: the database is in recovery: it is not the primary")
+	case epoch != s.f.epoch:
+		return nil, fmt.Errorf("gate: the database is in epoch %d, this feed in %d", epoch, s.f.epoch)
+	}
+	return parseSnapshot(text)
+}
+
+// apply gives one released entry to the sink. What the sink has already (the
+// stream repeats everything above the confirmed position) is told apart by its
+// position.
+func (s *session) apply(w *waiting) {
+	f := s.f
+	rev := f.revision(w.end)
+	commit := freshet.Commit{Revision: rev, Topics: w.topics, Floors: w.floors}
+	if w.end > f.position() {
+		if w.commit {
+			f.stats.commits.Add(1)
+			f.cfg.Sink.Publish(commit)
+		}
+		f.applied.Store(uint64(w.end))
+		if f.serving && !w.commit {
+			f.cfg.Sink.Advance(rev)
+		}
+	}
+	if w.commit && f.serving {
+		if w.merged || len(w.floors) > 0 {
+			commit.Topics = nil
+		}
+		f.settle(w.xid, commit)
+	}
+}
+
+// catchUp decides when a session that started over may serve.
+//
+// A new slot's consistent point can lie above a commit that is written but
+// not yet visible: it is never delivered. So nothing is served until a
+// snapshot's xmin has reached an id that was given after the slot was made; the
+// horizon is a position read after that. Then, as after every restart,
+// the sink serves once it has applied all that the primary had written when
+// the stream began.
+func (s *session) catchUp(ctx context.Context, snap *snapshot) error {
+	f := s.f
+	if f.serving {
+		return nil
+	}
+	if s.settleAt > 0 {
+		if snap == nil || snap.xmin < s.settleAt {
+			return nil
+		}
+		here, err := s.insertPosition(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.markSettled(ctx); err != nil {
+			return err
+		}
+		s.settleAt, s.target = 0, here
+		f.cfg.Sink.Begin(f.revision(here))
+	}
+	if s.target == 0 {
+		here, err := s.insertPosition(ctx)
+		if err != nil {
+			return err
+		}
+		s.target = here
+	}
+	if f.position() < s.target {
+		f.Nudge()
+		return nil
+	}
+	f.serving = true
+	f.cfg.Sink.Serve(f.revision(f.position()))
+	f.setNotReady(nil)
+	s.log.LogAttrs(ctx, slog.LevelInfo, "capture is live", slog.String("revision", f.revision(f.position()).String()))
+	return nil
+}
+
+func (s *session) insertPosition(ctx context.Context) (pglogrepl.LSN, error) {
+	var lsn pglogrepl.LSN
+	if err := s.gateConn.QueryRow(ctx, `select pg_current_wal_insert_lsn()`).Scan(&lsn); err != nil {
+		return 0, fmt.Errorf("read the insert position: %w", err)
+	}
+	return lsn, nil
+}
+
+// held keeps the metric of a commit that stays invisible, and warns once.
+func (s *session) held(ctx context.Context, missed bool) {
+	stats := &s.f.stats
+	if !missed {
+		stats.heldSince.Store(0)
+		s.warned = false
+		return
+	}
+	stats.gateMisses.Add(1)
+	now := time.Now()
+	since := stats.heldSince.Load()
+	if since == 0 {
+		stats.heldSince.Store(now.UnixNano())
+		return
+	}
+	if held := now.Sub(time.Unix(0, since)); held > time.Second && !s.warned {
+		s.warned = true
+		s.mu.Lock()
+		xid := s.gate.queue[0].xid
+		s.mu.Unlock()
+		s.log.LogAttrs(ctx, slog.LevelWarn, "a commit is flushed but stays invisible; nothing after it is told until it shows (is a synchronous standby missing?)",
+			slog.Uint64("xid", uint64(xid)), slog.Duration("held", held))
+	}
+}
+
+// pace answers the walsender: once a second, and when asked. The answer
+// confirms the replay window's edge, and asks for a keepalive, which moves the
+// frontier of an idle database.
+func (s *session) pace(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		confirmed := s.f.window.confirm(time.Now(), s.f.position())
+		s.f.stats.window(&s.f.window)
+		err := pglogrepl.SendStandbyStatusUpdate(ctx, s.repl, pglogrepl.StandbyStatusUpdate{
+			WALWritePosition: pglogrepl.LSN(s.received.Load()),
+			WALFlushPosition: confirmed,
+			WALApplyPosition: confirmed,
+			ReplyRequested:   true,
+		})
+		if err != nil {
+			return fmt.Errorf("answer the walsender: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		case <-s.replyWanted:
+		}
+	}
+}

@@ -1,0 +1,240 @@
+package wal_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// TestRecovery_F42_crashWhileUp (F3 too): crash recovery under a living node.
+// Rows of asynchronous commits that somebody saw may be gone, so a new, higher
+// epoch begins, each time.
+func TestRecovery_F42_crashWhileUp(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, nil)
+	feed := start(t, url).live(t)
+	for range 2 {
+		before := feed.caughtUp(t)
+		subscription, err := feed.Subscribe([]string{"messages"}, since(before))
+		require.NoError(t, err)
+		server.Kill()
+		server.Restart(t)
+		feed.await(t, "a new epoch is served", func() bool { return feed.Frontier().Epoch > before.Epoch })
+		require.True(t, subscription.Take().Reset, "the subscriber is told to refetch all")
+		subscription.Close()
+		feed.live(t)
+		testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('after', 'a', 'b')`)
+		require.Greater(t, feed.awaitTopic(t, "conversations/after/messages").Revision.Epoch, before.Epoch)
+	}
+}
+
+// TestRecovery_F42_crashWhileDown: a client that was offline meanwhile holds a
+// revision of an epoch that has ended.
+func TestRecovery_F42_crashWhileDown(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, nil)
+	feed := start(t, url).live(t)
+	before := feed.caughtUp(t)
+	feed.stop()
+	server.Kill()
+	server.Restart(t)
+	again := start(t, url).live(t)
+	require.Greater(t, again.Frontier().Epoch, before.Epoch)
+	subscription, err := again.Subscribe([]string{"messages"}, since(before))
+	require.NoError(t, err)
+	defer subscription.Close()
+	require.True(t, subscription.Take().Reset)
+}
+
+// TestRecovery_cleanRestart: also a clean restart begins an epoch: the data
+// directory may have been replaced in between.
+func TestRecovery_cleanRestart(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, nil)
+	feed := start(t, url).live(t)
+	before := feed.caughtUp(t)
+	server.Restart(t)
+	feed.await(t, "a new epoch is served", func() bool { return feed.Frontier().Epoch > before.Epoch })
+}
+
+// TestRecovery_F40_fastShutdown: Postgres stops as fast as without us, though
+// the confirmed position is kept far behind.
+func TestRecovery_F40_fastShutdown(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, nil)
+	feed := start(t, url).live(t)
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) select 'c', 'a', 'b' from generate_series(1, 1000)`)
+	feed.caughtUp(t)
+	began := time.Now()
+	server.Stop(t)
+	took := time.Since(began)
+	t.Logf("stopped in %s", took.Round(time.Millisecond))
+	require.Less(t, took, 3*time.Second)
+	require.Error(t, feed.Ready())
+}
+
+// TestRecovery_F8_slot: a slot that was dropped, lost, or that cannot decode
+// any more is made anew; everything held is told as changed, and no crash loop.
+func TestRecovery_F8_slot(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, url, slot string){
+		"dropped": func(t *testing.T, url, slot string) {
+			dropSlot(t, url, slot)
+		},
+		"lost": func(t *testing.T, url, slot string) {
+			configure(t, url, "max_slot_wal_keep_size", "1MB")
+			conn := testkit.Conn(t, url)
+			require.Eventually(t, func() bool {
+				for _, sql := range []string{`create table if not exists junk (x text)`, `insert into junk select repeat('x', 1000) from generate_series(1, 20000)`, `select pg_switch_wal()`, `checkpoint`} {
+					_, err := conn.Exec(testkit.Context(t), sql)
+					require.NoError(t, err)
+				}
+				var status string
+				require.NoError(t, conn.QueryRow(testkit.Context(t), `select wal_status from pg_replication_slots where slot_name = $1`, slot).Scan(&status))
+				return status == "lost"
+			}, 30*time.Second, time.Millisecond)
+		},
+		"older than its publication": func(t *testing.T, url, _ string) {
+			testkit.Exec(t, url, `drop publication freshet; insert into messages (conversation, author, body) values ('c', 'a', 'b');
+create publication freshet for table messages (id, conversation) with (publish_via_partition_root = true)`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, url := ownDatabase(t, nil)
+			feed := start(t, url).live(t)
+			before := feed.caughtUp(t)
+			feed.stop()
+			spoil(t, url, slotOf(t, url))
+			again := startOn(t, url, feed.sink)
+			subscription, err := again.Subscribe([]string{"conversations/c/messages"}, since(before))
+			require.NoError(t, err)
+			defer subscription.Close()
+			again.await(t, "a subscriber of a quiet topic is told", func() bool {
+				n := subscription.Take()
+				return slices.Contains(n.Topics, "conversations/c/messages") && before.Less(n.Revision)
+			})
+			again.live(t)
+			require.True(t, before.Less(again.Horizon()), "nothing below is known any more")
+			testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('next', 'a', 'b')`)
+			again.awaitTopic(t, "conversations/next/messages")
+		})
+	}
+}
+
+// dropSlot drops a slot as soon as its walsender has noticed that we are gone.
+func dropSlot(t *testing.T, url, slot string) {
+	t.Helper()
+	conn := testkit.Conn(t, url)
+	require.Eventually(t, func() bool {
+		_, err := conn.Exec(testkit.Context(t), `select pg_drop_replication_slot($1)`, slot)
+		return err == nil
+	}, testTimeout, testTick)
+}
+
+// TestRecovery_F7_replayWindow: after a restart the WAL rebuilds the topic
+// table: a client that reconnects within the window is told exactly what
+// changed, and nothing else.
+func TestRecovery_F7_replayWindow(t *testing.T) {
+	url := database(t)
+	feed := start(t, url).live(t)
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('before', 'a', 'b')`)
+	seen := feed.caughtUp(t)
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('told', 'a', 'b')`)
+	told := feed.caughtUp(t)
+	requireAnswered(t, feed, url, told.Position)
+	feed.stop()
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('missed', 'a', 'b')`)
+
+	again := start(t, url).live(t)
+	require.Equal(t, seen.Epoch, again.Frontier().Epoch, "no new epoch: Postgres went on")
+	require.True(t, again.Horizon().Less(seen), "the window reaches back to what the client holds")
+	subscription, err := again.Subscribe([]string{
+		"conversations/before/messages", "conversations/told/messages", "conversations/missed/messages", "conversations/never/messages",
+	}, since(seen))
+	require.NoError(t, err)
+	defer subscription.Close()
+	notice := subscription.Take()
+	require.False(t, notice.Reset)
+	require.Equal(t, []string{"conversations/missed/messages", "conversations/told/messages"}, sorted(notice.Topics...))
+}
+
+// requireAnswered waits until the walsender has had an answer from which on a
+// position could be confirmed.
+func requireAnswered(t *testing.T, feed *running, url string, position uint64) {
+	t.Helper()
+	conn := testkit.Conn(t, url)
+	feed.await(t, "an answer to the walsender", func() bool {
+		var written uint64
+		err := conn.QueryRow(testkit.Context(t), `
+select (coalesce(write_lsn, '0/0') - '0/0')::bigint from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid
+where s.slot_name = $1`, slotOf(t, url)).Scan(&written)
+		return err == nil && written >= position
+	})
+}
+
+// TestRecovery_cutConnections: the feed comes back after its connections were
+// cut at any time, without a gap, a reset or a repeated commit.
+func TestRecovery_cutConnections(t *testing.T) {
+	url := database(t)
+	proxy := testkit.NewProxy(t, url)
+	feed := start(t, proxy.URL()).live(t)
+	horizon := feed.Horizon()
+	const rounds = 5
+	var last string
+	for i := range rounds {
+		for range 20 {
+			require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t), insertMessage, "c", "b").Scan(&last))
+		}
+		if i < rounds-1 {
+			proxy.Cut()
+		}
+	}
+	feed.awaitTopic(t, "conversations/c/messages/"+last)
+	commits := feed.all()
+	require.Len(t, commits, rounds*20, "each told once")
+	require.True(t, slices.IsSortedFunc(commits, func(a, b freshet.Commit) int { return a.Revision.Compare(b.Revision) }))
+	require.Equal(t, horizon, feed.Horizon(), "no gap")
+	require.NotZero(t, feed.Stats().Sessions)
+}
+
+// TestRecovery_anotherHolder: the slot was moved on by somebody else, so
+// nothing is known of what happened in between.
+func TestRecovery_anotherHolder(t *testing.T) {
+	url := database(t)
+	feed := start(t, url).live(t)
+	before := feed.caughtUp(t)
+	feed.stop()
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('between', 'a', 'b')`)
+	conn := testkit.Conn(t, url)
+	require.Eventually(t, func() bool {
+		_, err := conn.Exec(testkit.Context(t), `select pg_replication_slot_advance($1, pg_current_wal_lsn())`, slotOf(t, url))
+		return err == nil
+	}, testTimeout, testTick)
+	again := startOn(t, url, feed.sink)
+	again.await(t, "the horizon rises", func() bool { return before.Less(again.Horizon()) })
+	again.live(t)
+	require.False(t, again.Floor([]string{"conversations/between/messages"}).Less(again.Horizon()))
+}
+
+// TestRecovery_standbyNode: a second node waits for the slot, and takes over
+// when the holder stops.
+func TestRecovery_standbyNode(t *testing.T) {
+	url := database(t)
+	first := start(t, url).live(t)
+	second := start(t, url)
+	second.await(t, "the second node knows that it waits", func() bool {
+		err := second.Ready()
+		return err != nil && err.Error() == wal.ErrStandby.Error()
+	})
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('one', 'a', 'b')`)
+	first.awaitTopic(t, "conversations/one/messages")
+	first.stop()
+	second.await(t, "the second node takes over", func() bool { return second.Ready() == nil })
+	second.awaitTopic(t, "conversations/one/messages")
+}

@@ -1,0 +1,256 @@
+package wal_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// fatal returns the problems that keep capture from running.
+func fatal(t *testing.T, conn *pgx.Conn) []wal.Problem {
+	t.Helper()
+	problems, err := wal.Check(testkit.Context(t), conn, program(), "freshet")
+	require.NoError(t, err)
+	var found []wal.Problem
+	for _, p := range problems {
+		if !p.Warning {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// TestCheck_findsAndMends spoils a good set-up in every way that Check knows.
+// Each is found, says what is wrong, and prints SQL that mends it.
+func TestCheck_findsAndMends(t *testing.T) {
+	const plain = `create table messages (id uuid primary key, conversation text not null, body text)`
+	for _, c := range []struct {
+		name string
+		ddl  string // replaces the table, before set-up
+		sql  string // spoils it
+		text string
+	}{
+		{"publication missing", "", `drop publication freshet`, `the publication "freshet" is missing`},
+		{"not via the root", "", `alter publication freshet set (publish_via_partition_root = false)`, "via the partition root"},
+		{"deletes not published", "", `alter publication freshet set (publish = 'insert')`, "doesn't publish everything"},
+		{"table not published", "", `alter publication freshet drop table messages`, "lacks the table"},
+		{"row filter", "", `alter publication freshet set table messages (id, conversation) where (conversation <> 'x')`, "row filter"},
+		{"column list too short", "", `alter publication freshet set table messages (id)`, "too few columns"},
+		{"identity by primary key only", "", `alter table messages replica identity default`, "doesn't cover the columns conversation, id"},
+		{"identity nothing", "", `alter table messages replica identity nothing`, "doesn't cover"},
+		{"identity full with a list", "", `alter table messages replica identity full`, "REPLICA IDENTITY FULL and the publication a column list"},
+		{"no index that could serve", plain, `select 1`, "create unique index concurrently"},
+		{"nullable column", `create table messages (id uuid primary key, conversation text, body text)`, `select 1`, "set not null"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			url := database(t)
+			conn := testkit.Conn(t, url)
+			ctx := testkit.Context(t)
+			if c.ddl != "" {
+				_, err := conn.Exec(ctx, `drop table messages; `+c.ddl)
+				require.NoError(t, err)
+			}
+			_, err := conn.Exec(ctx, c.sql)
+			require.NoError(t, err)
+			found := fatal(t, conn)
+			require.NotEmpty(t, found)
+			require.Contains(t, (&wal.SetupError{Problems: found}).Error(), c.text)
+
+			// As a person would: run what is printed, and look again.
+			for range 5 {
+				if found = fatal(t, conn); len(found) == 0 {
+					break
+				}
+				for _, sql := range found[0].SQL {
+					_, err := conn.Exec(ctx, sql)
+					require.NoErrorf(t, err, "%s: %s", found[0].Text, sql)
+				}
+			}
+			require.Empty(t, found)
+			requireCaptures(t, url)
+		})
+	}
+}
+
+// requireCaptures requires that a move and a delete name old topics.
+func requireCaptures(t *testing.T, url string) {
+	t.Helper()
+	feed := start(t, url).live(t)
+	const id = "01890a5d-ac96-774b-bcce-b302099a8057"
+	for _, sql := range []string{
+		`insert into messages (id, conversation, %s) values ($1, 'one', %s)`,
+		`update messages set conversation = 'two' where id = $1`,
+		`delete from messages where id = $1`,
+	} {
+		columns, values := "body", "'b'"
+		var authors bool
+		require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t),
+			`select exists (select from information_schema.columns where table_name = 'messages' and column_name = 'author')`).Scan(&authors))
+		if authors {
+			columns, values = "author, body", "'a', 'b'"
+		}
+		sql = strings.Replace(strings.Replace(sql, "%s", columns, 1), "%s", values, 1)
+		testkit.Exec(t, url, sql, id)
+	}
+	feed.caughtUp(t)
+	commits := feed.all()
+	require.Len(t, commits, 3)
+	require.Equal(t, topicsOf("one", id), sorted(commits[0].Topics...))
+	require.Equal(t, sorted(append(topicsOf("one", id), topicsOf("two", id)...)...), sorted(commits[1].Topics...))
+	require.Equal(t, topicsOf("two", id), sorted(commits[2].Topics...))
+}
+
+// TestCheck_beyondSQL: problems that a person has to think about.
+func TestCheck_beyondSQL(t *testing.T) {
+	for name, c := range map[string]struct{ sql, text string }{
+		"no table":         {`drop table messages`, "doesn't exist"},
+		"a view":           {`drop table messages; create view messages as select 1 as id, 'x' as conversation`, "not an ordinary, logged table"},
+		"unlogged":         {`drop table messages; create unlogged table messages (id uuid primary key, conversation text)`, "not an ordinary, logged table"},
+		"column missing":   {`drop table messages; create table messages (id uuid primary key)`, `has no column "conversation"`},
+		"column generated": {`drop table messages; create table messages (id uuid primary key, x text, conversation text generated always as (x) stored)`, "is generated"},
+		"column type":      {`drop table messages; create table messages (id timestamptz primary key, conversation text not null)`, `column "id" has the type`},
+		"schema missing":   {`drop table freshet.incarnation`, "freshet migrate up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := database(t)
+			testkit.Exec(t, url, c.sql)
+			found := fatal(t, testkit.Conn(t, url))
+			require.NotEmpty(t, found)
+			require.Contains(t, (&wal.SetupError{Problems: found}).Error(), c.text)
+			feed := start(t, url)
+			feed.await(t, "readiness says why", func() bool { return strings.Contains(feed.Ready().Error(), c.text) })
+		})
+	}
+}
+
+// TestCheck_server checks what belongs to the server and the role.
+func TestCheck_server(t *testing.T) {
+	server := testkit.NewServer(t, map[string]string{"wal_level": "replica", "max_slot_wal_keep_size": "-1"})
+	url := server.Database(t)
+	require.NoError(t, prepare(testkit.Context(t), url), "what migrate can't mend it leaves, and says so")
+	conn := testkit.Conn(t, url)
+	problems, err := wal.Check(testkit.Context(t), conn, program(), "freshet")
+	require.NoError(t, err)
+	text := (&wal.SetupError{Problems: problems}).Error()
+	require.Contains(t, text, "alter system set wal_level = 'logical'")
+	require.Contains(t, text, "max_slot_wal_keep_size is unlimited")
+
+	_, err = conn.Exec(testkit.Context(t), `create role plain login; grant usage on schema freshet to plain; set role plain`)
+	require.NoError(t, err)
+	problems, err = wal.Check(testkit.Context(t), conn, program(), "freshet")
+	require.NoError(t, err)
+	require.Contains(t, (&wal.SetupError{Problems: problems}).Error(), "alter role plain replication;")
+}
+
+// TestSetup_supersetIsLeftAlone: more than the contract needs is accepted, so
+// that two versions of a service can run side by side.
+func TestSetup_supersetIsLeftAlone(t *testing.T) {
+	url := database(t)
+	testkit.Exec(t, url, `create table other (id int primary key); alter publication freshet add table other;
+alter publication freshet set table messages (id, conversation, author), other`)
+	require.Empty(t, fatal(t, testkit.Conn(t, url)))
+}
+
+// TestSetup_neverBreaksWriters: while the set-up of a table that lacks
+// everything is mended step by step, an UPDATE and a DELETE of the application
+// never fail.
+func TestSetup_neverBreaksWriters(t *testing.T) {
+	url := database(t)
+	testkit.Exec(t, url, `drop publication freshet; alter table messages replica identity default`)
+	conn, writer := testkit.Conn(t, url), testkit.Conn(t, url)
+	ctx := testkit.Context(t)
+	write := func(when string) {
+		_, err := writer.Exec(ctx, `insert into messages (conversation, author, body) values ('c', 'a', 'b')`)
+		require.NoError(t, err, when)
+		_, err = writer.Exec(ctx, `update messages set body = 'c'`)
+		require.NoError(t, err, when)
+		_, err = writer.Exec(ctx, `delete from messages`)
+		require.NoError(t, err, when)
+	}
+	for range 10 {
+		found := fatal(t, conn)
+		if len(found) == 0 {
+			write("in the end")
+			return
+		}
+		for _, sql := range found[0].SQL {
+			_, err := conn.Exec(ctx, sql)
+			require.NoError(t, err)
+			write("after " + sql)
+		}
+	}
+	require.Fail(t, "not mended")
+}
+
+// TestTeardown drops slot and publication, but not under a running node.
+func TestTeardown(t *testing.T) {
+	url := database(t)
+	feed := start(t, url).live(t)
+	conn := testkit.Conn(t, url)
+	ctx := testkit.Context(t)
+	require.ErrorContains(t, wal.Teardown(ctx, conn, slotOf(t, url), "freshet"), "stop every `freshet serve`")
+	feed.stop()
+	require.Eventually(t, func() bool { return wal.Teardown(ctx, conn, slotOf(t, url), "freshet") == nil }, testTimeout, testTick)
+	var left int
+	require.NoError(t, conn.QueryRow(ctx, `
+select (select count(*) from pg_replication_slots where slot_name = $1) + (select count(*) from pg_publication)`, slotOf(t, url)).Scan(&left))
+	require.Zero(t, left)
+	require.NoError(t, wal.Teardown(ctx, conn, slotOf(t, url), "freshet"), "twice is fine")
+
+	_, err := wal.Setup(ctx, conn, program(), "freshet")
+	require.NoError(t, err)
+	start(t, url).live(t)
+}
+
+// TestFeed_expect: whoever registered a transaction before its COMMIT learns
+// its revision and its topics once the frontier has passed it.
+func TestFeed_expect(t *testing.T) {
+	url := database(t)
+	feed := start(t, url).live(t)
+	conn := testkit.Conn(t, url)
+	ctx, cancel := context.WithTimeout(testkit.Context(t), testTimeout)
+	defer cancel()
+	tx, err := conn.Begin(ctx)
+	require.NoError(t, err)
+	var id string
+	require.NoError(t, tx.QueryRow(ctx, insertMessage, "7", "hello").Scan(&id))
+	var xid uint64
+	require.NoError(t, tx.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&xid))
+	expected, forget := feed.Expect(xid)
+	defer forget()
+	_, forgotten := feed.Expect(xid + 1)
+	forgotten()
+	require.NoError(t, tx.Commit(ctx))
+	select {
+	case c := <-expected:
+		require.Equal(t, topicsOf("7", id), sorted(c.Topics...))
+		require.False(t, feed.Frontier().Less(c.Revision), "told only once the frontier has passed it")
+	case <-ctx.Done():
+		require.Fail(t, "the commit never came")
+	}
+}
+
+// TestNew_refuses names the field that is wrong.
+func TestNew_refuses(t *testing.T) {
+	good := wal.Config{URL: "postgres://", Program: program(), Sink: newSink()}
+	for name, spoil := range map[string]func(*wal.Config){
+		"no database URL":   func(c *wal.Config) { c.URL = "" },
+		"no contract":       func(c *wal.Config) { c.Program = nil },
+		"no sink":           func(c *wal.Config) { c.Sink = nil },
+		"can't name a slot": func(c *wal.Config) { c.Slot = "freshet; drop table" },
+	} {
+		c := good
+		spoil(&c)
+		_, err := wal.New(c)
+		require.ErrorContains(t, err, name)
+	}
+	_, err := wal.New(good)
+	require.NoError(t, err)
+}

@@ -1,0 +1,128 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+)
+
+// slotState is where a session begins.
+type slotState struct {
+	confirmed pglogrepl.LSN
+	settled   bool // everything that was written when it was made is visible by now
+}
+
+// slotMark is the key, beside the fingerprints, that says that a slot was seen
+// settled: a node that dies between making a slot and that moment must not
+// pass for one that restarts on a good slot.
+func (s *session) slotMark() string { return "slot " + s.f.cfg.Slot }
+
+func (s *session) markSettled(ctx context.Context) error {
+	_, err := s.gateConn.Exec(ctx, `
+insert into freshet.fingerprint (source, value) values ($1, 'settled')
+on conflict (source) do update set value = excluded.value`, s.slotMark())
+	if err != nil {
+		return fmt.Errorf("mark slot: %w", err)
+	}
+	return nil
+}
+
+// openSlot returns the state of our slot, and makes one where there is none,
+// or none that is of use: lost, never confirmed, older than its publication.
+func (s *session) openSlot(ctx context.Context) (slotState, error) {
+	f := s.f
+	var (
+		plugin, status string
+		ours, active   bool
+		confirmed      *pglogrepl.LSN
+		state          slotState
+	)
+	err := s.watchConn.QueryRow(ctx, `
+select coalesce(plugin, ''), coalesce(wal_status, ''), coalesce(database = current_database(), false), active, confirmed_flush_lsn,
+  exists (select from freshet.fingerprint where source = $2 and value = 'settled')
+from pg_replication_slots where slot_name = $1`, f.cfg.Slot, s.slotMark()).
+		Scan(&plugin, &status, &ours, &active, &confirmed, &state.settled)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return s.createSlot(ctx)
+	case err != nil:
+		return slotState{}, fmt.Errorf("look up slot: %w", err)
+	case plugin != "pgoutput" || !ours:
+		return slotState{}, &SetupError{Problems: []Problem{{
+			Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin", f.cfg.Slot),
+			SQL:  []string{"choose another name with --slot, or: select pg_drop_replication_slot(" + quoteLiteral(f.cfg.Slot) + ");"},
+		}}}
+	case active:
+		return slotState{}, ErrStandby
+	case status == "lost", confirmed == nil, f.recreate:
+		s.log.LogAttrs(ctx, slog.LevelWarn, "the replication slot is of no use any more; making a new one, all clients refetch",
+			slog.String("slot", f.cfg.Slot), slog.String("wal_status", status))
+		if _, err := s.watchConn.Exec(ctx, `select pg_drop_replication_slot($1)`, f.cfg.Slot); err != nil {
+			return slotState{}, fmt.Errorf("drop slot: %w", err)
+		}
+		return s.createSlot(ctx)
+	}
+	state.confirmed = *confirmed
+	return state, nil
+}
+
+// createSlot makes the slot, and says who holds it up: the consistent point
+// waits for every transaction that has an xid.
+func (s *session) createSlot(ctx context.Context) (slotState, error) {
+	f := s.f
+	if _, err := s.watchConn.Exec(ctx, `delete from freshet.fingerprint where source = $1`, s.slotMark()); err != nil {
+		return slotState{}, fmt.Errorf("unmark slot: %w", err)
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "creating the replication slot", slog.String("slot", f.cfg.Slot))
+	watch, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.logBlockers(watch)
+	}()
+	created, err := pglogrepl.CreateReplicationSlot(ctx, s.repl, f.cfg.Slot, "pgoutput",
+		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT"})
+	stop()
+	<-done
+	if err != nil {
+		return slotState{}, fmt.Errorf("create slot %q: %w", f.cfg.Slot, err)
+	}
+	f.recreate = false
+	confirmed, err := pglogrepl.ParseLSN(created.ConsistentPoint)
+	if err != nil {
+		return slotState{}, fmt.Errorf("create slot: %w", err)
+	}
+	return slotState{confirmed: confirmed}, nil
+}
+
+// logBlockers names, every few seconds, what the slot's creation waits for. It
+// has the probe connection to itself until the session streams.
+func (s *session) logBlockers(ctx context.Context) {
+	ticker := time.NewTicker(2 * time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		rows, err := s.probeConn.Query(ctx, `
+select 'pid ' || pid || ' (' || coalesce(application_name, '') || ', ' || coalesce(state, '') || ', since ' || coalesce(xact_start::text, '?') || ')'
+from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+union all
+select 'prepared transaction ' || quote_literal(gid) || ', since ' || prepared from pg_prepared_xacts`)
+		if err != nil {
+			return // the session's next step reports a broken connection
+		}
+		blockers, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err == nil && len(blockers) > 0 {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "creating the replication slot waits for open transactions",
+				slog.Any("blockers", blockers))
+		}
+	}
+}
