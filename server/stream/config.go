@@ -1,0 +1,73 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/hub"
+)
+
+// MaxThrottle is the longest throttle that a client may ask for.
+const MaxThrottle = 10 * time.Second
+
+// Config of a Server. Only Hub is required.
+type Config struct {
+	Hub *hub.Hub
+	// InsertPosition is a position that the primary's WAL has reached: a client's
+	// revision above it is from the future, and answered by a reset. It is asked
+	// only about a revision above the node's frontier. Nil: such a revision is
+	// believed.
+	InsertPosition func(context.Context) (freshet.Revision, error)
+	// Contract names the compiled contract in ready.
+	Contract string
+	// Authorize says whether ctx's principal may follow all of the topics. A
+	// *connect.Error decides code and message; any other error is internal.
+	// Nil: everybody may.
+	Authorize func(ctx context.Context, topics []string) error
+
+	Heartbeat      time.Duration // between frontier events; unset: 15 s
+	Throttle       time.Duration // for who doesn't ask for one; unset: 100 ms
+	WriteTimeout   time.Duration // per frame; unset: 10 s
+	MaxLag         time.Duration // crossing it is told at once; unset: 5 s
+	MaxTopics      int           // per stream; unset: 1,000
+	MaxConnections int           // streams at a time; unset: 10,000
+	MaxBodyBytes   int64         // of POST; unset: 1 MiB
+
+	Logger     *slog.Logger          // unset: silent
+	Registerer prometheus.Registerer // unset: metrics are counted and not shown
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Hub == nil {
+		return c, errors.New("stream: Config.Hub is nil")
+	}
+	if c.Throttle < 0 || c.Throttle > MaxThrottle {
+		return c, errors.New("stream: Config.Throttle is not within 0 and 10 s")
+	}
+	if c.Heartbeat < 0 || c.WriteTimeout < 0 || c.MaxLag < 0 || c.MaxTopics < 0 || c.MaxConnections < 0 || c.MaxBodyBytes < 0 {
+		return c, errors.New("stream: a negative limit in Config")
+	}
+	orDefault(&c.Heartbeat, 15*time.Second)
+	orDefault(&c.Throttle, 100*time.Millisecond)
+	orDefault(&c.WriteTimeout, 10*time.Second)
+	orDefault(&c.MaxLag, 5*time.Second)
+	orDefault(&c.MaxTopics, 1000)
+	orDefault(&c.MaxConnections, 10_000)
+	orDefault(&c.MaxBodyBytes, 1<<20)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var unset T
+	if *field == unset {
+		*field = value
+	}
+}

@@ -1,0 +1,50 @@
+package stream
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of a server.
+type metrics struct {
+	connections   prometheus.Gauge
+	topics        prometheus.Gauge
+	frames        *prometheus.CounterVec // by event
+	writeTimeouts prometheus.Counter
+	refused       *prometheus.CounterVec // by reason
+	// One counter per event, looked up once.
+	invalidates, readies, resets, frontiers prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	const namespace, subsystem = "freshet", "stream"
+	m := &metrics{
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "connections", Help: "Open streams.",
+		}),
+		topics: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "subscribed_topics", Help: "Topics of all open streams, counted per stream.",
+		}),
+		frames: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "frames_total", Help: "Frames sent.",
+		}, []string{"event"}),
+		writeTimeouts: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "write_timeouts_total", Help: "Streams cut because their reader didn't drain.",
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "refused_total", Help: "Requests for a stream that were refused.",
+		}, []string{"reason"}),
+	}
+	m.invalidates, m.readies = m.frames.WithLabelValues("invalidate"), m.frames.WithLabelValues("ready")
+	m.resets, m.frontiers = m.frames.WithLabelValues("reset"), m.frames.WithLabelValues("frontier")
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.connections, m.topics, m.frames, m.writeTimeouts, m.refused} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("register the stream's metrics: %w", err)
+		}
+	}
+	return m, nil
+}

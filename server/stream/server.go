@@ -1,0 +1,200 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/hub"
+)
+
+// insertPositionTimeout bounds the question to the primary about a revision
+// from the future.
+const insertPositionTimeout = 2 * time.Second
+
+// Server serves streams: it is the handler of GET and POST /events, and
+// WatchHandler is that of the RPC. Use New.
+type Server struct {
+	config  Config
+	metrics *metrics
+	stale   atomic.Bool   // the lag is above MaxLag, as of Run
+	closing chan struct{} // closed by Shutdown
+
+	mu      sync.Mutex // guards what follows
+	open    int        // streams
+	drained chan struct{}
+	closed  bool
+}
+
+// New checks the config. It starts nothing; see Run.
+func New(c Config) (*Server, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{})}
+	if s.metrics, err = newMetrics(c.Registerer); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Run watches the lag until ctx ends, so that every stream tells at once when
+// it crosses the bound. It returns ctx's error.
+func (s *Server) Run(ctx context.Context) error {
+	// A lag grows with the clock, so that we know when to look next; that it
+	// has fallen is nothing anybody tells, so while it is high we look often.
+	const whileStale = 50 * time.Millisecond
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		lag := s.config.Hub.Lag()
+		stale := lag > s.config.MaxLag
+		if s.stale.Swap(stale) != stale {
+			s.config.Hub.WakeAll()
+		}
+		if stale {
+			timer.Reset(whileStale)
+		} else {
+			timer.Reset(s.config.MaxLag - lag + time.Millisecond)
+		}
+	}
+}
+
+// Shutdown refuses new streams, tells the open ones to come back after a
+// while, and waits until all have ended or ctx does. It may be called more than
+// once.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+		if s.open == 0 {
+			close(s.drained)
+		}
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.drained:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// enter takes one of the connections, leave gives it back.
+func (s *Server) enter() *refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return notReady("the server is shutting down")
+	case s.open >= s.config.MaxConnections:
+		return &refusal{
+			status: http.StatusTooManyRequests, code: connect.CodeResourceExhausted,
+			reason: "too_many_connections", message: "too many streams are open", retryAfter: time.Second,
+		}
+	}
+	s.open++
+	s.metrics.connections.Inc()
+	return nil
+}
+
+func (s *Server) leave(topics int) {
+	s.metrics.topics.Sub(float64(topics))
+	s.metrics.connections.Dec()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open--; s.closed && s.open == 0 {
+		close(s.drained)
+	}
+}
+
+// start authorizes the request, registers it and reads its catch-up. The
+// session must be closed.
+func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
+	if s.config.Authorize != nil {
+		if err := s.config.Authorize(ctx, r.topics); err != nil {
+			refused := unauthorized(err)
+			if refused.reason == "internal" {
+				s.config.Logger.ErrorContext(ctx, "authorize a stream", "error", err)
+			}
+			return nil, refused
+		}
+	}
+	if refused := s.enter(); refused != nil {
+		return nil, refused
+	}
+	session, refused := s.subscribe(ctx, r)
+	if refused != nil {
+		s.leave(0)
+		return nil, refused
+	}
+	s.metrics.topics.Add(float64(len(r.topics)))
+	return session, nil
+}
+
+func (s *Server) subscribe(ctx context.Context, r *request) (*session, *refusal) {
+	if refused := s.place(ctx, &r.since); refused != nil {
+		return nil, refused
+	}
+	sub, err := s.config.Hub.Subscribe(r.topics, r.since)
+	if errors.Is(err, hub.ErrNotServing) {
+		return nil, notReady(err.Error())
+	} else if err != nil {
+		s.config.Logger.ErrorContext(ctx, "subscribe", "error", err)
+		return nil, internal()
+	}
+	first := sub.Take()
+	if first.Frontier.IsZero() { // the hub has stopped serving just now
+		sub.Close()
+		return nil, notReady(hub.ErrNotServing.Error())
+	}
+	return &session{server: s, sub: sub, first: first, throttle: r.throttle}, nil
+}
+
+// place asks the primary about a since that is above the node's frontier. One
+// that the primary has not reached either is from the future, of a restored
+// copy or forged: it begins with a reset, as a foreign one does. One of an epoch
+// that the primary has and the node has not is for a node that is further.
+func (s *Server) place(ctx context.Context, since *hub.Since) *refusal {
+	highest := since.All
+	for _, rev := range since.ByTopic {
+		highest = highest.Max(rev)
+	}
+	frontier := s.config.Hub.Frontier()
+	if s.config.InsertPosition == nil || since.Reset || frontier.IsZero() || highest.Compare(frontier) <= 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, insertPositionTimeout)
+	defer cancel()
+	primary, err := s.config.InsertPosition(ctx)
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			s.config.Logger.WarnContext(ctx, "ask for the primary's position", "error", err)
+		}
+		return notReady("the database can't be asked about the revision")
+	case primary.Less(highest):
+		since.Reset = true
+	case highest.Epoch > frontier.Epoch:
+		return notReady("the node has not reached the epoch of the revision yet")
+	}
+	return nil
+}
+
+// ended logs a stream's end; last is where its client will begin again.
+func (s *Server) ended(ctx context.Context, transport string, err error, last freshet.Revision) {
+	s.config.Logger.DebugContext(ctx, "stream ended", "transport", transport, "reason", err, "last_id", last.String())
+}

@@ -1,0 +1,141 @@
+package stream
+
+import (
+	"context"
+	"time"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/hub"
+)
+
+// encoder puts events on one kind of wire. Each method returns when the event
+// has left the process, or can't.
+type encoder interface {
+	invalidate(rev freshet.Revision, topics []string) error
+	ready(rev freshet.Revision, topics int) error
+	reset(rev freshet.Revision) error
+	frontier(rev freshet.Revision, lag time.Duration) error
+	// goodbye is the last event: the client is to come back after a while.
+	goodbye(rev freshet.Revision, lag time.Duration) error
+}
+
+// session is one stream, from its registration to its end. It belongs to its
+// handler's goroutine.
+type session struct {
+	server   *Server
+	sub      *hub.Subscription
+	first    hub.Notice // the catch-up
+	throttle time.Duration
+
+	out   encoder
+	last  freshet.Revision // the highest id sent, of its history
+	until time.Time        // no notice before this
+	stale bool             // the last frontier event told a lag above the bound
+}
+
+// run sends the catch-up, ready, and then whatever comes. It returns nil after
+// a shutdown, ctx's error, or the encoder's.
+func (s *session) run(ctx context.Context, out encoder) error {
+	s.out = out
+	if err := s.tell(s.first); err != nil {
+		return err
+	}
+	s.last = s.last.Max(s.first.Frontier)
+	if err := out.ready(s.last, s.sub.Topics()); err != nil {
+		return err
+	}
+	s.first = hub.Notice{}
+
+	heartbeat := time.NewTimer(s.server.config.Heartbeat)
+	defer heartbeat.Stop()
+	var trailing *time.Timer // made when first needed
+	var edge <-chan time.Time
+	defer func() {
+		if trailing != nil {
+			trailing.Stop()
+		}
+	}()
+	for {
+		var err error
+		if s.server.stale.Load() != s.stale {
+			heartbeat.Reset(s.server.config.Heartbeat)
+			err = s.beat(s.out.frontier)
+		} else {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-s.server.closing:
+				return s.beat(s.out.goodbye)
+			case <-heartbeat.C:
+				heartbeat.Reset(s.server.config.Heartbeat)
+				err = s.beat(s.out.frontier)
+			case <-s.sub.Wake():
+				if wait := time.Until(s.until); wait > 0 && !s.ended() {
+					if edge == nil {
+						if trailing == nil {
+							trailing = time.NewTimer(wait)
+						} else {
+							trailing.Reset(wait)
+						}
+						edge = trailing.C
+					}
+					continue
+				}
+				err = s.tell(s.sub.Take())
+			case <-edge:
+				err = s.tell(s.sub.Take())
+			}
+		}
+		if err != nil {
+			return err
+		}
+		// Everything was taken just now: whatever comes next wakes us again.
+		edge = nil
+	}
+}
+
+// ended reports whether the history of this stream has: a reset doesn't wait
+// for the throttle.
+func (s *session) ended() bool {
+	f := s.server.config.Hub.Frontier()
+	return !f.IsZero() && f.Epoch != s.last.Epoch
+}
+
+// tell sends a notice, and starts the throttle if there was anything in it.
+func (s *session) tell(n hub.Notice) error {
+	switch {
+	case n.Reset:
+		s.last = n.Frontier
+		if err := s.out.reset(n.Frontier); err != nil {
+			return err
+		}
+	case len(n.Topics) > 0:
+		s.last = s.last.Max(n.Revision)
+		if err := s.out.invalidate(n.Revision, n.Topics); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	s.until = time.Now().Add(s.throttle)
+	return nil
+}
+
+// beat flushes what is dirty and sends a heartbeat. While the hub isn't serving
+// there is no frontier: then the heartbeat repeats the last id, and the lag
+// says what is wrong.
+func (s *session) beat(send func(freshet.Revision, time.Duration) error) error {
+	// Read before the lag: when it changes in between, we come here again.
+	s.stale = s.server.stale.Load()
+	n := s.sub.Take()
+	if err := s.tell(n); err != nil {
+		return err
+	}
+	s.last = s.last.Max(n.Frontier)
+	return send(s.last, s.server.config.Hub.Lag())
+}
+
+func (s *session) close() {
+	s.sub.Close()
+	s.server.leave(s.sub.Topics())
+}

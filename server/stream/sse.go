@@ -1,0 +1,163 @@
+package stream
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// How long a client waits before it reconnects: jittered, so that a thousand
+// that lost the same server don't come back as one.
+const (
+	retryMin    = time.Second
+	retryMax    = 3 * time.Second
+	retryMaxBye = 6 * time.Second
+)
+
+func jitter(from, to time.Duration) time.Duration { return from + rand.N(to-from) }
+
+// ServeHTTP serves GET and POST of the events' path.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	session, refused := s.accept(w, r)
+	if refused != nil {
+		s.metrics.refused.WithLabelValues(refused.reason).Inc()
+		refused.write(w)
+		return
+	}
+	defer session.close()
+
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store, no-transform") // a proxy that compresses buffers
+	h.Set("X-Accel-Buffering", "no")                 // nginx
+	h.Set("X-Content-Type-Options", "nosniff")
+	out := &sseEncoder{server: s, wire: &deadlineWriter{server: s, rc: http.NewResponseController(w)}, w: w}
+	out.retry = jitter(retryMin, retryMax)
+	err := session.run(r.Context(), out)
+	s.ended(r.Context(), "sse", err, session.last)
+}
+
+// accept finds out whether there will be a stream.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request) (*session, *refusal) {
+	var req *request
+	var refused *refusal
+	switch r.Method {
+	case http.MethodGet:
+		req, refused = s.parseGet(r)
+	case http.MethodPost:
+		req, refused = s.parsePost(w, r)
+	default:
+		w.Header().Set("Allow", "GET, POST")
+		refused = badRequest("%.16q is not GET or POST", r.Method)
+		refused.status = http.StatusMethodNotAllowed
+	}
+	if refused != nil {
+		return nil, refused
+	}
+	if refused = s.probe(r.Context(), http.NewResponseController(w)); refused != nil {
+		return nil, refused
+	}
+	return s.start(r.Context(), req)
+}
+
+// probe refuses a connection that takes no write deadlines: a reader that
+// doesn't drain could not be cut.
+func (s *Server) probe(ctx context.Context, rc *http.ResponseController) *refusal {
+	if err := rc.SetWriteDeadline(time.Time{}); err != nil {
+		s.config.Logger.ErrorContext(ctx, "the connection takes no deadlines: does a middleware hide http.ResponseController?", "error", err)
+		return internal()
+	}
+	return nil
+}
+
+// deadlineWriter bounds one frame's way out.
+type deadlineWriter struct {
+	server *Server
+	rc     *http.ResponseController
+}
+
+// within runs write with a deadline on the connection (HTTP/2: on the stream).
+func (d *deadlineWriter) within(write func() error) error {
+	limit := d.server.config.WriteTimeout
+	start := time.Now()
+	if err := d.rc.SetWriteDeadline(start.Add(limit)); err != nil {
+		return err
+	}
+	if err := write(); err != nil {
+		// HTTP/2 says that the stream was reset, not why.
+		if time.Since(start) >= limit {
+			d.server.metrics.writeTimeouts.Inc()
+		}
+		return err
+	}
+	// HTTP/2 resets a stream whose deadline passes while it idles.
+	return d.rc.SetWriteDeadline(time.Time{})
+}
+
+// sseEncoder writes frames to an HTTP response.
+type sseEncoder struct {
+	server *Server
+	wire   *deadlineWriter
+	w      http.ResponseWriter
+	buf    []byte
+	retry  time.Duration // to say with the next frame; 0: nothing
+}
+
+// keepBuf is how much of a buffer a stream keeps between frames.
+const keepBuf = 1 << 10
+
+func (e *sseEncoder) begin() []byte {
+	b := e.buf[:0]
+	if e.retry > 0 {
+		b = appendRetry(b, e.retry)
+		e.retry = 0
+	}
+	return b
+}
+
+func (e *sseEncoder) send(frame []byte) error {
+	if cap(frame) <= keepBuf {
+		e.buf = frame
+	}
+	return e.wire.within(func() error {
+		if _, err := e.w.Write(frame); err != nil {
+			return err
+		}
+		return e.wire.rc.Flush()
+	})
+}
+
+func (e *sseEncoder) invalidate(rev freshet.Revision, topics []string) error {
+	for len(topics) > 0 {
+		var frame []byte
+		frame, topics = appendInvalidate(e.begin(), rev, topics)
+		e.server.metrics.invalidates.Inc()
+		if err := e.send(frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *sseEncoder) ready(rev freshet.Revision, topics int) error {
+	e.server.metrics.readies.Inc()
+	return e.send(appendReady(e.begin(), rev, topics, e.server.config.Heartbeat, e.server.config.Contract))
+}
+
+func (e *sseEncoder) reset(rev freshet.Revision) error {
+	e.server.metrics.resets.Inc()
+	return e.send(appendReset(e.begin(), rev))
+}
+
+func (e *sseEncoder) frontier(rev freshet.Revision, lag time.Duration) error {
+	e.server.metrics.frontiers.Inc()
+	return e.send(appendFrontier(e.begin(), rev, lag))
+}
+
+func (e *sseEncoder) goodbye(rev freshet.Revision, lag time.Duration) error {
+	e.retry = jitter(retryMin, retryMaxBye)
+	return e.frontier(rev, lag)
+}
