@@ -1,0 +1,138 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/hub"
+)
+
+// atLeast holds a request back until the node's frontier has reached what the
+// caller has already seen. It judges mutations like reads: a caller that names
+// a revision gets what it asked for or an error, whatever the method.
+//
+// Nothing that a client sends can make it wait for a position that the
+// database has not reached (F23), and no database connection is held meanwhile.
+func atLeast(node Hub, primary Primary, maxWait time.Duration, metrics *Metrics) connect.Interceptor {
+	g := &gate{node: node, primary: primary, maxWait: maxWait, metrics: metrics}
+	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+		rev, err := parseAtLeast(req.Header())
+		if err != nil {
+			return nil, err
+		}
+		if !rev.IsZero() {
+			if err := g.pass(ctx, rev); err != nil {
+				return nil, err
+			}
+			replyOf(ctx).atLeast = rev
+		}
+		return next(ctx, req)
+	})
+}
+
+// parseAtLeast returns the highest revision of all Freshet-At-Least lines, or
+// zero when there is none. It is strict: one bad element, an empty one
+// included, makes the request invalid.
+func parseAtLeast(header http.Header) (freshet.Revision, error) {
+	var highest freshet.Revision
+	for _, line := range header.Values(HeaderAtLeast) {
+		for text := range strings.SplitSeq(line, ",") {
+			rev, err := freshet.ParseRevision(strings.Trim(text, " \t"))
+			if err != nil {
+				return freshet.Revision{}, connect.NewError(connect.CodeInvalidArgument,
+					fmt.Errorf("%s: %w", HeaderAtLeast, err))
+			}
+			highest = highest.Max(rev)
+		}
+	}
+	return highest, nil
+}
+
+// gate waits for the frontier.
+type gate struct {
+	node    Hub
+	primary Primary
+	maxWait time.Duration
+	metrics *Metrics
+
+	mu    sync.Mutex       // guards known
+	known freshet.Revision // the highest position that the primary has told
+}
+
+func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
+	frontier := g.node.Frontier()
+	switch current := frontier.Max(g.node.Horizon()); {
+	case rev.Epoch == frontier.Epoch && rev.Position <= frontier.Position:
+		return nil
+	case current.IsZero():
+		return unavailable("this node is not caught up with the database")
+	case rev.Epoch < current.Epoch:
+		return epochChanged(current)
+	case rev.Epoch > current.Epoch:
+		// Somebody else may have seen a later history than we have.
+		g.primary.Nudge()
+		return unavailable("this node does not know the revision's history yet")
+	}
+	if err := g.exists(ctx, rev); err != nil {
+		return err
+	}
+	return g.wait(ctx, rev)
+}
+
+// exists refuses a position that the primary's WAL has not reached: no honest
+// client can have been given it.
+func (g *gate) exists(ctx context.Context, rev freshet.Revision) error {
+	g.mu.Lock()
+	known := g.known
+	g.mu.Unlock()
+	if rev.Epoch == known.Epoch && rev.Position <= known.Position {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, g.maxWait)
+	defer cancel()
+	known, err := g.primary.InsertPosition(asking)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return unavailable("the database's position is not known right now")
+	}
+	g.mu.Lock()
+	g.known = g.known.Max(known)
+	g.mu.Unlock()
+	switch {
+	case rev.Epoch != known.Epoch:
+		g.primary.Nudge()
+		return unavailable("the database has begun another history, and this node is catching up")
+	case rev.Position > known.Position:
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(
+			"%s: %s is not a revision that this server has given: the database is at %s", HeaderAtLeast, rev, known))
+	}
+	return nil
+}
+
+func (g *gate) wait(ctx context.Context, rev freshet.Revision) error {
+	waiting, cancel := context.WithTimeout(ctx, g.maxWait)
+	defer cancel()
+	nudge := time.AfterFunc(nudgeDelay, g.primary.Nudge)
+	defer nudge.Stop()
+	began := time.Now()
+	err := g.node.Wait(waiting, rev)
+	g.metrics.waited(time.Since(began), err)
+	var epoch *hub.EpochError
+	switch {
+	case err == nil, errors.As(err, &epoch):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return unavailable(fmt.Sprintf("this node has not reached %s within %v", rev, g.maxWait))
+}

@@ -1,0 +1,69 @@
+package intercept
+
+import (
+	"context"
+	"net/http"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/freshet-dev/freshet/contract"
+)
+
+// Principal is who calls, as the HTTP middleware has found out. The zero
+// value is the anonymous caller of a server without a key.
+type Principal struct {
+	// Subject names the caller; it is the scope of answers that are not shared.
+	Subject string
+}
+
+type principalKey struct{}
+
+// PrincipalOf returns the caller; without an Authenticate middleware, nobody.
+func PrincipalOf(ctx context.Context) Principal {
+	p, _ := ctx.Value(principalKey{}).(Principal)
+	return p
+}
+
+// Authorize says whether the caller in ctx may read topics (or, with write,
+// change them): nil, or a *connect.Error. It is asked by RPCs and by streams.
+type Authorize func(ctx context.Context, topics []string, write bool) error
+
+// Authenticate finds out who calls, for RPCs and streams alike, before
+// anything of the request is decoded. verify returns a *connect.Error for a
+// caller it refuses; nil admits everybody as nobody.
+func Authenticate(verify func(*http.Request) (Principal, error), next http.Handler) http.Handler {
+	if verify == nil {
+		return next
+	}
+	errors := connect.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		principal, err := verify(r)
+		if err != nil {
+			// The peer has gone if it can't be told.
+			_ = errors.Write(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, principal)))
+	})
+}
+
+// authorize asks for a grant on the topics that the contract derives from the
+// request. A method that is not in the contract has none to ask for.
+func authorize(program *contract.Program, allowed Authorize) connect.Interceptor {
+	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+		method := program.Method(req.Spec().Procedure)
+		message, ok := req.Any().(proto.Message)
+		if allowed == nil || method == nil || !ok {
+			return next(ctx, req)
+		}
+		topics, err := method.Topics(message)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, err)
+		}
+		if err := allowed(ctx, topics, method.Kind == contract.Write); err != nil {
+			return nil, err
+		}
+		return next(ctx, req)
+	})
+}

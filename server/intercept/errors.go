@@ -1,0 +1,135 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// ErrorDomain is the domain of our ErrorInfo details.
+const ErrorDomain = "freshet.dev"
+
+// ReasonEpochChanged is the ErrorInfo reason of a request whose revisions
+// belong to a history that has ended: drop them and retry without.
+const ReasonEpochChanged = "EPOCH_CHANGED"
+
+// retryDelay is what unavailable answers ask clients to wait.
+const retryDelay = 100 * time.Millisecond
+
+var errInternal = errors.New("internal error")
+
+// translate is the one table from errors to codes. A *connect.Error passes as
+// its author meant it, but for internal and unknown ones; what the table does
+// not name is internal, and its text stays here.
+//
+// The result is always a fresh value, so that setting headers on it is safe
+// also when one error answers several calls.
+func translate(ctx context.Context, err error) *connect.Error {
+	var cerr *connect.Error
+	var epoch *hub.EpochError
+	var audit *AuditError
+	var constraint *store.ConstraintError
+	switch {
+	case connect.IsNotModifiedError(err) && errors.As(err, &cerr):
+		return cerr // connect makes a fresh one for each call
+	case errors.As(err, &audit):
+		return connect.NewError(connect.CodeInternal, audit)
+	case errors.As(err, &cerr):
+		return public(cerr)
+	case errors.As(err, &epoch):
+		return epochChanged(freshet.Revision{Epoch: epoch.Current})
+	case errors.Is(err, store.ErrCommitUnknown):
+		return connect.NewError(connect.CodeUnknown,
+			errors.New("the connection to the database broke during the commit: the change may or may not be there; read before trying again"))
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the request's deadline has passed"))
+	case ctx.Err() != nil:
+		return connect.NewError(connect.CodeCanceled, errors.New("the caller has gone away"))
+	case errors.Is(err, store.ErrEpoch):
+		return unavailable("the database has begun another history, and this node is catching up")
+	case errors.Is(err, hub.ErrNotServing):
+		return unavailable("this node is not caught up with the database")
+	case errors.Is(err, store.ErrConflict):
+		return unavailable("the change lost to concurrent ones, and nothing of it was done")
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return unavailable("the database can't be asked right now")
+	case errors.Is(err, store.ErrNotFound):
+		return connect.NewError(connect.CodeNotFound, errors.New("not found"))
+	case errors.As(err, &constraint):
+		return constraintBroken(constraint.Kind)
+	}
+	return connect.NewError(connect.CodeInternal, errInternal)
+}
+
+// constraintBroken is for constraints that a handler has not given a meaning.
+// Their names, and the values, stay here.
+func constraintBroken(kind store.ConstraintKind) *connect.Error {
+	switch kind {
+	case store.Unique, store.Exclusion:
+		return connect.NewError(connect.CodeAlreadyExists, errors.New("the change conflicts with what is stored"))
+	case store.ForeignKey:
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the change needs something that is not stored"))
+	}
+	return connect.NewError(connect.CodeInvalidArgument, errors.New("a value can't be stored"))
+}
+
+// public copies a coded error; of an internal or unknown one, only its code.
+func public(err *connect.Error) *connect.Error {
+	switch err.Code() {
+	case connect.CodeInternal, connect.CodeUnknown:
+		return connect.NewError(connect.CodeInternal, errInternal)
+	}
+	// A rule that can't be compiled or run is our fault, not the caller's,
+	// whatever code the validating interceptor gave it.
+	var compilation *protovalidate.CompilationError
+	var run *protovalidate.RuntimeError
+	if errors.As(err, &compilation) || errors.As(err, &run) {
+		return connect.NewError(connect.CodeInternal, errInternal)
+	}
+	out := connect.NewError(err.Code(), errors.New(err.Message()))
+	for _, detail := range err.Details() {
+		out.AddDetail(detail)
+	}
+	for key, values := range err.Meta() {
+		out.Meta()[key] = append([]string(nil), values...)
+	}
+	return out
+}
+
+// unavailable asks the client to come back soon.
+func unavailable(text string) *connect.Error {
+	err := connect.NewError(connect.CodeUnavailable, errors.New(text))
+	addDetail(err, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
+	return err
+}
+
+// epochChanged says which history the node is in; the frontier too, if current
+// has a position.
+func epochChanged(current freshet.Revision) *connect.Error {
+	err := connect.NewError(connect.CodeFailedPrecondition, errors.New(
+		"the revision belongs to a history of the database that has ended: drop it and read again without"))
+	metadata := map[string]string{"epoch": fmt.Sprintf("%08x", uint32(current.Epoch))}
+	if current.Position != 0 {
+		metadata["revision"] = current.String()
+	}
+	addDetail(err, &errdetails.ErrorInfo{Reason: ReasonEpochChanged, Domain: ErrorDomain, Metadata: metadata})
+	return err
+}
+
+func addDetail(err *connect.Error, message proto.Message) {
+	// A detail fails only for a message that can't be marshaled; ours can.
+	if detail, derr := connect.NewErrorDetail(message); derr == nil {
+		err.AddDetail(detail)
+	}
+}

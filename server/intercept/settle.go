@@ -1,0 +1,157 @@
+package intercept
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// settleGrace is how much later than the frontier a commit may be handed over.
+// A transaction that changed no source never is, and pays it.
+const settleGrace = 2 * time.Millisecond
+
+// settle holds the answer of a mutation back until a read that follows finds
+// what the mutation did or saw, at most MaxSettle, and stamps it with what
+// such a read must ask for.
+//
+// A transaction that rolled back, or found nothing to do, saw something too
+// (not_found, an earlier result of the same request id), so it is settled by
+// its WAL position. One that committed is settled when its own commit has
+// passed the frontier, which is usually sooner, and then its topics are known.
+//
+// Whatever happens here, the handler's answer stands: a committed write is
+// never reported as failed (G5).
+func settle(cfg Config) connect.Interceptor {
+	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+		if !isWrite(cfg.Contract, req.Spec()) {
+			return next(ctx, req)
+		}
+		s := &settling{cfg: &cfg}
+		defer s.forget()
+		before := cfg.Hub.Frontier()
+		call := &store.Call{BeforeCommit: s.expect}
+		resp, err := next(withCall(ctx, call), req)
+		r := replyOf(ctx)
+		outcomes := call.Outcomes()
+		if r.stamp, r.topics = s.wait(ctx, outcomes); len(outcomes) == 0 {
+			r.stamp = before // no transaction: nothing that a read could miss
+		}
+		return resp, err
+	})
+}
+
+// settling is one call's wait.
+type settling struct {
+	cfg *Config
+
+	mu       sync.Mutex // guards expected: transactions may run side by side
+	expected map[uint64]<-chan freshet.Commit
+	forgets  []func()
+}
+
+// expect is store.Call.BeforeCommit.
+func (s *settling) expect(xid uint64) {
+	commit, forget := s.cfg.Settler.Expect(xid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expected == nil {
+		s.expected = make(map[uint64]<-chan freshet.Commit, 1)
+	}
+	s.expected[xid] = commit
+	s.forgets = append(s.forgets, forget)
+}
+
+func (s *settling) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, forget := range s.forgets {
+		forget()
+	}
+}
+
+// wait settles all outcomes and returns the call's stamp, and its topics if
+// every committed transaction was seen.
+func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.Revision, []string) {
+	if len(outcomes) == 0 {
+		return freshet.Revision{}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.MaxSettle)
+	defer cancel()
+	nudge := time.AfterFunc(nudgeDelay, s.cfg.Primary.Nudge)
+	defer nudge.Stop()
+	began := time.Now()
+	var rev freshet.Revision
+	var topics []string
+	how, known := settledSeen, true
+	for _, o := range outcomes {
+		if o.Position.IsZero() {
+			// The connection was lost with the answer of its COMMIT. Any
+			// position read from now on is above it; without one, the write
+			// goes unstamped rather than with a stamp that may be too low.
+			position, err := s.cfg.Primary.InsertPosition(ctx)
+			if err != nil {
+				s.cfg.Metrics.settled(time.Since(began), settledTimeout)
+				return freshet.Revision{}, nil
+			}
+			o.Position = position
+		}
+		commit, seen, err := s.outcome(ctx, o)
+		switch {
+		case seen:
+			rev = rev.Max(commit.Revision)
+			topics = append(topics, commit.Topics...)
+			known = known && commit.Topics != nil && len(commit.Floors) == 0
+			continue
+		case err != nil:
+			how = settledTimeout
+		case how == settledSeen:
+			how = settledPosition
+		}
+		rev = rev.Max(o.Position)
+		known = known && !o.Committed // nothing that was rolled back was told
+	}
+	s.cfg.Metrics.settled(time.Since(began), how)
+	if !known {
+		return rev, nil
+	}
+	slices.Sort(topics)
+	return rev, slices.Compact(topics)
+}
+
+// outcome waits until the transaction's own commit has been seen or the
+// frontier has reached the position read after it, whichever is first.
+func (s *settling) outcome(ctx context.Context, o store.Outcome) (_ freshet.Commit, seen bool, _ error) {
+	s.mu.Lock()
+	commit := s.expected[o.Xid] // nil, so never ready, when there is none
+	s.mu.Unlock()
+	if !o.Committed || o.Xid == 0 || commit == nil {
+		return freshet.Commit{}, false, s.cfg.Hub.Wait(ctx, o.Position)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	reached := make(chan error, 1)
+	go func() { reached <- s.cfg.Hub.Wait(ctx, o.Position) }()
+	select {
+	case c := <-commit:
+		cancel()
+		<-reached
+		return c, true, nil
+	case err := <-reached:
+		cancel()
+		// The commit itself may have moved the frontier here; it is then
+		// handed over a moment later, and says more.
+		grace := time.NewTimer(settleGrace)
+		defer grace.Stop()
+		select {
+		case c := <-commit:
+			return c, true, nil
+		case <-grace.C:
+			return freshet.Commit{}, false, err
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package intercept
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// settled runs wait on its own: outcomes come from the store, which has no way
+// to make them up.
+func newSettling(t *testing.T, maxSettle time.Duration) (*settling, *rig) {
+	t.Helper()
+	r := &rig{
+		hub:     hub.New(hub.Config{}),
+		primary: &primary{nudged: make(chan struct{})},
+		settler: &settler{commits: map[uint64]chan freshet.Commit{}},
+	}
+	r.hub.Begin(at(50))
+	r.hub.Serve(at(100))
+	return &settling{cfg: &Config{Hub: r.hub, Primary: r.primary, Settler: r.settler, MaxSettle: maxSettle}}, r
+}
+
+const long = time.Minute
+
+func TestSettle_ownCommitIsTheFastPath(t *testing.T) {
+	s, r := newSettling(t, long)
+	s.expect(5)
+	r.settler.tell(5, freshet.Commit{Revision: at(120), Topics: []string{"b", "a", "b"}})
+	rev, topics := s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: at(130), Committed: true}})
+	require.Equal(t, at(120), rev)
+	require.Equal(t, []string{"a", "b"}, topics)
+	s.forget()
+	require.Equal(t, 1, r.settler.forgotten)
+}
+
+// F25, F46: a rollback and a no-op are settled by position, which a nudge
+// brings about.
+func TestSettle_byPosition(t *testing.T) {
+	for name, o := range map[string]store.Outcome{
+		"rolled back":       {Xid: 5, Position: at(130)},
+		"wrote nothing":     {Position: at(130), Committed: true},
+		"unpublished table": {Xid: 6, Position: at(130), Committed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, r := newSettling(t, long)
+			if o.Xid != 0 {
+				s.expect(o.Xid)
+			}
+			r.primary.onNudge = func() { r.hub.Advance(at(131)) }
+			rev, topics := s.wait(t.Context(), []store.Outcome{o})
+			require.Equal(t, at(130), rev)
+			require.Empty(t, topics)
+			waitFor(t, r.primary.nudged, "the nudge")
+		})
+	}
+}
+
+func TestSettle_severalTransactions(t *testing.T) {
+	s, r := newSettling(t, long)
+	s.expect(5)
+	s.expect(6)
+	r.settler.tell(5, freshet.Commit{Revision: at(120), Topics: []string{"a"}})
+	r.settler.tell(6, freshet.Commit{Revision: at(125), Topics: []string{"b"}})
+	r.hub.Advance(at(140))
+	rev, topics := s.wait(t.Context(), []store.Outcome{
+		{Xid: 4, Position: at(110)}, // a conflict, tried again
+		{Xid: 5, Position: at(130), Committed: true},
+		{Xid: 6, Position: at(140), Committed: true},
+	})
+	require.Equal(t, at(125), rev)
+	require.Equal(t, []string{"a", "b"}, topics)
+}
+
+// G5: a write that can't be settled in time is stamped with what a later read
+// has to reach, and is still a success.
+func TestSettle_timeout(t *testing.T) {
+	s, _ := newSettling(t, 10*time.Millisecond)
+	s.expect(5)
+	rev, topics := s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: at(130), Committed: true}})
+	require.Equal(t, at(130), rev)
+	require.Nil(t, topics, "not seen, so not known")
+
+	s, r := newSettling(t, long)
+	r.hub.Begin(freshet.Revision{Epoch: epoch + 1, Position: 1})
+	r.hub.Serve(freshet.Revision{Epoch: epoch + 1, Position: 1})
+	rev, _ = s.wait(t.Context(), []store.Outcome{{Position: at(130), Committed: true}})
+	require.Equal(t, at(130), rev, "the epoch has ended: nothing to wait for")
+}
+
+func TestSettle_topicsNotKnown(t *testing.T) {
+	for name, c := range map[string]freshet.Commit{
+		"nil":    {Revision: at(120)},
+		"floors": {Revision: at(120), Topics: []string{"a"}, Floors: []freshet.Pattern{"**"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, r := newSettling(t, long)
+			s.expect(5)
+			r.settler.tell(5, c)
+			rev, topics := s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: at(130), Committed: true}})
+			require.Equal(t, at(120), rev)
+			require.Nil(t, topics)
+		})
+	}
+}
+
+func TestSettle_withoutATransaction(t *testing.T) {
+	r := newRig(t, nil)
+	resp, err := r.client.DeleteMessage(t.Context(), deleteRequest())
+	require.NoError(t, err)
+	require.Equal(t, at(100).String(), resp.Header().Get(HeaderRevision))
+	require.Empty(t, resp.Header().Values(HeaderTopics))
+}
+
+func TestEncodeTopics(t *testing.T) {
+	require.Equal(t, "messages,conversations/-/messages,a%2Cb/%C3%A9%252D",
+		encodeTopics([]string{"messages", "conversations/-/messages", "a,b/é%2D"}))
+}
+
+func TestReply_writesTopicsOnSuccessAndError(t *testing.T) {
+	r := reply{stamp: at(1), topics: []string{"messages"}}
+	err := connect.NewError(connect.CodeNotFound, errors.New("gone"))
+	r.write(err.Meta())
+	require.Equal(t, "messages", err.Meta().Get(HeaderTopics))
+	require.Equal(t, at(1).String(), err.Meta().Get(HeaderRevision))
+
+	r.topics = []string{strings.Repeat("x", maxTopicsHeader+1)}
+	err = connect.NewError(connect.CodeNotFound, errors.New("gone"))
+	r.write(err.Meta())
+	require.Empty(t, err.Meta().Values(HeaderTopics), "left out above 2 KiB")
+}
+
+// A COMMIT whose answer was lost with its connection leaves no position. The
+// stamp must not be below what was written (G5): the primary is asked.
+func TestSettle_lostPosition(t *testing.T) {
+	s, r := newSettling(t, time.Millisecond)
+	r.primary.insert = at(150)
+	rev, topics := s.wait(t.Context(), []store.Outcome{{Xid: 5, Committed: true}})
+	require.Equal(t, at(150), rev)
+	require.Empty(t, topics)
+
+	r.primary.err = errors.New("cut")
+	rev, _ = s.wait(t.Context(), []store.Outcome{{Xid: 5, Committed: true}})
+	require.Zero(t, rev, "no stamp rather than one that may be too low")
+}

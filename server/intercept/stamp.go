@@ -1,0 +1,45 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// stamp reads the frontier before a read's handler takes its snapshot, and
+// stamps the answer with it: everything up to the frontier was proven visible
+// before the snapshot was taken, so the snapshot contains it (G6).
+//
+// The store is told the stamp's epoch. Positions of two histories say nothing
+// about each other, so an answer from a connection of another one is an error
+// and carries no stamp. While there is no frontier, reads are answered and
+// carry none either. A flight has read its frontier already (pinned).
+func stamp(program *contract.Program, node Hub) connect.Interceptor {
+	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+		if isWrite(program, req.Spec()) {
+			return next(ctx, req)
+		}
+		r := replyOf(ctx)
+		if !r.pinned {
+			r.stamp = node.Frontier()
+		}
+		resp, err := next(withCall(ctx, &store.Call{Epoch: r.stamp.Epoch}), req)
+		if errors.Is(err, store.ErrEpoch) {
+			r.stamp = freshet.Revision{}
+		}
+		return resp, err
+	})
+}
+
+// callKey is where the inner interceptors find the call that the store was
+// given; the store has no getter.
+type callKey struct{}
+
+func withCall(ctx context.Context, call *store.Call) context.Context {
+	return context.WithValue(store.WithCall(ctx, call), callKey{}, call)
+}
