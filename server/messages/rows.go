@@ -1,0 +1,60 @@
+package messages
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/freshet-dev/freshet/gen/db"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+)
+
+// row is a message as every query returns it; the generated row types are all
+// convertible to it.
+type row db.GetMessageRow
+
+func (r row) message() *messagesv1.Message {
+	return &messagesv1.Message{
+		Name:       messageName{conversation: r.Conversation, id: r.ID}.String(),
+		Author:     r.Author,
+		Body:       r.Body,
+		CreateTime: timestamppb.New(r.CreateTime),
+		UpdateTime: timestamppb.New(r.UpdateTime),
+		Etag:       r.Etag.String(),
+	}
+}
+
+func conversation(r db.ListConversationsRow) *messagesv1.Conversation {
+	return &messagesv1.Conversation{
+		Name:            conversationsPrefix + r.Conversation,
+		MessageCount:    r.MessageCount,
+		LastMessageTime: timestamppb.New(r.LastMessageTime),
+	}
+}
+
+// lister is one of the two list queries.
+type lister func(ctx context.Context, q *db.Queries, after *messageKey, limit int32) ([]row, error)
+
+func listAll(ctx context.Context, q *db.Queries, after *messageKey, limit int32) ([]row, error) {
+	params := db.ListAllMessagesParams{RowLimit: limit}
+	params.BeforeTime, params.BeforeID = after.params()
+	rows, err := q.ListAllMessages(ctx, params)
+	list := make([]row, len(rows))
+	for i, r := range rows {
+		list[i] = row(r)
+	}
+	return list, err
+}
+
+func listConversation(conversation string) lister {
+	return func(ctx context.Context, q *db.Queries, after *messageKey, limit int32) ([]row, error) {
+		params := db.ListMessagesParams{Conversation: conversation, RowLimit: limit}
+		params.BeforeTime, params.BeforeID = after.params()
+		rows, err := q.ListMessages(ctx, params)
+		list := make([]row, len(rows))
+		for i, r := range rows {
+			list[i] = row(r)
+		}
+		return list, err
+	}
+}
