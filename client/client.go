@@ -1,0 +1,91 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Client knows how to reach one Freshet server, or several behind one address.
+// It is immutable and safe for concurrent use; there is nothing to close.
+type Client struct {
+	events         string // URL of the stream
+	http           *http.Client
+	header         map[string]string
+	token          func(context.Context) (string, error)
+	logger         *slog.Logger
+	connectTimeout time.Duration
+	backoffMin     time.Duration
+	backoffMax     time.Duration
+}
+
+// Option configures a Client.
+type Option func(*Client)
+
+// New makes a client for the server at baseURL, `https://api.example.com` or
+// `http://127.0.0.1:8080`, with a path if the server lives below one. It does
+// not connect.
+func New(baseURL string, opts ...Option) (*Client, error) {
+	u, err := url.Parse(baseURL)
+	if err != nil {
+		return nil, fmt.Errorf("server address: %w", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("server address %q: want http://host:port or https://host", baseURL)
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("server address %q: a query or fragment has no place there", baseURL)
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/") + "/events"
+	u.RawPath = ""
+	c := &Client{
+		events:         u.String(),
+		http:           http.DefaultClient,
+		header:         map[string]string{},
+		logger:         slog.New(slog.DiscardHandler),
+		connectTimeout: 10 * time.Second,
+		backoffMin:     500 * time.Millisecond,
+		backoffMax:     30 * time.Second,
+	}
+	for _, opt := range opts {
+		opt(c)
+	}
+	return c, nil
+}
+
+// WithHTTPClient sets the HTTP client; the default is [http.DefaultClient].
+// Its Timeout is ignored: it would cut every stream after that time.
+func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
+
+// WithHeader sets a header on every request for a stream. A later value
+// replaces an earlier one.
+func WithHeader(name, value string) Option {
+	return func(c *Client) { c.header[http.CanonicalHeaderKey(name)] = value }
+}
+
+// WithTokenSource sends `Authorization: Bearer <token>`. The source is asked
+// before every attempt, so that a stream which ended because its token expired
+// comes back with a fresh one. An error counts as a failed attempt; an empty
+// token sends no header. The source must be safe for concurrent use.
+func WithTokenSource(source func(context.Context) (string, error)) Option {
+	return func(c *Client) { c.token = source }
+}
+
+// WithLogger sets where connections and their ends are logged (level debug).
+// The default logs nothing: the sink is told anyway.
+func WithLogger(l *slog.Logger) Option { return func(c *Client) { c.logger = l } }
+
+// WithConnectTimeout bounds the time from the start of an attempt to the
+// response's header. The default is 10 s.
+func WithConnectTimeout(d time.Duration) Option { return func(c *Client) { c.connectTimeout = d } }
+
+// WithBackoff sets the first and the longest wait between attempts; the
+// defaults are 500 ms and 30 s. Each wait is twice the last one and up to half
+// longer at random. The server's `retry:` replaces first.
+func WithBackoff(first, longest time.Duration) Option {
+	return func(c *Client) { c.backoffMin, c.backoffMax = first, max(first, longest) }
+}

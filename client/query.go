@@ -1,0 +1,316 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// Snapshot is what a Query holds at one moment.
+type Snapshot[Res any] struct {
+	// Value is the latest answer; nil before the first, and when the latest
+	// answer is Err. It is shared: don't modify it.
+	Value *Res
+	// Err is an answer too: `not_found` says what the database holds. A
+	// failure to get one (`unavailable`, say) is not; then Fresh is false.
+	Err error
+	// Revision is how far the answer is known to be complete; zero: unknown.
+	Revision freshet.Revision
+	// Fresh says that the answer is as fresh as anything heard, that the
+	// stream is alive, and that its node keeps up with the database (G9).
+	Fresh bool
+}
+
+// Loaded reports whether there has been an answer at all.
+func (s Snapshot[Res]) Loaded() bool { return s.Value != nil || s.Err != nil }
+
+// Query keeps the answer of one unary call fresh while Run runs: it follows
+// the call's topics and fetches again when they changed, as [Rule] decides.
+// Its methods are safe for concurrent use; what it holds outlives Run.
+type Query[Req, Res any] struct {
+	client *Client
+	topics []string
+	call   func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
+	req    *Req
+
+	running sync.Mutex // held by Run; guards rule and stale
+	rule    Rule
+	stale   bool // no stream, or a node that lags
+
+	nudge chan struct{} // capacity 1: written is new
+
+	mu      sync.Mutex // guards all below
+	latest  Snapshot[Res]
+	changed chan struct{}    // closed at the next change
+	written freshet.Revision // by the caller; not yet given to the rule
+}
+
+const (
+	queryFirstWait = time.Second      // for the stream, before a fetch without it
+	queryTimeout   = 30 * time.Second // of one fetch
+	queryMaxLag    = 5 * time.Second  // the default of --max-lag
+)
+
+// NewQuery makes a query of a call, a method of a generated client:
+//
+//	q := client.NewQuery(c, topics, messages.ListMessages, &messagesv1.ListMessagesRequest{Parent: "conversations/7"})
+//	go q.Run(ctx)
+//	for s := range q.Changes(ctx) { … }
+//
+// topics are those that the call reads. req must not be modified afterwards.
+func NewQuery[Req, Res any](c *Client, topics []string,
+	call func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error), req *Req,
+) *Query[Req, Res] {
+	return &Query[Req, Res]{
+		client: c, topics: topics, call: call, req: req,
+		nudge: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+}
+
+// Latest returns what the query holds now.
+func (q *Query[Req, Res]) Latest() Snapshot[Res] {
+	s, _ := q.watch()
+	return s
+}
+
+func (q *Query[Req, Res]) watch() (Snapshot[Res], <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.latest, q.changed
+}
+
+// Changes yields what the query holds now and after each change, until ctx
+// ends. A slow reader misses changes between, never the last one.
+func (q *Query[Req, Res]) Changes(ctx context.Context) iter.Seq[Snapshot[Res]] {
+	return func(yield func(Snapshot[Res]) bool) {
+		for {
+			s, changed := q.watch()
+			if !yield(s) {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// outcome is the end of a flight.
+type outcome[Res any] struct {
+	in    Input
+	value *Res
+	err   error
+}
+
+// Run keeps the query fresh until ctx ends or the server refuses the stream for
+// good; its error is that of [Client.Stream]. Run may be called again
+// afterwards, and goes on where it stopped; a call beside another waits for it.
+func (q *Query[Req, Res]) Run(ctx context.Context) error {
+	q.running.Lock()
+	defer q.running.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+
+	since := q.rule.Have()
+	q.rule.rest()
+	q.stale = true
+	events := make(chan Event)
+	ended := make(chan error, 1)
+	wg.Go(func() {
+		ended <- q.client.Stream(ctx, q.topics, func(e Event) error {
+			select {
+			case events <- e:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, WithSince(since))
+	})
+	outcomes := make(chan outcome[Res])
+	timer := time.NewTimer(queryFirstWait)
+	defer timer.Stop()
+	poll := time.NewTimer(time.Hour) // strong reads while the node lags
+	poll.Stop()
+	defer poll.Stop()
+
+	resumed := !since.IsZero()
+	for {
+		var in Input
+		var out outcome[Res]
+		select {
+		case err := <-ended:
+			q.stale = true
+			q.publish(Step{}, out)
+			return err
+		case <-timer.C:
+			in = Input{Kind: OnTimer}
+		case <-poll.C:
+			poll.Reset(pollWait())
+			in = Input{Kind: OnRefresh}
+		case <-q.nudge:
+			in = Input{Kind: OnInvalidate, Revision: q.takeWritten()}
+		case out = <-outcomes:
+			in = out.in
+		case e := <-events:
+			var ok bool
+			switch e := e.(type) {
+			case Frontier:
+				if lags := e.Lag > queryMaxLag; lags != q.stale {
+					q.stale = lags
+					if poll.Stop(); lags {
+						poll.Reset(pollWait())
+					}
+				}
+			case Ready:
+				q.stale = false
+			case Disconnected:
+				q.stale = true
+				poll.Stop()
+			}
+			if in, ok = inputOf(e, resumed); !ok {
+				q.publish(Step{}, out)
+				continue
+			}
+			resumed = resumed || in.Kind == OnReady
+		}
+		step := q.rule.On(in)
+		q.publish(step, out)
+		if p := step.Pause; p != nil {
+			timer.Reset(p.Least + time.Duration(rand.Int64N(int64(p.Spread)+1))) //nolint:gosec // jitter
+		}
+		if f := step.Fetch; f != nil {
+			wg.Go(func() {
+				select {
+				case outcomes <- q.fetch(ctx, *f):
+				case <-ctx.Done():
+				}
+			})
+		}
+	}
+}
+
+// pollWait is 10 s or more, with jitter.
+func pollWait() time.Duration { return 10*time.Second + rand.N(5*time.Second) } //nolint:gosec // jitter
+
+func inputOf(e Event, resumed bool) (Input, bool) {
+	switch e := e.(type) {
+	case Invalidate:
+		return Input{Kind: OnInvalidate, Revision: e.Revision, Spread: e.Spread}, true
+	case Ready:
+		return Input{Kind: OnReady, Revision: e.Revision, Resumed: resumed}, true
+	case Reset:
+		return Input{Kind: OnReset, Revision: e.Revision}, true
+	case Frontier:
+		return Input{Kind: OnFrontier, Revision: e.Revision}, true
+	default:
+		return Input{}, false
+	}
+}
+
+// publish shows the answer that was kept, and what is known of the one held.
+func (q *Query[Req, Res]) publish(step Step, out outcome[Res]) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := q.latest
+	if step.Keep {
+		q.latest.Value, q.latest.Err = out.value, out.err
+	}
+	q.latest.Revision, q.latest.Fresh = q.rule.Have(), q.rule.Fresh() && !q.stale
+	// A revision that only moves on with the heartbeat is no news.
+	if step.Keep || before.Fresh != q.latest.Fresh {
+		close(q.changed)
+		q.changed = make(chan struct{})
+	}
+}
+
+func (q *Query[Req, Res]) fetch(ctx context.Context, f Request) outcome[Res] {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	req := connect.NewRequest(q.req)
+	// Set here as well as by the interceptor, which the caller's client may lack.
+	ctx = AtLeast(Strong(ctx), f.AtLeast)
+	ask(ctx, req.Header())
+	resp, err := q.call(ctx, req)
+	if err == nil {
+		stamp := stampOf(resp.Header())
+		return outcome[Res]{value: resp.Msg, in: Input{Kind: OnAnswer, Flight: f.Flight, Revision: stamp.Revision}}
+	}
+	failed := outcome[Res]{in: Input{Kind: OnFailure, Flight: f.Flight}}
+	cerr, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return failed
+	}
+	for _, d := range cerr.Details() {
+		message, err := d.Value()
+		if err != nil {
+			continue
+		}
+		switch m := message.(type) {
+		case *errdetails.RetryInfo:
+			failed.in.Wait = min(max(0, m.GetRetryDelay().AsDuration()), longestWish)
+		case *errdetails.ErrorInfo:
+			if m.GetReason() == "EPOCH_CHANGED" {
+				failed.in.EpochChanged = true
+				failed.in.Revision = currentOf(m.GetMetadata())
+			}
+		}
+	}
+	switch cerr.Code() {
+	case connect.CodeNotFound, connect.CodePermissionDenied, connect.CodeUnauthenticated,
+		connect.CodeInvalidArgument, connect.CodeOutOfRange, connect.CodeUnimplemented:
+	default:
+		return failed
+	}
+	// A verdict of the handler, as old as its stamp says. Without a stamp no
+	// handler ran.
+	if stamp := stampOf(cerr.Meta()); !stamp.Revision.IsZero() && !failed.in.EpochChanged {
+		return outcome[Res]{err: err, in: Input{Kind: OnAnswer, Flight: f.Flight, Revision: stamp.Revision}}
+	}
+	return failed
+}
+
+// currentOf reads the history that an EPOCH_CHANGED names; zero: it doesn't.
+func currentOf(metadata map[string]string) freshet.Revision {
+	if rev, err := freshet.ParseRevision(metadata["revision"]); err == nil {
+		return rev
+	}
+	epoch, err := strconv.ParseUint(metadata["epoch"], 16, 32)
+	if err != nil {
+		return freshet.Revision{}
+	}
+	return freshet.Revision{Epoch: freshet.Epoch(epoch)}
+}
+
+// Wrote tells the query of a mutation that may have changed its answer: what it
+// holds will reach the mutation's stamp (G5) without waiting for the stream. It
+// returns at once. An unknown stamp is ignored: the stream brings the change.
+func (q *Query[Req, Res]) Wrote(s Stamp) {
+	q.mu.Lock()
+	q.written = q.written.Max(s.Revision)
+	q.mu.Unlock()
+	select {
+	case q.nudge <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+func (q *Query[Req, Res]) takeWritten() freshet.Revision {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	rev := q.written
+	q.written = freshet.Revision{}
+	return rev
+}

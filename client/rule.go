@@ -1,0 +1,394 @@
+package client
+
+import (
+	"time"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// Rule decides, for one query, when to fetch and which answer to keep: rules
+// 1–4 and 6 of docs/protocol.md, "The client rule". It does no I/O, has no clock and draws no
+// random numbers; whoever drives it gives it inputs and does what the step
+// says. The zero value is a query that holds nothing and waits for its stream.
+//
+// It upholds, for every order of inputs: an answer is never replaced by an
+// older one (G4); in phase Idle the answer is as fresh as anything heard, and
+// from the other phases fetches follow until it is (G3). Not safe for
+// concurrent use.
+type Rule struct {
+	phase   Phase
+	epoch   freshet.Epoch
+	need    freshet.Revision // the highest invalidation heard
+	have    freshet.Revision // the stamp of the answer held; zero: unknown
+	held    bool             // there is an answer
+	blind   bool             // it can't be compared: its stamp is unknown, or of a history that was reset
+	arrived uint64           // clock when it arrived
+	sent    uint64           // clock when its request was sent
+
+	clock   uint64 // counts inputs and requests, to order requests and answers
+	flights []flight
+	flown   int  // the last flight's id
+	tries   int  // flights in a row that failed or held less than was asked
+	patient bool // Pausing: only the timer ends it
+	strong  bool // the next fetch is strong, whatever is needed
+	calm    bool // the next fetch begins with jitter
+}
+
+// flight is a request under way.
+type flight struct {
+	id    int
+	asked freshet.Revision
+	sent  uint64
+	main  bool // of Flying; not a Refresh
+}
+
+// Phase is what a Rule is doing.
+type Phase uint8
+
+const (
+	// Pausing waits for the timer, at first for the stream.
+	Pausing Phase = iota
+	// Idle holds an answer that is as fresh as anything heard.
+	Idle
+	// Flying waits for the end of its request.
+	Flying
+	phases
+)
+
+// Kind is the kind of an Input.
+type Kind uint8
+
+const (
+	// OnInvalidate: the query's topics changed at Revision.
+	OnInvalidate Kind = iota
+	// OnReady: subscribed at Revision. Resumed: with a since, so that all
+	// changes after it have been told; else nothing is known of the time before.
+	OnReady
+	// OnFrontier: all changes up to Revision have been told.
+	OnFrontier
+	// OnReset: another history begins at Revision.
+	OnReset
+	// OnAnswer: Flight ended with an answer stamped Revision (zero: unknown).
+	OnAnswer
+	// OnFailure: Flight ended without one. Wait is what the server asked for,
+	// if it did. EpochChanged: at-least is of an ended history; Revision is the
+	// current one, if the server named it.
+	OnFailure
+	// OnTimer: the Step's wait is over.
+	OnTimer
+	// OnRefresh: somebody wants a strong fetch now.
+	OnRefresh
+	kinds
+)
+
+// Input is one thing that happened. Fields that its kind doesn't name are unset.
+type Input struct {
+	Kind         Kind
+	Revision     freshet.Revision
+	Resumed      bool
+	Spread       time.Duration // OnInvalidate: wait a random time up to this
+	Flight       int
+	Wait         time.Duration
+	EpochChanged bool
+}
+
+// Step is what to do now. At most one of Fetch and Pause is set.
+type Step struct {
+	// Keep: the answer that came with this input is now the query's.
+	Keep bool
+	// Fetch: send this.
+	Fetch *Request
+	// Pause: stop the timer of an earlier pause and give OnTimer after this one.
+	Pause *Pause
+}
+
+// Request is a fetch.
+type Request struct {
+	// Flight names it in the Input that ends it.
+	Flight int
+	// AtLeast is what to ask for; zero: a strong read.
+	AtLeast freshet.Revision
+}
+
+// Pause is a wait of Least plus a random time up to Spread.
+type Pause struct{ Least, Spread time.Duration }
+
+const (
+	ruleFirstPause   = 250 * time.Millisecond
+	ruleLongestPause = 30 * time.Second
+	ruleJitter       = time.Second // of refetches that every client makes at once
+)
+
+// Phase returns what the rule is doing.
+func (r *Rule) Phase() Phase { return r.phase }
+
+// Have is the revision up to which the answer held is known to be complete.
+func (r *Rule) Have() freshet.Revision { return r.have }
+
+// Need is the revision that the answer has to reach.
+func (r *Rule) Need() freshet.Revision { return r.need }
+
+// Fresh reports whether an answer is held that is as fresh as anything heard.
+func (r *Rule) Fresh() bool { return r.held && !r.have.Less(r.need) }
+
+// transition is one cell of the table.
+type transition func(*Rule, Input) Step
+
+// table says what every input does in every phase. A cell that ignores its
+// input says so; a test holds that none is missing.
+var table = [phases][kinds]transition{
+	Idle: {
+		OnInvalidate: (*Rule).invalidated,
+		OnReady:      (*Rule).ready,
+		OnFrontier:   (*Rule).heard,
+		OnReset:      (*Rule).reset,
+		OnAnswer:     (*Rule).answer, // of a Refresh
+		OnFailure:    (*Rule).landed, // of a Refresh
+		OnTimer:      (*Rule).ignore, // what it was to fetch has come otherwise
+		OnRefresh:    (*Rule).refresh,
+	},
+	Flying: {
+		OnInvalidate: (*Rule).note, // the flight's end decides
+		OnReady:      (*Rule).ready,
+		OnFrontier:   (*Rule).heard,
+		OnReset:      (*Rule).reset,
+		OnAnswer:     (*Rule).answer,
+		OnFailure:    (*Rule).failure,
+		OnTimer:      (*Rule).ignore,
+		OnRefresh:    (*Rule).refresh,
+	},
+	Pausing: {
+		OnInvalidate: (*Rule).note, // the timer decides
+		OnReady:      (*Rule).ready,
+		OnFrontier:   (*Rule).heard,
+		OnReset:      (*Rule).reset,
+		OnAnswer:     (*Rule).answer, // of a Refresh
+		OnFailure:    (*Rule).landed, // of a Refresh
+		OnTimer:      (*Rule).resume,
+		OnRefresh:    (*Rule).refresh,
+	},
+}
+
+// On takes one input.
+func (r *Rule) On(in Input) Step {
+	r.clock++
+	return table[r.phase][in.Kind](r, in)
+}
+
+func (r *Rule) ignore(Input) Step { return Step{} }
+
+// rest forgets the flights and the pause of a driver that stopped: what is held
+// stays, and the next driver begins as if it were new.
+func (r *Rule) rest() {
+	r.phase, r.flights, r.tries, r.patient, r.strong, r.calm = Pausing, nil, 0, false, false, false
+}
+
+// mark raises need; a lower epoch's revision is dropped whole, a higher one's
+// begins a new history, in which all clients refetch at once: with jitter.
+func (r *Rule) mark(rev freshet.Revision) {
+	if rev.Epoch < r.epoch {
+		return
+	}
+	if r.epoch != 0 && rev.Epoch > r.epoch {
+		r.calm = true
+	}
+	r.epoch = rev.Epoch
+	r.need = r.need.Max(rev)
+}
+
+func (r *Rule) note(in Input) Step {
+	r.mark(in.Revision)
+	return Step{}
+}
+
+func (r *Rule) invalidated(in Input) Step {
+	r.mark(in.Revision)
+	switch {
+	case r.Fresh():
+		return Step{}
+	case in.Spread > 0 && !r.calm:
+		return r.pause(true, Pause{Spread: in.Spread})
+	default:
+		return r.fetch()
+	}
+}
+
+func (r *Rule) ready(in Input) Step {
+	if !in.Resumed {
+		r.mark(in.Revision)
+	}
+	return r.heard(in)
+}
+
+// heard takes a revision up to which everything has been told. What is fresh
+// now is complete up to there; and it is the moment to try again at once.
+func (r *Rule) heard(in Input) Step {
+	if in.Revision.Epoch > r.epoch {
+		r.mark(in.Revision)
+	}
+	if in.Revision.Epoch == r.epoch && r.Fresh() && !r.have.IsZero() {
+		r.have = r.have.Max(in.Revision)
+	}
+	if r.Fresh() || r.phase == Flying || r.phase == Pausing && r.patient {
+		return Step{}
+	}
+	return r.fetch()
+}
+
+func (r *Rule) reset(in Input) Step {
+	if in.Revision.Epoch < r.epoch {
+		return Step{}
+	}
+	// The answer stays on show, but nothing is known of its age: it may be of
+	// a history that never was.
+	r.epoch, r.need, r.have = in.Revision.Epoch, in.Revision, freshet.Revision{}
+	r.blind, r.calm = true, true
+	if r.phase == Flying {
+		return Step{}
+	}
+	return r.fetch()
+}
+
+func (r *Rule) resume(Input) Step {
+	if r.Fresh() {
+		r.phase = Idle
+		return Step{}
+	}
+	return r.fetch()
+}
+
+// refresh adds a strong flight beside whatever goes on.
+func (r *Rule) refresh(Input) Step {
+	return r.send(freshet.Revision{}, false)
+}
+
+// land takes a flight off the list.
+func (r *Rule) land(id int) (flight, bool) {
+	for i, f := range r.flights {
+		if f.id == id {
+			r.flights = append(r.flights[:i], r.flights[i+1:]...)
+			return f, true
+		}
+	}
+	return flight{}, false
+}
+
+func (r *Rule) landed(in Input) Step {
+	r.land(in.Flight)
+	return Step{}
+}
+
+func (r *Rule) answer(in Input) Step {
+	f, ok := r.land(in.Flight)
+	if !ok {
+		return Step{}
+	}
+	stamp := in.Revision
+	keep := r.keeps(f, stamp)
+	if keep {
+		if stamp.Epoch > r.epoch {
+			// As a reset, but for this query, which has its answer.
+			r.epoch, r.need = stamp.Epoch, stamp
+		}
+		r.held, r.blind, r.sent, r.arrived = true, stamp.IsZero(), f.sent, r.clock
+		r.have = r.have.Max(stamp)
+	}
+	if !f.main {
+		return Step{Keep: keep} // a pause that has become needless ends with its timer
+	}
+	step := r.next(!stamp.Less(f.asked) && !stamp.IsZero() && stamp.Epoch == r.epoch)
+	step.Keep = keep
+	return step
+}
+
+// keeps is the first half of rule 2. Where stamps can't be compared (F35), an
+// answer is kept only if it was asked for after the one held came.
+func (r *Rule) keeps(f flight, stamp freshet.Revision) bool {
+	switch {
+	case !stamp.IsZero() && stamp.Epoch < r.epoch:
+		return false // F34: another history
+	case !r.held:
+		return true
+	case stamp.IsZero() || r.blind:
+		return f.sent > r.arrived
+	case r.have.Less(stamp):
+		return true
+	case stamp == r.have:
+		return f.sent > r.sent
+	default:
+		return f.asked.IsZero() && f.sent > r.arrived
+	}
+}
+
+// next is the second half of rule 2, after the main flight's end. kept says
+// that the server kept its word: the answer is as fresh as it was asked to be,
+// so that what is needed now was heard since.
+func (r *Rule) next(kept bool) Step {
+	if r.Fresh() {
+		r.phase, r.tries, r.calm = Idle, 0, false
+		return Step{}
+	}
+	if kept {
+		r.tries = 0
+		return r.fetch()
+	}
+	if r.tries++; r.tries == 1 {
+		return r.fetch()
+	}
+	return r.backOff()
+}
+
+func (r *Rule) failure(in Input) Step {
+	f, ok := r.land(in.Flight)
+	if !ok || !f.main {
+		return Step{}
+	}
+	if in.EpochChanged {
+		r.strong = true
+		if in.Revision.Epoch > r.epoch {
+			r.mark(in.Revision)
+		}
+	}
+	if r.Fresh() {
+		return r.next(false)
+	}
+	r.tries++
+	if in.Wait > 0 {
+		return r.pause(true, Pause{Least: in.Wait, Spread: in.Wait / 2})
+	}
+	return r.backOff()
+}
+
+func (r *Rule) backOff() Step {
+	d := ruleFirstPause
+	for range min(r.tries-1, 16) {
+		d = min(2*d, ruleLongestPause)
+	}
+	return r.pause(false, Pause{Least: d, Spread: d / 2})
+}
+
+func (r *Rule) pause(patient bool, p Pause) Step {
+	r.phase, r.patient = Pausing, patient
+	return Step{Pause: &p}
+}
+
+// fetch sends the main flight, or pauses first if all clients are about to.
+func (r *Rule) fetch() Step {
+	if r.calm {
+		r.calm = false
+		return r.pause(true, Pause{Spread: ruleJitter})
+	}
+	r.phase = Flying
+	asked := r.need
+	if r.strong {
+		asked, r.strong = freshet.Revision{}, false
+	}
+	return r.send(asked, true)
+}
+
+func (r *Rule) send(asked freshet.Revision, main bool) Step {
+	r.clock++ // later than an answer that came with the same input
+	r.flown++
+	r.flights = append(r.flights, flight{id: r.flown, asked: asked, sent: r.clock, main: main})
+	return Step{Fetch: &Request{Flight: r.flown, AtLeast: asked}}
+}
