@@ -1,0 +1,48 @@
+/** The server answered, and did not begin a stream. */
+export class StreamRefusedError extends Error {
+  override readonly name = "StreamRefusedError";
+  constructor(
+    /** HTTP status. */
+    readonly status: number,
+    /** Connect's code from the body (`invalid_argument`, …); "" when there is none. */
+    readonly code: string,
+    message: string,
+    /** From Retry-After; undefined when the server didn't say. */
+    readonly retryAfterMs?: number,
+  ) {
+    super(message);
+  }
+
+  /**
+   * Asking again in the same way brings the same answer (bad topic, no token,
+   * no grant, too many topics): the stream stays closed until topics change or
+   * `Freshet.retry()` is called. 408, 425, 429 and 5xx pass by themselves.
+   */
+  get fatal(): boolean {
+    return this.status >= 400 && this.status < 500 && ![408, 425, 429].includes(this.status);
+  }
+}
+
+/** What came is not the protocol: a proxy's page, a broken frame. Retried. */
+export class StreamProtocolError extends Error {
+  override readonly name = "StreamProtocolError";
+}
+
+/** Nothing came for 2.5 heartbeats: a dead peer that no one told us of. Retried. */
+export class StreamSilentError extends Error {
+  override readonly name = "StreamSilentError";
+  constructor(readonly silentMs: number) {
+    super(`no byte for ${silentMs} ms`);
+  }
+}
+
+/** The network failed, or the server closed the stream mid-way. Retried. */
+export class StreamLostError extends Error {
+  override readonly name = "StreamLostError";
+}
+
+export type StreamError =
+  | StreamRefusedError
+  | StreamProtocolError
+  | StreamSilentError
+  | StreamLostError;

@@ -1,0 +1,43 @@
+import type { StreamError } from "./errors.js";
+import type { Frame } from "./frame.js";
+import type { Span } from "./history.js";
+import type { Revision } from "./revision.js";
+
+/** Topics, each with where its data stands; undefined: unknown, begin with `ready`. */
+export type Wants = ReadonlyMap<string, Revision | undefined>;
+
+export interface FeedState {
+  readonly state: "idle" | "connecting" | "live" | "waiting" | "failed";
+  /** A stream is live, be it for some of the topics only. */
+  readonly streaming: boolean;
+  readonly lagMs: number;
+  readonly error?: StreamError;
+}
+
+/** Where notices come from: a stream of this tab's own, or the one all tabs share. */
+export interface Feed {
+  /** `wants` has changed. Changes in quick succession count as one. */
+  changed(): void;
+  /** Connect again now, also after a final refusal. */
+  retry(): void;
+  /** Back online, or visible again: timers may have slept. */
+  wake(): void;
+  close(): void;
+}
+
+/** What a feed asks of its user and tells it. */
+export interface FeedEvents {
+  wants(): Wants;
+  /** A frame's notice. Throws StreamProtocolError if it can't be right. */
+  apply(frame: Frame): void;
+  /**
+   * These topics are live, and all before `id` has been told of them, or is in
+   * their spans. Told again whenever somebody may wait for it.
+   */
+  live(id: Revision, spans: ReadonlyMap<string, Span>): void;
+  /** Every change of the live topics up to `id` has been told. */
+  position(id: Revision): void;
+  state(state: FeedState): void;
+  /** A frame, after all that it means has been done. */
+  seen(frame: Frame): void;
+}

@@ -1,0 +1,57 @@
+import type { Query, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
+import type { Freshet } from "./client.js";
+import type { Entry } from "./registry.js";
+import type { Revision } from "./revision.js";
+import type { Phase } from "./rule-types.js";
+
+export interface QueriesOptions {
+  readonly freshet: Pick<Freshet, "subscribe" | "onFrame" | "status" | "atLeast">;
+  readonly queryClient: QueryClient;
+  /**
+   * What a query with this key depends on, if the key says it; see
+   * `topicsOfServices` in ./connect. `meta: {topics}` of a query comes first;
+   * else its requests tell, once it has been fetched through `freshetTransport`.
+   */
+  readonly topicsOf?: (queryKey: QueryKey) => readonly string[];
+}
+
+/** Where one query stands. */
+export interface QueryReport {
+  readonly queryKey: QueryKey;
+  readonly topics: readonly string[];
+  readonly phase: Phase;
+  readonly watched: boolean;
+  readonly need: Revision | undefined;
+  readonly asked: Revision | undefined;
+  readonly have: Revision | undefined;
+  readonly fresh: boolean;
+}
+
+/** `meta.topics` of a query. */
+export type Topics = readonly string[] | ((queryKey: QueryKey) => readonly string[]);
+
+/** @internal */
+export function reportOf({ query, topics, rule }: Entry<Query>): QueryReport {
+  const { phase, watched, need, have, fresh } = rule;
+  const { queryKey } = query;
+  return { queryKey, topics, phase, watched, need, asked: rule.flight?.atLeast, have, fresh };
+}
+
+/** An answer of a past epoch came to a query that has nothing to show instead. */
+export class StaleAnswerError extends Error {
+  override readonly name = "StaleAnswerError";
+}
+
+/** What the cache says of an update, as far as it is looked at. */
+export interface UpdateAction {
+  readonly type: string;
+  readonly manual?: boolean;
+  readonly state?: object;
+}
+
+/** `persister` of a query, as far as it is used. */
+export type Persister = (
+  queryFn: (context: QueryFunctionContext) => unknown,
+  context: QueryFunctionContext,
+  query: Query,
+) => Promise<unknown>;

@@ -1,0 +1,340 @@
+import { isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
+import type { Flight, Input, Inputs, Kind, Phase, Step, Verdict } from "./rule-types.js";
+
+export type { Flight, Input, Inputs, Kind, Phase, Step, Verdict } from "./rule-types.js";
+
+type Cell<K extends Kind> = (rule: Rule, input: Inputs[K]) => Step;
+type Table = { readonly [P in Phase]: { readonly [K in Kind]: Cell<K> } };
+
+const none: Step = {};
+const fetchNow: Step = { fetch: true };
+const mark: Step = { mark: true };
+const ignore = (): Step => none;
+
+export const firstPauseMs = 250;
+export const longestPauseMs = 30_000;
+/** Spread of what every client does at once. */
+export const jitterMs = 1000;
+
+/**
+ * Decides, for one query, when to fetch and which answer to let through: the
+ * client rule of docs/protocol.md. No I/O, no clock, no random numbers.
+ *
+ * It upholds, for every order of inputs: no answer is replaced by an older one,
+ * nor by one of an earlier epoch (G4); when it rests and is watched, what is
+ * held is as fresh as anything heard, else fetches follow until it is (G3).
+ */
+export class Rule {
+  phase: Phase = "resting";
+  /** The highest revision that the data has to reach. */
+  need: Revision | undefined;
+  /** Up to here the data held is complete; undefined: unknown. */
+  have: Revision | undefined;
+  /** There is data, or an error that answers as data would. */
+  held = false;
+  watched = false;
+  /** The request under way. */
+  flight: Flight | undefined;
+  /** Fetches in a row that didn't bring what was asked. */
+  tries = 0;
+
+  /** The data can't be compared: its stamp is unknown, or of a history that is over. */
+  blind = false;
+  /** `clock` when the data arrived, and when it was asked for. */
+  arrived = 0;
+  sent = 0;
+  /** `clock` at the last reset. */
+  replaced = 0;
+  clock = 0;
+  /** Only the timer ends the pause. */
+  patient = false;
+  /** The next request is strong, whatever is needed. */
+  strong = false;
+  /** The next fetch begins with jitter. */
+  calm = false;
+
+  on(input: Input): Step {
+    this.clock++;
+    // The table is total by its type; that `input` fits its own cell is what
+    // TypeScript can't see.
+    const cell = table[this.phase][input.type] as Cell<Kind>;
+    return cell(this, input as Inputs[Kind]);
+  }
+
+  /** Whether data is held that is as fresh as anything heard. */
+  get fresh(): boolean {
+    return this.held && !isBefore(this.have, this.need);
+  }
+
+  /** The request to send for a fetch; the same as `on({type: "send"})`. */
+  begin(input: Inputs["send"]): Flight {
+    this.on({ type: "send", ...input });
+    return this.flight!;
+  }
+
+  /**
+   * Looks at an answer on its way. `again` at most once per fetch, which
+   * `repeated` tells: then it is let through, if newer than what is held, so
+   * that a stream of changes can't starve the reader.
+   */
+  judge(flight: Flight, stamp: Revision | undefined, repeated: boolean): Verdict {
+    if (!keeps(this, flight, stamp)) return repeated || this.held ? "drop" : "again";
+    if (repeated || flight.partial || !isBefore(stamp, this.need)) return "keep";
+    // Below what was asked for is the server's fault; only what was told since
+    // the request was sent makes another one worth while.
+    return isBefore(flight.owed, this.need) ? "again" : "keep";
+  }
+}
+
+/** Every event in every phase; a cell that is missing does not compile. */
+const table: Table = {
+  resting: {
+    invalidate: invalidated,
+    ready: (rule, { revision }) => invalidated(rule, { revision }),
+    heard,
+    reset,
+    send,
+    answer: (rule, input) => {
+      written(rule, input); // of a fetch that began unseen
+      return settle(rule);
+    },
+    dropped: settle,
+    failure: ignore,
+    cancelled: ignore,
+    timer: ignore,
+    watch: (rule) => {
+      rule.watched = true;
+      return settle(rule);
+    },
+    unwatch: (rule) => {
+      rule.watched = false;
+      return none;
+    },
+    written: (rule, input) => {
+      written(rule, input);
+      return settle(rule);
+    },
+    poll: (rule) => {
+      if (!rule.watched || !rule.held) return none;
+      rule.strong = true;
+      return fetchNow;
+    },
+  },
+  flying: {
+    invalidate: note,
+    ready: note,
+    heard,
+    reset,
+    send,
+    answer,
+    dropped: (rule) => ended(rule, false),
+    failure,
+    cancelled: (rule) => {
+      land(rule);
+      return rest(rule) ?? backOff(rule); // whoever called it off has a reason: not at once
+    },
+    timer: ignore,
+    watch: (rule) => {
+      rule.watched = true;
+      return none;
+    },
+    unwatch: (rule) => {
+      rule.watched = false;
+      return none;
+    },
+    written: (rule, input) => {
+      written(rule, input);
+      return none;
+    },
+    poll: ignore,
+  },
+  pausing: {
+    invalidate: note,
+    ready: note,
+    heard,
+    reset,
+    send,
+    answer: written,
+    dropped: ignore,
+    failure: ignore,
+    cancelled: ignore,
+    timer: settle,
+    watch: ignore,
+    unwatch: (rule) => {
+      rule.watched = false;
+      return settle(rule);
+    },
+    written: (rule, input) => {
+      written(rule, input);
+      return none;
+    },
+    poll: ignore,
+  },
+};
+
+/** Whether a revision is of a history that is over. */
+function isOver(rule: Rule, revision: Revision): boolean {
+  return isEarlierEpoch(revision, rule.need) || isEarlierEpoch(revision, rule.have);
+}
+
+/** Whether a revision is of a history that this query has not heard of. */
+function isNewer({ need, have }: Rule, revision: Revision): boolean {
+  const known = need && have ? laterOf(have, need) : (need ?? have);
+  return known !== undefined && isEarlierEpoch(known, revision);
+}
+
+/** Raises need; of a lower epoch, whatever the position, it is lower. */
+function note(rule: Rule, { revision }: { readonly revision: Revision }): Step {
+  // All clients are about to refetch.
+  if (isNewer(rule, revision)) rule.calm = true;
+  rule.need = laterOf(rule.need, revision);
+  return none;
+}
+
+function invalidated(rule: Rule, { revision, spreadMs = 0 }: Inputs["invalidate"]): Step {
+  note(rule, { revision });
+  const owing = rule.held && rule.watched && !rule.fresh;
+  if (owing && spreadMs > 0 && !rule.calm) return pause(rule, true, 0, spreadMs);
+  return settle(rule);
+}
+
+function heard(rule: Rule, { revision, retry }: Inputs["heard"]): Step {
+  if (isOver(rule, revision)) return none;
+  if (isNewer(rule, revision)) return rule.phase === "resting" ? invalidated(rule, { revision }) : note(rule, { revision });
+  if (rule.fresh && rule.have) rule.have = laterOf(rule.have, revision);
+  return retry && rule.phase === "pausing" && !rule.patient ? settle(rule) : none;
+}
+
+function reset(rule: Rule, { revision }: Inputs["reset"]): Step {
+  if (isOver(rule, revision)) return none;
+  // The data stays on show, but nothing is known of its age: it may be of a
+  // history that never was.
+  rule.need = revision;
+  rule.have = undefined;
+  rule.blind = true;
+  rule.replaced = rule.clock;
+  rule.calm = true;
+  if (rule.phase === "flying") return none;
+  rule.tries = 0;
+  return settle(rule);
+}
+
+function send(rule: Rule, { heard, partial = false }: Inputs["send"]): Step {
+  let atLeast: Revision | undefined;
+  // Without a stream nothing is known of what changed: a strong read.
+  if (heard && !rule.strong) {
+    atLeast = rule.held || !rule.need ? (rule.need ?? heard) : laterOf(rule.need, heard);
+  }
+  rule.strong = false;
+  rule.phase = "flying";
+  rule.flight = { atLeast, owed: atLeast ?? rule.need, partial, sent: rule.clock };
+  return none;
+}
+
+/**
+ * Whether an answer may take the place of what is held. Where stamps can't be
+ * compared, only if it was asked for after the data held had come.
+ */
+function keeps(rule: Rule, flight: Flight, stamp: Revision | undefined): boolean {
+  if (stamp && isOver(rule, stamp)) return false;
+  if (!stamp && flight.sent <= rule.replaced) return false;
+  if (!rule.held || flight.partial) return true;
+  if (!stamp || rule.blind) return flight.sent > rule.arrived;
+  if (isBefore(rule.have, stamp)) return true;
+  if (stamp === rule.have) return flight.sent > rule.sent;
+  return flight.atLeast === undefined && flight.sent > rule.arrived;
+}
+
+function answer(rule: Rule, { flight, stamp }: Inputs["answer"]): Step {
+  if (!keeps(rule, flight, stamp)) return ended(rule, false);
+  if (flight.partial && rule.held) {
+    // As old as its oldest page.
+    rule.have = stamp && rule.have && (stamp < rule.have ? stamp : rule.have);
+    rule.blind ||= !stamp;
+  } else {
+    rule.have = stamp ? laterOf(rule.have, stamp) : rule.have;
+    rule.blind = !stamp;
+    rule.sent = flight.sent;
+  }
+  rule.held = true;
+  rule.arrived = rule.clock;
+  // As a reset, but for this query, which has its answer.
+  if (stamp && rule.need && isEarlierEpoch(rule.need, stamp)) rule.need = stamp;
+  const kept = stamp !== undefined && !isBefore(stamp, flight.owed);
+  return ended(rule, kept);
+}
+
+/** Data came from elsewhere. What was asked for before may not replace it. */
+function written(rule: Rule, { stamp }: Inputs["written"]): Step {
+  if (!rule.held || (stamp && isBefore(rule.have, stamp))) rule.have = stamp;
+  rule.blind = !stamp;
+  rule.held = true;
+  rule.arrived = rule.clock;
+  return none;
+}
+
+function failure(rule: Rule, { waitMs = 0 }: Inputs["failure"]): Step {
+  land(rule);
+  const done = rest(rule);
+  if (done) return done;
+  if (waitMs <= 0) return backOff(rule);
+  rule.tries++;
+  return pause(rule, true, waitMs, waitMs / 2);
+}
+
+/**
+ * After the end of a fetch. `kept`: the server kept its word, so what is owed
+ * now was heard since; else the second try begins to back off.
+ */
+function ended(rule: Rule, kept: boolean): Step {
+  land(rule);
+  const done = rest(rule);
+  if (done) return done;
+  if (kept) rule.tries = 0;
+  else if (rule.tries > 0) return backOff(rule);
+  else rule.tries++;
+  return settle(rule);
+}
+
+function land(rule: Rule): void {
+  rule.phase = "resting";
+  rule.flight = undefined;
+}
+
+/** Rests if nothing is owed, or nobody is there to see it paid. */
+function rest(rule: Rule): Step | undefined {
+  if (rule.fresh) {
+    rule.tries = 0;
+    rule.calm = false;
+  } else if (rule.watched && (rule.held || rule.need)) {
+    return undefined;
+  }
+  rule.phase = "resting";
+  return rule.held && !rule.fresh ? mark : none;
+}
+
+/** Rests, or fetches: with jitter first, if all clients are about to. */
+function settle(rule: Rule): Step {
+  const done = rest(rule);
+  if (done) return done;
+  if (rule.calm) {
+    rule.calm = false;
+    return pause(rule, true, 0, jitterMs);
+  }
+  // A first fetch is begun by whoever mounts the query, or has failed before.
+  if (!rule.held && rule.phase !== "pausing") return none;
+  rule.phase = "resting";
+  return fetchNow;
+}
+
+function backOff(rule: Rule): Step {
+  const leastMs = Math.min(firstPauseMs * 2 ** Math.min(rule.tries, 16), longestPauseMs);
+  rule.tries++;
+  return pause(rule, false, leastMs, leastMs / 2);
+}
+
+function pause(rule: Rule, patient: boolean, leastMs: number, spreadMs: number): Step {
+  rule.phase = "pausing";
+  rule.patient = patient;
+  return { pause: { leastMs, spreadMs } };
+}

@@ -1,0 +1,281 @@
+import { Connection, type ConnectionRequest } from "./connection.js";
+import { StreamLostError, StreamRefusedError, type StreamError } from "./errors.js";
+import type { Feed, FeedEvents, FeedState, Wants } from "./feed.js";
+import type { Frame } from "./frame.js";
+import { History } from "./history.js";
+import type { Logger } from "./logger.js";
+import { isEarlierEpoch, type Revision } from "./revision.js";
+
+export interface StreamOptions {
+  readonly url: string;
+  readonly headers?: () => HeadersInit | Promise<HeadersInit>;
+  readonly token?: (refresh: boolean) => string | undefined | Promise<string | undefined>;
+  readonly throttleMs?: number;
+  readonly retryMs: number;
+  readonly maxRetryMs: number;
+  readonly fetch: typeof globalThis.fetch;
+  readonly log: Logger;
+}
+
+/** A connection with what it covers. */
+interface Link {
+  readonly connection: Connection;
+  readonly topics: ReadonlySet<string>;
+  /** Topics caught up from a revision, and that. */
+  since: ReadonlyMap<string, Revision>;
+  id?: Revision;
+}
+
+/** Topics that were told up to `id`: where the next stream takes over. */
+interface Position {
+  readonly topics: ReadonlySet<string>;
+  readonly id: Revision;
+}
+
+/** Components come and go in one go; their topics change the stream once. */
+const settleMs = 20;
+const maxDelayMs = 2 ** 31 - 1;
+
+/**
+ * One stream of the server, kept open. When the topics grow, or somebody brings
+ * older data, a new one is opened before the old one closes, from the last id,
+ * so that no notice falls between.
+ */
+export class Stream implements Feed {
+  readonly #options: StreamOptions;
+  readonly #events: FeedEvents;
+  readonly #history = new History();
+  #state: FeedState = { state: "idle", streaming: false, lagMs: 0 };
+  #current: Link | undefined; // ready
+  #next: Link | undefined; // opening or catching up
+  #resume: Position | undefined;
+  #last: Revision | undefined; // of any frame: names the epoch
+  #settling: ReturnType<typeof setTimeout> | undefined;
+  #waiting: ReturnType<typeof setTimeout> | undefined;
+  #notBefore = 0; // Retry-After
+  #retryMs: number;
+  #failures = 0;
+  #refresh = false; // the last token was refused
+  #closed = false;
+
+  constructor(options: StreamOptions, events: FeedEvents) {
+    this.#options = options;
+    this.#events = events;
+    this.#retryMs = options.retryMs;
+  }
+
+  get state(): FeedState {
+    return this.#state;
+  }
+
+  changed(): void {
+    if (this.#closed) return;
+    this.#settling ??= setTimeout(() => {
+      this.#settling = undefined;
+      this.#sync();
+    }, settleMs);
+  }
+
+  retry(): void {
+    if (this.#closed) return;
+    this.#notBefore = 0;
+    this.#refresh = false;
+    this.#stopWaiting();
+    this.#sync();
+  }
+
+  wake(): void {
+    this.#current?.connection.checkSilence();
+    this.#next?.connection.checkSilence();
+    if (this.#waiting !== undefined && Date.now() >= this.#notBefore) this.#reconnect();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#settling);
+    this.#disconnect();
+  }
+
+  /** Brings the connections in line with the topics. */
+  #sync(): void {
+    if (this.#closed) return;
+    this.#tellLive();
+    const wants = this.#events.wants();
+    if (wants.size === 0) {
+      this.#disconnect();
+      this.#resume = undefined; // nobody is left who was told anything
+      this.#history.clear();
+      this.#set({ state: "idle", streaming: false, error: undefined });
+      return;
+    }
+    // A smaller set keeps its stream: a notice too many costs less than a handshake.
+    if (this.#current && this.#covers(this.#current, wants)) {
+      this.#next?.connection.close();
+      this.#next = undefined;
+      this.#stopWaiting();
+      this.#set({ state: "live", error: undefined });
+      return;
+    }
+    if (this.#next && willCover(this.#next, wants)) return;
+    if (this.#waiting === undefined) this.#open(wants);
+  }
+
+  #covers(link: Link, wants: Wants): boolean {
+    for (const [topic, since] of wants) {
+      if (!link.topics.has(topic) || !this.#history.covers(topic, since)) return false;
+    }
+    return true;
+  }
+
+  #tellLive(): void {
+    const { id, topics } = this.#current ?? {};
+    if (id && topics) this.#events.live(id, this.#history.spans(topics));
+  }
+
+  #open(wants: Wants): void {
+    this.#next?.connection.close();
+    const from = this.#resume;
+    const topics = new Set(wants.keys());
+    const since = new Map<string, Revision>();
+    for (const [topic, wanted] of wants) {
+      const told = from?.topics.has(topic) ? from.id : undefined;
+      const lowest = told && wanted ? (told < wanted ? told : wanted) : (told ?? wanted);
+      if (lowest) since.set(topic, lowest);
+    }
+    const { url, throttleMs, fetch } = this.#options;
+    const refresh = this.#refresh;
+    const headers = () => this.#headers(refresh);
+    const request: ConnectionRequest = { url, topics, since, throttleMs, headers, fetch };
+    const connection = new Connection(request, {
+      frame: (frame) => this.#frame(link, frame),
+      retry: (ms) => (this.#retryMs = Math.max(ms, 100)),
+    });
+    const link: Link = { connection, topics, since };
+    this.#next = link;
+    this.#options.log("debug", "stream: open", { topics: topics.size, since: since.size });
+    if (!this.#current) this.#set({ state: "connecting" });
+    connection.run().then(
+      () => this.#ended(link, new StreamLostError("the server closed the stream")),
+      (error: StreamError) => this.#ended(link, error),
+    );
+  }
+
+  async #headers(refresh: boolean): Promise<Headers> {
+    const headers = new Headers(await this.#options.headers?.());
+    const token = await this.#options.token?.(refresh);
+    if (token) headers.set("authorization", `Bearer ${token}`);
+    return headers;
+  }
+
+  #frame(link: Link, frame: Frame): void {
+    this.#events.apply(frame);
+    if (frame.type === "reset" || (this.#last && isEarlierEpoch(this.#last, frame.revision))) {
+      this.#history.reset(frame.revision);
+      link.since = new Map([...link.topics].map((topic) => [topic, frame.revision]));
+    }
+    this.#last = frame.revision;
+    if (frame.id) link.id = frame.id;
+    // A part of a split list has no id: if the stream breaks before the last
+    // one, the catch-up tells all of it again.
+    if (frame.type === "invalidate") this.#history.changed(frame.topics, frame.revision);
+    if (frame.type === "ready") this.#becameReady(link, frame.revision);
+    if (link === this.#current && link.id) {
+      this.#resume = { topics: link.topics, id: link.id };
+      if (frame.id) this.#events.position(link.id);
+      if (frame.type === "frontier") this.#set({ lagMs: frame.lagMs });
+    }
+    this.#events.seen(frame);
+  }
+
+  #becameReady(link: Link, revision: Revision): void {
+    if (this.#next === link) this.#next = undefined;
+    if (this.#current !== link) this.#current?.connection.close();
+    this.#current = link;
+    link.id ??= revision;
+    this.#failures = 0;
+    this.#refresh = false;
+    this.#history.begin(link.topics, link.since, revision);
+    this.#options.log("debug", "stream: ready", { topics: link.topics.size, revision });
+    // A server that is behind says so right after `ready`.
+    this.#set({ state: "live", streaming: true, lagMs: 0, error: undefined });
+    this.#tellLive();
+    this.changed(); // topics that came meanwhile
+  }
+
+  #ended(link: Link, error: StreamError): void {
+    if (link === this.#current) this.#current = undefined;
+    else if (link === this.#next) this.#next = undefined;
+    else return; // closed by us
+    const streaming = this.#current !== undefined;
+    if (this.#closed) return;
+    if (this.#next) {
+      this.#set({ state: "connecting", streaming, error }); // its successor is on the way
+      return;
+    }
+    const refused = error instanceof StreamRefusedError ? error : undefined;
+    if (refused?.status === 401 && this.#options.token && !this.#refresh) {
+      this.#refresh = true; // once: a fresh token that is refused too is final
+      this.#options.log("info", "stream: the token was refused, asking for a new one");
+      this.#sync();
+      return;
+    }
+    if (refused?.fatal) {
+      this.#options.log("error", "stream: refused", { error });
+      this.#set({ state: "failed", streaming, error });
+      return;
+    }
+    this.#failures++;
+    const doubled = this.#retryMs * 2 ** Math.min(this.#failures - 1, 20);
+    const delay = Math.min(doubled, Math.max(this.#options.maxRetryMs, this.#retryMs));
+    // Never sooner than asked; a crowd that was cut off together comes back spread out.
+    const wait = Math.max(delay, refused?.retryAfterMs ?? 0) * (1 + Math.random() / 2);
+    if (refused?.retryAfterMs) this.#notBefore = Date.now() + refused.retryAfterMs;
+    this.#options.log("warn", "stream: lost", { error, waitMs: Math.round(wait) });
+    this.#set(streaming ? { streaming, error } : { state: "waiting", streaming, error });
+    clearTimeout(this.#waiting);
+    this.#waiting = setTimeout(() => this.#reconnect(), Math.min(wait, maxDelayMs));
+  }
+
+  #reconnect(): void {
+    this.#notBefore = 0;
+    this.#stopWaiting();
+    this.#sync();
+  }
+
+  #stopWaiting(): void {
+    clearTimeout(this.#waiting);
+    this.#waiting = undefined;
+  }
+
+  #disconnect(): void {
+    this.#stopWaiting();
+    const links = [this.#current, this.#next];
+    this.#current = this.#next = undefined;
+    for (const link of links) link?.connection.close();
+  }
+
+  #set(change: Partial<FeedState>): void {
+    const old = this.#state;
+    const next = { ...old, ...change };
+    this.#state = next;
+    if (
+      old.state !== next.state ||
+      old.streaming !== next.streaming ||
+      old.lagMs !== next.lagMs ||
+      old.error !== next.error
+    ) {
+      this.#events.state(next);
+    }
+  }
+}
+
+/** Whether a stream that is being opened will do. */
+function willCover(link: Link, wants: Wants): boolean {
+  for (const [topic, wanted] of wants) {
+    if (!link.topics.has(topic)) return false;
+    const since = link.since.get(topic);
+    // Without a since it begins with `ready`, which serves whoever has no past.
+    if (wanted !== undefined && (since === undefined || wanted < since)) return false;
+  }
+  return true;
+}

@@ -1,0 +1,178 @@
+import { StreamLostError } from "./errors.js";
+import type { Feed, FeedEvents } from "./feed.js";
+import type { Stream, StreamOptions } from "./stream.js";
+import { Group, type TabChannel, type TabLocks } from "./tab-group.js";
+
+export type { TabChannel, TabLocks } from "./tab-group.js";
+
+export interface TabsOptions {
+  /**
+   * Names the user: only tabs of the same session share a stream. Default: the
+   * subject of the `token`; "" without a token. With `headers`, which may say
+   * who the user is, or a token without a subject, it is required for sharing.
+   */
+  readonly session?: string;
+  /** How often the leading tab shows that it lives. Default 1 s. */
+  readonly beatMs?: number;
+  /** Default: `navigator.locks`. */
+  readonly locks?: TabLocks;
+  /** Default: a BroadcastChannel. */
+  readonly openChannel?: (name: string) => TabChannel;
+}
+
+type OpenStream = (options: StreamOptions, events: FeedEvents) => Stream;
+
+/** Whether this browser can share a stream; a page needs HTTPS or localhost. */
+export function canShare(options: TabsOptions): boolean {
+  if (options.locks && options.openChannel) return true;
+  return (
+    typeof window !== "undefined" &&
+    typeof BroadcastChannel !== "undefined" &&
+    typeof navigator !== "undefined" &&
+    "locks" in navigator &&
+    // Some pages have the interface, but no origin to share within.
+    window.isSecureContext
+  );
+}
+
+/**
+ * One stream for all tabs of a browser that have the same address and session.
+ * A tab that can't share has one of its own.
+ */
+export class Tabs implements Feed {
+  readonly #options: TabsOptions;
+  readonly #stream: StreamOptions;
+  readonly #events: FeedEvents;
+  readonly #openStream: OpenStream;
+  #name: string | undefined;
+  #group: Group | undefined;
+  #own: Stream | undefined;
+  #entering = 0;
+  #closed = false;
+
+  constructor(
+    options: TabsOptions,
+    stream: StreamOptions,
+    events: FeedEvents,
+    openStream: OpenStream,
+  ) {
+    this.#options = options;
+    this.#stream = stream;
+    this.#events = events;
+    this.#openStream = openStream;
+    void this.#enter();
+  }
+
+  changed(): void {
+    // Other topics may be welcome where the last ones were refused.
+    if (this.#own && this.#name) void this.#enter();
+    else (this.#group ?? this.#own)?.changed();
+  }
+
+  retry(): void {
+    void this.#enter().then(() => (this.#group ?? this.#own)?.retry());
+  }
+
+  wake(): void {
+    (this.#group ?? this.#own)?.wake();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#leave();
+  }
+
+  /** Whether this tab holds the stream. */
+  get leads(): boolean {
+    return this.#group?.leads ?? this.#own !== undefined;
+  }
+
+  /** Joins the tabs of its session, or stays among them. */
+  async #enter(): Promise<void> {
+    const entering = ++this.#entering;
+    const name = await this.#nameOfSession();
+    if (this.#closed || entering !== this.#entering) return;
+    if (name === this.#name && (this.#group || (this.#own && !name))) return;
+    this.#leave();
+    this.#name = name;
+    if (name === undefined) {
+      this.#standAlone();
+      return;
+    }
+    this.#group = new Group(
+      {
+        name,
+        locks: this.#options.locks ?? navigator.locks,
+        openChannel:
+          this.#options.openChannel ?? ((channel) => new BroadcastChannel(channel) as TabChannel),
+        openStream: (events) => this.#openStream({ ...this.#stream, token: this.#tokenOf(name) }, events),
+        exile: () => this.#standAlone(),
+        isVisible: () => typeof document === "undefined" || document.visibilityState === "visible",
+        beatMs: this.#options.beatMs ?? 1000,
+        log: this.#stream.log,
+      },
+      this.#events,
+    );
+  }
+
+  /** A stream of this tab's own; it goes on from where the shared one stood. */
+  #standAlone(): void {
+    this.#leave();
+    this.#own = this.#openStream(this.#stream, this.#events);
+    this.#own.changed();
+  }
+
+  #leave(): void {
+    this.#group?.close();
+    this.#own?.close();
+    this.#group = this.#own = undefined;
+  }
+
+  /** The token, unless it is another user's by now: that one's tabs are others. */
+  #tokenOf(name: string): StreamOptions["token"] {
+    const { token } = this.#stream;
+    if (!token || this.#options.session !== undefined) return token;
+    return async (refresh) => {
+      const fresh = await token(refresh);
+      if (this.#nameOf(subjectOf(fresh)) === name) return fresh;
+      void this.#enter();
+      throw new StreamLostError("the token is of another user");
+    };
+  }
+
+  /** Undefined: it is not known who the user is, so nobody shares. */
+  async #nameOfSession(): Promise<string | undefined> {
+    const { token, headers } = this.#stream;
+    let session = this.#options.session;
+    if (session === undefined && token) {
+      session = subjectOf(await Promise.resolve(token(false)).catch(() => undefined));
+    } else if (session === undefined && !headers) {
+      session = "";
+    }
+    if (session === undefined) {
+      this.#stream.log("info", "tabs: no session is known, this tab has a stream of its own");
+    }
+    return this.#nameOf(session);
+  }
+
+  #nameOf(session: string | undefined): string | undefined {
+    if (session === undefined) return undefined;
+    const { url, throttleMs } = this.#stream;
+    const address = typeof location === "undefined" ? url : new URL(url, location.href).href;
+    return JSON.stringify(["freshet/1", address, throttleMs ?? null, session]);
+  }
+}
+
+/** Issuer and subject of a JWT (RFC 7519). Not proven here: the server does. */
+export function subjectOf(token: string | undefined): string | undefined {
+  try {
+    const payload = token?.split(".")[1]?.replaceAll("-", "+").replaceAll("_", "/");
+    if (!payload) return undefined;
+    const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
+    const claims = JSON.parse(new TextDecoder().decode(bytes)) as { iss?: unknown; sub?: unknown };
+    if (typeof claims.sub !== "string" || claims.sub === "") return undefined;
+    return JSON.stringify([claims.iss ?? null, claims.sub]);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,400 @@
+import type { Query, QueryCacheNotifyEvent, QueryFunctionContext } from "@tanstack/query-core";
+import { Attempt, isInfinite, watchSignal } from "./attempt.js";
+import type { Freshet } from "./client.js";
+import type { Frame } from "./frame.js";
+import { keep, keptOf } from "./kept.js";
+import type { Invalidation } from "./ledger.js";
+import { OptimisticLayer, type OptimisticWrite } from "./optimistic.js";
+import {
+  reportOf,
+  StaleAnswerError,
+  type Persister,
+  type QueriesOptions,
+  type QueryReport,
+  type Topics,
+  type UpdateAction,
+} from "./queries-options.js";
+import { Registry, type Entry } from "./registry.js";
+import { isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
+import type { Flight, Input, Step } from "./rule.js";
+
+export type { OptimisticWrite } from "./optimistic.js";
+export { StaleAnswerError } from "./queries-options.js";
+export type { QueriesOptions, QueryReport, Topics } from "./queries-options.js";
+
+/** A fetch of one query, as the persister or the cache's events see it. */
+interface Run {
+  flight: Flight;
+  attempt: Attempt | undefined;
+  /** What is to be said of its success. */
+  outcome: { readonly stamp: Revision | undefined } | "dropped";
+}
+
+/**
+ * Makes every query of a QueryClient live and correct: it is refetched when its
+ * topics change, an answer that a notice overtook is never shown, and none is
+ * replaced by an older one. Attach before the first query; `close` to detach.
+ */
+export function bindQueries(options: QueriesOptions): Queries {
+  return new Queries(options);
+}
+
+/** @see bindQueries */
+export class Queries {
+  readonly #options: QueriesOptions;
+  readonly #registry = new Registry<Query>((entry, step) => this.#act(entry, step));
+  readonly #optimistic: OptimisticLayer;
+  readonly #runs = new WeakMap<Query, Run>();
+  readonly #timers = new Map<Query, ReturnType<typeof setTimeout>>();
+  readonly #listeners = new Set<() => void>();
+  readonly #stops: (() => void)[] = [];
+  readonly #persister: Persister;
+  #subscription: ReturnType<Freshet["subscribe"]> | undefined;
+  #epoch: Revision | undefined; // the highest revision seen, for its epoch
+  #syncing = false;
+  #showing: Query | undefined; // being patched by us
+  #closed = false;
+  #refetches = 0;
+
+  constructor(options: QueriesOptions) {
+    this.#options = options;
+    this.#persister = (queryFn, context, query) => this.#run(queryFn, context, query);
+    const { queryClient, freshet } = options;
+    this.#optimistic = new OptimisticLayer({
+      find: (filters) => queryClient.getQueryCache().findAll(filters),
+      show: (query, data) => this.#show(query, data),
+      needs: (query, revision) => this.#tell(query, { type: "invalidate", revision }),
+      reread: (query) => this.#tell(query, { type: "poll" }),
+    });
+    const defaults = queryClient.getDefaultOptions();
+    queryClient.setDefaultOptions({
+      ...defaults,
+      queries: {
+        ...defaults.queries,
+        persister: defaults.queries?.persister ?? (this.#persister as never),
+        // A persister alone would make the default offlineFirst.
+        networkMode: defaults.queries?.networkMode ?? "online",
+      },
+    });
+    const cache = queryClient.getQueryCache();
+    for (const query of cache.getAll()) this.#added(query);
+    this.#stops.push(
+      cache.subscribe((event) => this.#event(event)),
+      freshet.onFrame((frame) => this.#frame(frame)),
+      () => queryClient.setDefaultOptions(defaults),
+    );
+  }
+
+  /** Where each query with topics stands. */
+  report(): QueryReport[] {
+    return [...this.#registry.entries].filter(({ topics }) => topics.length > 0).map(reportOf);
+  }
+
+  /** Calls back when a report would differ. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Refetches begun because something was owed; not those TanStack Query began. */
+  get refetches(): number {
+    return this.#refetches;
+  }
+
+  /**
+   * Shows a write at once, and sends it. It stays on show until each query's own
+   * data contains it, whatever else comes in between, and is taken back when
+   * the write fails. Settles as the write does.
+   */
+  optimistic<T>(write: OptimisticWrite<T>): Promise<T> {
+    return this.#optimistic.write(write);
+  }
+
+  /** Leaves the queries alone from now on. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const stop of this.#stops) stop();
+    this.#subscription?.close();
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    this.#timers.clear();
+  }
+
+  // What comes from the stream.
+
+  #frame(frame: Frame): void {
+    if (frame.type === "reset" || this.#isNewEpoch(frame.revision)) this.#reset(frame.revision);
+    this.#epoch = laterOf(this.#epoch, frame.revision);
+    const { state, revision } = this.#options.freshet.status;
+    if (state !== "live" || !revision) return;
+    const subscription = this.#subscription;
+    this.#registry.heard(revision, frame.type === "frontier", (topic) => subscription?.caughtUp(topic) === true);
+  }
+
+  #told({ cause, topics, revision }: Invalidation): void {
+    // A reset is told at random within a spread; its frame has been seen at once,
+    // a stamp that told of it maybe not.
+    if (cause === "reset" && this.#isNewEpoch(revision)) this.#reset(revision);
+    this.#epoch = laterOf(this.#epoch, revision);
+    if (cause === "poll") return this.#registry.poll(topics);
+    this.#registry.tell(cause === "ready" ? "ready" : "invalidate", revision, topics);
+  }
+
+  #isNewEpoch(revision: Revision): boolean {
+    return this.#epoch !== undefined && isEarlierEpoch(this.#epoch, revision);
+  }
+
+  #reset(revision: Revision): void {
+    if (this.#epoch && isEarlierEpoch(revision, this.#epoch)) return;
+    this.#epoch = revision;
+    this.#registry.reset(revision);
+  }
+
+  // What comes from the cache.
+
+  #event(event: QueryCacheNotifyEvent): void {
+    const { query } = event;
+    if (event.type === "added") return void this.#added(query);
+    const entry = this.#registry.get(query);
+    if (!entry) return;
+    switch (event.type) {
+      case "removed":
+        this.#removed(entry);
+        break;
+      case "observerAdded":
+      case "observerRemoved":
+      case "observerOptionsUpdated":
+        this.#resolve(entry);
+        this.#watch(entry);
+        break;
+      case "updated":
+        this.#updated(entry, event.action);
+        break;
+    }
+  }
+
+  #added(query: Query): Entry<Query> {
+    const entry = this.#registry.add(query);
+    const kept = keptOf(query.state);
+    if (query.state.data !== undefined) this.#registry.on(entry, { type: "written", stamp: kept?.have });
+    this.#resolve(entry, kept?.topics);
+    this.#watch(entry);
+    return entry;
+  }
+
+  #removed(entry: Entry<Query>): void {
+    clearTimeout(this.#timers.get(entry.query));
+    this.#timers.delete(entry.query);
+    this.#runs.delete(entry.query);
+    this.#optimistic.forget(entry.query);
+    this.#registry.remove(entry);
+    this.#sync();
+  }
+
+  #watch(entry: Entry<Query>): void {
+    const active = entry.query.isActive();
+    if (active !== entry.rule.watched) this.#registry.on(entry, { type: active ? "watch" : "unwatch" });
+  }
+
+  #updated(entry: Entry<Query>, action: UpdateAction): void {
+    const { query, rule } = entry;
+    switch (action.type) {
+      case "fetch":
+        if (query.options.persister !== this.#persister) this.#runUnseen(entry);
+        break;
+      case "success":
+        if (action.manual) {
+          // Patches over an answer leave its age as it is.
+          if (this.#showing !== query) this.#registry.on(entry, { type: "written" });
+        } else this.#succeeded(entry);
+        break;
+      case "error":
+        this.#failed(entry);
+        break;
+      case "setState":
+        if (query.state.data === undefined && rule.held) {
+          this.#removed(entry); // query.reset(): as if it were new
+          this.#added(query);
+        } else if (rule.phase === "flying" && query.state.fetchStatus === "idle") {
+          this.#runs.delete(query);
+          this.#registry.on(entry, { type: "cancelled" });
+        } else if (query.state.data !== undefined) {
+          const kept = keptOf(action.state ?? {});
+          this.#registry.on(entry, { type: "written", stamp: kept?.have });
+          this.#resolve(entry, kept?.topics);
+        }
+        break;
+    }
+  }
+
+  #succeeded(entry: Entry<Query>): void {
+    const { query } = entry;
+    const run = this.#runs.get(query);
+    this.#runs.delete(query);
+    if (!run) return this.#registry.on(entry, { type: "written" });
+    const { attempt, flight, outcome } = run;
+    if (!attempt) this.#show(query, this.#optimistic.admit(query, query.state.data, undefined, flight.partial));
+    if (outcome === "dropped") this.#registry.on(entry, { type: "dropped" });
+    else this.#registry.on(entry, { type: "answer", flight, stamp: outcome.stamp });
+  }
+
+  #failed(entry: Entry<Query>): void {
+    const run = this.#runs.get(entry.query);
+    this.#runs.delete(entry.query);
+    const attempt = run?.attempt;
+    // `not_found` is as good an answer as data, and as old as its stamp.
+    if (run && attempt?.answered && attempt.stamp) {
+      this.#registry.on(entry, { type: "answer", flight: run.flight, stamp: attempt.stamp });
+    } else this.#registry.on(entry, { type: "failure", waitMs: attempt?.waitMs ?? 0 });
+  }
+
+  // Fetches.
+
+  /**
+   * Runs a query function: what every fetch of every query goes through, as the
+   * default `persister`. Asks again, once, when a notice overtook the answer.
+   */
+  async #run(
+    queryFn: (context: QueryFunctionContext) => unknown,
+    context: QueryFunctionContext,
+    query: Query,
+  ): Promise<unknown> {
+    const entry = this.#registry.get(query) ?? this.#added(query);
+    const { rule } = entry;
+    // Run twice, an infinite query's function would go on where it ended: its
+    // requests are repeated one by one instead.
+    const infinite = isInfinite(context);
+    const partial = Boolean(query.state.fetchMeta?.fetchMore);
+    for (let repeated = infinite; ; repeated = true) {
+      const heard = this.#options.freshet.atLeast;
+      const flight = rule.begin({ heard, partial });
+      const learned = new Set<string>();
+      const attempt = new Attempt(
+        () => flight.atLeast && laterOf(rule.need, flight.atLeast),
+        {
+          topics: (topics) => {
+            for (const topic of topics) learned.add(topic);
+            this.#resolve(entry, learned);
+          },
+          overtaken: (stamp, asked) => {
+            const told = isBefore(asked ?? flight.owed, rule.need);
+            return infinite && told && isBefore(stamp, rule.need) ? rule.need : undefined;
+          },
+        },
+      );
+      const run: Run = { flight, attempt, outcome: "dropped" };
+      this.#runs.set(query, run);
+      this.#changed();
+      const data = await queryFn(watchSignal(context, attempt));
+      if (this.#runs.get(query) !== run) return data; // called off: nobody takes it
+      await this.#optimistic.settled(query);
+      if (this.#runs.get(query) !== run) return data;
+      // A function that has no stamps at all is taken to read the primary: it
+      // sees what had been told when it began.
+      const stamp = attempt.requests > 0 ? attempt.stamp : heard;
+      if (stamp && this.#isNewEpoch(stamp)) this.#reset(stamp);
+      if (stamp) this.#epoch = laterOf(this.#epoch, stamp);
+      const verdict = rule.judge(flight, stamp, repeated);
+      if (verdict === "again") continue;
+      if (verdict === "keep") {
+        run.outcome = { stamp };
+        return this.#optimistic.admit(query, data, stamp, partial);
+      }
+      if (query.state.data !== undefined) return query.state.data;
+      throw new StaleAnswerError("the answer is of a history that is over");
+    }
+  }
+
+  /** A fetch of a query with a persister of its own; only its ends are seen. */
+  #runUnseen(entry: Entry<Query>): void {
+    const { query, rule } = entry;
+    const heard = this.#options.freshet.atLeast;
+    const flight = rule.begin({ heard, partial: Boolean(query.state.fetchMeta?.fetchMore) });
+    // A first fetch may be answered from its store, with data of any age.
+    const stamp = query.state.data === undefined ? undefined : heard;
+    this.#runs.set(query, { flight, attempt: undefined, outcome: { stamp } });
+  }
+
+  /** Does what a query's rule answered. */
+  #act(entry: Entry<Query>, step: Step): void {
+    const { query, rule } = entry;
+    if (rule.phase !== "pausing" || step.pause) {
+      clearTimeout(this.#timers.get(query));
+      this.#timers.delete(query);
+    }
+    // So that whoever mounts it, or asks for it with a staleTime, fetches.
+    if ((step.mark || step.pause) && rule.held) query.invalidate();
+    if (step.pause) {
+      const { leastMs, spreadMs } = step.pause;
+      const timer = setTimeout(
+        () => this.#registry.on(entry, { type: "timer" }),
+        leastMs + Math.random() * spreadMs,
+      );
+      this.#timers.set(query, timer);
+    }
+    // After TanStack Query has let go of the fetch whose end this is, and has
+    // begun the one of a query that is being mounted.
+    if (step.fetch) queueMicrotask(() => this.#fetch(entry));
+    keep(entry, this.#optimistic.has(query));
+    this.#optimistic.reached(query, rule.have);
+    this.#changed();
+  }
+
+  #tell(query: Query, input: Input): void {
+    const entry = this.#registry.get(query);
+    if (entry) this.#registry.on(entry, input);
+  }
+
+  /** Puts other data over the same answer. */
+  #show(query: Query, data: unknown): void {
+    if (data === query.state.data) return;
+    const { isInvalidated, dataUpdatedAt } = query.state;
+    this.#showing = query;
+    query.setData(data, { manual: true, updatedAt: dataUpdatedAt });
+    this.#showing = undefined;
+    if (isInvalidated) query.invalidate();
+  }
+
+  #fetch({ query, rule }: Entry<Query>): void {
+    if (this.#closed || rule.phase !== "resting") return;
+    if (query.state.fetchStatus !== "idle" || !query.isActive()) return;
+    this.#refetches++;
+    query.fetch(undefined, { cancelRefetch: false }).catch(() => {
+      // In the query's state.
+    });
+  }
+
+  // Topics.
+
+  #resolve(entry: Entry<Query>, learned?: Iterable<string>): void {
+    const { query } = entry;
+    const meta = query.meta?.["topics"] as Topics | undefined;
+    const own = typeof meta === "function" ? meta(query.queryKey) : meta;
+    const known = own ?? this.#options.topicsOf?.(query.queryKey) ?? [];
+    const topics = own || known.length > 0 ? known : learned;
+    if (topics && this.#registry.setTopics(entry, [...topics])) this.#sync();
+  }
+
+  /** Brings the subscription in line with the topics, once for many queries. */
+  #sync(): void {
+    if (this.#syncing) return;
+    this.#syncing = true;
+    queueMicrotask(() => {
+      this.#syncing = false;
+      if (this.#closed) return;
+      const { topics } = this.#registry;
+      if (this.#subscription) this.#subscription.setTopics(topics);
+      else if (topics.size > 0) {
+        this.#subscription = this.#options.freshet.subscribe({
+          topics,
+          since: (topic) => this.#registry.since(topic),
+          onInvalidate: (invalidation) => this.#told(invalidation),
+        });
+      }
+    });
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}

@@ -1,0 +1,174 @@
+import { getOption, hasOption, ScalarType, type DescField, type DescMessage, type DescMethod, type Message } from "@bufbuild/protobuf";
+import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
+import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
+import { reads } from "./gen/freshet/v1/options_pb.js";
+
+/** More could not be subscribed to on one stream either. */
+const maxTopics = 1000;
+const maxTopicBytes = 512;
+
+type Segment =
+  | { readonly literal: string }
+  /** `rest`: `{f=**}`, a resource path, inserted as it is. */
+  | { readonly path: readonly DescField[]; readonly rest: boolean };
+
+/** A request's topics can't be spelled; the server refuses such a request, too. */
+export class TopicError extends Error {
+  override readonly name = "TopicError";
+}
+
+/** A template that names what its request does not have: a mistake in the proto. */
+export class TemplateError extends Error {
+  override readonly name = "TemplateError";
+}
+
+const compiled = new WeakMap<DescMethod, readonly (readonly Segment[])[]>();
+const encoder = new TextEncoder();
+// eslint-disable-next-line no-control-regex -- they are what is looked for
+const control = /[\u0000-\u001f\u007f-\u009f]/;
+
+/**
+ * The topics that a read depends on, from its method's `(freshet.v1.reads)`:
+ * the same rules, and the same golden vectors, as the server's. Empty when the
+ * method declares none, or when an unset field drops them all: then nothing is
+ * known of what the answer depends on.
+ */
+export function topicsOf(method: DescMethod, request: Message): string[] {
+  let templates = compiled.get(method);
+  if (!templates) {
+    const texts = hasOption(method, reads) ? getOption(method, reads).topics : [];
+    templates = texts.map((text) => compileTemplate(text, method.input));
+    compiled.set(method, templates);
+  }
+  return expand(templates, method.input, request);
+}
+
+/** The topics of one template for a request. */
+export function topicsOfTemplate(template: string, schema: DescMessage, request: Message): string[] {
+  return expand([compileTemplate(template, schema)], schema, request);
+}
+
+function compileTemplate(text: string, schema: DescMessage): readonly Segment[] {
+  const segments = text.split("/").map((part): Segment => {
+    const field = /^\{([A-Za-z_][\w.]*)(=\*\*)?\}$/.exec(part);
+    if (field) return { path: resolve(text, schema, field[1]!), rest: field[2] !== undefined };
+    if (part === "" || /[{}*]/.test(part) || control.test(part)) {
+      throw new TemplateError(`template "${text}": "${part}" is no segment`);
+    }
+    return { literal: part };
+  });
+  // The shortest topic has a byte for a field and one for each slash.
+  const lengths = segments.map((s) => ("literal" in s ? encoder.encode(s.literal).length : 1));
+  const least = lengths.reduce((sum, length) => sum + length, segments.length - 1);
+  if (least > maxTopicBytes) {
+    throw new TemplateError(`template "${text}": every topic of it would be too long`);
+  }
+  return segments;
+}
+
+/** Looks a dotted path of proto names up, which are not the local names. */
+function resolve(text: string, schema: DescMessage, path: string): DescField[] {
+  const fail = (reason: string) => new TemplateError(`template "${text}": ${path}: ${reason}`);
+  let message: DescMessage | undefined = schema;
+  const fields = path.split(".").map((name) => {
+    const field: DescField | undefined = message?.fields.find((f) => f.name === name);
+    if (!field) throw fail(`no field "${name}" in ${message?.typeName ?? "a scalar"}`);
+    if (field.fieldKind === "map") throw fail("a map has no order");
+    message = field.message;
+    return field;
+  });
+  const last = fields.at(-1)!;
+  const scalar = last.fieldKind === "scalar" || last.fieldKind === "list" ? last.scalar : undefined;
+  const none = [ScalarType.BYTES, ScalarType.FLOAT, ScalarType.DOUBLE];
+  if (scalar === undefined || none.includes(scalar)) {
+    throw fail("templates take string, bool and integers");
+  }
+  return fields;
+}
+
+function expand(
+  templates: readonly (readonly Segment[])[],
+  schema: DescMessage,
+  request: Message,
+): string[] {
+  const message = reflect(schema, request);
+  const topics = new Set<string>();
+  for (const segments of templates) {
+    for (const topic of combinations(segments, message)) {
+      checkTopic(topic);
+      topics.add(topic);
+      if (topics.size > maxTopics) throw new TopicError(`more than ${maxTopics} topics`);
+    }
+  }
+  return [...topics];
+}
+
+/** Every combination of values: one for each element of a repeated field. */
+function combinations(segments: readonly Segment[], message: ReflectMessage): string[] {
+  // A field that is used twice in a template has the same value in both places.
+  const paths = new Map<string, string[]>();
+  let count = 1;
+  for (const segment of segments) {
+    if ("literal" in segment) continue;
+    const key = keyOf(segment.path);
+    if (paths.has(key)) continue;
+    const values = valuesOf(segment.path, message);
+    paths.set(key, values);
+    count *= values.length;
+    if (count > maxTopics) throw new TopicError(`more than ${maxTopics} topics`);
+  }
+  return Array.from({ length: count }, (_, index) => {
+    const chosen = new Map<string, string>();
+    // The index, written with a digit for each field, the last one moving fastest.
+    let rest = index;
+    for (const [key, values] of [...paths].reverse()) {
+      chosen.set(key, values[rest % values.length]!);
+      rest = Math.floor(rest / values.length);
+    }
+    return segments
+      .map((segment) => {
+        if ("literal" in segment) return segment.literal;
+        const value = chosen.get(keyOf(segment.path))!;
+        return segment.rest ? value : escapeSegment(value);
+      })
+      .join("/");
+  });
+}
+
+function keyOf(path: readonly DescField[]): string {
+  return path.map((field) => field.name).join(".");
+}
+
+/** The texts of a field: none when unset or empty, several when repeated. */
+function valuesOf(path: readonly DescField[], message: ReflectMessage): string[] {
+  const [field, ...rest] = path as [DescField, ...DescField[]];
+  const take = (value: unknown): string[] => {
+    if (rest.length > 0) return valuesOf(rest, value as ReflectMessage);
+    const text = String(value);
+    return text === "" ? [] : [text];
+  };
+  if (field.fieldKind === "list") return [...message.get(field)].flatMap(take);
+  const explicit = field.presence !== FeatureSet_FieldPresence.IMPLICIT;
+  if (explicit && !message.isSet(field)) return [];
+  return take(message.get(field));
+}
+
+/**
+ * Escapes every byte but RFC 3986's unreserved ones, so that a value fills
+ * exactly one segment. It never yields "-", which stands for "all".
+ */
+function escapeSegment(value: string): string {
+  if (value === "-") return "%2D";
+  // encodeURIComponent leaves five characters more alone (RFC 3986, section 2.2).
+  return encodeURIComponent(value).replace(
+    /[!'()*]/g,
+    (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+}
+
+function checkTopic(topic: string): void {
+  if (encoder.encode(topic).length > maxTopicBytes) {
+    throw new TopicError(`a topic has more than ${maxTopicBytes} bytes`);
+  }
+  if (control.test(topic)) throw new TopicError("a topic contains a control character");
+}

@@ -1,0 +1,108 @@
+import type { DescMessage, DescMethodUnary, MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, type Transport, type UnaryResponse } from "@connectrpc/connect";
+import { atLeastHeader, Attempt, attemptOf, parseTopics, revisionHeader, topicsHeader } from "./attempt.js";
+import type { Freshet } from "./client.js";
+import { laterOf, parseRevision } from "./revision.js";
+import { TopicError, topicsOf } from "./topics.js";
+import { isEpochChanged, retryDelayOf } from "./wire.js";
+
+/** Errors that say how things are, as data would: asking again changes nothing. */
+const answers = new Set([
+  Code.NotFound,
+  Code.PermissionDenied,
+  Code.InvalidArgument,
+  Code.AlreadyExists,
+  Code.FailedPrecondition,
+  Code.OutOfRange,
+  Code.Unimplemented,
+]);
+
+/**
+ * Joins a Connect transport to the queries that `bindQueries` looks after: a
+ * read asks at-least what its query needs, and its stamp goes back to it. It is
+ * a wrapper and not an interceptor, because interceptors see a signal derived
+ * from the query's, which nothing joins to it. Use one of the two, not both.
+ *
+ * A read that no query made asks at-least all that the stream has told; a
+ * mutation's answer invalidates the topics that it names.
+ */
+export function freshetTransport(
+  freshet: Pick<Freshet, "atLeast" | "observe" | "wrote">,
+  inner: Transport,
+): Transport {
+  return {
+    ...inner, // keeps what connect-query tells transports apart by
+    stream: inner.stream.bind(inner),
+    async unary(method, signal, timeoutMs, header, input, contextValues) {
+      const attempt = attemptOf(signal);
+      const send = (headers: Headers) =>
+        inner.unary(method, signal, timeoutMs, headers, input, contextValues);
+      const headers = new Headers(header);
+      if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
+        return read(freshet, method, input, headers, attempt ?? new Attempt(() => freshet.atLeast), send);
+      }
+      const response = await send(headers);
+      const stamp = attempt ? attempt.note(response.header) : parseRevision(response.header.get(revisionHeader));
+      if (stamp) freshet.wrote(stamp, parseTopics(response.header.get(topicsHeader)));
+      return response;
+    },
+  };
+}
+
+async function read<I extends DescMessage, O extends DescMessage>(
+  freshet: Pick<Freshet, "observe">,
+  method: DescMethodUnary<I, O>,
+  input: MessageInitShape<I>,
+  headers: Headers,
+  attempt: Attempt,
+  send: (headers: Headers) => Promise<UnaryResponse<I, O>>,
+): Promise<UnaryResponse<I, O>> {
+  attempt.requests++;
+  attempt.hooks.topics?.(topicsOfInput(method, input));
+  const explicit = headers.has(atLeastHeader);
+  let atLeast = attempt.atLeast();
+  let strongly = false;
+  // At most three requests: one that names a past epoch, and one that a notice
+  // overtook, are each repeated once.
+  for (let overtaken = false; ; ) {
+    if (!explicit && atLeast) headers.set(atLeastHeader, atLeast);
+    let response: UnaryResponse<I, O>;
+    try {
+      response = await send(headers);
+    } catch (error) {
+      const failed = ConnectError.from(error);
+      const current = parseRevision(failed.metadata.get(revisionHeader));
+      if (current) freshet.observe(current);
+      if (!strongly && isEpochChanged(error)) {
+        strongly = true;
+        atLeast = undefined;
+        headers.delete(atLeastHeader); // positions of a history that is over
+        continue;
+      }
+      attempt.note(failed.metadata);
+      attempt.answered = answers.has(failed.code);
+      attempt.waitMs = retryDelayOf(failed);
+      throw error;
+    }
+    const stamp = parseRevision(response.header.get(revisionHeader));
+    if (stamp) freshet.observe(stamp);
+    const need = overtaken || explicit ? undefined : attempt.hooks.overtaken?.(stamp, atLeast);
+    if (!need) {
+      attempt.note(response.header);
+      return response;
+    }
+    overtaken = true;
+    atLeast = laterOf(atLeast, need);
+  }
+}
+
+function topicsOfInput<I extends DescMessage>(method: DescMethodUnary<I>, input: MessageInitShape<I>): string[] {
+  try {
+    return topicsOf(method, create(method.input, input));
+  } catch (error) {
+    if (error instanceof TopicError) return []; // the server will say what is wrong
+    throw error;
+  }
+}

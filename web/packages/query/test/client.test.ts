@@ -1,0 +1,420 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Freshet, type FreshetOptions, type State } from "../src/client.js";
+import { StreamProtocolError, StreamRefusedError, StreamSilentError } from "../src/errors.js";
+import type { Invalidation } from "../src/ledger.js";
+import { Queue, rev, StreamServer } from "./server.js";
+
+let server: StreamServer;
+const clients: Freshet[] = [];
+
+beforeEach(async () => {
+  server = await StreamServer.start();
+});
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.close();
+  await server.close();
+});
+
+function connect(options: FreshetOptions = {}): Freshet {
+  const client = new Freshet({ url: server.url, retryMs: 5, maxRetryMs: 20, resetSpreadMs: 0, ...options });
+  clients.push(client);
+  return client;
+}
+
+function subscribe(client: Freshet, ...topics: string[]) {
+  const told = new Queue<Invalidation>();
+  return { told, subscription: client.subscribe({ topics, onInvalidate: told.push }) };
+}
+
+/** Settles once the client is in the state; forgetting it would end in a time-out. */
+function reaches(client: Freshet, state: State): Promise<void> {
+  return new Promise((resolve) => {
+    const check = () => {
+      if (client.status.state !== state) return;
+      stop();
+      resolve();
+    };
+    const stop = client.onStatus(check);
+    check();
+  });
+}
+
+async function live(client: Freshet, at = rev(10)) {
+  const request = await server.requests.next();
+  request.ready(at);
+  await reaches(client, "live");
+  return request;
+}
+
+describe("a stream", () => {
+  test("tells ready once, then each change", async () => {
+    const client = connect();
+    const { told } = subscribe(client, "a", "b");
+    const request = await live(client);
+    expect(request.request.method).toBe("GET");
+    expect(request.topics).toEqual(["a", "b"]);
+    expect(request.request.headers.accept).toBe("text/event-stream");
+    expect(await told.next()).toEqual({ cause: "ready", topics: ["a", "b"], revision: rev(10) });
+
+    request.invalidate(rev(11), ["b", "not-mine"]);
+    expect(await told.next()).toEqual({ cause: "invalidate", topics: ["b"], revision: rev(11) });
+    expect(client.status).toMatchObject({ state: "live", revision: rev(11) });
+    expect(client.atLeast).toBe(rev(11));
+  });
+
+  test("resumes from the last id, and does not repeat what was told", async () => {
+    const client = connect();
+    const { told } = subscribe(client, "a");
+    const first = await live(client);
+    await told.next();
+    first.invalidate(rev(11), ["a"]);
+    await told.next();
+    first.end();
+
+    const second = await server.requests.next();
+    expect(second.lastEventId).toBe(rev(11));
+    second.invalidate(rev(11), ["a"]); // known
+    second.invalidate(rev(14), ["a"]);
+    second.ready(rev(15));
+    expect(await told.next()).toMatchObject({ cause: "invalidate", revision: rev(14) });
+    await reaches(client, "live");
+    expect(told.left).toBe(0); // ready tells nothing to who was caught up
+  });
+
+  test("heartbeats move the id to resume from", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    const first = await live(client);
+    first.send("frontier", { revision: rev(99), lag_ms: 7000 }, rev(99));
+    first.end();
+    expect((await server.requests.next()).lastEventId).toBe(rev(99));
+    expect(client.status.lagMs).toBe(7000);
+  });
+
+  test("an attempt that never became ready does not move it", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    (await live(client)).end();
+    const second = await server.requests.next();
+    second.invalidate(rev(20), ["a"]);
+    second.end();
+    expect((await server.requests.next()).lastEventId).toBe(rev(10));
+  });
+
+  test("a split list is resumed from before its first part", async () => {
+    const client = connect();
+    const { told } = subscribe(client, "a", "b");
+    const first = await live(client);
+    await told.next();
+    first.send("invalidate", { revision: rev(12), topics: ["a"], spread_ms: 0 }); // no id
+    expect(await told.next()).toMatchObject({ topics: ["a"], revision: rev(12) });
+    first.end();
+    const second = await server.requests.next();
+    expect(second.lastEventId).toBe(rev(10));
+    second.send("invalidate", { revision: rev(12), topics: ["a"], spread_ms: 0 });
+    second.invalidate(rev(12), ["b"]);
+    expect(await told.next()).toMatchObject({ topics: ["b"], revision: rev(12) });
+  });
+
+  test("a reset goes to everyone, with onReset first", async () => {
+    const client = connect();
+    const order: string[] = [];
+    const told = new Queue<Invalidation>();
+    client.subscribe({
+      topics: ["a"],
+      onReset: () => order.push("reset"),
+      onInvalidate: (invalidation) => {
+        order.push(invalidation.cause);
+        told.push(invalidation);
+      },
+    });
+    const first = await live(client, rev(900));
+    await told.next();
+    first.end();
+    const second = await server.requests.next();
+    second.send("reset", { revision: rev(3, 2), reason: "epoch" }, rev(3, 2));
+    second.ready(rev(3, 2));
+    expect(await told.next()).toEqual({ cause: "reset", topics: ["a"], revision: rev(3, 2) });
+    await reaches(client, "live");
+    expect(order).toEqual(["ready", "reset", "reset"]);
+    expect(client.atLeast).toBe(rev(3, 2)); // not the higher position of the old epoch
+  });
+
+  test("a reset to a lower position of the same epoch counts as well", async () => {
+    const client = connect();
+    const { told } = subscribe(client, "a");
+    (await live(client, rev(900))).end();
+    await told.next();
+    const second = await server.requests.next();
+    second.send("reset", { revision: rev(30), reason: "epoch" }, rev(30));
+    second.ready(rev(30));
+    expect(await told.next()).toEqual({ cause: "reset", topics: ["a"], revision: rev(30) });
+    await reaches(client, "live");
+    expect(client.atLeast).toBe(rev(30)); // the old one would be refused as forged
+  });
+
+  test("a later epoch resets, even if no reset is told", async () => {
+    const client = connect();
+    const { told } = subscribe(client, "a");
+    const request = await live(client, rev(900));
+    await told.next();
+    request.invalidate(rev(1, 2), ["other"]);
+    expect(await told.next()).toEqual({ cause: "reset", topics: ["a"], revision: rev(1, 2) });
+  });
+
+  test("close() within a listener ends it in the middle of a chunk", async () => {
+    const client = connect();
+    const frames: string[] = [];
+    client.onFrame((frame) => {
+      frames.push(frame.type);
+      if (frame.type === "frontier") client.close();
+    });
+    subscribe(client, "a");
+    const request = await live(client);
+    const beat = `id: ${rev(11)}\nevent: frontier\ndata: {"revision":"${rev(11)}"}\n\n`;
+    request.write(beat + beat);
+    await request.gone;
+    expect(frames).toEqual(["ready", "frontier"]);
+    expect(client.status.state).toBe("closed");
+  });
+
+  test("a node of an earlier epoch is not believed", async () => {
+    const client = connect();
+    const { told } = subscribe(client, "a");
+    (await live(client, rev(5, 2))).end();
+    await told.next();
+    const stale = await server.requests.next();
+    stale.ready(rev(900, 1));
+    await stale.gone;
+    await live(client, rev(6, 2));
+    expect(told.left).toBe(0);
+  });
+
+  test("a listener that throws takes nobody down", async () => {
+    const thrown = new Promise((resolve) => process.prependOnceListener("uncaughtException", resolve));
+    const listeners = process.listeners("uncaughtException").slice(1);
+    for (const l of listeners) process.off("uncaughtException", l);
+    const client = connect();
+    client.subscribe({
+      topics: ["a"],
+      onInvalidate: () => {
+        throw new Error("mine");
+      },
+    });
+    const { told } = subscribe(client, "a");
+    await live(client);
+    await told.next();
+    expect(await thrown).toMatchObject({ message: "mine" });
+    for (const l of listeners) process.on("uncaughtException", l);
+    expect(client.status.state).toBe("live");
+  });
+});
+
+describe("topics that change", () => {
+  test("the new stream begins before the old one ends, and nothing is lost between", async () => {
+    const client = connect();
+    const a = subscribe(client, "a");
+    const first = await live(client);
+    await a.told.next();
+    first.invalidate(rev(11), ["a"]);
+    await a.told.next();
+
+    const b = subscribe(client, "b");
+    const second = await server.requests.next();
+    expect(second.request.method).toBe("POST");
+    expect(second.body).toEqual({ topics: ["a", "b"], since_by_topic: { a: rev(11) } });
+    // While the new one opens, the old one goes on telling.
+    first.invalidate(rev(12), ["a"]);
+    expect(await a.told.next()).toMatchObject({ revision: rev(12) });
+    second.invalidate(rev(13), ["a"]);
+    expect(await a.told.next()).toMatchObject({ revision: rev(13) });
+    second.ready(rev(13));
+    await first.gone;
+    // Who is new to a topic may have read it before: told once.
+    expect(await b.told.next()).toEqual({ cause: "ready", topics: ["b"], revision: rev(13) });
+    second.invalidate(rev(14), ["a", "b"]);
+    expect(await a.told.next()).toMatchObject({ topics: ["a"], revision: rev(14) });
+    expect(await b.told.next()).toMatchObject({ topics: ["b"], revision: rev(14) });
+  });
+
+  test("a set that grows again drops the attempt for the smaller one", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    const first = await live(client);
+    subscribe(client, "b");
+    const second = await server.requests.next();
+    subscribe(client, "c");
+    const third = await server.requests.next();
+    await second.gone;
+    expect(third.topics).toEqual(["a", "b", "c"]);
+    third.ready(rev(11));
+    await first.gone;
+    expect(client.status.state).toBe("live");
+  });
+
+  test("a topic that is refused leaves the others live", async () => {
+    const client = connect();
+    const a = subscribe(client, "a");
+    const first = await live(client);
+    await a.told.next();
+    const b = subscribe(client, "secret");
+    (await server.requests.next()).refuse(403, { code: "permission_denied", message: "no grant" });
+    await reaches(client, "failed");
+    expect(client.status.error).toMatchObject({ status: 403, code: "permission_denied", message: "no grant" });
+    first.invalidate(rev(11), ["a"]);
+    await a.told.next();
+    b.subscription.close();
+    await reaches(client, "live");
+    expect(server.requests.left).toBe(0);
+  });
+
+  test("who joins a live topic is told at once, without a new stream", async () => {
+    const client = connect();
+    const a = subscribe(client, "a");
+    await live(client);
+    await a.told.next();
+    const late = subscribe(client, "a");
+    expect(await late.told.next()).toEqual({ cause: "ready", topics: ["a"], revision: rev(10) });
+    expect(a.told.left + server.requests.left).toBe(0);
+  });
+
+  test("setTopics keeps what stays", async () => {
+    const client = connect();
+    const { told, subscription } = subscribe(client, "a", "b");
+    await live(client);
+    await told.next();
+    subscription.setTopics(["b", "c"]);
+    const second = await server.requests.next();
+    expect(second.body).toEqual({ topics: ["b", "c"], since_by_topic: { b: rev(10) } });
+    second.ready(rev(12));
+    expect(await told.next()).toEqual({ cause: "ready", topics: ["c"], revision: rev(12) });
+  });
+
+  test("the last one to leave closes the stream", async () => {
+    const client = connect();
+    const { subscription } = subscribe(client, "a");
+    const request = await live(client);
+    subscription.close();
+    await request.gone;
+    expect(client.status.state).toBe("idle");
+    expect(client.atLeast).toBeUndefined();
+  });
+
+  test("coming and going at once costs no request", async () => {
+    const client = connect();
+    subscribe(client, "a").subscription.close(); // as React's strict mode does
+    subscribe(client, "a");
+    await live(client);
+    expect(server.requests.all).toHaveLength(1);
+  });
+
+  test("many topics go by POST", async () => {
+    const client = connect({ throttleMs: 250 });
+    const topics = Array.from({ length: 400 }, (_, i) => `conversations/${i}/messages`);
+    subscribe(client, ...topics);
+    const request = await live(client);
+    expect(request.request.method).toBe("POST");
+    expect(request.body).toEqual({ topics });
+    expect(request.query.get("throttle")).toBe("250"); // the server refuses it in the body
+    request.end();
+    const second = await server.requests.next();
+    expect(second.body).toEqual({ topics, since: rev(10) });
+    expect(second.query.get("throttle")).toBe("250");
+  });
+});
+
+describe("failures", () => {
+  test.each([400, 401, 403, 413])("status %d is final until retry()", async (status) => {
+    const client = connect();
+    subscribe(client, "a");
+    (await server.requests.next()).refuse(status, { code: "x", message: "why" });
+    await reaches(client, "failed");
+    expect(client.status.error).toBeInstanceOf(StreamRefusedError);
+    client.retry();
+    await live(client);
+    expect(client.status.error).toBeUndefined();
+    expect(server.requests.all).toHaveLength(2);
+  });
+
+  test.each([429, 503])("status %d is retried, not before Retry-After", async (status) => {
+    const client = connect();
+    subscribe(client, "a");
+    (await server.requests.next()).refuse(status, {}, { "retry-after": "1" });
+    await reaches(client, "waiting");
+    const began = Date.now();
+    await live(client);
+    expect(Date.now() - began).toBeGreaterThan(900);
+  });
+
+  test("a stream that falls silent is cut and resumed", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    const silent = await server.requests.next();
+    silent.ready(rev(10), 40);
+    await silent.gone; // 2.5 heartbeats
+    const second = await server.requests.next();
+    expect(client.status.error).toBeInstanceOf(StreamSilentError);
+    expect(second.lastEventId).toBe(rev(10));
+  });
+
+  // F19: an idle, healthy stream is left alone; comments count as life.
+  test("a stream with heartbeats is not cut", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    const request = await server.requests.next();
+    request.ready(rev(10), 200); // cut after 500 ms without a byte
+    const beat = setInterval(() => request.write(":\n\n"), 50);
+    const cut = await Promise.race([
+      request.gone.then(() => true),
+      new Promise<boolean>((resolve) => setTimeout(resolve, 1200, false)),
+    ]);
+    clearInterval(beat);
+    expect(cut).toBe(false);
+  });
+
+  test.each([
+    ["no JSON", "event: invalidate\ndata: {\n\n"],
+    ["no revision", "event: ready\ndata: {}\n\n"],
+    ["an id that is no revision", `id: 7\nevent: frontier\ndata: {"revision":"${rev(11)}"}\n\n`],
+    ["topics that are no list", `event: invalidate\ndata: {"revision":"${rev(11)}","topics":"a"}\n\n`],
+  ])("a frame with %s is an error, and is asked for again", async (_name, text) => {
+    const client = connect();
+    subscribe(client, "a");
+    const request = await live(client);
+    request.write(text);
+    const second = await server.requests.next();
+    expect(client.status.error).toBeInstanceOf(StreamProtocolError);
+    expect(second.lastEventId).toBe(rev(10));
+  });
+
+  test("an unknown event is ignored", async () => {
+    const client = connect();
+    const { told } = subscribe(client, "a");
+    const request = await live(client);
+    await told.next();
+    request.write("event: weather\ndata: rain\n\nretry: 7\n\n");
+    request.invalidate(rev(11), ["a"]);
+    expect(await told.next()).toMatchObject({ revision: rev(11) });
+  });
+
+  test("a page in place of a stream is not one", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    const request = await server.requests.next();
+    request.response.writeHead(200, { "content-type": "text/html" }).end("<p>Log in");
+    await reaches(client, "waiting");
+    expect(client.status.error).toBeInstanceOf(StreamProtocolError);
+    await live(client);
+    expect(server.requests.all).toHaveLength(2);
+  });
+
+  test("headers are asked for on each attempt", async () => {
+    let token = 0;
+    const client = connect({ headers: async () => ({ authorization: `Bearer ${++token}` }) });
+    subscribe(client, "a");
+    const first = await live(client);
+    expect(first.request.headers.authorization).toBe("Bearer 1");
+    first.end();
+    expect((await server.requests.next()).request.headers.authorization).toBe("Bearer 2");
+  });
+});

@@ -1,0 +1,185 @@
+import { addStaticKeyToTransport, createQueryOptions } from "@connectrpc/connect-query";
+import { dehydrate, hydrate, QueryClient, QueryObserver, type DehydratedState } from "@tanstack/react-query";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Freshet } from "../src/client.js";
+import { freshetTransport, topicsOfServices } from "../src/connect.js";
+import type { Revision } from "../src/revision.js";
+import { bindQueries, type Queries } from "../src/tanstack.js";
+import { MessageApi, MessageService } from "./message-api.js";
+import { rev, StreamServer, type StreamRequest } from "./server.js";
+
+// A page, and the same page after a reload: what it had is all it has.
+
+const list = MessageService.method.listMessages;
+const parents = ["conversations/1", "conversations/2", "conversations/3"] as const;
+const topics = parents.map((parent) => `${parent}/messages`);
+
+/** One life of the page, from load to unload. */
+class Life {
+  readonly freshet: Freshet;
+  readonly queryClient = new QueryClient({ defaultOptions: { queries: { retry: false, staleTime: Infinity } } });
+  readonly queries: Queries;
+  readonly observers: QueryObserver[] = [];
+
+  constructor(
+    url: string,
+    readonly api: MessageApi,
+    state?: DehydratedState,
+  ) {
+    this.freshet = new Freshet({ url, retryMs: 5, resetSpreadMs: 0 });
+    const { freshet, queryClient } = this;
+    this.queries = bindQueries({ freshet, queryClient, topicsOf: topicsOfServices(MessageService) });
+    if (state) hydrate(queryClient, state);
+  }
+
+  mount(parent: string, pageSize = 0): void {
+    // On a real page a reload counts transports anew.
+    const transport = addStaticKeyToTransport(freshetTransport(this.freshet, this.api.transport), "api");
+    const observer = new QueryObserver(
+      this.queryClient,
+      createQueryOptions(list, { parent, pageSize }, { transport }) as never,
+    );
+    observer.subscribe(() => {});
+    this.observers.push(observer);
+  }
+
+  have(): (Revision | undefined)[] {
+    return this.queries.report().map(({ have }) => have);
+  }
+
+  /** Through JSON, as a store or a server's page would have it. */
+  unload(): DehydratedState {
+    const state = JSON.parse(JSON.stringify(dehydrate(this.queryClient))) as DehydratedState;
+    for (const observer of this.observers) observer.destroy();
+    this.queries.close();
+    this.queryClient.clear();
+    this.freshet.close();
+    return state;
+  }
+}
+
+let server: StreamServer;
+let api: MessageApi;
+let life: Life;
+
+beforeEach(async () => {
+  server = await StreamServer.start();
+  api = new MessageApi();
+});
+afterEach(async () => {
+  life.unload();
+  await server.close();
+});
+
+/** Three queries, stamped 11, 12 and 13; returns what a store would keep of them. */
+async function firstLife(): Promise<DehydratedState> {
+  const first = new Life(server.url, api);
+  for (const [n, parent] of parents.entries()) {
+    first.mount(parent);
+    (await api.reads.next()).answer(`${n}`, rev(11 + n));
+  }
+  await vi.waitFor(() => expect(first.have()).toEqual([rev(11), rev(12), rev(13)]));
+  await server.requests.next();
+  return first.unload();
+}
+
+async function reload(state: DehydratedState): Promise<StreamRequest> {
+  life = new Life(server.url, api, state);
+  for (const parent of parents) life.mount(parent);
+  return server.requests.next();
+}
+
+/** What each topic is asked to begin from. */
+function sinceOf(stream: StreamRequest): unknown {
+  return stream.body?.["since_by_topic"];
+}
+
+const idle = async (reads: number) => {
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(api.reads.all).toHaveLength(reads);
+};
+
+test("a page that nothing changed costs no request but the stream", async () => {
+  const stream = await reload(await firstLife());
+  expect(sinceOf(stream)).toEqual({ [topics[0]!]: rev(11), [topics[1]!]: rev(12), [topics[2]!]: rev(13) });
+  stream.ready(rev(20));
+  await vi.waitFor(() => expect(life.have()).toEqual([rev(20), rev(20), rev(20)]));
+  await idle(3);
+  expect(server.requests.left).toBe(0);
+});
+
+test("a query without data yet does not cost its neighbours their since", async () => {
+  life = new Life(server.url, api, await firstLife());
+  life.mount(parents[0], 5);
+  const stream = await server.requests.next();
+  expect(sinceOf(stream)).toMatchObject({ [topics[0]!]: rev(11) });
+  (await api.reads.next()).answer("page", rev(20));
+});
+
+test("only what changed is read again", async () => {
+  const stream = await reload(await firstLife());
+  stream.invalidate(rev(18), [topics[1]!]);
+  stream.ready(rev(20));
+  const read = await api.reads.next();
+  expect(read.atLeast).toBe(rev(18));
+  read.answer("changed", rev(20));
+  await vi.waitFor(() => expect(life.queries.report().every(({ fresh }) => fresh)).toBe(true));
+  await idle(4);
+});
+
+test("what nobody shows is marked, and read when it is mounted", async () => {
+  life = new Life(server.url, api, await firstLife());
+  const stream = await server.requests.next();
+  expect(stream.topics.sort()).toEqual([...topics].sort()); // nothing is mounted yet
+  stream.invalidate(rev(18), [topics[0]!, topics[1]!]);
+  stream.ready(rev(20));
+  await vi.waitFor(() => expect(life.freshet.status.state).toBe("live"));
+  await idle(3);
+  life.mount(parents[0]);
+  life.mount(parents[2]);
+  (await api.reads.next()).answer("changed", rev(20));
+  await idle(4);
+});
+
+test("another history: all of it is read again", async () => {
+  const stream = await reload(await firstLife());
+  stream.send("reset", { revision: rev(3, 2), reason: "epoch" }, rev(3, 2));
+  stream.ready(rev(3, 2));
+  for (let n = 0; n < 3; n++) (await api.reads.next()).answer("new", rev(3, 2));
+  await vi.waitFor(() => expect(life.have()).toEqual([rev(3, 2), rev(3, 2), rev(3, 2)]));
+  await idle(6);
+});
+
+for (const [what, broken] of [
+  ["missing", undefined],
+  ["a number", 12],
+  ["of another form", { have: "12", topics: [] }],
+  ["without topics", { have: rev(11) }],
+] as const) {
+  test(`a stamp that is ${what} is unknown: that query is read again`, async () => {
+    const state = await firstLife();
+    (state.queries[0]!.state as { freshet?: unknown }).freshet = broken;
+    const stream = await reload(state);
+    expect(sinceOf(stream)).toEqual({ [topics[1]!]: rev(12), [topics[2]!]: rev(13) });
+    stream.ready(rev(20));
+    const read = await api.reads.next();
+    expect(read.atLeast).toBe(rev(20));
+    read.answer("0", rev(20));
+    await idle(4);
+  });
+}
+
+test("data that the page wrote itself has no stamp to keep", async () => {
+  const first = new Life(server.url, api);
+  first.mount(parents[0]);
+  (await api.reads.next()).answer("a", rev(11));
+  await vi.waitFor(() => expect(first.have()).toEqual([rev(11)]));
+  const [query] = first.queryClient.getQueryCache().getAll();
+  expect(query!.state).toHaveProperty("freshet.have", rev(11));
+  first.queryClient.setQueryData(query!.queryKey, (old) => old);
+  expect(query!.state).not.toHaveProperty("freshet");
+  await server.requests.next();
+  life = new Life(server.url, api, first.unload());
+  const stream = await server.requests.next();
+  expect(sinceOf(stream)).toBeUndefined();
+});

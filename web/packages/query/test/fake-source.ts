@@ -1,0 +1,102 @@
+import type { Freshet, SubscribeOptions } from "../src/client.js";
+import type { Frame } from "../src/frame.js";
+import type { Invalidation } from "../src/ledger.js";
+import { laterOf, type Revision } from "../src/revision.js";
+
+type Source = Pick<Freshet, "subscribe" | "onFrame" | "status" | "atLeast" | "observe" | "wrote">;
+
+/**
+ * The stream as the binding sees it, told by the test and without delay: what a
+ * notice meets is then the test's choice, not that of timers.
+ */
+export class FakeSource implements Source {
+  topics: ReadonlySet<string> = new Set();
+  atLeast: Revision | undefined;
+  status: Freshet["status"] = { state: "connecting", freshness: "catching up", lagMs: 0 };
+  readonly observed: Revision[] = [];
+  /** Topics that need no `ready`, since the subscription said from where on. */
+  readonly caughtUp = new Set<string>();
+  /** Called when the topics were set. */
+  onTopics: (topics: ReadonlySet<string>) => void = () => {};
+  #options: SubscribeOptions | undefined;
+  readonly #listeners = new Set<(frame: Frame) => void>();
+
+  subscribe(options: SubscribeOptions): ReturnType<Freshet["subscribe"]> {
+    this.#options = options;
+    this.#set(options.topics);
+    return {
+      caughtUp: (topic: string) => this.caughtUp.has(topic),
+      setTopics: (topics: Iterable<string>) => this.#set(topics),
+      close: () => (this.#options = undefined),
+    } as unknown as ReturnType<Freshet["subscribe"]>;
+  }
+
+  onFrame(listener: (frame: Frame) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  observe(stamp: Revision): void {
+    this.observed.push(stamp);
+  }
+
+  wrote(stamp: Revision, topics: Iterable<string>): void {
+    this.atLeast &&= laterOf(this.atLeast, stamp);
+    this.#tell({ cause: "invalidate", revision: stamp, topics: [...topics] });
+  }
+
+  /** The stream is live: all topics, or those given, are followed from here on. */
+  ready(revision: Revision, topics: Iterable<string> = this.topics): void {
+    this.#live(revision);
+    const told = [...topics];
+    if (told.length > 0) this.#tell({ cause: "ready", revision, topics: told });
+    this.#frame({ type: "ready", id: revision, revision, heartbeatMs: 15_000 });
+  }
+
+  invalidate(revision: Revision, ...topics: string[]): void {
+    this.#live(revision);
+    this.#tell({ cause: "invalidate", revision, topics });
+    this.#frame({ type: "invalidate", id: revision, revision, topics, spreadMs: 0 });
+  }
+
+  frontier(revision: Revision): void {
+    this.#live(revision);
+    this.#frame({ type: "frontier", id: revision, revision, lagMs: 0 });
+  }
+
+  reset(revision: Revision): void {
+    this.atLeast = revision;
+    this.status = { state: "live", freshness: "live", lagMs: 0, revision };
+    this.#frame({ type: "reset", id: revision, revision, reason: "epoch" });
+    this.#tell({ cause: "reset", revision, topics: [...this.topics] });
+  }
+
+  poll(revision: Revision): void {
+    this.#tell({ cause: "poll", revision, topics: [...this.topics] });
+  }
+
+  /** The stream is lost; nothing is told from here on. */
+  lose(): void {
+    this.atLeast = undefined;
+    this.status = { ...this.status, state: "waiting", freshness: "offline" };
+  }
+
+  #live(revision: Revision): void {
+    this.atLeast = laterOf(this.atLeast, revision);
+    this.status = { state: "live", freshness: "live", lagMs: 0, revision };
+  }
+
+  #set(topics: Iterable<string>): void {
+    this.topics = new Set(topics);
+    this.onTopics(this.topics);
+  }
+
+  #tell(invalidation: Invalidation): void {
+    const topics = invalidation.topics.filter((topic) => this.topics.has(topic));
+    if (topics.length > 0) this.#options?.onInvalidate({ ...invalidation, topics });
+  }
+
+  #frame(frame: Frame): void {
+    for (const listener of this.#listeners) listener(frame);
+  }
+}

@@ -1,0 +1,20 @@
+import { expect, test } from "vitest";
+import { Registry } from "../src/registry.js";
+import { rev } from "./server.js";
+
+test("a topic is followed from where its oldest data stands", () => {
+  const registry = new Registry<string>(() => {});
+  for (const [query, n] of [["a", 12], ["b", 11], ["c", 13]] as const) {
+    const entry = registry.add(query);
+    registry.on(entry, { type: "written", stamp: rev(n) });
+    registry.setTopics(entry, ["messages"]);
+  }
+  expect(registry.since("messages")).toBe(rev(11));
+
+  const unknown = registry.add("d");
+  registry.on(unknown, { type: "written" });
+  registry.setTopics(unknown, ["messages"]);
+  expect(registry.since("messages")).toBeUndefined(); // begins with ready
+  registry.remove(unknown);
+  expect(registry.since("messages")).toBe(rev(11));
+});

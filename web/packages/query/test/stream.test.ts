@@ -1,0 +1,224 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { follow, Harness, until } from "./harness.js";
+import { Queue, rev } from "./server.js";
+
+let harness: Harness;
+beforeEach(async () => {
+  harness = await Harness.start();
+});
+afterEach(() => harness.close());
+
+describe("the token", () => {
+  test("is asked for on each attempt, beside other headers", async () => {
+    let n = 0;
+    const token = vi.fn(async () => `token-${++n}`);
+    const client = harness.connect({ token, headers: () => ({ "x-mine": "yes" }) });
+    follow(client, ["a"]);
+    const first = await harness.live(client);
+    expect(first.request.headers).toMatchObject({ authorization: "Bearer token-1", "x-mine": "yes" });
+    first.end();
+    const second = await harness.server.requests.next();
+    expect(second.request.headers.authorization).toBe("Bearer token-2");
+    expect(token.mock.calls).toEqual([[false], [false]]);
+  });
+
+  test("is renewed once after 401, and again after a stream that began", async () => {
+    const token = vi.fn((refresh: boolean) => (refresh ? "new" : "old"));
+    const client = harness.connect({ token, retryMs: 3_600_000, maxRetryMs: 3_600_000 });
+    const { told } = follow(client, ["a"]);
+    (await harness.server.requests.next()).refuse(401);
+    const second = await harness.live(client); // at once, without a wait
+    expect(second.request.headers.authorization).toBe("Bearer new");
+    await told.next();
+
+    follow(client, ["b"]);
+    (await harness.server.requests.next()).refuse(401); // expired meanwhile
+    const fourth = await harness.server.requests.next();
+    expect(fourth.request.headers.authorization).toBe("Bearer new");
+    expect(token.mock.calls).toEqual([[false], [true], [false], [true]]);
+  });
+
+  test("refused twice is final, until retry()", async () => {
+    const client = harness.connect({ token: (refresh) => (refresh ? "new" : "old") });
+    follow(client, ["a"]);
+    (await harness.server.requests.next()).refuse(401, { code: "unauthenticated", message: "expired" });
+    (await harness.server.requests.next()).refuse(401, { code: "unauthenticated", message: "expired" });
+    await until(client, ({ state }) => state === "failed");
+    expect(client.status.error).toMatchObject({ status: 401, code: "unauthenticated" });
+    expect(client.status.freshness).toBe("offline");
+    client.retry();
+    expect((await harness.live(client)).request.headers.authorization).toBe("Bearer old");
+    expect(harness.server.requests.left).toBe(0);
+  });
+});
+
+describe("since", () => {
+  const stamps = (map: Record<string, number>) => (topic: string) =>
+    map[topic] === undefined ? undefined : rev(map[topic]);
+
+  test("data of one age asks for what changed after it, and is told no more", async () => {
+    const client = harness.connect();
+    const { told } = follow(client, ["a", "b"], stamps({ a: 5, b: 5 }));
+    const request = await harness.server.requests.next();
+    expect(request.request.method).toBe("GET");
+    expect(request.lastEventId).toBe(rev(5));
+    request.invalidate(rev(7), ["b"]);
+    request.ready(rev(10));
+    expect(await told.next()).toEqual({ cause: "invalidate", topics: ["b"], revision: rev(7) });
+    await until(client, ({ state }) => state === "live");
+    expect(told.left).toBe(0);
+  });
+
+  test("data of several ages: by POST, the lowest of each topic", async () => {
+    const client = harness.connect();
+    const one = follow(client, ["a", "b", "c"], stamps({ a: 5, b: 6 }));
+    const two = follow(client, ["a", "b"], stamps({ a: 4, b: 9 }));
+    const request = await harness.server.requests.next();
+    expect(request.request.method).toBe("POST");
+    expect(request.body).toEqual({ topics: ["a", "b", "c"], since_by_topic: { a: rev(4), b: rev(6) } });
+    request.invalidate(rev(8), ["b"]);
+    request.ready(rev(10));
+    expect(await one.told.next()).toMatchObject({ cause: "invalidate", topics: ["b"], revision: rev(8) });
+    expect(await one.told.next()).toEqual({ cause: "ready", topics: ["c"], revision: rev(10) });
+    await until(client, ({ state }) => state === "live");
+    expect(two.told.left).toBe(0); // its data is newer than what changed
+  });
+
+  test("who joins later is told from what the stream has told", async () => {
+    const client = harness.connect();
+    const { told } = follow(client, ["a"]);
+    const request = await harness.live(client);
+    await told.next();
+    request.invalidate(rev(12), ["a"]);
+    await told.next();
+    const old = follow(client, ["a"], stamps({ a: 11 }));
+    const fresh = follow(client, ["a"], stamps({ a: 12 }));
+    expect(await old.told.next()).toEqual({ cause: "invalidate", topics: ["a"], revision: rev(12) });
+    request.invalidate(rev(13), ["a"]);
+    expect(await fresh.told.next()).toMatchObject({ revision: rev(13) });
+    expect(harness.server.requests.all).toHaveLength(1);
+  });
+
+  test("data from before the stream began opens one that begins earlier", async () => {
+    const client = harness.connect();
+    const a = follow(client, ["a"]);
+    const first = await harness.live(client);
+    await a.told.next();
+    const older = follow(client, ["a"], stamps({ a: 3 }));
+    const second = await harness.server.requests.next();
+    expect(second.lastEventId).toBe(rev(3));
+    second.invalidate(rev(4), ["a"]);
+    second.ready(rev(10));
+    await first.gone;
+    expect(await older.told.next()).toEqual({ cause: "invalidate", topics: ["a"], revision: rev(4) });
+    second.invalidate(rev(14), ["a"]);
+    expect(await a.told.next()).toMatchObject({ revision: rev(14) }); // not of 4: it knew
+    expect(await older.told.next()).toMatchObject({ revision: rev(14) });
+    expect(harness.server.requests.left).toBe(0);
+  });
+
+  test("what was told in an earlier epoch says nothing of this one", async () => {
+    const client = harness.connect();
+    const { told } = follow(client, ["a"]);
+    const first = await harness.live(client, rev(10, 1));
+    await told.next();
+    first.invalidate(rev(5, 2), ["other"]); // a reset, though not by name
+    expect(await told.next()).toMatchObject({ cause: "reset" });
+    const late = follow(client, ["a"], stamps({}));
+    const older = follow(client, ["a"], () => rev(3, 2)); // from before it was heard of
+    expect((await harness.server.requests.next()).since("a") < rev(5, 2)).toBe(true);
+    late.subscription.close();
+    older.subscription.close();
+  });
+
+  test("from another epoch it is answered by a reset, once", async () => {
+    const client = harness.connect();
+    const { told } = follow(client, ["a"], () => rev(900, 1));
+    const request = await harness.server.requests.next();
+    request.send("reset", { revision: rev(3, 2), reason: "epoch" }, rev(3, 2));
+    request.ready(rev(4, 2));
+    expect(await told.next()).toEqual({ cause: "reset", topics: ["a"], revision: rev(3, 2) });
+    await until(client, ({ state }) => state === "live");
+    request.invalidate(rev(5, 2), ["a"]);
+    expect(await told.next()).toMatchObject({ cause: "invalidate", revision: rev(5, 2) });
+    expect(harness.server.requests.left).toBe(0);
+  });
+});
+
+describe("freshness", () => {
+  test("live, catching up, offline: in all and of a subscription", async () => {
+    const client = harness.connect();
+    expect(client.status.freshness).toBe("offline");
+    const a = follow(client, ["a"]);
+    await until(client, ({ state }) => state === "connecting");
+    expect(client.status.freshness).toBe("catching up");
+    const first = await harness.live(client);
+    expect([client.status.freshness, a.subscription.freshness]).toEqual(["live", "live"]);
+
+    const b = follow(client, ["b"]);
+    (await harness.server.requests.next()).refuse(403);
+    expect(b.subscription.freshness).toBe("catching up");
+    await until(client, ({ state }) => state === "failed");
+    expect([a.subscription.freshness, b.subscription.freshness]).toEqual(["live", "offline"]);
+    b.subscription.close();
+    await until(client, ({ state }) => state === "live");
+
+    first.end();
+    await until(client, ({ state }) => state === "waiting");
+    expect([client.status.freshness, a.subscription.freshness]).toEqual(["offline", "offline"]);
+    await harness.live(client);
+    expect(a.subscription.freshness).toBe("live");
+    client.close();
+    expect([client.status.freshness, a.subscription.freshness]).toEqual(["offline", "offline"]);
+  });
+
+  test("a stream that fell silent is stale", async () => {
+    const client = harness.connect({ retryMs: 3_600_000, maxRetryMs: 3_600_000 });
+    follow(client, ["a"]);
+    (await harness.server.requests.next()).ready(rev(10), 20);
+    await until(client, ({ state }) => state === "live");
+    await until(client, ({ state }) => state === "waiting");
+    expect(client.status.freshness).toBe("stale");
+  });
+
+  // G9, rule 7: the stream stays, reads become strong, and are asked for now and then.
+  test("a server that is behind is stale: subscribers poll until it is not", async () => {
+    const client = harness.connect({ maxLagMs: 1000, pollMs: 20 });
+    const { told, subscription } = follow(client, ["a"]);
+    const request = await harness.live(client);
+    await told.next();
+    const lag = (n: number, ms: number) => request.send("frontier", { revision: rev(n), lag_ms: ms }, rev(n));
+    lag(11, 1000);
+    await until(client, ({ lagMs }) => lagMs === 1000);
+    expect(client.status.freshness).toBe("live"); // the bound itself
+    lag(12, 1001);
+    await until(client, ({ freshness }) => freshness === "stale");
+    expect(subscription.freshness).toBe("stale");
+    expect(client.atLeast).toBeUndefined();
+    expect(await told.next()).toEqual({ cause: "poll", topics: ["a"], revision: rev(12) });
+    expect(await told.next()).toMatchObject({ cause: "poll" }); // again and again
+
+    lag(13, 0);
+    await until(client, ({ freshness }) => freshness === "live");
+    expect(client.atLeast).toBe(rev(13));
+    request.invalidate(rev(14), ["a"]);
+    await vi.waitFor(() => expect(told.all.at(-1)).toMatchObject({ cause: "invalidate", revision: rev(14) }));
+    expect(harness.server.requests.all).toHaveLength(1);
+  });
+});
+
+test("the logger hears of what happens, and of no token", async () => {
+  const lines = new Queue<string>();
+  const client = harness.connect({
+    token: () => "secret",
+    logger: (level, message, details) => lines.push(`${level} ${message} ${JSON.stringify(details)}`),
+  });
+  follow(client, ["a"]);
+  const request = await harness.live(client);
+  request.end();
+  await until(client, ({ state }) => state === "waiting");
+  expect(lines.all.map((line) => line.split(":")[0])).toEqual(
+    expect.arrayContaining(["debug stream", "info freshness", "warn stream"]),
+  );
+  expect(lines.all.join("\n")).not.toContain("secret");
+});

@@ -1,0 +1,99 @@
+import { vi } from "vitest";
+import { Freshet, type FreshetOptions } from "../src/client.js";
+import type { Invalidation } from "../src/ledger.js";
+import { laterOf, type Revision } from "../src/revision.js";
+import { FakeBrowser, type FakeTab } from "./fake-browser.js";
+import type { ModelServer } from "./model-server.js";
+
+export const patience = { timeout: 5000, interval: 5 };
+
+/** A page of an app: what it was told, as a query layer would keep it. */
+export class Page {
+  readonly tab: FakeTab;
+  readonly client: Freshet;
+  readonly told: Invalidation[] = [];
+  /** The highest revision told of a topic: what is read then contains it. */
+  readonly need = new Map<string, Revision>();
+
+  constructor(browser: FakeBrowser, server: ModelServer, options: FreshetOptions = {}) {
+    this.tab = browser.open();
+    const { locks, openChannel } = this.tab;
+    this.client = new Freshet({
+      fetch: server.fetch,
+      retryMs: 5,
+      maxRetryMs: 20,
+      resetSpreadMs: 0,
+      ...options,
+      tabs: { beatMs: 40, locks, openChannel, ...(options.tabs as object) },
+    });
+  }
+
+  follow(topics: string[], since?: (topic: string) => Revision | undefined) {
+    return this.client.subscribe({
+      topics,
+      since,
+      onInvalidate: (invalidation) => {
+        this.told.push(invalidation);
+        for (const topic of invalidation.topics) {
+          this.need.set(topic, laterOf(this.need.get(topic), invalidation.revision));
+        }
+      },
+    });
+  }
+
+  live(): Promise<void> {
+    return vi.waitFor(() => {
+      if (this.client.status.state !== "live") throw new Error(this.client.status.state);
+    }, patience);
+  }
+
+  /** Once it was told of this much of the topic. */
+  knows(topic: string, revision: Revision): Promise<void> {
+    return vi.waitFor(() => {
+      const need = this.need.get(topic);
+      if (need === undefined || need < revision) throw new Error(`${topic}: told ${need}, written ${revision}`);
+    }, patience);
+  }
+
+  close(): void {
+    this.client.close();
+  }
+
+  crash(): void {
+    this.tab.crash();
+    this.client.close(); // what it leaves to the browser and to the network
+  }
+}
+
+/** Pages of one browser, and who leads them. */
+export class Pages {
+  readonly browser = new FakeBrowser();
+  readonly all: Page[] = [];
+  readonly #server: ModelServer;
+
+  constructor(server: ModelServer) {
+    this.#server = server;
+  }
+
+  open(options: FreshetOptions = {}): Page {
+    const page = new Page(this.browser, this.#server, options);
+    this.all.push(page);
+    return page;
+  }
+
+  leader(): Promise<Page> {
+    return vi.waitFor(() => {
+      const leaders = this.all.filter((page) => page.client.leads);
+      if (leaders.length !== 1) throw new Error(`${leaders.length} leaders`);
+      return leaders[0]!;
+    }, patience);
+  }
+
+  drop(page: Page): void {
+    this.all.splice(this.all.indexOf(page), 1);
+  }
+
+  close(): void {
+    for (const page of this.all) page.close();
+  }
+}

@@ -1,0 +1,335 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { StreamRefusedError } from "../src/errors.js";
+import { subjectOf } from "../src/tabs.js";
+import { ModelServer } from "./model-server.js";
+import { rev } from "./server.js";
+import { Pages, patience, type Page } from "./tabs-harness.js";
+
+let server: ModelServer;
+let pages: Pages;
+beforeEach(() => {
+  server = new ModelServer();
+  pages = new Pages(server);
+});
+afterEach(() => pages.close());
+
+async function openAll(n: number, topics: (i: number) => string[]): Promise<Page[]> {
+  const opened = Array.from({ length: n }, (_, i) => {
+    const page = pages.open();
+    page.follow(topics(i));
+    return page;
+  });
+  await Promise.all(opened.map((page) => page.live()));
+  return opened;
+}
+
+/** Until one stream is left that follows what everyone wants. */
+function oneStream(topics: string[]): Promise<void> {
+  return vi.waitFor(() => {
+    expect([...server.streams].map((stream) => [...stream.topics].sort())).toEqual([topics]);
+  }, patience);
+}
+
+describe("F32: one stream for all", () => {
+  test("eight tabs hold one, and each is told of its topics only", async () => {
+    const eight = await openAll(8, (i) => ["all", `own/${i}`]);
+    await oneStream(["all", ...eight.map((_, i) => `own/${i}`)]);
+    expect(eight.filter((page) => page.client.leads)).toHaveLength(1);
+    const all = server.write("all");
+    const own = server.write("own/5");
+    await Promise.all(eight.map((page) => page.knows("all", all)));
+    await eight[5]!.knows("own/5", own);
+    expect(eight.filter((page) => page.need.has("own/5"))).toEqual([eight[5]]);
+    for (const page of eight) {
+      await vi.waitFor(() => expect(page.client.status.revision).toBe(own), patience);
+      expect(page.client.atLeast).toBe(own);
+    }
+  });
+
+  test("a tab that joins what is live costs no request, and is told once", async () => {
+    const [first] = await openAll(1, () => ["a"]);
+    const second = pages.open();
+    second.follow(["a"]);
+    await second.live();
+    expect(second.told).toEqual([{ cause: "ready", topics: ["a"], revision: rev(100) }]);
+    expect(first!.told).toHaveLength(1);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test("each topic is subscribed from the least that a tab holds of it", async () => {
+    const [one, two] = [pages.open(), pages.open()];
+    one.follow(["a", "b"], (topic) => (topic === "a" ? rev(50) : rev(60)));
+    two.follow(["b", "c"], (topic) => (topic === "b" ? rev(55) : undefined));
+    await Promise.all([one.live(), two.live()]);
+    await oneStream(["a", "b", "c"]);
+    const { since } = server.requests.at(-1)!;
+    expect([since.get("a"), since.get("b"), since.has("c")]).toEqual([rev(50), rev(55), false]);
+    expect(one.told).toEqual([]); // nothing has changed since
+    expect(two.told).toMatchObject([{ cause: "ready", topics: ["c"] }]);
+  });
+
+  test("the topics of a tab that is gone leave with it, also after a crash", async () => {
+    await openAll(1, () => ["a"]);
+    const follower = pages.open();
+    follower.follow(["b"]);
+    await oneStream(["a", "b"]);
+    pages.drop(follower);
+    follower.crash();
+    const third = pages.open(); // a smaller set alone would keep its stream
+    third.follow(["c"]);
+    await oneStream(["a", "c"]);
+  });
+
+  test("status and frames are those of the one stream", async () => {
+    const two = await openAll(2, () => ["a"]);
+    const frames = two.map((page) => {
+      const seen: string[] = [];
+      page.client.onFrame((frame) => seen.push(frame.type));
+      return seen;
+    });
+    server.lag(9000);
+    for (const page of two) {
+      await vi.waitFor(() => expect(page.client.status).toMatchObject({ freshness: "stale", lagMs: 9000 }), patience);
+      expect(page.client.atLeast).toBeUndefined();
+    }
+    await vi.waitFor(() => expect(frames).toEqual([["frontier"], ["frontier"]]), patience);
+  });
+
+  test("a tab without topics is idle, whatever the others do", async () => {
+    await openAll(1, () => ["a"]);
+    const page = pages.open();
+    const subscription = page.follow(["a"]);
+    await page.live();
+    subscription.close();
+    await vi.waitFor(() => expect(page.client.status.state).toBe("idle"), patience);
+  });
+});
+
+describe("F32: the leader goes, and nothing is lost", () => {
+  test.each(["close", "crash"] as const)("%s, with a write before the next one leads", async (how) => {
+    await openAll(5, (i) => ["all", `own/${i}`]);
+    for (let round = 0; pages.all.length > 1; round++) {
+      const leader = await pages.leader();
+      pages.drop(leader);
+      leader[how]();
+      const all = server.write("all"); // there is no stream
+      await Promise.all(pages.all.map((page) => page.knows("all", all)));
+      await vi.waitFor(() => expect(server.streams.size).toBe(1), patience);
+    }
+  });
+
+  test("each is told what it lacks, even if the next leader knows more", async () => {
+    const three = await openAll(3, () => ["all"]);
+    const leader = await pages.leader();
+    const [behind, next] = three.filter((page) => page !== leader) as [Page, Page];
+    behind.tab.hang(); // hears nothing for now
+    const written = server.write("all");
+    await next.knows("all", written);
+    pages.drop(leader);
+    leader.crash();
+    await pages.leader();
+    await next.live();
+    expect(behind.need.get("all")).toBe(rev(100));
+    behind.tab.resume();
+    await behind.knows("all", written);
+    await vi.waitFor(() => expect(server.streams.size).toBe(1), patience);
+  });
+
+  test("hung: another takes the lock; the hung one comes back as one of them", async () => {
+    await openAll(3, () => ["all"]);
+    const hung = await pages.leader();
+    hung.tab.hang();
+    const others = pages.all.filter((page) => page !== hung);
+    const first = server.write("all");
+    await Promise.all(others.map((page) => page.knows("all", first)));
+    expect(others.filter((page) => page.client.leads)).toHaveLength(1);
+    hung.tab.resume();
+    await pages.leader(); // one
+    await hung.knows("all", first);
+    await vi.waitFor(() => expect(server.streams.size).toBe(1), patience);
+    const second = server.write("all");
+    await Promise.all(pages.all.map((page) => page.knows("all", second)));
+  });
+
+  test("a leader that beats seldom but answers keeps the lock", async () => {
+    const one = pages.open({ tabs: { beatMs: 3_600_000 } });
+    one.follow(["a"]);
+    await one.live();
+    const other = pages.open();
+    other.follow(["a"]);
+    await other.live();
+    await new Promise((resolve) => setTimeout(resolve, 400)); // ten of the other's beats
+    expect([one.client.leads, other.client.leads]).toEqual([true, false]);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  // Only a clock that was set back, or a bug, brings these about.
+  test.each([
+    ["leads", { from: "ghost", term: Date.now() * 2, seq: 1, body: { type: "beat" } }],
+    [
+      "is followed",
+      { from: "x", follows: { tab: "ghost", term: Date.now() * 2 }, body: { type: "ping" } },
+    ],
+  ])("a ghost that %s without the lock is overruled", async (_name, message) => {
+    const names = new Set<string>();
+    const spy = pages.browser.open();
+    const { locks, openChannel } = pages.browser.open();
+    const named = (name: string) => openChannel((names.add(name), name));
+    const two = [pages.open({ tabs: { locks, openChannel: named } }), pages.open()];
+    for (const each of two) each.follow(["a"]);
+    await Promise.all(two.map((each) => each.live()));
+    const channel = spy.openChannel([...names][0]!);
+    let term = 0;
+    channel.onmessage = ({ data }) => (term = Math.max(term, (data as { term?: number }).term ?? 0));
+    channel.postMessage(message);
+    await vi.waitFor(() => expect(term).toBeGreaterThan(Date.now() * 1.9), patience);
+    await pages.leader();
+    const written = server.write("a");
+    await Promise.all(two.map((each) => each.knows("a", written)));
+    await oneStream(["a"]);
+  });
+
+  test("a tab that missed a message asks again, and is told", async () => {
+    await openAll(2, () => ["a"]);
+    const leader = await pages.leader();
+    const follower = pages.all.find((page) => page !== leader)!;
+    let written = server.at;
+    // Lost between the tabs: on the way from the server nothing is.
+    await follower.tab.deafen(() => {
+      written = server.write("a");
+      return leader.knows("a", written);
+    });
+    expect(follower.need.get("a")).toBe(rev(100));
+    await follower.knows("a", written); // by the next beat
+    expect(server.requests).toHaveLength(1); // from what the leader remembers
+  });
+
+  test("a stream that is cut is resumed for all", async () => {
+    const four = await openAll(4, (i) => ["all", `own/${i}`]);
+    server.cut();
+    const written = server.write("own/3");
+    await four[3]!.knows("own/3", written);
+    expect(new Set(server.requests.at(-1)!.since.values())).toEqual(new Set([rev(100)]));
+  });
+});
+
+describe("who shares", () => {
+  const jwt = (claims: object) => `x.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.y`;
+
+  test("only tabs of the same subject", async () => {
+    const of = (sub: string) => ({ token: () => jwt({ iss: "i", sub }) });
+    const three = [pages.open(of("ada")), pages.open(of("grace")), pages.open(of("ada"))];
+    for (const page of three) page.follow(["a"]);
+    await Promise.all(three.map((page) => page.live()));
+    await vi.waitFor(() => expect(server.streams.size).toBe(2), patience);
+  });
+
+  test("another login leaves the group at retry()", async () => {
+    let sub = "ada";
+    const ada = pages.open({ token: () => jwt({ sub: "ada" }) });
+    const changing = pages.open({ token: () => jwt({ sub }) });
+    for (const page of [ada, changing]) page.follow(["a"]);
+    await Promise.all([ada.live(), changing.live()]);
+    expect(server.streams.size).toBe(1);
+    sub = "grace";
+    changing.client.retry();
+    await vi.waitFor(() => expect(server.streams.size).toBe(2), patience);
+  });
+
+  test("nor does it take over the others' stream with another's token", async () => {
+    let sub = "ada";
+    const changing = pages.open({ token: () => jwt({ sub }) });
+    changing.follow(["a"]);
+    await changing.live();
+    const ada = pages.open({ token: () => jwt({ sub: "ada" }) });
+    ada.follow(["a"]);
+    await ada.live();
+    expect([changing.client.leads, ada.client.leads]).toEqual([true, false]);
+    sub = "grace";
+    server.cut();
+    await vi.waitFor(() => expect(server.streams.size).toBe(2), patience);
+    expect(ada.client.leads).toBe(true);
+  });
+
+  test.each([
+    ["headers without a session", { headers: () => ({ cookie: "x" }) }],
+    ["a token without a subject", { token: () => "opaque" }],
+    ["a token that can't be had", { token: () => Promise.reject(new Error("offline")) }],
+    ["another throttle", { throttleMs: 7 }],
+    ["another address", { url: "/other" }],
+    ["another session", { tabs: { session: "x" } }],
+  ])("not with %s", async (_name, options) => {
+    await openAll(1, () => ["a"]);
+    const page = pages.open(options);
+    expect(page.client.leads).toBe(false);
+    page.follow(["a"]);
+    await vi.waitFor(() => expect(page.client.leads).toBe(true), patience);
+  });
+
+  test("nobody where the browser lacks the means", async () => {
+    const page = pages.open({ tabs: false });
+    page.follow(["a"]);
+    await page.live();
+    const broken = pages.open({
+      tabs: { locks: { request: () => Promise.reject(new DOMException("no", "SecurityError")) } },
+    });
+    broken.follow(["a"]);
+    await broken.live();
+    expect(server.streams.size).toBe(2);
+  });
+
+  test("issuer and subject of a token", () => {
+    expect(subjectOf(jwt({ iss: "i", sub: "ädä" }))).toBe('["i","ädä"]');
+    for (const token of [undefined, "", "x", "x.y.z", jwt({}), jwt({ sub: "" }), jwt({ sub: 1 })]) {
+      expect(subjectOf(token)).toBeUndefined();
+    }
+  });
+});
+
+describe("refusals", () => {
+  test("one tab's topic costs the others nothing, also after a hand-over", async () => {
+    server.refuses = (topics) => (topics.includes("secret") ? 403 : undefined);
+    await openAll(2, () => ["a"]);
+    const bad = pages.open();
+    const wrong = bad.follow(["secret", "a"]);
+    await vi.waitFor(() => expect(bad.client.status.state).toBe("failed"), patience);
+    expect(bad.client.status.error).toBeInstanceOf(StreamRefusedError);
+    pages.drop(bad); // of who may lead
+    const leader = await pages.leader();
+    pages.drop(leader);
+    leader.close();
+    const good = await pages.leader();
+    const written = server.write("a");
+    await good.knows("a", written);
+
+    wrong.setTopics(["a"]); // and it is welcome again
+    await bad.live();
+    await bad.knows("a", written);
+    await oneStream(["a"]);
+    bad.close();
+  });
+
+  test("of the leader itself: another leads", async () => {
+    server.refuses = (topics) => (topics.includes("secret") ? 403 : undefined);
+    await openAll(3, () => ["a"]);
+    const leader = await pages.leader();
+    leader.follow(["secret"]);
+    await vi.waitFor(() => expect(leader.client.status.state).toBe("failed"), patience);
+    pages.drop(leader);
+    const next = await pages.leader();
+    await next.knows("a", server.write("a"));
+    leader.close();
+  });
+
+  test("of the token: all are told, and retry() of any of them mends it", async () => {
+    server.refuses = () => 401;
+    const two = [pages.open(), pages.open()];
+    for (const page of two) page.follow(["a"]);
+    for (const page of two) {
+      await vi.waitFor(() => expect(page.client.status).toMatchObject({ state: "failed", error: { status: 401 } }), patience);
+    }
+    server.refuses = undefined;
+    two.find((page) => !page.client.leads)!.client.retry();
+    await Promise.all(two.map((page) => page.live()));
+  });
+});

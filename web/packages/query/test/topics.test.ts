@@ -1,0 +1,62 @@
+import { createFileRegistry, create, fromBinary, fromJson, type JsonValue } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import {
+  GetMessageRequestSchema,
+  ListConversationsRequestSchema,
+  ListMessagesRequestSchema,
+  MessageService,
+} from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
+import { TemplateError, TopicError, topicsOf, topicsOfTemplate } from "../src/topics.js";
+
+interface Vectors {
+  escapes: { value: string; segment: string }[];
+  requests: { template: string; request: JsonValue; topics?: string[]; error?: boolean }[];
+  malformed: { template: string }[];
+}
+
+const testdata = new URL("../../../../contract/testdata/", import.meta.url);
+const vectors = JSON.parse(readFileSync(new URL("vectors.json", testdata), "utf8")) as Vectors;
+const files = fromBinary(FileDescriptorSetSchema, readFileSync(new URL("vectors.binpb", testdata)));
+const schema = createFileRegistry(files).getMessage("freshet.vectors.v1.Request")!;
+
+describe("golden vectors", () => {
+  test("escapes", () => {
+    expect(vectors.escapes.length).toBeGreaterThan(20);
+    for (const { value, segment } of vectors.escapes) {
+      const request = fromJson(schema, { name: value });
+      expect(topicsOfTemplate("{name}", schema, request), value).toEqual([segment]);
+    }
+  });
+
+  test("requests", () => {
+    expect(vectors.requests.length).toBeGreaterThan(40);
+    for (const { template, request, topics, error } of vectors.requests) {
+      const what = `${template} over ${JSON.stringify(request).slice(0, 200)}`;
+      const run = () => topicsOfTemplate(template, schema, fromJson(schema, request));
+      if (error) expect(run, what).toThrow(TopicError);
+      else expect(run(), what).toEqual(topics);
+    }
+  });
+
+  test("malformed", () => {
+    expect(vectors.malformed.length).toBeGreaterThan(10);
+    const request = create(schema);
+    for (const { template } of vectors.malformed) {
+      expect(() => topicsOfTemplate(template, schema, request), template).toThrow(TemplateError);
+    }
+  });
+});
+
+test("topicsOf reads the method's own option", () => {
+  const { listMessages, getMessage, listConversations, createMessage } = MessageService.method;
+  const parent = "conversations/7";
+  expect(topicsOf(listMessages, create(ListMessagesRequestSchema, { parent }))).toEqual([
+    "conversations/7/messages",
+  ]);
+  const name = "conversations/7/messages/01928c7e-0000-7000-8000-000000000001";
+  expect(topicsOf(getMessage, create(GetMessageRequestSchema, { name }))).toEqual([name]);
+  expect(topicsOf(listConversations, create(ListConversationsRequestSchema))).toEqual(["messages"]);
+  expect(topicsOf(createMessage, create(createMessage.input))).toEqual([]);
+});

@@ -1,0 +1,9 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["packages/*/test/**/*.test.{ts,tsx}"],
+    // A missed notice shows as a wait without end: fail soon.
+    testTimeout: 10_000,
+  },
+});
