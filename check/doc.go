@@ -1,0 +1,33 @@
+// Package check judges a running Freshet server by what its clients see. It is
+// a black box's user: simulated clients follow topics and refetch by the client
+// rule (package client), writers change rows by RPC and by SQL, and all that
+// happens is recorded in a [History]. Then each rule, a pure function over the
+// history, counts what it observed and what broke it:
+//
+//   - G1 visible before told: a read that starts after an invalidation at R,
+//     and asks at-least R or strongly, shows every commit up to R; so does a
+//     SELECT on the primary. No answer is stamped below what it was asked for.
+//   - G2 nothing lost: before a stream shows an id F, it has told every commit
+//     up to F on its topics, or a reset; across naps and reconnects.
+//   - G3 convergence: when writes stop, every connected client comes to hold what
+//     Postgres holds, within two heartbeats.
+//   - G4 never backwards: a client never replaces an answer by an older one, no
+//     request at-least a new epoch is answered from an old one, ids on a
+//     connection never go back.
+//   - G5 read your writes: a read at-least a write's stamp, and a strong read
+//     after the write's response, show the write.
+//   - G6 honest stamps: an answer stamped S shows every commit up to S, and
+//     nothing that was rolled back.
+//
+// What Postgres held at which commit comes from the database itself: each SQL
+// transaction writes a row of the checker's own with its xid and the WAL
+// position before COMMIT; the position after it is read on the same connection;
+// and a temporary replication slot of the checker's gives the exact position of
+// each xid's commit. Without a slot, positions are known as intervals, and
+// without a database RPC writes have their stamps only. Rules accuse only when
+// every position in the interval breaks them, so that they see less then, and
+// never accuse wrongly. Report.Notes says what a run could not see.
+//
+// What it does not promise: a run without violations is evidence, not proof. It
+// bounds the rate: with N observations, below 3/N (95 %).
+package check

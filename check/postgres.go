@@ -1,0 +1,325 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// Postgres is the Database behind a server: the same one that it serves.
+type Postgres struct {
+	url  string
+	name string // of the table and the publication of this run
+	slot string
+	note string
+
+	mu   sync.Mutex // guards all below
+	conn *pgx.Conn  // holds the temporary slot; nil: there is none
+}
+
+// OpenPostgres prepares a database: a table of the checker's own, and a
+// temporary replication slot that follows it. If there can be no slot (no right,
+// none free, an open transaction that holds it up), positions are known as
+// intervals only, and Note says so. run distinguishes runs at the same time; it
+// must consist of lower-case letters and digits.
+func OpenPostgres(ctx context.Context, url, run string) (*Postgres, error) {
+	p := &Postgres{url: url, name: "commits_" + run, slot: "freshet_check_" + run}
+	conn, err := p.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, sql := range []string{
+		"select from public.messages limit 0", // is it the server's at all?
+		"create schema if not exists freshet_check",
+		"create table " + p.table() + " (id bigserial primary key, xid xid8 not null, position pg_lsn not null)",
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			closeConn(conn)
+			return nil, fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	_, err = conn.Exec(ctx, "create publication "+p.slot+" for table "+p.table())
+	if err == nil {
+		err = p.follow(ctx, conn)
+	}
+	if err != nil {
+		p.note = fmt.Sprintf("commit positions are known as intervals only (%v): G1, G2, G6 see less", err)
+		closeConn(conn)
+		return p, nil
+	}
+	p.conn = conn
+	return p, nil
+}
+
+func (p *Postgres) table() string { return "freshet_check." + p.name }
+
+func (p *Postgres) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, p.url)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	// What this session commits must outlive a crash; any other setting does.
+	_, err = conn.Exec(ctx, "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'")
+	if err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return conn, nil
+}
+
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // nothing hangs on it any more
+}
+
+// follow makes the slot.
+func (p *Postgres) follow(ctx context.Context, conn *pgx.Conn) error {
+	// Creation waits for open transactions.
+	_, err := conn.Exec(ctx, "set statement_timeout = '5s'")
+	if err == nil {
+		_, err = conn.Exec(ctx, "select pg_create_logical_replication_slot($1, 'pgoutput', true)", p.slot)
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "set statement_timeout = 0")
+	}
+	return err
+}
+
+// Close removes the table, the slot, and every message of the conversations.
+func (p *Postgres) Close(ctx context.Context, conversations []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conn != nil {
+		closeConn(p.conn) // and with it goes the slot
+		p.conn = nil
+	}
+	conn, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	_, gone := conn.Exec(ctx, "delete from public.messages where conversation = any($1)", conversations)
+	_, dropped := conn.Exec(ctx, "drop publication if exists "+p.slot)
+	_, table := conn.Exec(ctx, "drop table if exists "+p.table())
+	_, _ = conn.Exec(ctx, "drop schema if exists freshet_check restrict") // others' tables keep it
+	return errors.Join(gone, dropped, table)
+}
+
+// Note implements Database.
+func (p *Postgres) Note() string { return p.note }
+
+// Positions implements Database. A commit message is the letter C; the position
+// beside it is the commit's end, as everywhere.
+func (p *Postgres) Positions(ctx context.Context) (map[uint64]uint64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conn == nil {
+		return nil, nil
+	}
+	if p.conn.IsClosed() {
+		// Cut, and the slot with it: from here on there are positions again.
+		conn, err := p.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.follow(ctx, conn); err != nil {
+			closeConn(conn)
+			return nil, err
+		}
+		p.conn = conn
+	}
+	rows, err := p.conn.Query(ctx, `select (lsn - '0/0'::pg_lsn)::bigint, xid::text::bigint
+		from pg_logical_slot_get_binary_changes($1, upto_lsn => null, upto_nchanges => null,
+			variadic options => array['proto_version', '1', 'publication_names', $2])
+		where get_byte(data, 0) = 67`, p.slot, p.slot)
+	if err != nil {
+		return nil, err
+	}
+	positions := map[uint64]uint64{}
+	var at, xid int64
+	_, err = pgx.ForEachRow(rows, []any{&at, &xid}, func() error {
+		positions[uint64(xid)] = uint64(at)
+		return nil
+	})
+	return positions, err
+}
+
+// Outcomes implements Database. A crash may give an xid again that was not
+// durable, so a row counts only together with its position.
+func (p *Postgres) Outcomes(ctx context.Context, writes []Write) ([]Outcome, error) {
+	conn, err := p.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(conn)
+	outcomes := make([]Outcome, len(writes))
+	for i, w := range writes {
+		var here bool
+		var status *string
+		err := conn.QueryRow(ctx, "select exists (select from "+p.table()+` where xid = $1::text::xid8 and position = '0/0'::pg_lsn + $2::bigint),
+			pg_xact_status($1::text::xid8)`, strconv.FormatUint(w.Xid, 10), int64(w.After.Position)).Scan(&here, &status)
+		switch {
+		case err != nil: // an xid from before a crash may not have been given yet
+			continue
+		case here:
+			outcomes[i] = Committed
+		case status != nil && *status == "aborted":
+			outcomes[i] = RolledBack
+		}
+	}
+	return outcomes, ctx.Err()
+}
+
+// Session implements Database.
+func (p *Postgres) Session(ctx context.Context) (Session, error) {
+	conn, err := p.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &pgSession{p: p, conn: conn}, nil
+}
+
+// pgSession connects again after it was cut.
+type pgSession struct {
+	p    *Postgres
+	conn *pgx.Conn
+}
+
+func (s *pgSession) Close() { closeConn(s.conn) }
+
+func (s *pgSession) alive(ctx context.Context) error {
+	if !s.conn.IsClosed() {
+		return nil
+	}
+	conn, err := s.p.connect(ctx)
+	if err == nil {
+		s.conn = conn
+	}
+	return err
+}
+
+// Write implements Session.
+func (s *pgSession) Write(ctx context.Context, w *Write, was []int, rollback bool, now func() time.Duration) error {
+	w.Outcome = RolledBack // until COMMIT is sent
+	w.Sent, w.Done = now(), now()
+	if err := s.alive(ctx); err != nil {
+		return err
+	}
+	tx, err := s.conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // a no-op after COMMIT
+	if err := s.change(ctx, tx, w, was); err != nil {
+		return err
+	}
+	w.Sent = now()
+	if rollback {
+		err := tx.Rollback(ctx)
+		w.Done = now()
+		return err
+	}
+	w.Outcome = Unknown
+	err = tx.Commit(ctx)
+	w.Done = now()
+	if err != nil {
+		if _, said := errors.AsType[*pgconn.PgError](err); said && !s.conn.IsClosed() {
+			w.Outcome = RolledBack
+		}
+		return err
+	}
+	w.Outcome = Committed
+	upto, err := position(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	w.Upto = upto
+	if w.After.Position > 0 {
+		w.After.Epoch = upto.Epoch // the same connection, so the same run of the database
+	}
+	return nil
+}
+
+// position is one that the WAL has reached.
+func position(ctx context.Context, conn *pgx.Conn) (freshet.Revision, error) {
+	var epoch, at int64
+	err := conn.QueryRow(ctx, `select coalesce((select epoch from freshet.incarnation), 0),
+		(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&epoch, &at)
+	if err != nil || epoch == 0 {
+		return freshet.Revision{}, err
+	}
+	return freshet.Revision{Epoch: freshet.Epoch(epoch), Position: uint64(at)}, nil
+}
+
+// change runs a transaction's statements in one round trip.
+func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, was []int) error {
+	batch := &pgx.Batch{}
+	for i, c := range w.Changes {
+		old := Cell{c.Row, was[i]}.String()
+		switch {
+		case c.From == "":
+			batch.Queue("insert into public.messages (conversation, author, body) values ($1, 'freshet check', $2)", c.To, c.Cell.String())
+		case c.To == "":
+			batch.Queue("delete from public.messages where conversation = $1 and body = $2", c.From, old)
+		default:
+			batch.Queue("update public.messages set conversation = $3, body = $4 where conversation = $1 and body = $2",
+				c.From, old, c.To, c.Cell.String())
+		}
+	}
+	batch.Queue("insert into " + s.p.table() + ` (xid, position) values (pg_current_xact_id(), pg_current_wal_insert_lsn())
+		returning xid::text::bigint, (position - '0/0'::pg_lsn)::bigint`)
+	results := tx.SendBatch(ctx, batch)
+	defer func() { _ = results.Close() }() // its error has been seen
+	for _, c := range w.Changes {
+		tag, err := results.Exec()
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() != 1 {
+			return fmt.Errorf("%v: %d rows instead of one: does somebody else write to these conversations?", c, tag.RowsAffected())
+		}
+	}
+	var xid, at int64
+	if err := results.QueryRow().Scan(&xid, &at); err != nil {
+		return err
+	}
+	w.Xid, w.After.Position = uint64(xid), uint64(at)
+	return nil
+}
+
+// Read implements Session.
+func (s *pgSession) Read(ctx context.Context, conversations []string) (map[string][]Cell, error) {
+	if err := s.alive(ctx); err != nil {
+		return nil, err
+	}
+	rows, err := s.conn.Query(ctx, "select conversation, body from public.messages where conversation = any($1)", conversations)
+	if err != nil {
+		return nil, err
+	}
+	held := map[string][]Cell{}
+	var conversation, body string
+	_, err = pgx.ForEachRow(rows, []any{&conversation, &body}, func() error {
+		if cell, err := ParseCell(body); err == nil {
+			name := strings.Clone(conversation)
+			held[name] = append(held[name], cell)
+		}
+		return nil
+	})
+	for _, cells := range held {
+		slices.SortFunc(cells, compareCells)
+	}
+	return held, err
+}

@@ -1,0 +1,225 @@
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is what a run found.
+type Report struct {
+	URL      string
+	Run      string
+	Seed     uint64
+	Duration time.Duration // of the writing, convergence included
+	Clients  int
+	Writes   int // committed
+	Exact    int // of them, those whose position is known exactly
+	Notices  int
+	Reads    int
+	Verdicts []Verdict
+	Notice   Latency // commit → notice
+	Data     Latency // commit → refetched data
+	// Failures are what went wrong without breaking a rule (requests refused,
+	// streams cut), and how often.
+	Failures map[string]int
+	// Notes say what could not be checked.
+	Notes []string
+}
+
+func (r *run) report(elapsed time.Duration) *Report {
+	h, exact := r.rec.history()
+	x := newIndex(h)
+	report := &Report{
+		URL: r.cfg.URL, Run: r.cfg.Run, Seed: r.cfg.Seed, Duration: elapsed, Clients: r.cfg.Clients,
+		Writes: r.rec.progress.Writes, Exact: exact, Notices: r.rec.progress.Notices, Reads: r.rec.progress.Reads,
+		Verdicts: judge(x), Failures: r.rec.failures,
+	}
+	report.Notice, report.Data = latencies(x, r.unthrottled())
+	switch {
+	case r.cfg.Database == nil:
+		report.Notes = append(report.Notes, "without --database-url there are no writers by SQL and no SELECTs on the primary, truth is what strong reads say, "+
+			"and a commit's position is known by its response's stamp only: G1, G2 and G6 see less, latencies are not measured")
+	case r.cfg.Database.Note() != "":
+		report.Notes = append(report.Notes, r.cfg.Database.Note())
+	}
+	if n := report.Failures["convergence: "+errNotConnected.Error()]; n > 0 {
+		report.Notes = append(report.Notes, fmt.Sprintf("%d times a client wasn't connected when writes had stopped, and could not be held to G3", n))
+	}
+	for _, v := range report.Verdicts {
+		if v.Observations == 0 {
+			report.Notes = append(report.Notes, v.Rule+" was not observed at all")
+		}
+	}
+	return report
+}
+
+// Violations is their number.
+func (r *Report) Violations() int {
+	n := 0
+	for _, v := range r.Verdicts {
+		n += v.Violations
+	}
+	return n
+}
+
+// Observations is their number.
+func (r *Report) Observations() int {
+	n := 0
+	for _, v := range r.Verdicts {
+		n += v.Observations
+	}
+	return n
+}
+
+// Bound is what zero violations in n observations say with 95 % confidence: the
+// rate is below it (the rule of three). It takes observations for independent,
+// which those of one run are only in part.
+func Bound(n int) float64 { return min(1, 3/float64(n)) }
+
+// WriteText writes the report for people.
+func (r *Report) WriteText(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, run %s, seed %d: %d writes (%d at an exact position), %d clients, %d notices, %d reads in %v\n\n",
+		r.URL, r.Run, r.Seed, r.Writes, r.Exact, r.Clients, r.Notices, r.Reads, r.Duration.Round(100*time.Millisecond))
+	tab := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "rule\t\tobservations\tviolations\trate below (95 %)")
+	for _, v := range r.Verdicts {
+		bound := "-"
+		if v.Violations == 0 && v.Observations > 0 {
+			bound = fmt.Sprintf("%.2g", Bound(v.Observations))
+		}
+		fmt.Fprintf(tab, "%s\t%s\t%d\t%d\t%s\n", v.Rule, v.Name, v.Observations, v.Violations, bound)
+	}
+	_ = tab.Flush() // to memory
+	b.WriteByte('\n')
+	tab = tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "latency\tn\tp50\tp99\tp99.9\tmax")
+	for _, l := range r.latencies() {
+		fmt.Fprintf(tab, "%s\t%d\t%s\t%s\t%s\t%s\n", l.name, l.N, short(l.P50), short(l.P99), short(l.P999), short(l.Max))
+	}
+	_ = tab.Flush() // to memory
+	for _, l := range r.latencies() {
+		histogram(&b, l)
+	}
+	r.rest(&b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *Report) rest(b *strings.Builder) {
+	if len(r.Failures) > 0 {
+		b.WriteString("\nwhat failed without breaking a rule:\n")
+		for _, text := range mostFrequent(r.Failures) {
+			fmt.Fprintf(b, "  %6d × %s\n", r.Failures[text], text)
+		}
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(b, "\nnote: %s\n", note)
+	}
+	for _, v := range r.Verdicts {
+		if s := v.Shortest; s != nil {
+			fmt.Fprintf(b, "\n%s, %s, is broken: %s\n%s", v.Rule, v.Name, s.What, indent(s.Excerpt.String()))
+		}
+	}
+	if r.Violations() == 0 {
+		fmt.Fprintf(b, "\nno violation in %d observations\n", r.Observations())
+	} else {
+		fmt.Fprintf(b, "\n%d violations in %d observations\n", r.Violations(), r.Observations())
+	}
+}
+
+func mostFrequent(failures map[string]int) []string {
+	var texts []string
+	for text := range failures {
+		texts = append(texts, text)
+	}
+	slices.SortFunc(texts, func(a, b string) int {
+		if failures[a] != failures[b] {
+			return failures[b] - failures[a]
+		}
+		return strings.Compare(a, b)
+	})
+	return texts[:min(len(texts), 10)]
+}
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n  ") + "\n"
+}
+
+type namedLatency struct {
+	name string
+	Latency
+}
+
+func (r *Report) latencies() []namedLatency {
+	return []namedLatency{{"commit → notice", r.Notice}, {"commit → refetched data", r.Data}}
+}
+
+func short(d time.Duration) string {
+	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+}
+
+// histogram draws a bar per bucket from the first that holds something to the
+// last.
+func histogram(b *strings.Builder, l namedLatency) {
+	first, last := occupied(l.Latency)
+	if first < 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s\n", l.name)
+	most := slices.Max(l.Buckets)
+	for i := first; i <= last; i++ {
+		bar := int(math.Ceil(50 * float64(l.Buckets[i]) / float64(most)))
+		fmt.Fprintf(b, "  ≤ %11s  %-50s %d\n", short(bucketEnd(i)), strings.Repeat("█", bar), l.Buckets[i])
+	}
+}
+
+// occupied are the first and last buckets that hold something; -1: none.
+func occupied(l Latency) (first, last int) {
+	first, last = -1, -1
+	for i, n := range l.Buckets {
+		if n > 0 {
+			if last = i; first < 0 {
+				first = i
+			}
+		}
+	}
+	return first, last
+}
+
+// MarshalJSON writes snake_case, and durations in milliseconds.
+func (r *Report) MarshalJSON() ([]byte, error) {
+	type object = map[string]any
+	latency := func(l Latency) object {
+		ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+		of := []object{}
+		for i, n := range l.Buckets {
+			of = append(of, object{"up_to_ms": ms(bucketEnd(i)), "n": n})
+		}
+		return object{"n": l.N, "min_ms": ms(l.Min), "p50_ms": ms(l.P50), "p99_ms": ms(l.P99), "p999_ms": ms(l.P999), "max_ms": ms(l.Max), "buckets": of}
+	}
+	rules := []object{}
+	for _, v := range r.Verdicts {
+		rule := object{"rule": v.Rule, "name": v.Name, "observations": v.Observations, "violations": v.Violations}
+		if v.Violations == 0 && v.Observations > 0 {
+			rule["rate_below"] = Bound(v.Observations)
+		}
+		if s := v.Shortest; s != nil {
+			rule["shortest"] = object{"what": s.What, "history": strings.Split(strings.TrimSuffix(s.Excerpt.String(), "\n"), "\n")}
+		}
+		rules = append(rules, rule)
+	}
+	return json.Marshal(object{
+		"url": r.URL, "run": r.Run, "seed": fmt.Sprint(r.Seed), "duration_ms": r.Duration.Milliseconds(),
+		"clients": r.Clients, "writes": r.Writes, "exact_positions": r.Exact, "notices": r.Notices, "reads": r.Reads,
+		"observations": r.Observations(), "violations": r.Violations(), "rules": rules,
+		"commit_to_notice": latency(r.Notice), "commit_to_data": latency(r.Data),
+		"failures": r.Failures, "notes": slices.Concat([]string{}, r.Notes),
+	})
+}

@@ -1,0 +1,261 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// Rule is one of the guarantees.
+type Rule struct {
+	// ID as in the documentation: G1.
+	ID string
+	// Name says it in words.
+	Name  string
+	judge func(*index, *Verdict)
+}
+
+// Rules are all that are judged, in order.
+var Rules = []Rule{
+	{"G1", "visible before told", judgeG1},
+	{"G2", "nothing lost", judgeG2},
+	{"G3", "convergence", judgeG3},
+	{"G4", "never backwards", judgeG4},
+	{"G5", "read your writes", judgeG5},
+	{"G6", "honest stamps", judgeG6},
+}
+
+// Verdict is what a rule found in a history.
+type Verdict struct {
+	Rule         string
+	Name         string
+	Observations int // chances to break it
+	Violations   int
+	// Shortest is one of the violations, with as little around it as shows it;
+	// nil: there is none.
+	Shortest *Violation
+}
+
+// Violation is one broken promise.
+type Violation struct {
+	What string // in words
+	// Excerpt is a part of the history, which the same rule condemns.
+	Excerpt *History
+}
+
+// Judge applies every rule.
+func Judge(h *History) []Verdict { return judge(newIndex(h)) }
+
+func judge(x *index) []Verdict {
+	verdicts := make([]Verdict, 0, len(Rules))
+	for _, rule := range Rules {
+		v := Verdict{Rule: rule.ID, Name: rule.Name}
+		rule.judge(x, &v)
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+// accusef counts a violation and keeps the one that is told shortest.
+func (v *Verdict) accusef(excerpt *History, format string, args ...any) {
+	v.Violations++
+	if v.Shortest == nil || excerpt.size() < v.Shortest.Excerpt.size() {
+		v.Shortest = &Violation{What: fmt.Sprintf(format, args...), Excerpt: excerpt}
+	}
+}
+
+func (h *History) size() int { return len(h.Writes) + len(h.Frames) + len(h.Reads) + len(h.Views) }
+
+// excerpt is the part of the history that says why a read is wrong: the read,
+// the write that it lacks, the writes that made what it shows of those rows
+// instead, and what the client had been told.
+func (x *index) excerpt(read *Read, lacks *Write, frames ...Frame) *History {
+	h := &History{Reads: []Read{*read}, Frames: frames}
+	add := func(w *Write) {
+		if w != nil && !slices.ContainsFunc(h.Writes, func(o Write) bool { return o.Writer == w.Writer && o.Sent == w.Sent }) {
+			h.Writes = append(h.Writes, *w)
+		}
+	}
+	add(lacks)
+	var cells []Cell
+	if lacks != nil {
+		for _, c := range lacks.Changes {
+			if shown, ok := find(read.Cells, c.Row); ok {
+				cells = append(cells, shown)
+				i := slices.IndexFunc(x.rows[c.Row].versions, func(v version) bool { return v.Version == shown.Version })
+				if i >= 0 {
+					add(x.rows[c.Row].versions[i].by)
+				}
+			}
+		}
+		h.Reads[0].Cells = cells
+	}
+	return h
+}
+
+// judgeG1: a read that starts after somebody was told R, and asks at-least R or
+// is strong, shows all commits up to R.
+func judgeG1(x *index, v *Verdict) {
+	told := tells(x)
+	reads := slices.Clone(x.allReads())
+	slices.SortStableFunc(reads, func(a, b *Read) int { return cmp.Compare(a.Start, b.Start) })
+	var known []Frame // told so far, ascending by revision
+	next := 0
+	for _, r := range reads {
+		for ; next < len(told) && told[next].At < r.Start; next++ {
+			at, _ := slices.BinarySearchFunc(known, told[next].Revision, byRevision)
+			if at == len(known) || known[at].Revision != told[next].Revision {
+				known = slices.Insert(known, at, told[next])
+			}
+		}
+		if !r.AtLeast.IsZero() && r.AtLeast.Epoch == r.Stamp.Epoch {
+			v.Observations++
+			if r.Stamp.Less(r.AtLeast) {
+				v.accusef(x.excerpt(r, nil), "%s asked at-least %v and was answered with a stamp below it, %v", r.Client, r.AtLeast, r.Stamp)
+				continue
+			}
+		}
+		end := len(known)
+		if !r.AtLeast.IsZero() {
+			var exact bool
+			if end, exact = slices.BinarySearchFunc(known, r.AtLeast, byRevision); exact {
+				end++
+			}
+		}
+		if end == 0 {
+			continue
+		}
+		v.Observations++
+		bound := known[end-1]
+		if w := x.missing(r, func(w *Write) bool { return w.notAbove(bound.Revision) }); w != nil {
+			v.accusef(x.excerpt(r, w, subscription(bound), bound), "%s was told %v; the later read of %s by %s doesn't show %s",
+				bound.Client, bound.Revision, r.Conversation, r.Client, w.name(r))
+		}
+	}
+}
+
+func byRevision(f Frame, rev freshet.Revision) int { return f.Revision.Compare(rev) }
+
+// tells are all invalidations, by time.
+func tells(x *index) []Frame {
+	var told []Frame
+	for _, f := range x.Frames {
+		if f.Kind == Invalidate {
+			told = append(told, f)
+		}
+	}
+	slices.SortStableFunc(told, func(a, b Frame) int { return cmp.Compare(a.At, b.At) })
+	return told
+}
+
+// subscription stands for what came before a frame, in an excerpt.
+func subscription(f Frame) Frame {
+	return Frame{Client: f.Client, Kind: Subscribe, At: f.At, Topics: f.Topics}
+}
+
+// allReads are those that were answered.
+func (x *index) allReads() []*Read {
+	var all []*Read
+	for i := range x.Reads {
+		if !x.Reads[i].Failed {
+			all = append(all, &x.Reads[i])
+		}
+	}
+	return all
+}
+
+// judgeG3: what a client shows is what Postgres holds.
+func judgeG3(x *index, v *Verdict) {
+	for _, view := range x.Views {
+		v.Observations++
+		if !slices.Equal(view.Shown, view.Truth) {
+			h := &History{Views: []View{view}}
+			if f, ok := last(x.frames[view.Client], view.At, view.Conversation); ok {
+				h.Frames = []Frame{subscription(f), f}
+			}
+			v.accusef(h, "%s shows another %s than Postgres holds, after writes had stopped", view.Client, view.Conversation)
+		}
+	}
+}
+
+// last is the last invalidation of a conversation up to a time.
+func last(frames []Frame, at time.Duration, conversation string) (Frame, bool) {
+	for _, f := range slices.Backward(frames) {
+		if f.Kind == Invalidate && f.At <= at && slices.Contains(f.Topics, conversation) {
+			return f, true
+		}
+	}
+	return Frame{}, false
+}
+
+// judgeG5: a read at-least a write's stamp shows it, and so does a strong read
+// that starts after the write's response.
+func judgeG5(x *index, v *Verdict) {
+	for _, r := range x.allReads() {
+		if r.Direct {
+			continue // that is Postgres' own promise
+		}
+		due := func(w *Write) bool { return !w.Stamp.IsZero() && !r.AtLeast.Less(w.Stamp) }
+		if r.AtLeast.IsZero() {
+			due = func(w *Write) bool { return w.Done < r.Start }
+		}
+		v.Observations++
+		if w := x.missing(r, due); w != nil {
+			v.accusef(x.excerpt(r, w), "a read of %s doesn't show %s, though %s", r.Conversation, w.name(r), why(r, w))
+		}
+	}
+}
+
+func why(r *Read, w *Write) string {
+	if r.AtLeast.IsZero() {
+		return "it is strong and began after the write's answer"
+	}
+	return fmt.Sprintf("it asked at-least %v and the write was stamped %v", r.AtLeast, w.Stamp)
+}
+
+// judgeG6: an answer shows every commit up to its stamp, and nothing that never
+// was.
+func judgeG6(x *index, v *Verdict) {
+	for _, r := range x.allReads() {
+		if cell, w, ok := x.impossible(r); ok {
+			h := x.excerpt(r, nil)
+			h.Reads[0].Cells = []Cell{cell}
+			if w != nil {
+				h.Writes = []Write{*w}
+			}
+			v.Observations++
+			v.accusef(h, "%s was shown %v in %s, which was never committed there", r.Client, cell, r.Conversation)
+			continue
+		}
+		if r.Direct {
+			continue
+		}
+		if r.Stamp.IsZero() {
+			if !r.AtLeast.IsZero() {
+				v.Observations++
+				v.accusef(x.excerpt(r, nil), "the answer to a request at-least %v has no stamp", r.AtLeast)
+			}
+			continue
+		}
+		v.Observations++
+		if w := x.missing(r, func(w *Write) bool { return w.notAbove(r.Stamp) }); w != nil {
+			v.accusef(x.excerpt(r, w), "an answer stamped %v doesn't show %s", r.Stamp, w.name(r))
+		}
+	}
+}
+
+// name says which of a write's cells a read of a conversation lacks.
+func (w *Write) name(r *Read) string {
+	for _, c := range w.Changes {
+		if c.From == r.Conversation || c.To == r.Conversation {
+			if c.To == r.Conversation {
+				return fmt.Sprintf("%v of %s", c.Cell, w.Writer)
+			}
+			return fmt.Sprintf("that %v of %s took the row away", c.Cell, w.Writer)
+		}
+	}
+	return fmt.Sprintf("a write of %s", w.Writer)
+}

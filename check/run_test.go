@@ -1,0 +1,217 @@
+package check_test
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/check"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/messages"
+)
+
+// serve starts the real server; it stops with the test.
+func serve(t *testing.T, database string) string {
+	t.Helper()
+	ready := make(chan string, 1)
+	s, err := server.New(server.Config{
+		DatabaseURL: database, Addr: "127.0.0.1:0", Slot: "check", Logger: slog.New(slog.DiscardHandler),
+		OnReady: func(url string) { ready <- url },
+	}, server.Service{
+		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
+		Handler:    messages.Handler,
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	select {
+	case url := <-ready:
+		return url
+	case err := <-done:
+		done <- err
+		require.NoError(t, err)
+	case <-testkit.Context(t).Done():
+	}
+	require.FailNow(t, "the server did not get ready")
+	return ""
+}
+
+func requireNoViolation(t *testing.T, report *check.Report) {
+	t.Helper()
+	var text strings.Builder
+	require.NoError(t, report.WriteText(&text))
+	t.Log(text.String())
+	require.Zero(t, report.Violations())
+	require.Positive(t, report.Writes)
+	for _, v := range report.Verdicts {
+		require.Positive(t, v.Observations, v.Rule)
+	}
+}
+
+func TestRun_realServer(t *testing.T) {
+	url := testkit.Migrated(t)
+	address := serve(t, url)
+	ctx := testkit.Context(t)
+	cfg := check.Config{URL: address, Run: "real", Duration: 4 * time.Second, Round: 2 * time.Second, Clients: 20, Conversations: 6, Writers: 3, Rate: 60}
+	database, err := check.OpenPostgres(ctx, url, cfg.Run)
+	require.NoError(t, err)
+	require.Empty(t, database.Note())
+	cfg.Database = database
+	told := make(chan check.Progress, 100)
+	cfg.Progress = func(p check.Progress) { told <- p }
+	report, err := check.Run(ctx, cfg)
+	require.NoError(t, err)
+	requireNoViolation(t, report)
+	require.NotEmpty(t, told)
+	require.Positive(t, report.Exact, "positions come from the slot")
+	require.Positive(t, report.Notice.N)
+	require.Positive(t, report.Data.N)
+	require.LessOrEqual(t, report.Notice.P50, report.Data.P50)
+
+	var object map[string]any
+	text, err := json.Marshal(report)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &object))
+	require.Len(t, object["rules"], len(check.Rules))
+	requireXML(t, report.SVG())
+
+	require.NoError(t, database.Close(ctx, cfg.ConversationNames()))
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var left int
+	require.NoError(t, conn.QueryRow(ctx, `select (select count(*) from messages where author = 'freshet check')
+		+ (select count(*) from pg_publication where pubname like 'freshet_check%') + (select count(*) from pg_namespace where nspname = 'freshet_check')
+		+ (select count(*) from pg_replication_slots where slot_name like 'freshet_check%')`).Scan(&left))
+	require.Zero(t, left, "the checker leaves nothing behind")
+}
+
+// Without a database, RPCs are all there is.
+func TestRun_withoutDatabase(t *testing.T) {
+	address := serve(t, testkit.Migrated(t))
+	report, err := check.Run(testkit.Context(t), check.Config{
+		URL: address, Duration: 2 * time.Second, Round: 2 * time.Second, Clients: 10, Conversations: 4, Writers: 3, Rate: 60,
+	})
+	require.NoError(t, err)
+	requireNoViolation(t, report)
+	require.Len(t, report.Notes, 1)
+	require.Contains(t, report.Notes[0], "without --database-url")
+}
+
+func TestRun_nobodyThere(t *testing.T) {
+	_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1"})
+	require.ErrorContains(t, err, "doesn't answer")
+	_, err = check.Run(t.Context(), check.Config{})
+	require.Error(t, err)
+}
+
+// Where there can be no slot, positions are intervals, and the checker says so.
+func TestOpenPostgres_withoutSlot(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	// Creation of a slot waits for an open transaction, the checker not for long.
+	tx, err := conn.Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, "select pg_current_xact_id()")
+	require.NoError(t, err)
+	database, err := check.OpenPostgres(ctx, url, "slotless")
+	require.NoError(t, err)
+	require.Contains(t, database.Note(), "intervals")
+	positions, err := database.Positions(ctx)
+	require.NoError(t, err)
+	require.Empty(t, positions)
+	require.NoError(t, tx.Rollback(ctx))
+
+	s, err := database.Session(ctx)
+	require.NoError(t, err)
+	defer s.Close()
+	began := time.Now()
+	write := check.Write{Writer: "sql-1", Changes: []check.Change{{Cell: check.Cell{Row: 1, Version: 1}, To: "check-slotless-0"}}}
+	require.NoError(t, s.Write(ctx, &write, []int{0}, false, func() time.Duration { return time.Since(began) }))
+	require.Equal(t, check.Committed, write.Outcome)
+	require.Positive(t, write.After.Position)
+	held, err := s.Read(ctx, []string{"check-slotless-0"})
+	require.NoError(t, err)
+	require.Equal(t, map[string][]check.Cell{"check-slotless-0": {{Row: 1, Version: 1}}}, held)
+	require.NoError(t, database.Close(ctx, []string{"check-slotless-0"}))
+}
+
+func requireXML(t *testing.T, text string) {
+	t.Helper()
+	decoder := xml.NewDecoder(strings.NewReader(text))
+	for {
+		_, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(t, err)
+	}
+}
+
+// What became of a transaction whose COMMIT had no answer is asked afterwards.
+func TestPostgres_outcomes(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	database, err := check.OpenPostgres(ctx, url, "outcomes")
+	require.NoError(t, err)
+	s, err := database.Session(ctx)
+	require.NoError(t, err)
+	defer s.Close()
+	var writes []check.Write
+	for i, rollback := range []bool{false, true} {
+		w := check.Write{Changes: []check.Change{{Cell: check.Cell{Row: i + 1, Version: 1}, To: "check-outcomes-0"}}}
+		require.NoError(t, s.Write(ctx, &w, []int{0}, rollback, func() time.Duration { return 0 }))
+		writes = append(writes, w)
+	}
+	again := writes[0] // the xid was given a second time
+	again.After.Position++
+	outcomes, err := database.Outcomes(ctx, append(writes, again))
+	require.NoError(t, err)
+	require.Equal(t, []check.Outcome{check.Committed, check.RolledBack, check.Unknown}, outcomes)
+
+	positions, err := database.Positions(ctx)
+	require.NoError(t, err)
+	require.Len(t, positions, 1)
+	at := positions[writes[0].Xid&math.MaxUint32]
+	require.Greater(t, at, writes[0].After.Position, "the commit's end is above its last change")
+	require.NoError(t, database.Close(ctx, []string{"check-outcomes-0"}))
+}
+
+// After a crash of Postgres the slot is gone, and is made again.
+func TestPostgres_positionsAfterACut(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	database, err := check.OpenPostgres(ctx, url, "cut")
+	require.NoError(t, err)
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	_, err = conn.Exec(ctx, "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = 'freshet_check_cut'")
+	require.NoError(t, err)
+	_, err = database.Positions(ctx)
+	require.Error(t, err)
+	positions, err := database.Positions(ctx)
+	require.NoError(t, err)
+	require.Empty(t, positions)
+	require.NoError(t, database.Close(ctx, nil))
+}

@@ -1,0 +1,379 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/client"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+)
+
+// subject is a simulated client: one stream, and a query for each conversation
+// that it follows, which fetches as client.Rule says. It naps from time to time,
+// so that it has to resume, and reloads strongly without a reason. One goroutine
+// owns it; what mu guards is for others too.
+type subject struct {
+	name     string
+	freshet  *client.Client
+	messages messagesv1connect.MessageServiceClient
+	rec      *recorder
+	rng      *rand.Rand
+	throttle time.Duration // negative: the server's
+	calm     *atomic.Bool  // no naps: writes have stopped
+
+	inbox   chan func(context.Context)
+	flights sync.WaitGroup
+	screens map[string]*screen
+	last    freshet.Revision // the last id
+	resumed bool             // there has been a ready
+	hush    func()           // ends the stream and waits for its end
+	napping bool
+
+	mu        sync.Mutex // guards all below
+	shown     map[string][]Cell
+	connected bool
+	heartbeat time.Duration
+	changed   chan struct{} // closed at the next change
+}
+
+// screen is one query.
+type screen struct {
+	conversation string
+	rule         client.Rule
+	pause        int // the pause that the timer is for
+}
+
+func newSubject(name string, conversations []string, rng *rand.Rand) *subject {
+	s := &subject{
+		name: name, rng: rng,
+		inbox: make(chan func(context.Context)), screens: map[string]*screen{},
+		shown: map[string][]Cell{}, changed: make(chan struct{}),
+	}
+	for _, c := range conversations {
+		s.screens[c] = &screen{conversation: c}
+	}
+	return s
+}
+
+func topicOf(conversation string) string { return "conversations/" + conversation + "/messages" }
+
+func conversationOf(topic string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(topic, "conversations/"), "/messages")
+}
+
+func (s *subject) conversations() []string {
+	names := make([]string, 0, len(s.screens))
+	for name := range s.screens {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// between is a random time.
+func (s *subject) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(s.rng.Int64N(int64(most-least)))
+}
+
+// run lives until ctx ends.
+func (s *subject) run(ctx context.Context) {
+	defer s.flights.Wait()
+	s.listen(ctx)
+	for _, sc := range s.screens {
+		s.do(ctx, sc, client.Step{Pause: &client.Pause{Least: time.Second}}) // for the stream
+	}
+	nap := time.NewTimer(s.between(500*time.Millisecond, 4*time.Second))
+	defer nap.Stop()
+	reload := time.NewTimer(s.between(100*time.Millisecond, 2*time.Second))
+	defer reload.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.hush()
+			return
+		case f := <-s.inbox:
+			f(ctx)
+		case <-reload.C:
+			reload.Reset(s.between(time.Second, 3*time.Second))
+			sc := s.screens[s.conversations()[s.rng.IntN(len(s.screens))]]
+			s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnRefresh}))
+		case <-nap.C:
+			nap.Reset(s.between(500*time.Millisecond, 4*time.Second))
+			if s.calm.Load() || s.napping {
+				continue
+			}
+			s.napping = true
+			s.hush()
+			s.later(ctx, s.between(time.Millisecond, 200*time.Millisecond), s.listen)
+		}
+	}
+}
+
+// later runs f in the subject's goroutine.
+func (s *subject) later(ctx context.Context, d time.Duration, f func(context.Context)) {
+	s.flights.Go(func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			s.tell(ctx, f)
+		case <-ctx.Done():
+		}
+	})
+}
+
+func (s *subject) tell(ctx context.Context, f func(context.Context)) bool {
+	select {
+	case s.inbox <- f:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// listen opens the stream, with a since if there has been one before.
+func (s *subject) listen(ctx context.Context) {
+	s.napping = false
+	conversations := s.conversations()
+	topics := make([]string, 0, len(conversations))
+	for _, c := range conversations {
+		topics = append(topics, topicOf(c))
+	}
+	var opts []client.StreamOption
+	if !s.last.IsZero() {
+		opts = append(opts, client.WithSince(s.last))
+	}
+	if s.throttle >= 0 {
+		opts = append(opts, client.WithThrottle(s.throttle))
+	}
+	s.rec.frame(Frame{Client: s.name, At: s.rec.now(), Kind: Subscribe, Since: s.last, Topics: conversations})
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	s.hush = func() {
+		cancel()
+		<-done
+		s.setConnected(false, 0)
+	}
+	go func() {
+		defer close(done)
+		err := s.freshet.Stream(ctx, topics, func(e client.Event) error {
+			s.record(e)
+			if !s.tell(ctx, func(outer context.Context) { s.hear(outer, e) }) {
+				return ctx.Err()
+			}
+			return nil
+		}, opts...)
+		if ctx.Err() == nil {
+			s.rec.failed("stream refused", err)
+		}
+	}()
+}
+
+// record notes an event at the moment it came.
+func (s *subject) record(e client.Event) {
+	f := Frame{Client: s.name, At: s.rec.now()}
+	switch e := e.(type) {
+	case client.Connected:
+		f.Kind = Connected
+	case client.Disconnected:
+		f.Kind = Disconnected
+		s.rec.failed("stream", e.Err)
+	case client.Invalidate:
+		f.Kind, f.Revision = Invalidate, e.Revision
+		for _, topic := range e.Topics {
+			f.Topics = append(f.Topics, conversationOf(topic))
+		}
+	case client.Ready:
+		f.Kind, f.Revision = Ready, e.Revision
+	case client.Reset:
+		f.Kind, f.Revision = Reset, e.Revision
+	case client.Frontier:
+		f.Kind, f.Revision = Heartbeat, e.Revision
+	default:
+		return
+	}
+	s.rec.frame(f)
+}
+
+// hear gives an event to the queries.
+func (s *subject) hear(ctx context.Context, e client.Event) {
+	var in client.Input
+	switch e := e.(type) {
+	case client.Invalidate:
+		s.last = s.last.Max(e.Revision)
+		for _, topic := range e.Topics {
+			if sc := s.screens[conversationOf(topic)]; sc != nil {
+				s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnInvalidate, Revision: e.Revision, Spread: e.Spread}))
+			}
+		}
+		return
+	case client.Ready:
+		s.last = s.last.Max(e.Revision)
+		in = client.Input{Kind: client.OnReady, Revision: e.Revision, Resumed: s.resumed}
+		s.resumed = true
+		s.setConnected(true, e.Heartbeat)
+	case client.Reset:
+		s.last = e.Revision
+		in = client.Input{Kind: client.OnReset, Revision: e.Revision}
+	case client.Frontier:
+		s.last = s.last.Max(e.Revision)
+		in = client.Input{Kind: client.OnFrontier, Revision: e.Revision}
+	case client.Disconnected:
+		s.setConnected(false, 0)
+		return
+	default:
+		return
+	}
+	for _, sc := range s.screens {
+		s.do(ctx, sc, sc.rule.On(in))
+	}
+}
+
+// do does what a rule says.
+func (s *subject) do(ctx context.Context, sc *screen, step client.Step) {
+	if p := step.Pause; p != nil {
+		sc.pause++
+		this := sc.pause
+		s.later(ctx, p.Least+time.Duration(s.rng.Int64N(int64(p.Spread)+1)), func(ctx context.Context) {
+			if sc.pause == this {
+				s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnTimer}))
+			}
+		})
+	}
+	if f := step.Fetch; f != nil {
+		s.flights.Go(func() {
+			read := Read{Client: s.name, Conversation: sc.conversation, AtLeast: f.AtLeast, Start: s.rec.now()}
+			err := list(ctx, s.messages, &read)
+			s.tell(ctx, func(ctx context.Context) { s.land(ctx, sc, f.Flight, read, err) })
+		})
+	}
+}
+
+// land takes the end of a flight.
+func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, err error) {
+	read.End = s.rec.now() // the order in which answers were kept is that of their ends
+	in := client.Input{Kind: client.OnAnswer, Flight: flight, Revision: read.Stamp}
+	if err != nil {
+		s.rec.failed("read", err)
+		in = failure(err)
+		in.Flight = flight
+	}
+	step := sc.rule.On(in)
+	read.Kept = step.Keep
+	s.rec.read(read)
+	if step.Keep {
+		s.mu.Lock()
+		s.shown[sc.conversation] = read.Cells
+		s.mu.Unlock()
+		s.news()
+	}
+	s.do(ctx, sc, step)
+}
+
+// failure reads what an error says to clients.
+func failure(err error) client.Input {
+	in := client.Input{Kind: client.OnFailure}
+	cerr, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return in
+	}
+	for _, d := range cerr.Details() {
+		message, err := d.Value()
+		if err != nil {
+			continue
+		}
+		switch m := message.(type) {
+		case *errdetails.RetryInfo:
+			in.Wait = min(max(0, m.GetRetryDelay().AsDuration()), time.Minute)
+		case *errdetails.ErrorInfo:
+			if m.GetReason() == "EPOCH_CHANGED" {
+				in.EpochChanged = true
+				epoch, _ := strconv.ParseUint(m.GetMetadata()["epoch"], 16, 32) // zero: not named
+				in.Revision.Epoch = freshet.Epoch(epoch)
+			}
+		}
+	}
+	return in
+}
+
+// list sends a read and fills in its answer.
+func list(ctx context.Context, messages messagesv1connect.MessageServiceClient, read *Read) error {
+	var stamp client.Stamp
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	ctx = client.CaptureStamp(client.AtLeast(client.Strong(ctx), read.AtLeast), &stamp)
+	resp, err := messages.ListMessages(ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{
+		Parent: "conversations/" + read.Conversation, PageSize: 1000,
+	}))
+	if err != nil {
+		read.Failed = true
+		return err
+	}
+	read.Stamp = stamp.Revision
+	for _, m := range resp.Msg.GetMessages() {
+		cell, err := ParseCell(m.GetBody())
+		if err != nil {
+			continue // somebody else's
+		}
+		read.Cells = append(read.Cells, cell)
+	}
+	slices.SortFunc(read.Cells, compareCells)
+	return nil
+}
+
+func (s *subject) setConnected(connected bool, heartbeat time.Duration) {
+	s.mu.Lock()
+	s.connected = connected
+	if heartbeat > 0 {
+		s.heartbeat = heartbeat
+	}
+	s.mu.Unlock()
+	s.news()
+}
+
+func (s *subject) news() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// await waits until the subject shows the truth, or ctx ends, and returns what
+// it shows; nothing if it isn't connected.
+func (s *subject) await(ctx context.Context, truth map[string][]Cell, at func() time.Duration) []View {
+	for {
+		var views []View
+		same := true
+		s.mu.Lock()
+		connected, changed := s.connected, s.changed
+		for conversation := range s.screens {
+			v := View{Client: s.name, At: at(), Conversation: conversation, Shown: s.shown[conversation], Truth: truth[conversation]}
+			same = same && slices.Equal(v.Shown, v.Truth)
+			views = append(views, v)
+		}
+		s.mu.Unlock()
+		if same && connected {
+			return views
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if !connected {
+				return nil
+			}
+			return views
+		}
+	}
+}
