@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// cli is the command line. Every flag has a twin in the environment, FRESHET_
+// and its name.
+type cli struct {
+	Serve    serveCmd    `cmd:"" help:"Serve RPCs, the stream and the page; without a database URL, on a private Postgres."`
+	Watch    watchCmd    `cmd:"" help:"Follow topics in the terminal."`
+	Check    checkCmd    `cmd:"" help:"Check a running server: simulated clients, writers, and the rules G1 to G6."`
+	Doctor   doctorCmd   `cmd:"" help:"Check a database against the contract, and print what to run."`
+	Lint     lintCmd     `cmd:"" help:"Check a contract: the options in your proto files."`
+	Migrate  migrateCmd  `cmd:"" help:"Prepare a database: schema, publication, replica identities."`
+	Teardown teardownCmd `cmd:"" help:"Remove slot and publication from a database, so that nothing holds WAL back."`
+
+	LogLevel  slog.Level       `default:"info" help:"Least level that is logged: debug, info, warn, error."`
+	LogFormat string           `default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
+	Version   kong.VersionFlag `help:"Print the version." env:"-"`
+}
+
+// streams are the command's outputs. Results go to out, the log and errors to err.
+type streams struct{ out, err io.Writer }
+
+// run parses args, runs the command and returns the exit code: 0, 1 when it
+// failed or found something, 2 when it was called wrongly.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	exited := -1 // by --help and --version
+	parser, err := newParser(&c, stdout, stderr, func(code int) { exited = code })
+	if err != nil {
+		fmt.Fprintln(stderr, "freshet:", err)
+		return exitUsage
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "freshet: %v\n", err)
+		var usage *kong.ParseError
+		if errors.As(err, &usage) && usage.Context != nil && usage.Context.Command() != "" {
+			fmt.Fprintf(stderr, "Run `%s --help` for its flags.\n", usage.Context.Selected().FullPath())
+		} else {
+			fmt.Fprintln(stderr, "Run `freshet --help` for the commands.")
+		}
+		return exitUsage
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	parsed.Bind(streams{stdout, stderr}, c.logger(stderr))
+	if err := parsed.Run(); err != nil {
+		if !errors.Is(err, errFindings) { // they are printed already
+			fmt.Fprintln(stderr, "freshet:", err)
+		}
+		return exitFailed
+	}
+	return exitOK
+}
+
+// errFindings makes the exit code of a command that has printed what is wrong.
+var errFindings = errors.New("something is to be mended")
+
+func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("freshet"),
+		kong.Description("Typed RPCs on Postgres, and a stream that says what changed."),
+		kong.DefaultEnvars("FRESHET"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Vars{"version": version()},
+		kong.Writers(stdout, stderr),
+		kong.Exit(exit))
+}
+
+func (c *cli) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// version is what the Go toolchain knows of the build: a module version after
+// `go install`, a revision in a clone.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "freshet (unknown build)"
+	}
+	text := "freshet " + info.Main.Version
+	for _, setting := range info.Settings {
+		switch {
+		case setting.Key == "vcs.revision" && len(setting.Value) >= 12:
+			text += " " + setting.Value[:12]
+		case setting.Key == "vcs.modified" && setting.Value == "true":
+			text += " (modified)"
+		}
+	}
+	return text + " " + info.GoVersion
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// runs is the program, run to its end.
+func runs(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(testkit.Context(t), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestCLI_everyFlagHasATwinInTheEnvironment(t *testing.T) {
+	var c cli
+	parser, err := newParser(&c, io.Discard, io.Discard, func(int) {})
+	require.NoError(t, err)
+	seen := 0
+	var visit func(*kong.Node)
+	visit = func(n *kong.Node) {
+		for _, flag := range n.Flags {
+			if flag.Name == "help" || flag.Name == "version" {
+				continue
+			}
+			seen++
+			require.NotEmpty(t, flag.Help, flag.Name)
+			require.Contains(t, flag.Envs, "FRESHET_"+strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_")))
+		}
+		for _, child := range n.Children {
+			require.NotEmpty(t, child.Help, child.Name)
+			visit(child)
+		}
+	}
+	visit(parser.Model.Node)
+	require.Greater(t, seen, 20)
+}
+
+func TestCLI_usage(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"", exitUsage, "expected one of"},
+		{"--version", exitOK, "freshet "},
+		{"serve --help", exitOK, "FRESHET_ADMIN_ADDR"},
+		{"nonsense", exitUsage, "freshet --help"},
+		{"serve --max-wait=soon", exitUsage, "freshet serve --help"},
+		{"doctor", exitUsage, "set DATABASE_URL"},
+		{"migrate up", exitUsage, "freshet migrate up --help"},
+		{"teardown", exitUsage, "--database-url"},
+		{"serve --database-url=postgres://x --addr=0.0.0.0:8080", exitFailed, "--insecure"},
+		{"doctor --database-url=postgres://nobody@127.0.0.1:1/none", exitFailed, "connect to the database"},
+		{"lint", exitOK, "The contract is sound"},
+		{"lint /does/not/exist", exitFailed, "no such file"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			code, stdout, stderr := runs(t, strings.Fields(tt.args)...)
+			require.Equal(t, tt.code, code, stderr)
+			require.Contains(t, stdout+stderr, tt.want)
+		})
+	}
+}
+
+func TestLint_image(t *testing.T) {
+	bad := filepath.Join(testkit.Root(), "contract", "testdata", "image.binpb")
+	code, stdout, _ := runs(t, "lint", bad)
+	require.Equal(t, exitFailed, code)
+	require.Regexp(t, `^\S+\.proto:\d+:\d+: .+\(field-exists\)`, stdout)
+
+	junk := filepath.Join(t.TempDir(), "junk")
+	require.NoError(t, os.WriteFile(junk, []byte("\xff"), 0o600))
+	code, _, stderr := runs(t, "lint", junk)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "read image")
+}
+
+// A database from nothing to ready, out of order, and back.
+func TestDatabase_doctorMigrateTeardown(t *testing.T) {
+	database := testkit.Database(t)
+	t.Setenv("DATABASE_URL", database)
+
+	code, stdout, _ := runs(t, "doctor")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "-- problem: ")
+	require.Contains(t, stdout, "freshet migrate up")
+
+	code, stdout, stderr := runs(t, "migrate", "up")
+	require.Equal(t, exitOK, code, stdout+stderr)
+	code, stdout, _ = runs(t, "migrate", "status")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, "00001_freshet.sql")
+	require.NotContains(t, stdout, "pending")
+
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+
+	testkit.Exec(t, database, `drop publication freshet`)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "create publication")
+	testkit.Exec(t, database, stdout) // the output is an SQL script
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+
+	code, stdout, _ = runs(t, "teardown")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, "are gone")
+	code, _, stderr = runs(t, "migrate", "down")
+	require.Equal(t, exitOK, code, stderr)
+	code, stdout, _ = runs(t, "migrate", "status")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, "pending")
+}
+
+// serving runs `freshet serve args…` until the returned function stops it as
+// Ctrl-C does.
+func serving(t *testing.T, args ...string) (url string, stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(testkit.Context(t))
+	log, w := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, append([]string{"serve", "--addr=127.0.0.1:0", "--admin-addr="}, args...), io.Discard, w)
+		_ = w.Close()
+	}()
+	ready := make(chan string, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for lines := bufio.NewScanner(log); lines.Scan(); {
+			t.Log(lines.Text())
+			if _, url, ok := strings.Cut(lines.Text(), "msg=ready url="); ok {
+				ready <- url
+			}
+		}
+	}()
+	stop = func() int {
+		cancel()
+		<-done
+		return <-code
+	}
+	select {
+	case url = <-ready:
+	case <-done:
+		require.FailNow(t, "serve ended", "exit code %d", <-code)
+	case <-ctx.Done():
+		require.FailNow(t, "serve did not get ready")
+	}
+	return url, stop
+}
+
+// Without a database URL: a private Postgres, whose data outlives the program.
+func TestServe_privatePostgres(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		// Started by root, Postgres lives elsewhere: a folder of its own.
+		if at, err := os.Readlink(filepath.Join(dir, "postgres")); err == nil {
+			require.NoError(t, os.RemoveAll(filepath.Dir(at)))
+		}
+	})
+	post := func(url, method, body string) string {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/messages.v1.MessageService/"+method, strings.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		transport := new(http.Transport)
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport}).Do(req)
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, resp.StatusCode, string(text))
+		return string(text)
+	}
+	url, stop := serving(t, "--data-dir", dir)
+	post(url, "CreateMessage", `{"parent":"conversations/7","message":{"author":"ada","body":"still here"}}`)
+	require.Equal(t, exitOK, stop())
+
+	url, stop = serving(t, "--data-dir", dir)
+	require.Contains(t, post(url, "ListMessages", `{"parent":"conversations/7"}`), "still here")
+	require.Equal(t, exitOK, stop())
+}

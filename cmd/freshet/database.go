@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/freshet-dev/freshet/contract"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// databaseFlags are those of every command that works on an existing database.
+type databaseFlags struct {
+	DatabaseURL string `placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The primary: postgres://user:password@host:5432/name. Required."`
+}
+
+// Validate is called by kong.
+func (f *databaseFlags) Validate() error {
+	if f.DatabaseURL == "" {
+		return errors.New("which database? give --database-url, or set DATABASE_URL: postgres://user:password@host:5432/name")
+	}
+	return nil
+}
+
+// connect runs use on a connection of its own.
+func (f *databaseFlags) connect(ctx context.Context, use func(conn *wal.Conn) error) error {
+	conn, err := wal.Connect(ctx, f.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served
+	return use(conn)
+}
+
+// services are what this program serves.
+func services() []server.Service {
+	return []server.Service{{
+		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
+		Handler:    messages.Handler,
+	}}
+}
+
+// program is their contract.
+func program() (*contract.Program, error) {
+	var descriptors []protoreflect.ServiceDescriptor
+	for _, s := range services() {
+		descriptors = append(descriptors, s.Descriptor)
+	}
+	return contract.Compile(descriptors...)
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+type doctorCmd struct{ databaseFlags }
+
+// Help is printed by `freshet doctor --help`.
+func (*doctorCmd) Help() string {
+	return `Changes nothing. Prints each problem with the SQL that mends it, and exits with status 1 if one of them keeps capture from working; warnings don't.`
+}
+
+// Run checks the database.
+func (c *doctorCmd) Run(ctx context.Context, to streams) error {
+	p, err := program()
+	if err != nil {
+		return err
+	}
+	return c.connect(ctx, func(conn *wal.Conn) error {
+		problems, err := wal.Check(ctx, conn, p, server.Publication)
+		if err != nil {
+			return err
+		}
+		return report(to.out, problems, "The database is as the contract needs it.")
+	})
+}
+
+// report prints problems, in the form of an SQL script with comments, or fine.
+func report(w io.Writer, problems []wal.Problem, fine string) error {
+	fatal := 0
+	for _, p := range problems {
+		kind := "warning"
+		if !p.Warning {
+			kind = "problem"
+			fatal++
+		}
+		fmt.Fprintf(w, "-- %s: %s\n", kind, p.Text)
+		for _, sql := range p.SQL {
+			fmt.Fprintln(w, sql)
+		}
+	}
+	if fatal > 0 {
+		return errFindings
+	}
+	fmt.Fprintln(w, "--", fine)
+	return nil
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/freshet-dev/freshet/contract"
+)
+
+type lintCmd struct {
+	Image string `arg:"" optional:"" help:"A buf image (buf build -o image.binpb), - for standard input. Unset: the contract that this program was built with, without lines."`
+}
+
+// Help is printed by `freshet lint --help`.
+func (*lintCmd) Help() string {
+	return `Prints one finding per line, with file and line, and exits with status 1 if there is one:
+
+  buf build -o - | freshet lint -`
+}
+
+// Run checks the contract.
+func (c *lintCmd) Run(to streams) error {
+	if c.Image == "" {
+		p, err := program()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(to.out, "The contract is sound: %d methods, %d sources.\n", len(p.Methods()), len(p.Sources()))
+		return nil
+	}
+	image, err := c.read()
+	if err != nil {
+		return err
+	}
+	findings, err := contract.Lint(image)
+	if err != nil {
+		return err
+	}
+	for _, f := range findings {
+		fmt.Fprintln(to.out, f)
+	}
+	if len(findings) > 0 {
+		return errFindings
+	}
+	return nil
+}
+
+func (c *lintCmd) read() ([]byte, error) {
+	if c.Image == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(c.Image)
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+type migrateCmd struct {
+	Up     migrateUpCmd     `cmd:"" help:"Run pending migrations; set up publication and replica identities."`
+	Down   migrateDownCmd   `cmd:"" help:"Take back the latest migration."`
+	Status migrateStatusCmd `cmd:"" help:"List the migrations, applied and pending."`
+}
+
+type migrateUpCmd struct{ databaseFlags }
+
+// Help is printed by `freshet migrate up --help`.
+func (*migrateUpCmd) Help() string {
+	return `Safe to repeat, and safe while the application writes: no moment of it breaks writers. What it can't mend without that, it prints as SQL, and exits with status 1.`
+}
+
+func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
+	p, err := program()
+	if err != nil {
+		return err
+	}
+	if err := store.Migrate(ctx, c.DatabaseURL); err != nil {
+		return err
+	}
+	return c.connect(ctx, func(conn *wal.Conn) error {
+		problems, err := wal.Setup(ctx, conn, p, server.Publication)
+		if err != nil {
+			return err
+		}
+		return report(to.out, problems, "The database is ready for `freshet serve`.")
+	})
+}
+
+type migrateDownCmd struct{ databaseFlags }
+
+// Help is printed by `freshet migrate down --help`.
+func (*migrateDownCmd) Help() string {
+	return `Takes back one migration, with the tables and the DATA that it brought. Stop every freshet serve on this database before.`
+}
+
+func (c *migrateDownCmd) Run(ctx context.Context) error {
+	return store.MigrateDown(ctx, c.DatabaseURL)
+}
+
+type migrateStatusCmd struct{ databaseFlags }
+
+func (c *migrateStatusCmd) Run(ctx context.Context, to streams) error {
+	list, err := store.MigrateStatus(ctx, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(to.out, 0, 0, 2, ' ', 0)
+	for _, m := range list {
+		applied := "pending"
+		if !m.Applied.IsZero() {
+			applied = m.Applied.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\n", m.Version, m.Name, applied)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,183 @@
+package server_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/client"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/intercept"
+	"github.com/freshet-dev/freshet/server/messages"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// running is a server as users start it.
+type running struct {
+	url  string
+	ctx  context.Context
+	stop func() error // ends Run and returns what it returned; may be repeated
+	http *http.Client // HTTP/2 without TLS
+}
+
+// messageService is what cmd/freshet serves.
+var messageService = server.Service{
+	Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
+	Handler:    messages.Handler,
+}
+
+// start runs a server on a database, with the read audit on, and returns once
+// it is ready.
+func start(t *testing.T, database string, change func(*server.Config)) *running {
+	t.Helper()
+	r, ready, failed := launch(t, database, change)
+	select {
+	case r.url = <-ready:
+	case err := <-failed:
+		require.FailNow(t, "the server did not start", "%v", err)
+	case <-r.ctx.Done():
+		require.FailNow(t, "the server did not get ready")
+	}
+	return r
+}
+
+func launch(t *testing.T, database string, change func(*server.Config)) (_ *running, ready chan string, failed chan error) {
+	t.Helper()
+	ready = make(chan string, 1)
+	cfg := server.Config{
+		DatabaseURL: database,
+		Addr:        "127.0.0.1:0",
+		AuditReads:  true,
+		MaxWait:     20 * time.Second, // whoever waits for it fails on its own deadline
+		MaxSettle:   20 * time.Second,
+		Logger:      testkit.Logger(t),
+		OnReady:     func(url string) { ready <- url },
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := server.New(cfg, messageService)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	failed = make(chan error, 1)
+	done := make(chan struct{})
+	var result error
+	go func() {
+		defer close(done)
+		result = s.Run(ctx)
+		failed <- result
+	}()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	r := &running{
+		ctx:  testkit.Context(t),
+		http: &http.Client{Transport: transport},
+		stop: func() error {
+			cancel()
+			<-done
+			return result
+		},
+	}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		require.NoError(t, r.stop())
+	})
+	return r, ready, failed
+}
+
+func (r *running) client(options ...connect.ClientOption) messagesv1connect.MessageServiceClient {
+	return messagesv1connect.NewMessageServiceClient(r.http, r.url, options...)
+}
+
+// request is a request at-least rev, or a strong one when it is zero.
+func request[T any](message *T, rev freshet.Revision) *connect.Request[T] {
+	req := connect.NewRequest(message)
+	if !rev.IsZero() {
+		req.Header().Set(intercept.HeaderAtLeast, rev.String())
+	}
+	return req
+}
+
+// stamp returns the revision of an answer.
+func stamp(t *testing.T, header http.Header) freshet.Revision {
+	t.Helper()
+	rev, err := freshet.ParseRevision(header.Get(intercept.HeaderRevision))
+	require.NoError(t, err, "stamp of %v", header)
+	return rev
+}
+
+// errorStamp returns the revision of an error of that code.
+func errorStamp(t *testing.T, code connect.Code, err error) freshet.Revision {
+	t.Helper()
+	return stamp(t, requireCode(t, code, err).Meta())
+}
+
+func requireCode(t *testing.T, code connect.Code, err error) *connect.Error {
+	t.Helper()
+	var cerr *connect.Error
+	require.ErrorAs(t, err, &cerr)
+	require.Equal(t, code, cerr.Code(), cerr.Error())
+	return cerr
+}
+
+// follow subscribes and returns what comes after ready, without a throttle.
+func (r *running) follow(t *testing.T, topics ...string) <-chan client.Invalidate {
+	t.Helper()
+	// Keep-alive connections of its own, so that goleak sees them closed.
+	transport := new(http.Transport)
+	c, err := client.New(r.url, client.WithHTTPClient(&http.Client{Transport: transport}))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(r.ctx)
+	events := make(chan client.Invalidate, 4096)
+	ready := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = c.Stream(ctx, topics, func(e client.Event) error {
+			switch e := e.(type) {
+			case client.Ready:
+				close(ready)
+			case client.Invalidate:
+				events <- e
+			}
+			return nil
+		}, client.WithThrottle(0))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		transport.CloseIdleConnections()
+	})
+	receive(t, r.ctx, ready)
+	return events
+}
+
+func receive[T any](t *testing.T, ctx context.Context, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-ctx.Done():
+		require.FailNow(t, "timed out")
+		panic("unreachable")
+	}
+}
+
+// insert writes a message by SQL, as people do, and returns its name.
+func insert(t *testing.T, ctx context.Context, conn *pgx.Conn, conversation string) string {
+	t.Helper()
+	var id string
+	err := conn.QueryRow(ctx, `insert into messages (conversation, author, body) values ($1, 'sql', 'hi') returning id::text`, conversation).Scan(&id)
+	require.NoError(t, err)
+	return "conversations/" + conversation + "/messages/" + id
+}

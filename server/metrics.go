@@ -1,0 +1,98 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector(),
+	)
+	return registry
+}
+
+// observe shows the counters of the parts that know nothing of Prometheus.
+func (n *node) observe() {
+	gauge := func(name, help string, value func() float64) {
+		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	counter := func(name, help string, value func() uint64) {
+		n.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	gauge("freshet_ready", "1 when the node is ready.", func() float64 {
+		if n.ready.check() != nil {
+			return 0
+		}
+		return 1
+	})
+	gauge("freshet_lag_seconds", "How far the node is behind the database; -1 before it has caught up at all.", func() float64 {
+		if lag := n.hub.Lag(); lag != hub.Never {
+			return lag.Seconds()
+		}
+		return -1
+	})
+	gauge("freshet_frontier_position", "Position of the frontier; 0 while there is none.", func() float64 {
+		return float64(n.hub.Frontier().Position)
+	})
+	for name, value := range map[string]struct {
+		help string
+		of   func(hub.Stats) int
+	}{
+		"freshet_hub_topics":            {"Topics with a known change.", func(s hub.Stats) int { return s.Topics }},
+		"freshet_hub_subscribed_topics": {"Topics that somebody subscribes to.", func(s hub.Stats) int { return s.Subscribed }},
+		"freshet_hub_subscriptions":     {"Open subscriptions.", func(s hub.Stats) int { return s.Subscriptions }},
+		"freshet_hub_waiters":           {"Requests that wait for the frontier.", func(s hub.Stats) int { return s.Waiters }},
+	} {
+		gauge(name, value.help, func() float64 { return float64(value.of(n.hub.Stats())) })
+	}
+	counter("freshet_hub_evictions_total", "Topics forgotten because the table was full.",
+		func() uint64 { return n.hub.Stats().Evictions })
+	byCause := func(name, help string, of map[string]func(hub.Conservative) uint64) {
+		for cause, of := range of {
+			n.registry.MustRegister(prometheus.NewCounterFunc(
+				prometheus.CounterOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"cause": cause}},
+				func() float64 { return float64(of(n.hub.Stats().Conservative)) }))
+		}
+	}
+	byCause("freshet_hub_conservative_topics_total",
+		"Topics told as changed that only may have: asked since before the horizon, matched by an all-topics floor, after a gap of the feed.",
+		map[string]func(hub.Conservative) uint64{
+			"horizon": func(c hub.Conservative) uint64 { return c.Horizon },
+			"floor":   func(c hub.Conservative) uint64 { return c.Floor },
+			"gap":     func(c hub.Conservative) uint64 { return c.Gap },
+		})
+	byCause("freshet_hub_resets_total",
+		"Subscriptions told to reset: their epoch has ended, or their since was malformed, from the future or foreign.",
+		map[string]func(hub.Conservative) uint64{
+			"epoch": func(c hub.Conservative) uint64 { return c.Epoch },
+			"since": func(c hub.Conservative) uint64 { return c.Since },
+		})
+	for name, value := range map[string]struct {
+		help string
+		of   func(wal.Stats) uint64
+	}{
+		"freshet_feed_commits_total":          {"Transactions told to the hub.", func(s wal.Stats) uint64 { return s.Commits }},
+		"freshet_feed_gate_queries_total":     {"Snapshots that the gate took.", func(s wal.Stats) uint64 { return s.GateQueries }},
+		"freshet_feed_gate_misses_total":      {"Snapshots that released nothing.", func(s wal.Stats) uint64 { return s.GateMisses }},
+		"freshet_feed_nudges_total":           {"Messages committed to move the WAL along.", func(s wal.Stats) uint64 { return s.Nudges }},
+		"freshet_feed_sessions_total":         {"Capture sessions that ended.", func(s wal.Stats) uint64 { return s.Sessions }},
+		"freshet_feed_ignored_messages_total": {"Logical messages that were not for us.", func(s wal.Stats) uint64 { return s.Ignored }},
+		"freshet_feed_oversize_commits_total": {"Transactions told as all topics of their sources.", func(s wal.Stats) uint64 { return s.Oversize }},
+	} {
+		counter(name, value.help, func() uint64 { return value.of(n.feed.Stats()) })
+	}
+	gauge("freshet_feed_window_bytes", "WAL between the slot's confirmed position and what was applied: what a restart replays.",
+		func() float64 { return float64(n.feed.Stats().WindowBytes) })
+	gauge("freshet_feed_window_seconds", "How long ago the oldest of it was applied.",
+		func() float64 { return n.feed.Stats().WindowAge.Seconds() })
+	gauge("freshet_feed_waiting_commits", "Commits held at the gate.", func() float64 { return float64(n.feed.Stats().Waiting) })
+	gauge("freshet_feed_held_seconds", "How long the first of them has been held.", func() float64 { return n.feed.Stats().Held.Seconds() })
+}

@@ -1,0 +1,54 @@
+package server_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
+)
+
+// What the operations manual names is there, from the start, and what the hub
+// counts gets out.
+func TestRun_metrics(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	admin := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	r := start(t, testkit.Migrated(t), func(c *server.Config) { c.AdminAddr = admin })
+	transport := new(http.Transport)
+	t.Cleanup(transport.CloseIdleConnections)
+	h := &http.Client{Transport: transport}
+
+	req, err := http.NewRequestWithContext(r.ctx, http.MethodGet, r.url+"/events?topic=messages", nil)
+	require.NoError(t, err)
+	req.Header.Set("Last-Event-ID", "42")
+	stream, err := h.Do(req)
+	require.NoError(t, err)
+	defer stream.Body.Close()
+	require.Equal(t, http.StatusOK, stream.StatusCode)
+
+	resp, err := h.Get("http://" + admin + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	metrics, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(metrics), `freshet_hub_resets_total{cause="since"} 1`)
+	require.Contains(t, string(metrics), `freshet_hub_resets_total{cause="epoch"} 0`)
+	require.Regexp(t, `(?m)^freshet_feed_window_bytes [0-9.e+]+$`, string(metrics))
+
+	manual, err := os.ReadFile(filepath.Join(testkit.Root(), "docs", "operations.md"))
+	require.NoError(t, err)
+	named := regexp.MustCompile("`(freshet_[a-z_]+)").FindAllSubmatch(manual, -1)
+	require.NotEmpty(t, named)
+	for _, name := range named {
+		require.Regexp(t, `(?m)^`+string(name[1])+`[ {]`, string(metrics))
+	}
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+	"github.com/freshet-dev/freshet/server/intercept"
+	"github.com/freshet-dev/freshet/server/stream"
+)
+
+// serve builds RPC, stream and page, and opens the front door to them.
+func (n *node) serve(_ context.Context, f *front) error {
+	streams, err := stream.New(stream.Config{
+		Hub:            n.hub,
+		InsertPosition: n.feed.InsertPosition,
+		Contract:       n.program.Hash(),
+		Heartbeat:      n.cfg.Heartbeat,
+		Throttle:       n.cfg.Throttle,
+		WriteTimeout:   n.cfg.WriteTimeout,
+		MaxTopics:      n.cfg.MaxStreamTopics,
+		MaxLag:         n.cfg.MaxLag,
+		MaxConnections: n.cfg.MaxStreams,
+		MaxBodyBytes:   int64(n.cfg.MaxRequestBytes),
+		Logger:         n.cfg.Logger,
+		Registerer:     n.registry,
+	})
+	if err != nil {
+		return err
+	}
+	options := append(intercept.Options(intercept.Config{
+		Contract:  n.program,
+		Hub:       n.hub,
+		Primary:   n.feed,
+		Settler:   n.feed,
+		MaxWait:   n.cfg.MaxWait,
+		MaxSettle: n.cfg.MaxSettle,
+		MaxRead:   n.cfg.MaxRead,
+
+		ReadInterval: n.cfg.ReadInterval,
+		MaxLag:       n.cfg.MaxLag,
+		CacheBytes:   n.cfg.CacheBytes,
+		AuditReads:   n.cfg.AuditReads,
+		Logger:       n.cfg.Logger,
+		Metrics:      intercept.NewMetrics(n.registry),
+	}), connect.WithReadMaxBytes(n.cfg.MaxRequestBytes))
+
+	mux := http.NewServeMux()
+	var served []protoreflect.ServiceDescriptor
+	for _, s := range n.services {
+		mux.Handle(s.Handler(n.db, options...))
+		served = append(served, s.Descriptor)
+	}
+	mux.Handle(streams.WatchHandler(options...))
+	served = append(served, freshetv1.File_freshet_v1_invalidation_service_proto.Services().ByName("InvalidationService"))
+	procedures := n.standard(mux, served, connect.WithReadMaxBytes(n.cfg.MaxRequestBytes))
+	mux.Handle("/events", streams)
+	mux.Handle("/", n.page())
+	f.open(n.wrap(procedures, mux))
+
+	n.parts.Go("streams", streams.Run)
+	// The last to be registered is the first to be stopped.
+	n.parts.Defer("requests", n.drain)
+	n.parts.Defer("open streams", streams.Shutdown)
+	return nil
+}
+
+// standard mounts health and reflection for the services, and returns every
+// procedure that mux serves.
+func (n *node) standard(mux *http.ServeMux, services []protoreflect.ServiceDescriptor, options ...connect.HandlerOption) []string {
+	health := &health{ready: n.ready, services: map[string]bool{"": true}}
+	procedures := []string{
+		"/" + grpchealth.HealthV1ServiceName + "/Check",
+		"/" + grpchealth.HealthV1ServiceName + "/Watch",
+		"/" + grpcreflect.ReflectV1ServiceName + "/ServerReflectionInfo",
+		"/" + grpcreflect.ReflectV1AlphaServiceName + "/ServerReflectionInfo",
+	}
+	names := []string{grpchealth.HealthV1ServiceName}
+	for _, s := range services {
+		name := string(s.FullName())
+		health.services[name] = true
+		names = append(names, name)
+		for i := range s.Methods().Len() {
+			procedures = append(procedures, "/"+name+"/"+string(s.Methods().Get(i).Name()))
+		}
+	}
+	reflector := grpcreflect.NewStaticReflector(names...)
+	mux.Handle(grpchealth.NewHandler(health, options...))
+	mux.Handle(grpcreflect.NewHandlerV1(reflector, options...))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
+	return procedures
+}

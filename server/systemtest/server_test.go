@@ -1,0 +1,190 @@
+package systemtest_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/messages"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// quiet leaves out what is below a level: debug lines of a thousand clients
+// would be most of the test's work.
+type quiet struct {
+	slog.Handler
+	level slog.Level
+}
+
+func (q quiet) Enabled(_ context.Context, level slog.Level) bool { return level >= q.level }
+
+func logger(t testing.TB) *slog.Logger {
+	return slog.New(quiet{testkit.Logger(t).Handler(), slog.LevelInfo})
+}
+
+// freeAddr is an address that a server can be started on again and again.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// node is a server of this process.
+type node struct {
+	url  string
+	stop func()
+}
+
+// serve starts a server and returns once it is ready. It stops with the test,
+// if not before.
+func serve(t testing.TB, database, slot string, change func(*server.Config)) *node {
+	t.Helper()
+	ready := make(chan string, 1)
+	cfg := server.Config{
+		DatabaseURL: database,
+		Slot:        slot,
+		Addr:        "127.0.0.1:0",
+		Logger:      logger(t),
+		OnReady:     func(url string) { ready <- url },
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := server.New(cfg, server.Service{
+		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
+		Handler:    messages.Handler,
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	var result error
+	go func() {
+		defer close(done)
+		result = s.Run(ctx)
+	}()
+	n := &node{stop: func() {
+		cancel()
+		<-done
+		require.NoError(t, result)
+	}}
+	t.Cleanup(n.stop)
+	select {
+	case n.url = <-ready:
+	case <-done:
+		require.FailNow(t, "the server did not start", "%v", result)
+	case <-testkit.Context(t).Done():
+		require.FailNow(t, "the server did not get ready")
+	}
+	return n
+}
+
+// child is the program as users start it.
+type child struct {
+	binary string
+	args   []string
+	url    string
+	log    func(line string)
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	since  time.Time // it was started
+}
+
+// program builds bin/freshet.
+func program(t testing.TB) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "freshet")
+	cmd := exec.CommandContext(testkit.Context(t), "go", "build", "-o", binary, "./cmd/freshet")
+	cmd.Dir = testkit.Root()
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return binary
+}
+
+// serveChild starts the program and returns once it is ready.
+func serveChild(t testing.TB, binary, database, slot string, args ...string) *child {
+	t.Helper()
+	addr, log := freeAddr(t), logger(t)
+	c := &child{
+		binary: binary,
+		url:    "http://" + addr,
+		log:    func(line string) { log.Info("freshet: " + line) },
+		args:   append([]string{"serve", "--database-url", database, "--slot", slot, "--addr", addr, "--admin-addr="}, args...),
+	}
+	c.start(t)
+	t.Cleanup(c.kill)
+	return c
+}
+
+// start starts it, again after kill, and returns once it is ready.
+func (c *child) start(t testing.TB) {
+	t.Helper()
+	ready, err := c.launch()
+	require.NoError(t, err)
+	select {
+	case <-ready:
+	case <-c.ended:
+		require.FailNow(t, "the program did not get ready")
+	case <-time.After(time.Minute):
+		c.kill()
+		require.FailNow(t, "the program did not get ready within a minute")
+	}
+}
+
+// launch starts it; ready is closed when it says so.
+func (c *child) launch() (ready chan struct{}, _ error) {
+	c.cmd = exec.Command(c.binary, c.args...)
+	stderr, err := c.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	ready, c.ended, c.since = make(chan struct{}), make(chan struct{}), time.Now()
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		defer close(ended)
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() {
+			c.log(lines.Text())
+			if strings.Contains(lines.Text(), "msg=ready url=") {
+				close(ready)
+			}
+		}
+		_, _ = io.Copy(io.Discard, stderr)
+		_ = cmd.Wait() // killed, as a rule
+	}(c.cmd, c.ended)
+	return ready, nil
+}
+
+// kill is SIGKILL; it may be repeated.
+func (c *child) kill() {
+	_ = c.cmd.Process.Signal(os.Kill) // or it has ended already
+	<-c.ended
+}
+
+// transport of a test's clients: connections of its own, closed at its end.
+func transport(t testing.TB, http2 bool) *http.Client {
+	t.Helper()
+	tr := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: 64}
+	tr.Protocols.SetUnencryptedHTTP2(http2)
+	tr.Protocols.SetHTTP1(!http2)
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
