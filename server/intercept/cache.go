@@ -3,6 +3,7 @@ package intercept
 import (
 	"container/list"
 	"sync"
+	"sync/atomic"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,7 @@ const answerOverhead = 512
 type answer struct {
 	response connect.AnyResponse // read only: it is sent to many
 	start    freshet.Revision
+	counted  *atomic.Bool // its query counts against the pace: see flights
 }
 
 // want is what a read asks of an answer that it shares. The zero value is a

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -16,9 +17,10 @@ import (
 // flights runs at most one query per key, and lets at most one wait for it to
 // end, and for its turn: under a steady stream of writes thousands of readers
 // ask for as many revisions, and each query satisfies only those who asked for
-// less than it began with. So the queries of a key that are shared are paced, at
-// one per interval on average after a burst of their own (G7). A strong read is
-// never held back, nor somebody who reads alone.
+// less than it began with. So the queries of a key that several requests take
+// their answer from, while they run or once it is kept, are paced: one per
+// interval on average, after a burst of their own (G7). A strong read is never
+// held back, nor somebody who reads alone.
 type flights struct {
 	node     Hub
 	cache    *cache
@@ -53,7 +55,7 @@ type flight struct {
 	parent  context.Context // values of the first caller, without its end
 	why     cause           // of the first caller
 	strong  bool            // a strong read waits for it: it isn't held back
-	shared  bool            // by several requests, and counted against the pace
+	counted *atomic.Bool    // against the pace; its answer, once kept, has the same
 
 	done     chan struct{} // closed when the fields below are set
 	response connect.AnyResponse
@@ -67,11 +69,7 @@ type flight struct {
 func (t *flights) join(ctx context.Context, key readKey, w want, why cause, next func(context.Context) (connect.AnyResponse, error)) (f *flight, shared bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := t.lanes[key]
-	if l == nil {
-		l = &lane{}
-		t.lanes[key] = l
-	}
+	l := t.lane(key)
 	if f = l.running; f != nil && f.waiters > 0 && w.metBy(f.start) {
 		t.share(l, f)
 		return f, true
@@ -80,7 +78,10 @@ func (t *flights) join(ctx context.Context, key readKey, w want, why cause, next
 		t.share(l, f)
 		shared = true
 	} else {
-		f = &flight{waiters: 1, why: why, run: next, parent: context.WithoutCancel(ctx), done: make(chan struct{})}
+		f = &flight{
+			waiters: 1, why: why, run: next, parent: context.WithoutCancel(ctx),
+			counted: new(atomic.Bool), done: make(chan struct{}),
+		}
 		l.waiting = f
 	}
 	f.strong = f.strong || w.strong()
@@ -90,15 +91,43 @@ func (t *flights) join(ctx context.Context, key readKey, w want, why cause, next
 	return f, shared
 }
 
-// share adds a request to a flight. The first one to be added is what makes the
-// flight count against the pace: somebody who reads alone isn't held back. The
-// caller holds mu.
+// lane returns the key's lane, a new one if there is none. The caller holds mu.
+func (t *flights) lane(key readKey) *lane {
+	l := t.lanes[key]
+	if l == nil {
+		l = &lane{}
+		t.lanes[key] = l
+	}
+	return l
+}
+
+// share adds a request to a flight. The caller holds mu.
 func (t *flights) share(l *lane, f *flight) {
 	f.waiters++
-	if f.shared || t.interval <= 0 {
+	t.count(l, f.counted)
+}
+
+// kept says that a request has taken a kept answer. Readers that come one
+// after the other share a query as much as those that wait for it together.
+func (t *flights) kept(key readKey, a answer) {
+	if a.counted.Load() {
 		return
 	}
-	f.shared = true
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := t.lane(key)
+	t.count(l, a.counted)
+	if l.running == nil {
+		t.advance(key, l)
+	}
+}
+
+// count has a query count against the pace, the first time that it is shared.
+// The caller holds mu.
+func (t *flights) count(l *lane, counted *atomic.Bool) {
+	if t.interval <= 0 || counted.Swap(true) {
+		return
+	}
 	if now := time.Now(); l.paid.Before(now) {
 		l.paid = now
 	}
@@ -153,7 +182,7 @@ func (t *flights) takeOff(key readKey, f *flight) {
 			response.Header()
 			response.Trailer()
 			if !f.start.IsZero() {
-				replaced, sameSize = t.cache.put(key, answer{response, f.start})
+				replaced, sameSize = t.cache.put(key, answer{response, f.start, f.counted})
 			}
 		}
 		f.response, f.err, f.stamped = response, err, !r.stamp.IsZero()

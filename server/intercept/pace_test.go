@@ -40,9 +40,6 @@ func TestReuse_pace(t *testing.T) {
 		})
 		time.Sleep(time.Millisecond) // the load, not a wait
 	}
-	strong := time.Now()
-	require.NoError(t, r.reads(t, "").err)
-	require.Less(t, time.Since(strong), interval, "a strong read waits for no turn")
 	readers.Wait()
 	took := time.Since(began)
 	t.Logf("%d revisions asked for, %d queries in %s", position-200, queries.Load(), took.Round(time.Millisecond))
@@ -59,4 +56,32 @@ func TestReuse_paceLetsALoneReaderPass(t *testing.T) {
 		r.hub.Publish(change(position))
 		require.Equal(t, at(position).String(), r.reads(t, at(position).String()).stamp)
 	}
+}
+
+// Readers that come one after the other, and take what the first one's query
+// found, share it: the next query waits for its turn. A strong read does not.
+func TestReuse_paceCountsKeptAnswers(t *testing.T) {
+	r, i := newReuseRig(t, func(c *Config) { c.ReadInterval = time.Hour })
+	r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
+		return &messagesv1.GetMessageResponse{}, nil
+	}
+	position := uint64(200)
+	next := func() string {
+		position++
+		r.hub.Publish(change(position))
+		return at(position).String()
+	}
+	for range burst {
+		rev := next()
+		require.Equal(t, cacheMiss, r.reads(t, rev).cache)
+		require.Equal(t, cacheHit, r.reads(t, rev).cache)
+		require.Equal(t, cacheHit, r.reads(t, rev).cache, "and counts once")
+	}
+	rev := next()
+	held := r.read(t.Context(), "", rev)
+	r.queued(t, i, 1)
+	require.GreaterOrEqual(t, r.reads(t, "").stamp, rev)
+	o := waitFor(t, held, "the read that the strong one took along")
+	require.NoError(t, o.err)
+	require.Equal(t, rev, o.stamp)
 }

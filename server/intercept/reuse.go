@@ -73,6 +73,7 @@ func (i *reuse) around(ctx context.Context, req connect.AnyRequest, next connect
 	current := i.lagOK()
 	if current {
 		if kept, ok := i.flights.cache.get(key); ok && w.metBy(kept.start) {
+			i.flights.kept(key, kept)
 			i.metrics.reused(cacheHit)
 			r.stamp, r.cache = w.stamp(kept.start), cacheHit
 			return kept.response, nil
