@@ -54,7 +54,7 @@ func TestSlow_F11_aReaderThatDoesNotRead(t *testing.T) {
 		slices.Sort(waits)
 		return waits
 	}
-	p99 := func(waits []time.Duration) time.Duration { return waits[len(waits)*99/100] }
+	p99 := func(waits []time.Duration) time.Duration { return waits[len(waits)*99/100-1] }
 
 	alone := p99(commits(100))
 	reading := make(chan struct{})
@@ -68,7 +68,8 @@ func TestSlow_F11_aReaderThatDoesNotRead(t *testing.T) {
 	const n = 100
 	beside := p99(commits(n))
 	t.Logf("p99 of 20 readers: %v alone, %v beside one that doesn't read", alone.Round(time.Microsecond), beside.Round(time.Microsecond))
-	require.Less(t, beside, 3*alone+250*time.Millisecond)
+	// Whoever waited for it would do so until it is cut, after 10 s.
+	require.Less(t, beside, 3*alone+time.Second)
 
 	close(reading)
 	last := fast[0].now().told[all]
