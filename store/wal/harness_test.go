@@ -76,6 +76,7 @@ type sink struct {
 	mu      sync.Mutex // guards what follows
 	commits []freshet.Commit
 	begun   []freshet.Revision
+	blind   bool          // it began to serve without knowing its lag
 	moved   chan struct{} // closed and replaced whenever something was told
 }
 
@@ -103,8 +104,9 @@ func (s *sink) Publish(c freshet.Commit) {
 }
 
 func (s *sink) Serve(rev freshet.Revision) {
+	blind := s.Lag() == hub.Never
 	s.Hub.Serve(rev)
-	s.told(func() {})
+	s.told(func() { s.blind = s.blind || blind })
 }
 
 func (s *sink) Advance(rev freshet.Revision) {
@@ -206,6 +208,7 @@ func startOn(t *testing.T, url string, to *sink, adjust ...func(*wal.Config)) *r
 func (r *running) live(t *testing.T) *running {
 	t.Helper()
 	r.await(t, "the feed is ready", func() bool { return r.Ready() == nil && !r.Frontier().IsZero() })
+	r.told(func() { require.False(t, r.blind, "kept answers, and what streams say of the lag, rest on it") })
 	r.forget()
 	return r
 }

@@ -213,32 +213,33 @@ func (s *session) catchUp(ctx context.Context, snap *snapshot) error {
 			return err
 		}
 		s.settleAt, s.target = 0, here
-		f.cfg.Sink.Begin(f.revision(here))
+		f.cfg.Sink.Begin(f.revision(here.lsn))
 	}
-	if s.target == 0 {
+	if s.target.lsn == 0 {
 		here, err := s.insertPosition(ctx)
 		if err != nil {
 			return err
 		}
 		s.target = here
 	}
-	if f.position() < s.target {
+	if f.position() < s.target.lsn {
 		f.Nudge()
 		return nil
 	}
 	f.serving = true
+	f.cfg.Sink.Current(s.target.at) // nobody is served by a node that doesn't know its lag
 	f.cfg.Sink.Serve(f.revision(f.position()))
 	f.setNotReady(nil)
 	s.log.LogAttrs(ctx, slog.LevelInfo, "capture is live", slog.String("revision", f.revision(f.position()).String()))
 	return nil
 }
 
-func (s *session) insertPosition(ctx context.Context) (pglogrepl.LSN, error) {
-	var lsn pglogrepl.LSN
-	if err := s.gateConn.QueryRow(ctx, `select pg_current_wal_insert_lsn()`).Scan(&lsn); err != nil {
-		return 0, fmt.Errorf("read the insert position: %w", err)
+func (s *session) insertPosition(ctx context.Context) (sample, error) {
+	here := sample{at: time.Now()}
+	if err := s.gateConn.QueryRow(ctx, `select pg_current_wal_insert_lsn()`).Scan(&here.lsn); err != nil {
+		return sample{}, fmt.Errorf("read the insert position: %w", err)
 	}
-	return lsn, nil
+	return here, nil
 }
 
 // held keeps the metric of a commit that stays invisible, and warns once.

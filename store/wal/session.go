@@ -41,7 +41,7 @@ type session struct {
 	work        chan struct{} // capacity 1: the gate has something
 	received    atomic.Uint64 // the stream has brought everything that ends at or below
 	settleAt    uint64        // release only: not before a snapshot's xmin reaches it; 0: settled
-	target      pglogrepl.LSN // release only: serve once applied is there; 0: not known yet
+	target      sample        // release only: serve once applied is there; zero: not known yet
 	lastGap     time.Duration // release only: the back-off after misses
 	warned      bool          // release only: a held commit was logged
 	mu          sync.Mutex    // guards gate
