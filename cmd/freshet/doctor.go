@@ -9,7 +9,10 @@ import (
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
-type doctorCmd struct{ databaseFlags }
+type doctorCmd struct {
+	databaseFlags
+	Slot string `default:"freshet" help:"Replication slot that serve uses."`
+}
 
 // Help is printed by `freshet doctor --help`.
 func (*doctorCmd) Help() string {
@@ -27,6 +30,11 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		if err != nil {
 			return err
 		}
+		slot, err := wal.CheckSlot(ctx, conn, c.Slot)
+		if err != nil {
+			return err
+		}
+		problems = append(problems, slot...)
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
 }

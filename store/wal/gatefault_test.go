@@ -35,7 +35,7 @@ func configure(t *testing.T, url, setting, value string) {
 	require.Eventually(t, func() bool {
 		var now string
 		return conn.QueryRow(ctx, `select current_setting($1)`, setting).Scan(&now) == nil && now == value
-	}, 5*time.Second, time.Millisecond)
+	}, testTimeout, time.Millisecond)
 }
 
 // holdCommits makes every commit hang after its flush: its standby is absent.

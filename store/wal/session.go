@@ -126,7 +126,8 @@ func (s *session) close() {
 	}
 }
 
-// connect opens the session's four connections.
+// connect opens the session's four connections; the one for replication last,
+// once the set-up is known to be good.
 func (s *session) connect(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -134,6 +135,9 @@ func (s *session) connect(ctx context.Context) (err error) {
 		if *conn, err = openConn(ctx, s.f.cfg.URL); err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
+	}
+	if err := s.checkSetup(ctx); err != nil {
+		return err
 	}
 	config, err := pgconn.ParseConfig(s.f.cfg.URL)
 	if err != nil {
@@ -161,16 +165,13 @@ func openConn(ctx context.Context, url string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// start brings the session to the point where the stream begins: checks,
-// epoch, slot, watchdog, START_REPLICATION.
+// start brings the session to the point where the stream begins: epoch, slot,
+// watchdog, START_REPLICATION.
 func (s *session) start(ctx context.Context) error {
 	f := s.f
 	system, err := pglogrepl.IdentifySystem(ctx, s.repl)
 	if err != nil {
 		return fmt.Errorf("identify system: %w", err)
-	}
-	if err := s.checkSetup(ctx); err != nil {
-		return err
 	}
 	now := incarnation{systemIdentifier: system.SystemID, timeline: int64(system.Timeline)}
 	if err := s.watchConn.QueryRow(ctx, `select pg_postmaster_start_time()`).Scan(&now.postmasterStart); err != nil {

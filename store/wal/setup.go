@@ -45,11 +45,17 @@ func fatalOnly(problems []Problem) []Problem {
 	return slices.DeleteFunc(slices.Clone(problems), func(p Problem) bool { return p.Warning })
 }
 
-// checkSetup refuses a database that isn't set up, before a slot is opened.
+// checkSetup refuses a database that isn't set up, before a connection for
+// replication and a slot are opened.
 func (s *session) checkSetup(ctx context.Context) error {
 	problems, err := Check(ctx, s.watchConn, s.f.cfg.Program, s.f.cfg.Publication)
 	if err != nil {
 		return err
+	}
+	if len(fatalOnly(problems)) == 0 {
+		if problems, err = CheckSlot(ctx, s.watchConn, s.f.cfg.Slot); err != nil {
+			return err
+		}
 	}
 	if fatal := fatalOnly(problems); len(fatal) > 0 {
 		return &SetupError{Problems: fatal}

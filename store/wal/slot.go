@@ -34,29 +34,25 @@ on conflict (source) do update set value = excluded.value`, s.slotMark())
 
 // openSlot returns the state of our slot, and makes one where there is none,
 // or none that is of use: lost, never confirmed, older than its publication.
+// That it is ours, checkSetup has seen.
 func (s *session) openSlot(ctx context.Context) (slotState, error) {
 	f := s.f
 	var (
-		plugin, status string
-		ours, active   bool
-		confirmed      *pglogrepl.LSN
-		state          slotState
+		status    string
+		active    bool
+		confirmed *pglogrepl.LSN
+		state     slotState
 	)
 	err := s.watchConn.QueryRow(ctx, `
-select coalesce(plugin, ''), coalesce(wal_status, ''), coalesce(database = current_database(), false), active, confirmed_flush_lsn,
+select coalesce(wal_status, ''), active, confirmed_flush_lsn,
   exists (select from freshet.fingerprint where source = $2 and value = 'settled')
 from pg_replication_slots where slot_name = $1`, f.cfg.Slot, s.slotMark()).
-		Scan(&plugin, &status, &ours, &active, &confirmed, &state.settled)
+		Scan(&status, &active, &confirmed, &state.settled)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return s.createSlot(ctx)
 	case err != nil:
 		return slotState{}, fmt.Errorf("look up slot: %w", err)
-	case plugin != "pgoutput" || !ours:
-		return slotState{}, &SetupError{Problems: []Problem{{
-			Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin", f.cfg.Slot),
-			SQL:  []string{"choose another name with --slot, or: select pg_drop_replication_slot(" + quoteLiteral(f.cfg.Slot) + ");"},
-		}}}
 	case active:
 		return slotState{}, ErrStandby
 	case status == "lost", confirmed == nil, f.recreate:

@@ -1,0 +1,116 @@
+package wal_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// checkSlot returns what CheckSlot finds, as text and one by one.
+func checkSlot(t *testing.T, url, slot string) (string, []wal.Problem) {
+	t.Helper()
+	conn, err := pgx.Connect(testkit.Context(t), url)
+	require.NoError(t, err)
+	problems, err := wal.CheckSlot(testkit.Context(t), conn, slot)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(testkit.Context(t)))
+	return (&wal.SetupError{Problems: problems}).Error(), problems
+}
+
+// mend runs what was printed, as a person would.
+func mend(t *testing.T, url string, problems []wal.Problem) {
+	t.Helper()
+	for _, p := range problems {
+		for _, sql := range p.SQL {
+			testkit.Exec(t, url, sql)
+		}
+	}
+}
+
+// TestCheckSlot_noneFree: slots and walsenders are as many as the server was
+// started with. A feed that gets none says what to run, and the SQL mends it.
+func TestCheckSlot_noneFree(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, map[string]string{"max_replication_slots": "1", "max_wal_senders": "1"})
+	slot := slotOf(t, url)
+	testkit.Exec(t, url, `select pg_create_physical_replication_slot('another')`)
+	text, found := checkSlot(t, url, slot)
+	require.Len(t, found, 1, text)
+	require.Contains(t, text, "all replication slots are taken (1 of max_replication_slots = 1)")
+	feed := start(t, url)
+	feed.await(t, "readiness says why", func() bool {
+		return strings.Contains(feed.Ready().Error(), "alter system set max_replication_slots = 3;")
+	})
+	mend(t, url, found)
+	server.Restart(t)
+	feed.live(t)
+	feed.stop()
+
+	config, err := pgconn.ParseConfig(url)
+	require.NoError(t, err)
+	config.RuntimeParams["replication"] = "true"
+	var sender *pgconn.PgConn
+	require.Eventually(t, func() bool { // the feed's walsender has gone
+		sender, err = pgconn.ConnectConfig(testkit.Context(t), config)
+		return err == nil
+	}, testTimeout, testTick)
+	_, err = sender.Exec(testkit.Context(t), "IDENTIFY_SYSTEM").ReadAll()
+	require.NoError(t, err)
+	text, found = checkSlot(t, url, slot)
+	require.Contains(t, text, "all walsenders are taken (1 of max_wal_senders = 1)")
+	require.Contains(t, text, "nobody reads the replication slot", "a warning that goes with it")
+	mend(t, url, found)
+	require.NoError(t, sender.Close(testkit.Context(t)))
+	server.Restart(t)
+	start(t, url).live(t)
+	_, found = checkSlot(t, url, slot)
+	require.Empty(t, found)
+}
+
+// TestCheckSlot_ofOthers: a slot of that name that isn't ours is left alone.
+func TestCheckSlot_ofOthers(t *testing.T) {
+	url := database(t)
+	slot := slotOf(t, url)
+	testkit.Exec(t, url, `select pg_create_physical_replication_slot($1)`, slot)
+	text, found := checkSlot(t, url, slot)
+	require.Contains(t, text, "belongs to another database or plugin")
+	feed := start(t, url)
+	feed.await(t, "readiness says why", func() bool { return strings.Contains(feed.Ready().Error(), "belongs to another") })
+	mend(t, url, found)
+	feed.live(t)
+}
+
+// TestCheckSlot_warnings: what serve copes with, and somebody should know.
+func TestCheckSlot_warnings(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, map[string]string{"max_prepared_transactions": "2", "max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "wal_keep_size": "0"})
+	slot := slotOf(t, url)
+	testkit.Exec(t, url, `begin; create table prepared (id int); prepare transaction 'it''s mine'`)
+	text, found := checkSlot(t, url, slot)
+	require.Len(t, found, 1)
+	require.True(t, found[0].Warning)
+	require.Contains(t, text, `rollback prepared 'it''s mine';`)
+	mend(t, url, found)
+	_, found = checkSlot(t, url, slot)
+	require.Empty(t, found)
+
+	feed := start(t, url).live(t)
+	feed.stop()
+	for range 4 {
+		testkit.Exec(t, url, `select pg_switch_wal() from (select pg_logical_emit_message(true, 'other', repeat('x', 100000))) x`)
+	}
+	testkit.Exec(t, url, `checkpoint`)
+	text, found = checkSlot(t, url, slot)
+	require.Len(t, found, 1, text)
+	require.True(t, found[0].Warning)
+	require.Contains(t, text, "has lost its WAL")
+	mend(t, url, found)
+	server.Restart(t)
+	start(t, url).live(t)
+}
