@@ -8,9 +8,11 @@
 GO      ?= go
 NPM     ?= npm
 FUZZTIME ?= 20s
-# Of `make soak`. The seed chooses the faults; 0: another one each time.
+# Of `make soak`. The seed chooses the faults; 0: another one each time. With
+# KILLS=false the program lives through all of it, so that its memory can be seen.
 DURATION ?= 30m
 SEED     ?= 0
+KILLS    ?= true
 # Packages tested at a time. Each starts a Postgres of its own.
 P       ?= 2
 
@@ -145,7 +147,7 @@ bench: ## latency from commit to notice and to refetched data, two minutes; writ
 	$(GO) run ./bench/latency $(ARGS)
 
 soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
-	$(GO) test ./server/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED)
+	$(GO) test ./server/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)
 
 # Against a server that runs already: make run.
 check: ## check a running server: clients, writers, rules G1 to G6 (ARGS=… are its flags: --url, --database-url, --duration)

@@ -23,8 +23,10 @@ type fault struct {
 	run    func(*soak)
 }
 
+const programKilled = "program killed"
+
 var faults = []fault{
-	{"program killed", 1, func(s *soak) {
+	{programKilled, 1, func(s *soak) {
 		s.program.kill()
 		s.pause(0, time.Second)
 		s.program.start(s.t)
@@ -68,11 +70,15 @@ func (s *soak) fault() {
 	s.t.Helper()
 	if len(s.deck) == 0 {
 		for i, f := range faults {
-			for range f.weight {
-				s.deck = append(s.deck, i)
-			}
+			weight := f.weight
 			if s.history == nil {
-				s.deck = s.deck[:i+1]
+				weight = 1
+			}
+			if f.name == programKilled && !*soakKills {
+				weight = 0
+			}
+			for range weight {
+				s.deck = append(s.deck, i)
 			}
 		}
 		s.rng.Shuffle(len(s.deck), func(i, j int) { s.deck[i], s.deck[j] = s.deck[j], s.deck[i] })

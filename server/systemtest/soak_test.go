@@ -28,6 +28,7 @@ import (
 var (
 	soakDuration = flag.Duration("soak.duration", time.Minute, "how long faults go on")
 	soakSeed     = flag.Uint64("soak.seed", 0, "which faults; 0: by the clock")
+	soakKills    = flag.Bool("soak.kills", true, "the program is killed too; without, its memory is that of one long life")
 )
 
 const (
