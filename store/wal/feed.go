@@ -218,9 +218,12 @@ func (f *Feed) setNotReady(err error) {
 // rollback the WAL isn't even flushed for up to 400 ms.
 func (f *Feed) Nudge() {
 	f.mu.Lock()
+	pending := f.nudge
 	f.nudge = true
 	f.mu.Unlock()
-	f.kick()
+	if !pending { // else the probe knows, and waits for its time
+		f.kick()
+	}
 }
 
 func (f *Feed) kick() {

@@ -3,6 +3,8 @@ package wal
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/stretchr/testify/require"
@@ -159,4 +161,24 @@ func BenchmarkGate(b *testing.B) {
 		s.xmax = uint32(i + 1)
 		out = g.release(s, out[:0])
 	}
+}
+
+// A snapshot is asked about later commits for a second and no longer: ids are
+// compared modulo 2³², so that an old one would take a commit from 2³¹ ids
+// later for one that has ended before it.
+func TestSession_snapshotIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &session{f: &Feed{}, snap: &snapshot{xmax: 6}, snapAt: time.Now()}
+		far := uint32(6 + 1<<31 + 5)
+		s.gate.push(&transaction{xid: 5, end: 10})
+		batch, holds := s.through(s.recent(), nil)
+		require.Len(t, batch, 1)
+		require.False(t, holds)
+		time.Sleep(snapshotAge + time.Millisecond)
+		s.gate.push(&transaction{xid: far, end: 20})
+		batch, holds = s.through(s.recent(), nil)
+		require.Empty(t, batch)
+		require.True(t, holds)
+		require.True(t, (&snapshot{xmax: 6}).shows(far), "what would happen")
+	})
 }

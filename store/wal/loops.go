@@ -94,6 +94,7 @@ const (
 // order. It is the only goroutine that talks to the sink's ordered half.
 func (s *session) release(ctx context.Context) error {
 	var batch []waiting
+	var holds bool
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -103,39 +104,59 @@ func (s *session) release(ctx context.Context) error {
 		case <-s.work:
 		case <-timer.C:
 		}
-		s.mu.Lock()
-		holds := s.gate.holds()
-		s.mu.Unlock()
-		var snap *snapshot
-		if holds || s.settleAt > 0 {
-			var err error
-			if snap, err = s.takeSnapshot(ctx); err != nil {
+		// What an earlier snapshot has shown needs no other: visibility is
+		// monotone. So a replay costs next to no queries.
+		batch, holds = s.through(s.recent(), batch[:0])
+		asked := holds && len(batch) == 0 || s.settleAt > 0
+		if asked {
+			snap, err := s.takeSnapshot(ctx)
+			if err != nil {
 				return err
 			}
+			batch, holds = s.through(snap, batch)
 		}
-		s.mu.Lock()
-		batch = s.gate.release(snap, batch[:0])
-		more := len(s.gate.queue) > 0
-		s.f.stats.waiting.Store(int64(len(s.gate.queue)))
-		s.mu.Unlock()
 		for i := range batch {
 			s.apply(&batch[i])
 		}
-		if err := s.catchUp(ctx, snap); err != nil {
+		if err := s.catchUp(ctx); err != nil {
 			return err
 		}
-		s.held(ctx, holds && len(batch) == 0)
+		missed := asked && holds && len(batch) == 0
+		s.held(ctx, missed)
 		switch {
-		case holds && len(batch) == 0, s.settleAt > 0:
+		case missed, s.settleAt > 0:
 			s.lastGap = min(max(2*s.lastGap, gapMin), gapMax)
 			timer.Reset(s.lastGap)
-		case more:
+		case holds:
 			s.lastGap = 0
 			timer.Reset(0)
 		default:
 			s.lastGap = 0
 		}
 	}
+}
+
+// through takes from the gate what snap shows, and appends it to batch. holds
+// says that a commit is left first.
+func (s *session) through(snap *snapshot, batch []waiting) (_ []waiting, holds bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	batch = s.gate.release(snap, batch)
+	s.f.stats.waiting.Store(int64(len(s.gate.queue)))
+	return batch, s.gate.holds()
+}
+
+// snapshotAge bounds for how long a snapshot is asked about other commits.
+// Their ids are compared modulo 2³²: within a second nobody uses up half of
+// that, however busy other databases of the server are.
+const snapshotAge = time.Second
+
+// recent is the last snapshot, or nil if it is too old.
+func (s *session) recent() *snapshot {
+	if s.snap != nil && time.Since(s.snapAt) > snapshotAge {
+		s.snap = nil
+	}
+	return s.snap
 }
 
 // takeSnapshot asks the primary what is visible, and proves in the same
@@ -149,6 +170,7 @@ func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
 		epoch   freshet.Epoch
 	)
 	s.f.stats.gateQueries.Add(1)
+	at := time.Now()
 	err := s.gateConn.QueryRow(ctx,
 		`select pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((select epoch from freshet.incarnation), 0)`).
 		Scan(&text, &standby, &epoch)
@@ -160,7 +182,9 @@ func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	case epoch != s.f.epoch:
 		return nil, fmt.Errorf("gate: the database is in epoch %d, this feed in %d", epoch, s.f.epoch)
 	}
-	return parseSnapshot(text)
+	s.snap, err = parseSnapshot(text)
+	s.snapAt = at
+	return s.snap, err
 }
 
 // apply gives one released entry to the sink. What the sink has already (the
@@ -196,13 +220,13 @@ func (s *session) apply(w *waiting) {
 // horizon is a position read after that. Then, as after every restart,
 // the sink serves once it has applied all that the primary had written when
 // the stream began.
-func (s *session) catchUp(ctx context.Context, snap *snapshot) error {
+func (s *session) catchUp(ctx context.Context) error {
 	f := s.f
 	if f.serving {
 		return nil
 	}
 	if s.settleAt > 0 {
-		if snap == nil || snap.xmin < s.settleAt {
+		if s.snap == nil || s.snap.xmin < s.settleAt {
 			return nil
 		}
 		here, err := s.insertPosition(ctx)

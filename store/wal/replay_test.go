@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -71,4 +72,24 @@ func TestFeed_windowOfABusyDatabase(t *testing.T) {
 			return
 		}
 	}
+}
+
+// A restart on WAL that has piled up takes few snapshots: what one has shown
+// needs no other.
+func TestFeed_replayTakesFewSnapshots(t *testing.T) {
+	const commits = 3000
+	url := database(t)
+	first := start(t, url).live(t)
+	first.stop()
+	conn := testkit.Conn(t, testkit.WithParam(t, url, "synchronous_commit", "off"))
+	for i := range commits {
+		_, err := conn.Exec(testkit.Context(t), insertMessage, "7", fmt.Sprint(i))
+		require.NoError(t, err)
+	}
+	again := start(t, url)
+	again.await(t, "the feed has caught up", func() bool { return again.Ready() == nil })
+	s := again.Stats()
+	require.GreaterOrEqual(t, s.Commits, uint64(commits))
+	require.Less(t, s.GateQueries, uint64(commits/10))
+	t.Logf("%d commits, %d snapshots, %d nudges", s.Commits, s.GateQueries, s.Nudges)
 }

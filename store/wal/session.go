@@ -40,6 +40,8 @@ type session struct {
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
 	work        chan struct{} // capacity 1: the gate has something
 	received    atomic.Uint64 // the stream has brought everything that ends at or below
+	snap        *snapshot     // release only: the last one, taken after snapAt
+	snapAt      time.Time     // release only
 	settleAt    uint64        // release only: not before a snapshot's xmin reaches it; 0: settled
 	target      sample        // release only: serve once applied is there; zero: not known yet
 	lastGap     time.Duration // release only: the back-off after misses
