@@ -125,16 +125,32 @@ type View struct {
 	Shown, Truth []Cell // ascending
 }
 
-// index is a history in the order that rules need. It is made once, and only
-// read afterwards.
+// index is a history in the order that rules need. A history may come in
+// windows, one after the other: rows and writes stay, frames and reads are those
+// of the last window, and of the windows before it what memory holds.
 type index struct {
 	*History
 	rows     map[int]*row
 	byConv   map[string][]*row   // rows that ever were, or may have been, in a conversation
 	writesOn map[string][]*Write // committed ones, by their upper position
-	clients  []string
-	frames   map[string][]Frame
-	reads    map[string][]*Read
+	epoch    freshet.Epoch       // the highest seen
+	memory
+
+	// Of this window.
+	fresh   map[string][]*Write // those of writesOn
+	clients []string
+	frames  map[string][]Frame
+	reads   map[string][]*Read
+}
+
+// memory is what rules keep of past windows.
+type memory struct {
+	known     []Frame // G1: who was told what first, ascending by revision
+	listeners map[string]*listening
+	before    map[string]Frame            // G4: the connection's last frame with an id
+	shown     map[string]map[string]*Read // G4: client → conversation → what it shows
+	resets    map[string][]time.Duration  // G4: of each client
+	live      map[string]time.Duration    // latencies: since when a client listens
 }
 
 // row is all that was done to a row, ascending by version.
@@ -149,33 +165,31 @@ type version struct {
 	by *Write
 }
 
-func newIndex(h *History) *index {
-	x := &index{
-		History: h, rows: map[int]*row{}, byConv: map[string][]*row{}, writesOn: map[string][]*Write{},
-		frames: map[string][]Frame{}, reads: map[string][]*Read{},
+func newIndex() *index {
+	return &index{
+		rows: map[int]*row{}, byConv: map[string][]*row{}, writesOn: map[string][]*Write{},
+		memory: memory{
+			listeners: map[string]*listening{}, before: map[string]Frame{}, shown: map[string]map[string]*Read{},
+			resets: map[string][]time.Duration{}, live: map[string]time.Duration{},
+		},
 	}
-	for i := range h.Writes {
-		w := &h.Writes[i]
-		for _, c := range w.Changes {
-			x.add(w, c)
-		}
-	}
-	for _, r := range x.rows {
-		slices.SortFunc(r.versions, func(a, b version) int { return cmp.Compare(a.Version, b.Version) })
-		for i, v := range r.versions {
-			if v.by.Outcome == Committed && !v.by.upper().IsZero() {
-				r.placed = append(r.placed, i)
-			}
-		}
-	}
-	for _, writes := range x.writesOn {
-		slices.SortStableFunc(writes, func(a, b *Write) int { return a.upper().Compare(b.upper()) })
-	}
+}
+
+// take goes on to the next window. Whatever was written before its end must be
+// in it or in an earlier one.
+func (x *index) take(h *History) {
+	x.History, x.clients = h, nil
+	x.fresh, x.frames, x.reads = map[string][]*Write{}, map[string][]Frame{}, map[string][]*Read{}
+	x.takeWrites(h.Writes)
 	for _, f := range h.Frames {
 		if _, ok := x.frames[f.Client]; !ok {
 			x.clients = append(x.clients, f.Client)
 		}
 		x.frames[f.Client] = append(x.frames[f.Client], f)
+		x.epoch = max(x.epoch, f.Revision.Epoch)
+		if f.Kind == Reset {
+			x.resets[f.Client] = append(x.resets[f.Client], f.At)
+		}
 	}
 	for i := range h.Reads {
 		r := &h.Reads[i]
@@ -183,15 +197,40 @@ func newIndex(h *History) *index {
 			x.clients = append(x.clients, r.Client)
 		}
 		x.reads[r.Client] = append(x.reads[r.Client], r)
+		x.epoch = max(x.epoch, r.Stamp.Epoch)
 	}
 	for _, reads := range x.reads {
 		slices.SortStableFunc(reads, func(a, b *Read) int { return cmp.Compare(a.End, b.End) })
 	}
 	slices.Sort(x.clients)
-	return x
 }
 
-func (x *index) add(w *Write, c Change) {
+func (x *index) takeWrites(writes []Write) {
+	touched := map[*row]bool{}
+	for i := range writes {
+		w := &writes[i]
+		x.epoch = max(x.epoch, w.upper().Epoch)
+		for _, c := range w.Changes {
+			touched[x.add(w, c)] = true
+		}
+	}
+	for r := range touched {
+		slices.SortStableFunc(r.versions, func(a, b version) int { return cmp.Compare(a.Version, b.Version) })
+		r.placed = r.placed[:0]
+		for i, v := range r.versions {
+			if v.by.Outcome == Committed && !v.by.upper().IsZero() {
+				r.placed = append(r.placed, i)
+			}
+		}
+	}
+	byUpper := func(a, b *Write) int { return a.upper().Compare(b.upper()) }
+	for conversation, fresh := range x.fresh {
+		slices.SortStableFunc(fresh, byUpper)
+		slices.SortStableFunc(x.writesOn[conversation], byUpper)
+	}
+}
+
+func (x *index) add(w *Write, c Change) *row {
 	r := x.rows[c.Row]
 	if r == nil {
 		r = &row{number: c.Row}
@@ -205,11 +244,13 @@ func (x *index) add(w *Write, c Change) {
 		if rows := x.byConv[conversation]; !slices.Contains(rows, r) {
 			x.byConv[conversation] = append(rows, r)
 		}
-		if writes := x.writesOn[conversation]; w.Outcome == Committed && !w.upper().IsZero() &&
-			(len(writes) == 0 || writes[len(writes)-1] != w) {
-			x.writesOn[conversation] = append(writes, w)
+		if fresh := x.fresh[conversation]; w.Outcome == Committed && !w.upper().IsZero() &&
+			(len(fresh) == 0 || fresh[len(fresh)-1] != w) {
+			x.fresh[conversation] = append(fresh, w)
+			x.writesOn[conversation] = append(x.writesOn[conversation], w)
 		}
 	}
+	return r
 }
 
 // missing returns the write that an answer lacks, which it should show because
@@ -222,7 +263,7 @@ func (x *index) missing(r *Read, due func(*Write) bool) *Write {
 			continue
 		}
 		at := row.placed[after-1]
-		if w := row.versions[at].by; w.outlives(r) && row.lacks(r, at) {
+		if w := row.versions[at].by; x.outlives(w, r) && row.lacks(r, at) {
 			return w
 		}
 	}
@@ -232,9 +273,10 @@ func (x *index) missing(r *Read, due func(*Write) bool) *Write {
 // outlives says that a committed write can't have been lost before a read. Those
 // by SQL never are: their sessions commit synchronously. The server's may commit
 // asynchronously, so that a crash of Postgres takes some back; it begins another
-// epoch.
-func (w *Write) outlives(r *Read) bool {
-	return w.Stamp.IsZero() || w.Stamp.Epoch == r.Stamp.Epoch || r.Stamp.IsZero() && !r.Direct
+// epoch. An answer without a stamp names no epoch: then there must have been none
+// but the write's.
+func (x *index) outlives(w *Write, r *Read) bool {
+	return w.Stamp.IsZero() || w.Stamp.Epoch == r.Stamp.Epoch || r.Stamp.IsZero() && !r.Direct && w.Stamp.Epoch == x.epoch
 }
 
 // lacks says that an answer shows neither a version of the row nor a later one.

@@ -3,6 +3,8 @@ package check
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/freshet-dev/freshet/client"
@@ -10,41 +12,60 @@ import (
 
 var errNotConnected = errors.New("a client isn't connected")
 
-// checkpoint holds every client against Postgres, when it had two heartbeats
-// time.
+// checkpoint holds every client against Postgres, once it has had the time to
+// converge.
 func (r *run) checkpoint(ctx context.Context) {
 	r.phase("converging")
 	r.calm.Store(true)
-	patience := 2 * time.Second
+	patience := r.cfg.Patience
 	for _, s := range r.subjects {
 		s.mu.Lock()
 		patience = max(patience, 2*s.heartbeat+2*time.Second)
 		s.mu.Unlock()
 	}
-	truth, err := r.holds(ctx)
-	if err != nil {
-		r.rec.failed("read the truth", err)
-		return
-	}
+	began := r.rec.now()
 	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for _, s := range r.subjects {
-		views := s.await(limit, truth, r.rec.now)
-		if limit.Err() != nil && ctx.Err() == nil {
-			// Did the truth change? A write whose answer was lost may have.
-			if truth, err = r.holds(ctx); err != nil {
-				r.rec.failed("read the truth", err)
-				return
-			}
-			views = s.await(limit, truth, r.rec.now)
-		}
+	truth, err := r.holds(ctx)
+	for i := 0; err == nil && i < len(r.subjects); i++ {
+		var views []View
+		views, truth, err = r.converge(ctx, limit, r.subjects[i], truth)
 		if ctx.Err() != nil {
 			return
 		}
-		if views == nil {
+		if views == nil && err == nil {
 			r.rec.failed("convergence", errNotConnected)
 		}
 		r.rec.view(views...)
+	}
+	if err != nil && ctx.Err() == nil {
+		r.rec.failed("read the truth", err)
+	}
+	if limit.Err() == nil {
+		r.converged.add(r.rec.now() - began)
+	}
+}
+
+// converge waits for one client. What Postgres holds may have changed since it
+// was read: a write whose answer was lost may be done late. So only a difference
+// counts that is still there when the truth has been read again and was the same.
+func (r *run) converge(ctx, limit context.Context, s *subject, truth map[string][]Cell) ([]View, map[string][]Cell, error) {
+	for {
+		slice, cancel := context.WithTimeout(ctx, time.Second)
+		views := s.await(slice, truth, r.rec.now)
+		done := slice.Err() == nil
+		cancel()
+		if done || ctx.Err() != nil {
+			return views, truth, nil
+		}
+		again, err := r.holds(ctx)
+		if err != nil {
+			return nil, truth, err
+		}
+		same := maps.EqualFunc(truth, again, slices.Equal[[]Cell])
+		if truth = again; limit.Err() != nil && same {
+			return views, truth, nil
+		}
 	}
 }
 
@@ -129,18 +150,47 @@ func (r *run) locateOnce(ctx context.Context) {
 	r.rec.locate(positions)
 }
 
-// settle asks the database about transactions whose COMMIT had no answer.
+// settle asks the database about transactions whose COMMIT had no answer. If it
+// can't be asked, that is done after the next round.
 func (r *run) settle(ctx context.Context) {
-	at, writes := r.rec.unsettled()
+	writes := r.rec.open()
 	if len(writes) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	outcomes, err := r.cfg.Database.Outcomes(ctx, writes)
+	question := make([]Write, 0, len(writes))
+	for _, w := range writes {
+		question = append(question, *w)
+	}
+	outcomes, err := r.cfg.Database.Outcomes(ctx, question)
 	if err != nil {
 		r.rec.failed("outcomes", err)
 		return
 	}
-	r.rec.settle(at, outcomes)
+	for i, outcome := range outcomes {
+		writes[i].Outcome = outcome
+	}
+	r.rec.closed()
+}
+
+// close ends a window: all its writes are known, and it is judged.
+func (r *run) close(ctx context.Context) {
+	r.phase("judging")
+	if r.truth != nil {
+		r.locateOnce(context.WithoutCancel(ctx))
+		r.settle(context.WithoutCancel(ctx))
+	}
+	h := r.rec.cut()
+	_, before := r.judge.figures()
+	r.judge.take(h)
+	r.judge.x.latencies(r.unthrottled(), r.caused[r.judged:], &r.quiet, &r.disturbed)
+	r.judged = len(r.caused)
+	observations, violations := r.judge.figures()
+	if violations > before && before == 0 && r.cfg.Condemned != nil {
+		r.cfg.Condemned(h)
+	}
+	r.rec.mu.Lock()
+	defer r.rec.mu.Unlock()
+	r.rec.progress.Observations, r.rec.progress.Violations = observations, violations
 }

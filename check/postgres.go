@@ -212,7 +212,7 @@ func (s *pgSession) alive(ctx context.Context) error {
 }
 
 // Write implements Session.
-func (s *pgSession) Write(ctx context.Context, w *Write, was []int, rollback bool, now func() time.Duration) error {
+func (s *pgSession) Write(ctx context.Context, w *Write, was []int, end Ending, now func() time.Duration) error {
 	w.Outcome = RolledBack // until COMMIT is sent
 	w.Sent, w.Done = now(), now()
 	if err := s.alive(ctx); err != nil {
@@ -226,8 +226,11 @@ func (s *pgSession) Write(ctx context.Context, w *Write, was []int, rollback boo
 	if err := s.change(ctx, tx, w, was); err != nil {
 		return err
 	}
+	if end.After > 0 {
+		pass(ctx, end.After)
+	}
 	w.Sent = now()
-	if rollback {
+	if end.Rollback {
 		err := tx.Rollback(ctx)
 		w.Done = now()
 		return err

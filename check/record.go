@@ -3,36 +3,44 @@ package check
 import (
 	"maps"
 	"math"
+	"regexp"
 	"sync"
 	"time"
 
 	"github.com/freshet-dev/freshet"
 )
 
-// recorder collects a history. Safe for concurrent use.
+// recorder collects a history, window by window. Safe for concurrent use.
 type recorder struct {
 	start time.Time
 
 	mu       sync.Mutex // guards all below
-	h        History
+	h        *History
 	heard    freshet.Revision // the highest id that any stream showed
 	failures map[string]int   // what went wrong on the way, which breaks no rule
 	progress Progress
+	exact    int
 
-	positions map[uint64]uint64 // of commits, by the low bits of xid
+	// Exact positions of commits, by the low bits of xid: those that were learnt
+	// during this window, and during the one before.
+	positions, older map[uint64]uint64
+	unsettled        []*Write // nobody was told their outcome
 }
 
 // Progress is what has happened so far.
 type Progress struct {
-	Elapsed                time.Duration
-	Writes, Notices, Reads int
-	Failures, Checkpoints  int
-	Connected, Clients     int
-	LastFailure, Phase     string
+	Elapsed                  time.Duration
+	Writes, Notices, Reads   int
+	Observations, Violations int // of the rounds that are over
+	Failures, Checkpoints    int
+	Connected, Clients       int
+	LastFailure, Phase       string
+	Faults                   int
+	Fault                    string // the one that is on; empty: none
 }
 
 func newRecorder() *recorder {
-	return &recorder{start: time.Now(), failures: map[string]int{}, positions: map[uint64]uint64{}}
+	return &recorder{start: time.Now(), h: &History{}, failures: map[string]int{}, positions: map[uint64]uint64{}}
 }
 
 func (r *recorder) now() time.Duration { return time.Since(r.start) }
@@ -79,10 +87,13 @@ func (r *recorder) floor() freshet.Revision {
 	return r.heard
 }
 
+// ports differ from connection to connection, and what failed is the same.
+var ports = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+
 func (r *recorder) failed(what string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	text := what + ": " + err.Error()
+	text := what + ": " + ports.ReplaceAllString(err.Error(), "127.0.0.1:…")
 	r.failures[text]++
 	r.progress.Failures++
 	r.progress.LastFailure = text
@@ -95,40 +106,53 @@ func (r *recorder) locate(positions map[uint64]uint64) {
 	maps.Copy(r.positions, positions)
 }
 
-// unsettled are the transactions whose outcome nobody was told, and where they
-// are in the history.
-func (r *recorder) unsettled() (at []int, writes []Write) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for i, w := range r.h.Writes {
-		if w.Outcome == Unknown && w.Xid != 0 {
-			at, writes = append(at, i), append(writes, w)
-		}
-	}
-	return at, writes
-}
-
-func (r *recorder) settle(at []int, outcomes []Outcome) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for n, outcome := range outcomes {
-		r.h.Writes[at[n]].Outcome = outcome
-	}
-}
-
-// history is what has been recorded, with the exact positions put in. The
-// recorder must be at rest.
-func (r *recorder) history() (h *History, exact int) {
+// open are the transactions whose outcome nobody was told. The caller may settle
+// them while no rule is at work.
+func (r *recorder) open() []*Write {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.h.Writes {
-		w := &r.h.Writes[i]
+		if w := &r.h.Writes[i]; w.Outcome == Unknown && w.Xid != 0 {
+			r.unsettled = append(r.unsettled, w)
+		}
+	}
+	return r.unsettled
+}
+
+// closed: there is nothing more to learn of them.
+func (r *recorder) closed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unsettled = nil
+}
+
+// cut ends the window and returns it, with the exact positions put in. Writers
+// must be at rest.
+func (r *recorder) cut() *History {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := r.h
+	for i := range h.Writes {
+		w := &h.Writes[i]
 		at, ok := r.positions[w.Xid&math.MaxUint32]
+		if !ok {
+			at, ok = r.older[w.Xid&math.MaxUint32]
+		}
 		if ok && w.Outcome == Committed && !w.Upto.IsZero() {
 			// A position alone names no epoch: that is the epoch of the bounds.
 			w.At = freshet.Revision{Epoch: w.Upto.Epoch, Position: at}
-			exact++
+			r.exact++
 		}
 	}
-	return &r.h, exact
+	r.h, r.older, r.positions = &History{}, r.positions, map[uint64]uint64{}
+	return h
+}
+
+// fault says which one is on; empty: none.
+func (r *recorder) fault(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.progress.Fault = name; name != "" {
+		r.progress.Faults++
+	}
 }

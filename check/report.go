@@ -25,6 +25,13 @@ type Report struct {
 	Verdicts []Verdict
 	Notice   Latency // commit → notice
 	Data     Latency // commit → refetched data
+	// The same of commits that a fault may have delayed; Notice and Data leave
+	// them out.
+	DisturbedNotice, DisturbedData Latency
+	// Converged is the time from the end of the writes until every client held
+	// what Postgres held, once a round.
+	Converged Latency
+	Faults    []Caused
 	// Failures are what went wrong without breaking a rule (requests refused,
 	// streams cut), and how often.
 	Failures map[string]int
@@ -33,14 +40,13 @@ type Report struct {
 }
 
 func (r *run) report(elapsed time.Duration) *Report {
-	h, exact := r.rec.history()
-	x := newIndex(h)
 	report := &Report{
 		URL: r.cfg.URL, Run: r.cfg.Run, Seed: r.cfg.Seed, Duration: elapsed, Clients: r.cfg.Clients,
-		Writes: r.rec.progress.Writes, Exact: exact, Notices: r.rec.progress.Notices, Reads: r.rec.progress.Reads,
-		Verdicts: judge(x), Failures: r.rec.failures,
+		Writes: r.rec.progress.Writes, Exact: r.rec.exact, Notices: r.rec.progress.Notices, Reads: r.rec.progress.Reads,
+		Verdicts: r.judge.verdicts, Failures: r.rec.failures, Faults: r.caused,
+		Notice: r.quiet.notice.summary(), Data: r.quiet.data.summary(),
+		DisturbedNotice: r.disturbed.notice.summary(), DisturbedData: r.disturbed.data.summary(), Converged: r.converged.summary(),
 	}
-	report.Notice, report.Data = latencies(x, r.unthrottled())
 	switch {
 	case r.cfg.Database == nil:
 		report.Notes = append(report.Notes, "without --database-url there are no writers by SQL and no SELECTs on the primary, truth is what strong reads say, "+
@@ -85,8 +91,12 @@ func Bound(n int) float64 { return min(1, 3/float64(n)) }
 // WriteText writes the report for people.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, run %s, seed %d: %d writes (%d at an exact position), %d clients, %d notices, %d reads in %v\n\n",
+	fmt.Fprintf(&b, "%s, run %s, seed %d: %d writes (%d at an exact position), %d clients, %d notices, %d reads in %v\n",
 		r.URL, r.Run, r.Seed, r.Writes, r.Exact, r.Clients, r.Notices, r.Reads, r.Duration.Round(100*time.Millisecond))
+	if len(r.Faults) > 0 {
+		fmt.Fprintf(&b, "%d faults: %s\n", len(r.Faults), r.faults())
+	}
+	b.WriteByte('\n')
 	tab := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "rule\t\tobservations\tviolations\trate below (95 %)")
 	for _, v := range r.Verdicts {
@@ -100,7 +110,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	b.WriteByte('\n')
 	tab = tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "latency\tn\tp50\tp99\tp99.9\tmax")
-	for _, l := range r.latencies() {
+	for _, l := range r.allLatencies() {
 		fmt.Fprintf(tab, "%s\t%d\t%s\t%s\t%s\t%s\n", l.name, l.N, short(l.P50), short(l.P99), short(l.P999), short(l.Max))
 	}
 	_ = tab.Flush() // to memory
@@ -110,6 +120,23 @@ func (r *Report) WriteText(w io.Writer) error {
 	r.rest(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// faults are counted by name.
+func (r *Report) faults() string {
+	var counts []string
+	for _, f := range faults {
+		n := 0
+		for _, caused := range r.Faults {
+			if caused.Name == f.name {
+				n++
+			}
+		}
+		if n > 0 {
+			counts = append(counts, fmt.Sprintf("%s %d", f.name, n))
+		}
+	}
+	return strings.Join(counts, ", ")
 }
 
 func (r *Report) rest(b *strings.Builder) {
@@ -128,7 +155,8 @@ func (r *Report) rest(b *strings.Builder) {
 		}
 	}
 	if r.Violations() == 0 {
-		fmt.Fprintf(b, "\nno violation in %d observations\n", r.Observations())
+		fmt.Fprintf(b, "\nno violation in %d observations: with 95 %% confidence fewer than one in %d breaks a rule\n",
+			r.Observations(), max(1, r.Observations()/3))
 	} else {
 		fmt.Fprintf(b, "\n%d violations in %d observations\n", r.Violations(), r.Observations())
 	}
@@ -159,6 +187,16 @@ type namedLatency struct {
 
 func (r *Report) latencies() []namedLatency {
 	return []namedLatency{{"commit → notice", r.Notice}, {"commit → refetched data", r.Data}}
+}
+
+// allLatencies are those of the table.
+func (r *Report) allLatencies() []namedLatency {
+	all := r.latencies()
+	if len(r.Faults) > 0 {
+		all = append(all, namedLatency{"during faults: commit → notice", r.DisturbedNotice},
+			namedLatency{"during faults: commit → refetched data", r.DisturbedData})
+	}
+	return append(all, namedLatency{"writes stop → all clients equal", r.Converged})
 }
 
 func short(d time.Duration) string {
@@ -215,11 +253,17 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		}
 		rules = append(rules, rule)
 	}
+	caused := []object{}
+	for _, f := range r.Faults {
+		caused = append(caused, object{"name": f.Name, "at_ms": f.At.Milliseconds(), "took_ms": f.Took.Milliseconds()})
+	}
 	return json.Marshal(object{
 		"url": r.URL, "run": r.Run, "seed": fmt.Sprint(r.Seed), "duration_ms": r.Duration.Milliseconds(),
 		"clients": r.Clients, "writes": r.Writes, "exact_positions": r.Exact, "notices": r.Notices, "reads": r.Reads,
 		"observations": r.Observations(), "violations": r.Violations(), "rules": rules,
-		"commit_to_notice": latency(r.Notice), "commit_to_data": latency(r.Data),
+		"commit_to_notice": latency(r.Notice), "commit_to_data": latency(r.Data), "convergence": latency(r.Converged),
+		"disturbed_commit_to_notice": latency(r.DisturbedNotice), "disturbed_commit_to_data": latency(r.DisturbedData),
+		"faults":   caused,
 		"failures": r.Failures, "notes": slices.Concat([]string{}, r.Notes),
 	})
 }

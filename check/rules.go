@@ -47,16 +47,40 @@ type Violation struct {
 }
 
 // Judge applies every rule.
-func Judge(h *History) []Verdict { return judge(newIndex(h)) }
+func Judge(h *History) []Verdict {
+	j := newJudge()
+	j.take(h)
+	return j.verdicts
+}
 
-func judge(x *index) []Verdict {
-	verdicts := make([]Verdict, 0, len(Rules))
+// judge applies every rule to a history that comes in windows, so that a long
+// run needs no more memory than a short one, but for its writes.
+type judge struct {
+	x        *index
+	verdicts []Verdict
+}
+
+func newJudge() *judge {
+	j := &judge{x: newIndex()}
 	for _, rule := range Rules {
-		v := Verdict{Rule: rule.ID, Name: rule.Name}
-		rule.judge(x, &v)
-		verdicts = append(verdicts, v)
+		j.verdicts = append(j.verdicts, Verdict{Rule: rule.ID, Name: rule.Name})
 	}
-	return verdicts
+	return j
+}
+
+// take judges the next window; see index.take.
+func (j *judge) take(h *History) {
+	j.x.take(h)
+	for i, rule := range Rules {
+		rule.judge(j.x, &j.verdicts[i])
+	}
+}
+
+func (j *judge) figures() (observations, violations int) {
+	for _, v := range j.verdicts {
+		observations, violations = observations+v.Observations, violations+v.Violations
+	}
+	return observations, violations
 }
 
 // accusef counts a violation and keeps the one that is told shortest.
@@ -102,14 +126,10 @@ func judgeG1(x *index, v *Verdict) {
 	told := tells(x)
 	reads := slices.Clone(x.allReads())
 	slices.SortStableFunc(reads, func(a, b *Read) int { return cmp.Compare(a.Start, b.Start) })
-	var known []Frame // told so far, ascending by revision
 	next := 0
 	for _, r := range reads {
 		for ; next < len(told) && told[next].At < r.Start; next++ {
-			at, _ := slices.BinarySearchFunc(known, told[next].Revision, byRevision)
-			if at == len(known) || known[at].Revision != told[next].Revision {
-				known = slices.Insert(known, at, told[next])
-			}
+			x.know(told[next])
 		}
 		if !r.AtLeast.IsZero() && r.AtLeast.Epoch == r.Stamp.Epoch {
 			v.Observations++
@@ -118,22 +138,38 @@ func judgeG1(x *index, v *Verdict) {
 				continue
 			}
 		}
-		end := len(known)
+		end := len(x.known)
 		if !r.AtLeast.IsZero() {
 			var exact bool
-			if end, exact = slices.BinarySearchFunc(known, r.AtLeast, byRevision); exact {
+			if end, exact = slices.BinarySearchFunc(x.known, r.AtLeast, byRevision); exact {
 				end++
 			}
+		}
+		for end > 0 && x.known[end-1].At >= r.Start {
+			end-- // the read began in the window before
 		}
 		if end == 0 {
 			continue
 		}
 		v.Observations++
-		bound := known[end-1]
+		bound := x.known[end-1]
 		if w := x.missing(r, func(w *Write) bool { return w.notAbove(bound.Revision) }); w != nil {
 			v.accusef(x.excerpt(r, w, subscription(bound), bound), "%s was told %v; the later read of %s by %s doesn't show %s",
 				bound.Client, bound.Revision, r.Conversation, r.Client, w.name(r))
 		}
+	}
+	for _, f := range told[next:] {
+		x.know(f)
+	}
+	const enough = 100 // what later reads are at-least is among the last
+	x.known = slices.Clone(x.known[max(0, len(x.known)-enough):])
+}
+
+// know keeps an invalidation, the first of its revision.
+func (m *memory) know(f Frame) {
+	at, found := slices.BinarySearchFunc(m.known, f.Revision, byRevision)
+	if !found {
+		m.known = slices.Insert(m.known, at, f)
 	}
 }
 

@@ -2,6 +2,7 @@ package check
 
 import (
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/freshet-dev/freshet"
@@ -11,7 +12,13 @@ import (
 // has been told.
 func judgeG2(x *index, v *Verdict) {
 	for _, name := range x.clients {
-		(&listening{x: x, v: v}).run(x.frames[name])
+		l := x.listeners[name]
+		if l == nil {
+			l = &listening{told: map[string]Frame{}, judged: map[string]freshet.Revision{}}
+			x.listeners[name] = l
+		}
+		l.x, l.v = x, v
+		l.run(x.frames[name])
 	}
 }
 
@@ -20,20 +27,18 @@ type listening struct {
 	x *index
 	v *Verdict
 
-	topics []string
-	base   freshet.Revision // nothing is owed up to here
-	based  bool             // base is known
-	told   map[string]Frame // topic → its highest invalidation
-	judged map[string]int   // topic → how many of its writes have been judged
+	subscribe Frame                       // the last one
+	base      freshet.Revision            // nothing is owed up to here
+	based     bool                        // base is known
+	told      map[string]Frame            // topic → its highest invalidation
+	judged    map[string]freshet.Revision // topic → the id up to which its writes have been judged
 }
 
 func (l *listening) run(frames []Frame) {
-	l.told, l.judged = map[string]Frame{}, map[string]int{}
-	var subscribe Frame
 	for _, f := range frames {
 		switch f.Kind {
 		case Subscribe:
-			l.topics, subscribe = f.Topics, f
+			l.subscribe = f
 			if !f.Since.IsZero() {
 				// What the client says it has been told: a promise of its own.
 				l.base, l.based = l.base.Max(f.Since), true
@@ -56,17 +61,23 @@ func (l *listening) run(frames []Frame) {
 		case Heartbeat:
 		}
 		if l.based {
-			l.judge(subscribe, f)
+			l.judge(f)
 		}
 	}
 }
 
 // judge takes a frame with an id: nothing at or below it is still to come.
-func (l *listening) judge(subscribe, f Frame) {
-	for _, topic := range l.topics {
+func (l *listening) judge(f Frame) {
+	subscribe := l.subscribe
+	for _, topic := range subscribe.Topics {
+		done := l.judged[topic]
+		if !done.Less(f.Revision) {
+			continue
+		}
+		l.judged[topic] = f.Revision
 		writes := l.x.writesOn[topic]
-		i := l.judged[topic]
-		for ; i < len(writes) && writes[i].notAbove(f.Revision); i++ {
+		from := sort.Search(len(writes), func(i int) bool { return done.Less(writes[i].upper()) })
+		for i := from; i < len(writes) && writes[i].notAbove(f.Revision); i++ {
 			w := writes[i]
 			if !w.above(l.base) {
 				continue
@@ -87,7 +98,6 @@ func (l *listening) judge(subscribe, f Frame) {
 			l.v.accusef(h, "%s was shown the id %v, and had not been told of %s of %s in %s",
 				f.Client, f.Revision, cellsOf(w.Changes), w.Writer, topic)
 		}
-		l.judged[topic] = i
 	}
 }
 
@@ -95,13 +105,13 @@ func (l *listening) judge(subscribe, f Frame) {
 // asks for a new epoch gets an old one, and ids on a connection ascend.
 func judgeG4(x *index, v *Verdict) {
 	for _, name := range x.clients {
-		judgeIDs(x.frames[name], v)
-		judgeKept(x, x.reads[name], x.frames[name], v)
+		x.before[name] = judgeIDs(x.before[name], x.frames[name], v)
+		judgeKept(x, name, v)
 	}
 }
 
-func judgeIDs(frames []Frame, v *Verdict) {
-	var before Frame
+// judgeIDs goes on after a frame, and returns the last.
+func judgeIDs(before Frame, frames []Frame, v *Verdict) Frame {
 	for _, f := range frames {
 		switch f.Kind {
 		case Subscribe, Connected, Disconnected:
@@ -117,11 +127,16 @@ func judgeIDs(frames []Frame, v *Verdict) {
 		}
 		before = f
 	}
+	return before
 }
 
-func judgeKept(x *index, reads []*Read, frames []Frame, v *Verdict) {
-	shown := map[string]*Read{}
-	for _, r := range reads {
+func judgeKept(x *index, name string, v *Verdict) {
+	shown := x.shown[name]
+	if shown == nil {
+		shown = map[string]*Read{}
+		x.shown[name] = shown
+	}
+	for _, r := range x.reads[name] {
 		if r.Failed {
 			continue
 		}
@@ -134,8 +149,9 @@ func judgeKept(x *index, reads []*Read, frames []Frame, v *Verdict) {
 			continue
 		}
 		before := shown[r.Conversation]
-		shown[r.Conversation] = r
-		if before == nil || r.Stamp.IsZero() || before.Stamp.IsZero() || resetBetween(frames, before.End, r.End) {
+		keep := *r // not the window with it
+		shown[r.Conversation] = &keep
+		if before == nil || r.Stamp.IsZero() || before.Stamp.IsZero() || resetBetween(x.resets[name], before.End, r.End) {
 			continue
 		}
 		v.Observations++
@@ -157,6 +173,6 @@ func judgeKept(x *index, reads []*Read, frames []Frame, v *Verdict) {
 }
 
 // resetBetween: after a reset a client compares nothing with what it had.
-func resetBetween(frames []Frame, after, upto time.Duration) bool {
-	return slices.ContainsFunc(frames, func(f Frame) bool { return f.Kind == Reset && after < f.At && f.At <= upto })
+func resetBetween(resets []time.Duration, after, upto time.Duration) bool {
+	return slices.ContainsFunc(resets, func(at time.Duration) bool { return after < at && at <= upto })
 }

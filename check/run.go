@@ -2,12 +2,12 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/url"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,96 +17,6 @@ import (
 	"github.com/freshet-dev/freshet/client"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 )
-
-// Config says whom to judge, and how hard. Only URL is required.
-type Config struct {
-	// URL of the server.
-	URL string
-	// Run is a name for this run, of lower-case letters and digits: its
-	// conversations are called check-<run>-<n>. Empty: the time in base 36.
-	Run string
-	// Database of the server; nil: writers use RPC only.
-	Database Database
-	// Duration of the writing; zero: 60 s.
-	Duration time.Duration
-	// Round is the time between two moments at which writes stop and clients
-	// have to converge; zero: 5 s.
-	Round time.Duration
-	// Clients to simulate; zero: 100.
-	Clients int
-	// Conversations that they follow; zero: 16.
-	Conversations int
-	// Writers of each kind, RPC and SQL; zero: 4.
-	Writers int
-	// Rate of writes per second, of all writers; zero: 100.
-	Rate int
-	// Seed of what the writers and clients choose; zero: a random one.
-	Seed uint64
-	// Token is asked for a bearer token before every request and connection;
-	// nil or an empty token: none is sent. It must be safe for concurrent use.
-	Token func(context.Context) (string, error)
-	// Progress is told once a second; nil: nobody is.
-	Progress func(Progress)
-}
-
-func (c *Config) complete() error {
-	if c.URL == "" {
-		return errors.New("which server? its URL is missing")
-	}
-	for _, n := range []*int{&c.Clients, &c.Conversations, &c.Writers, &c.Rate} {
-		if *n < 0 {
-			return fmt.Errorf("%d: numbers can't be negative", *n)
-		}
-	}
-	orElse(&c.Duration, time.Minute)
-	orElse(&c.Round, 5*time.Second)
-	orElse(&c.Clients, 100)
-	orElse(&c.Conversations, 16)
-	orElse(&c.Writers, 4)
-	orElse(&c.Rate, 100)
-	orElse(&c.Seed, rand.Uint64())
-	orElse(&c.Run, RunName())
-	return nil
-}
-
-func orElse[T comparable](v *T, otherwise T) {
-	var zero T
-	if *v == zero {
-		*v = otherwise
-	}
-}
-
-// bearer puts the token on RPCs.
-func (c *Config) bearer() connect.UnaryInterceptorFunc {
-	return func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			if c.Token != nil {
-				token, err := c.Token(ctx)
-				if err != nil {
-					return nil, connect.NewError(connect.CodeUnauthenticated, err)
-				}
-				if token != "" {
-					req.Header().Set("Authorization", "Bearer "+token)
-				}
-			}
-			return next(ctx, req)
-		}
-	}
-}
-
-// RunName is a name for a run that starts now.
-func RunName() string { return strconv.FormatInt(time.Now().UnixMilli(), 36) }
-
-// ConversationNames are those that a run with this name writes to.
-func (c *Config) ConversationNames() []string {
-	n := c.Conversations
-	orElse(&n, 16)
-	names := make([]string, 0, n)
-	for i := range n {
-		names = append(names, fmt.Sprintf("check-%s-%d", c.Run, i))
-	}
-	return names
-}
 
 // run is one run of the checker.
 type run struct {
@@ -119,30 +29,64 @@ type run struct {
 	subjects      []*subject
 	sessions      []Session
 	truth         Session // nil: no database
+
+	judge            *judge
+	quiet, disturbed delays   // of commits by themselves, and around faults
+	converged        measured // the time until all clients had
+
+	front       *Proxy // between clients and server; nil: no faults
+	schedule    *schedule
+	planned     *planned // the next fault, if it has been dealt
+	caused      []Caused
+	judged      int     // how many of them happened in rounds that are over
+	long        *writer // of long transactions
+	longSession Session
 }
 
+// maxRPCs at a time, of all clients: what else thousands of them ask waits here.
+const maxRPCs = 200
+
 // Run checks a server and judges what happened. It returns early, with what it
-// has seen, when ctx ends. An error means that there is nothing to judge.
+// has seen, when ctx ends. An error means that there is nothing to judge, or that
+// a fault could not be mended.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	streams := &http.Transport{MaxIdleConnsPerHost: 1} // HTTP/1.1: a connection per stream
-	rpcs := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: 64}
+	chosen, err := cfg.chosenFaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &run{cfg: cfg, rec: newRecorder(), conversations: cfg.ConversationNames(), judge: newJudge()}
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	dial := dialer.DialContext
+	if len(chosen) > 0 {
+		orElse(&r.cfg.Round, 10*time.Second)
+		orElse(&r.cfg.Patience, 30*time.Second)
+		r.schedule = newSchedule(cfg.Seed, chosen)
+		if r.front, err = NewProxy(""); err != nil {
+			return nil, err
+		}
+		defer r.front.Close()
+		if err := r.point(cfg.URL); err != nil {
+			return nil, err
+		}
+		dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, r.front.Addr())
+		}
+	}
+	orElse(&r.cfg.Round, 5*time.Second)
+	streams := &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial} // HTTP/1.1: a connection per stream
+	rpcs := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: maxRPCs, MaxConnsPerHost: maxRPCs, DialContext: dial}
 	rpcs.Protocols.SetHTTP1(true)
 	defer streams.CloseIdleConnections()
 	defer rpcs.CloseIdleConnections()
-	r := &run{
-		cfg: cfg, rec: newRecorder(), conversations: cfg.ConversationNames(),
-		messages: messagesv1connect.NewMessageServiceClient(&http.Client{Transport: rpcs}, cfg.URL, connect.WithInterceptors(client.NewInterceptor(), cfg.bearer())),
-	}
-	var err error
+	r.messages = messagesv1connect.NewMessageServiceClient(&http.Client{Transport: rpcs}, cfg.URL, connect.WithInterceptors(client.NewInterceptor(), cfg.bearer()))
 	options := []client.Option{client.WithHTTPClient(&http.Client{Transport: streams}), client.WithBackoff(50*time.Millisecond, time.Second)}
 	if cfg.Token != nil {
 		options = append(options, client.WithTokenSource(cfg.Token))
 	}
-	r.freshet, err = client.New(cfg.URL, options...)
-	if err != nil {
+	if r.freshet, err = client.New(cfg.URL, options...); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -156,8 +100,25 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := r.first(ctx); err != nil {
 		return nil, fmt.Errorf("%s doesn't answer: %w", cfg.URL, err)
 	}
-	elapsed := r.all(ctx)
+	elapsed, err := r.all(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return r.report(elapsed), nil
+}
+
+// point tells the proxy where the server is now.
+func (r *run) point(address string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // the dialer knows both
+	}
+	r.front.Point(net.JoinHostPort(u.Hostname(), port))
+	return nil
 }
 
 // first finds out whether there is anybody to judge.
@@ -169,14 +130,14 @@ func (r *run) open(ctx context.Context) error {
 	if r.cfg.Database == nil {
 		return nil
 	}
-	for range r.cfg.Writers + 2 {
+	for range r.cfg.Writers + 3 {
 		s, err := r.cfg.Database.Session(ctx)
 		if err != nil {
 			return err
 		}
 		r.sessions = append(r.sessions, s)
 	}
-	r.truth = r.sessions[r.cfg.Writers+1]
+	r.truth, r.longSession = r.sessions[r.cfg.Writers+1], r.sessions[r.cfg.Writers+2]
 	return nil
 }
 
@@ -187,7 +148,7 @@ func (r *run) rng(part uint64) *rand.Rand {
 }
 
 // all runs clients, writers and checkpoints, and returns how long writers wrote.
-func (r *run) all(ctx context.Context) time.Duration {
+func (r *run) all(ctx context.Context) (time.Duration, error) {
 	ctx, stop := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -203,20 +164,21 @@ func (r *run) all(ctx context.Context) time.Duration {
 	}
 	background.Go(func() { r.tellProgress(ctx) })
 
+	r.phase("connecting")
 	r.startUp(ctx)
 	writers := r.writers()
 	began := r.rec.now()
 	for left := r.cfg.Duration; left > 0 && ctx.Err() == nil; left -= r.cfg.Round {
 		round, cancel := context.WithTimeout(ctx, min(left, r.cfg.Round))
-		r.write(ctx, round, writers)
+		err := r.write(ctx, round, writers)
 		cancel()
+		if err != nil {
+			return 0, err
+		}
 		r.checkpoint(ctx)
+		r.close(ctx)
 	}
-	if r.truth != nil {
-		r.locateOnce(context.WithoutCancel(ctx))
-		r.settle(context.WithoutCancel(ctx))
-	}
-	return r.rec.now() - began
+	return r.rec.now() - began, nil
 }
 
 // subject makes a client; every fourth takes the server's throttle, so that
@@ -228,6 +190,7 @@ func (r *run) subject(i int) *subject {
 		conversations = append(conversations, r.conversations[n])
 	}
 	s := newSubject(fmt.Sprintf("client-%d", i+1), conversations, rng)
+	s.pace = max(1, r.cfg.Clients/100)
 	if s.throttle = 0; i%4 == 3 {
 		s.throttle = -1
 	}
@@ -265,15 +228,16 @@ func (r *run) writers() []func(context.Context) {
 		writers = append(writers, func(ctx context.Context) { byRPC.byRPC(ctx, r.messages) })
 		if r.truth != nil {
 			bySQL := newWriter(fmt.Sprintf("sql-%d", i+1), r.rec, r.rng(uint64(i)+100), r.conversations, numbers)
-			writers = append(writers, func(ctx context.Context) { bySQL.bySQL(ctx, r.sessions[i]) })
+			writers = append(writers, func(ctx context.Context) { bySQL.bySQL(ctx, r.sessions[i], bySQL.sometimes()) })
 		}
 	}
+	r.long = newWriter("long-1", r.rec, r.rng(99), r.conversations, numbers)
 	return writers
 }
 
-// write lets the writers write until round ends. What they have begun then, they
-// end.
-func (r *run) write(ctx, round context.Context, writers []func(context.Context)) {
+// write lets the writers write, and faults happen, until round ends. What they
+// have begun then, they end.
+func (r *run) write(ctx, round context.Context, writers []func(context.Context)) (err error) {
 	r.phase("writing")
 	r.calm.Store(false)
 	pause := time.Duration(len(writers)) * time.Second / time.Duration(r.cfg.Rate)
@@ -293,7 +257,11 @@ func (r *run) write(ctx, round context.Context, writers []func(context.Context))
 			}
 		})
 	}
+	if r.schedule != nil {
+		all.Go(func() { err = r.cause(ctx, round) })
+	}
 	all.Wait()
+	return err
 }
 
 func (r *run) phase(name string) {

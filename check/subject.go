@@ -2,21 +2,15 @@ package check
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
-	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 )
 
@@ -32,6 +26,11 @@ type subject struct {
 	rng      *rand.Rand
 	throttle time.Duration // negative: the server's
 	calm     *atomic.Bool  // no naps: writes have stopped
+	pace     int           // one when there are few clients: naps and reloads are rarer when there are many
+
+	// Faults: until the channel is closed it doesn't read its stream, or does
+	// nothing at all.
+	deaf, frozen atomic.Pointer[chan struct{}]
 
 	inbox   chan func(context.Context)
 	flights sync.WaitGroup
@@ -57,7 +56,7 @@ type screen struct {
 
 func newSubject(name string, conversations []string, rng *rand.Rand) *subject {
 	s := &subject{
-		name: name, rng: rng,
+		name: name, rng: rng, pace: 1,
 		inbox: make(chan func(context.Context)), screens: map[string]*screen{},
 		shown: map[string][]Cell{}, changed: make(chan struct{}),
 	}
@@ -87,6 +86,24 @@ func (s *subject) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(s.rng.Int64N(int64(most-least)))
 }
 
+func (s *subject) untilNap() time.Duration {
+	return s.between(500*time.Millisecond, time.Duration(4*s.pace)*time.Second)
+}
+
+func (s *subject) untilReload() time.Duration {
+	return s.between(100*time.Millisecond, time.Duration(4*s.pace)*time.Second)
+}
+
+// obey does nothing as long as a fault says so.
+func obey(ctx context.Context, fault *atomic.Pointer[chan struct{}]) {
+	if until := fault.Load(); until != nil {
+		select {
+		case <-*until:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // run lives until ctx ends.
 func (s *subject) run(ctx context.Context) {
 	defer s.flights.Wait()
@@ -94,11 +111,12 @@ func (s *subject) run(ctx context.Context) {
 	for _, sc := range s.screens {
 		s.do(ctx, sc, client.Step{Pause: &client.Pause{Least: time.Second}}) // for the stream
 	}
-	nap := time.NewTimer(s.between(500*time.Millisecond, 4*time.Second))
+	nap := time.NewTimer(s.untilNap())
 	defer nap.Stop()
-	reload := time.NewTimer(s.between(100*time.Millisecond, 2*time.Second))
+	reload := time.NewTimer(s.untilReload())
 	defer reload.Stop()
 	for {
+		obey(ctx, &s.frozen)
 		select {
 		case <-ctx.Done():
 			s.hush()
@@ -106,11 +124,11 @@ func (s *subject) run(ctx context.Context) {
 		case f := <-s.inbox:
 			f(ctx)
 		case <-reload.C:
-			reload.Reset(s.between(time.Second, 3*time.Second))
+			reload.Reset(s.untilReload())
 			sc := s.screens[s.conversations()[s.rng.IntN(len(s.screens))]]
 			s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnRefresh}))
 		case <-nap.C:
-			nap.Reset(s.between(500*time.Millisecond, 4*time.Second))
+			nap.Reset(s.untilNap())
 			if s.calm.Load() || s.napping {
 				continue
 			}
@@ -169,6 +187,7 @@ func (s *subject) listen(ctx context.Context) {
 	go func() {
 		defer close(done)
 		err := s.freshet.Stream(ctx, topics, func(e client.Event) error {
+			obey(ctx, &s.deaf)
 			s.record(e)
 			if !s.tell(ctx, func(outer context.Context) { s.hear(outer, e) }) {
 				return ctx.Err()
@@ -280,57 +299,6 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 		s.news()
 	}
 	s.do(ctx, sc, step)
-}
-
-// failure reads what an error says to clients.
-func failure(err error) client.Input {
-	in := client.Input{Kind: client.OnFailure}
-	cerr, ok := errors.AsType[*connect.Error](err)
-	if !ok {
-		return in
-	}
-	for _, d := range cerr.Details() {
-		message, err := d.Value()
-		if err != nil {
-			continue
-		}
-		switch m := message.(type) {
-		case *errdetails.RetryInfo:
-			in.Wait = min(max(0, m.GetRetryDelay().AsDuration()), time.Minute)
-		case *errdetails.ErrorInfo:
-			if m.GetReason() == "EPOCH_CHANGED" {
-				in.EpochChanged = true
-				epoch, _ := strconv.ParseUint(m.GetMetadata()["epoch"], 16, 32) // zero: not named
-				in.Revision.Epoch = freshet.Epoch(epoch)
-			}
-		}
-	}
-	return in
-}
-
-// list sends a read and fills in its answer.
-func list(ctx context.Context, messages messagesv1connect.MessageServiceClient, read *Read) error {
-	var stamp client.Stamp
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	ctx = client.CaptureStamp(client.AtLeast(client.Strong(ctx), read.AtLeast), &stamp)
-	resp, err := messages.ListMessages(ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{
-		Parent: "conversations/" + read.Conversation, PageSize: 1000,
-	}))
-	if err != nil {
-		read.Failed = true
-		return err
-	}
-	read.Stamp = stamp.Revision
-	for _, m := range resp.Msg.GetMessages() {
-		cell, err := ParseCell(m.GetBody())
-		if err != nil {
-			continue // somebody else's
-		}
-		read.Cells = append(read.Cells, cell)
-	}
-	slices.SortFunc(read.Cells, compareCells)
-	return nil
 }
 
 func (s *subject) setConnected(connected bool, heartbeat time.Duration) {

@@ -139,10 +139,10 @@ type session struct{ w *world }
 
 func (s session) Close() {}
 
-func (s session) Write(ctx context.Context, write *check.Write, was []int, rollback bool, now func() time.Duration) error {
+func (s session) Write(ctx context.Context, write *check.Write, was []int, end check.Ending, now func() time.Duration) error {
 	write.Outcome, write.Sent = check.RolledBack, now()
 	defer func() { write.Done = now() }()
-	if rollback {
+	if end.Rollback {
 		return nil
 	}
 	var conversations []string

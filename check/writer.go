@@ -33,10 +33,17 @@ type Session interface {
 	// Write makes w's changes in one transaction and fills in its times,
 	// outcome and position. was are the versions that the rows have now.
 	// An error leaves the outcome as far as it is known.
-	Write(ctx context.Context, w *Write, was []int, rollback bool, now func() time.Duration) error
+	Write(ctx context.Context, w *Write, was []int, end Ending, now func() time.Duration) error
 	// Read returns what conversations hold.
 	Read(ctx context.Context, conversations []string) (map[string][]Cell, error)
 	Close()
+}
+
+// Ending is how a transaction ends: some time after its changes, with COMMIT or
+// ROLLBACK.
+type Ending struct {
+	After    time.Duration
+	Rollback bool
 }
 
 // writer owns some rows and changes them, one transaction after the other.
@@ -86,8 +93,11 @@ func (w *writer) next(s *slot, moves bool) Change {
 	return c
 }
 
-// bySQL writes one transaction of one to three rows; some are rolled back.
-func (w *writer) bySQL(ctx context.Context, session Session) {
+// sometimes rolls back.
+func (w *writer) sometimes() Ending { return Ending{Rollback: w.rng.IntN(100) < 8} }
+
+// bySQL writes one transaction of one to three rows.
+func (w *writer) bySQL(ctx context.Context, session Session, end Ending) {
 	rows := w.rng.Perm(len(w.slots))[:1+max(0, w.rng.IntN(6)-3)]
 	write := Write{Writer: w.name}
 	var was []int
@@ -95,7 +105,7 @@ func (w *writer) bySQL(ctx context.Context, session Session) {
 		write.Changes = append(write.Changes, w.next(&w.slots[i], true))
 		was = append(was, w.slots[i].shown)
 	}
-	err := session.Write(ctx, &write, was, w.rng.IntN(100) < 8, w.rec.now)
+	err := session.Write(ctx, &write, was, end, w.rec.now)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.rec.failed("write by SQL", err)

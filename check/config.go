@@ -1,0 +1,121 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+// Config says whom to judge, and how hard. Only URL is required.
+type Config struct {
+	// URL of the server.
+	URL string
+	// Run is a name for this run, of lower-case letters and digits: its
+	// conversations are called check-<run>-<n>. Empty: the time in base 36.
+	Run string
+	// Database of the server; nil: writers use RPC only.
+	Database Database
+	// Duration of the writing; zero: 60 s.
+	Duration time.Duration
+	// Round is the time between two moments at which writes stop and clients
+	// have to converge; zero: 5 s, with faults 10 s.
+	Round time.Duration
+	// Patience is how long clients may take to converge before G3 counts as
+	// broken, two heartbeats and 2 s at least; zero: that, with faults 30 s (a
+	// server that was killed has to come back first). Report.Converged says how
+	// long they took.
+	Patience time.Duration
+	// Faults to cause while writers write, by name; see FaultNames. All and none
+	// are names, too.
+	Faults []string
+	// Stage is a server of the checker's own, for faults that need one; nil: it
+	// is somebody else's.
+	Stage *Stage
+	// Clients to simulate; zero: 100.
+	Clients int
+	// Conversations that they follow; zero: 16, or a sixth of the clients, so that
+	// a write concerns about eighteen of them however many there are.
+	Conversations int
+	// Writers of each kind, RPC and SQL; zero: 4.
+	Writers int
+	// Rate of writes per second, of all writers; zero: 100.
+	Rate int
+	// Seed of what the writers and clients choose; zero: a random one.
+	Seed uint64
+	// Token is asked for a bearer token before every request and connection;
+	// nil or an empty token: none is sent. It must be safe for concurrent use.
+	Token func(context.Context) (string, error)
+	// Progress is told once a second; nil: nobody is.
+	Progress func(Progress)
+	// Condemned is told all that happened in the first round in which a rule was
+	// broken; nil: nobody is.
+	Condemned func(*History)
+}
+
+func (c *Config) complete() error {
+	if c.URL == "" {
+		return errors.New("which server? its URL is missing")
+	}
+	for _, n := range []*int{&c.Clients, &c.Conversations, &c.Writers, &c.Rate} {
+		if *n < 0 {
+			return fmt.Errorf("%d: numbers can't be negative", *n)
+		}
+	}
+	orElse(&c.Duration, time.Minute)
+	orElse(&c.Clients, 100)
+	c.Conversations = c.conversations()
+	orElse(&c.Writers, 4)
+	orElse(&c.Rate, 100)
+	orElse(&c.Seed, rand.Uint64())
+	orElse(&c.Run, RunName())
+	return nil
+}
+
+func (c *Config) conversations() int {
+	n := c.Conversations
+	orElse(&n, max(16, c.Clients/6))
+	return n
+}
+
+func orElse[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// bearer puts the token on RPCs.
+func (c *Config) bearer() connect.UnaryInterceptorFunc {
+	return func(next connect.UnaryFunc) connect.UnaryFunc {
+		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+			if c.Token != nil {
+				token, err := c.Token(ctx)
+				if err != nil {
+					return nil, connect.NewError(connect.CodeUnauthenticated, err)
+				}
+				if token != "" {
+					req.Header().Set("Authorization", "Bearer "+token)
+				}
+			}
+			return next(ctx, req)
+		}
+	}
+}
+
+// RunName is a name for a run that starts now.
+func RunName() string { return strconv.FormatInt(time.Now().UnixMilli(), 36) }
+
+// ConversationNames are those that a run with this name writes to.
+func (c *Config) ConversationNames() []string {
+	n := c.conversations()
+	names := make([]string, 0, n)
+	for i := range n {
+		names = append(names, fmt.Sprintf("check-%s-%d", c.Run, i))
+	}
+	return names
+}

@@ -1,0 +1,274 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Stage is a server that is the checker's own, with its Postgres: it may do
+// anything to both.
+type Stage struct {
+	// Kill ends the server's process at once, with SIGKILL.
+	Kill func()
+	// Start starts it again and returns its URL when it is ready.
+	Start func(context.Context) (url string, err error)
+	// RestartPostgres stops it in order and starts it again; CrashPostgres kills
+	// every process of it first.
+	RestartPostgres, CrashPostgres func(context.Context) error
+	// Pool and Feed are between the server and Postgres: its pool's connections,
+	// and those of its feed.
+	Pool, Feed *Proxy
+	// HoldCommits makes commits wait for a synchronous standby that doesn't
+	// exist, or ends that; DropSlot drops the server's replication slot.
+	HoldCommits func(ctx context.Context, on bool) error
+	DropSlot    func(context.Context) error
+}
+
+// need is what a fault can't do without.
+type need uint8
+
+const (
+	anything need = iota
+	database      // Config.Database
+	stage         // Config.Stage
+)
+
+// fault is one thing that goes wrong, and is right again when run returns. An
+// error means that the run can't go on.
+type fault struct {
+	name  string
+	does  string
+	needs need
+	most  time.Duration // how long it lasts
+	run   func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error
+}
+
+// faults are all there are. A name is what --faults takes.
+var faults = []fault{
+	{"kill-server", "the server's process is killed, and started again", stage, time.Second,
+		func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
+			r.cfg.Stage.Kill()
+			pass(ctx, length)
+			url, err := r.cfg.Stage.Start(ctx)
+			if err == nil {
+				err = r.point(url)
+			}
+			return err
+		}},
+	{"restart-postgres", "Postgres is stopped in order, and started again", stage, 0,
+		func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
+			return r.cfg.Stage.RestartPostgres(ctx)
+		}},
+	{"crash-postgres", "every process of Postgres is killed; what committed asynchronously may be gone", stage, 0,
+		func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
+			return r.cfg.Stage.CrashPostgres(ctx)
+		}},
+	{"cut-clients", "all connections to the server break", anything, 0,
+		func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error { r.front.Cut(); return nil }},
+	{"refuse-clients", "all break, and new ones are refused", anything, 2 * time.Second, onProxies((*Proxy).Refuse, front)},
+	{"stall-clients", "nothing passes between clients and server, and connections stay open", anything, 4 * time.Second,
+		onProxies((*Proxy).Pause, front)},
+	{"delay-clients", "whatever passes between clients and server takes 50 ms", anything, 3 * time.Second, onProxies(slow, front)},
+	{"cut-pool", "the server's connections for queries break", stage, 0,
+		func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
+			r.cfg.Stage.Pool.Cut()
+			return nil
+		}},
+	{"cut-feed", "the feed's connections break", stage, 0,
+		func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
+			r.cfg.Stage.Feed.Cut()
+			return nil
+		}},
+	{"stall-feed", "nothing passes between the feed and Postgres", stage, 6 * time.Second, onProxies((*Proxy).Pause, feed)},
+	{"delay-database", "whatever passes between server and Postgres takes 50 ms", stage, 3 * time.Second, onProxies(slow, pool, feed)},
+	{"stop-reading", "every tenth client stops reading its stream", anything, 4 * time.Second,
+		func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
+			return r.tenth(ctx, length, rng, func(s *subject, until chan struct{}) { s.deaf.Store(&until) })
+		}},
+	{"freeze-clients", "every tenth client does nothing at all", anything, 4 * time.Second,
+		func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
+			return r.tenth(ctx, length, rng, func(s *subject, until chan struct{}) { s.frozen.Store(&until) })
+		}},
+	{"hold-commits", "commits are flushed and stay invisible, waiting for a synchronous standby", stage, 3 * time.Second,
+		func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
+			err := r.cfg.Stage.HoldCommits(ctx, true)
+			pass(ctx, length)
+			return errors.Join(err, r.cfg.Stage.HoldCommits(context.WithoutCancel(ctx), false))
+		}},
+	{"long-transaction", "a transaction writes early and ends late", database, 4 * time.Second,
+		func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
+			r.long.bySQL(ctx, r.longSession, Ending{After: length, Rollback: rng.IntN(4) == 0})
+			return nil
+		}},
+	{"lose-slot", "the server's replication slot is dropped under it", stage, 0,
+		func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
+			return r.cfg.Stage.DropSlot(ctx)
+		}},
+}
+
+func front(r *run) *Proxy { return r.front }
+func pool(r *run) *Proxy  { return r.cfg.Stage.Pool }
+func feed(r *run) *Proxy  { return r.cfg.Stage.Feed }
+
+func slow(p *Proxy) { p.Delay(50 * time.Millisecond) }
+
+// onProxies does something to proxies, and mends it after a while.
+func onProxies(do func(*Proxy), to ...func(*run) *Proxy) func(context.Context, *run, time.Duration, *rand.Rand) error {
+	return func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
+		for _, proxy := range to {
+			do(proxy(r))
+		}
+		pass(ctx, length)
+		for _, proxy := range to {
+			proxy(r).Resume()
+		}
+		return nil
+	}
+}
+
+// tenth does something to every tenth client, until the channel is closed.
+func (r *run) tenth(ctx context.Context, length time.Duration, rng *rand.Rand, do func(*subject, chan struct{})) error {
+	until := make(chan struct{})
+	defer close(until)
+	for _, n := range rng.Perm(len(r.subjects))[:(len(r.subjects)+9)/10] {
+		do(r.subjects[n], until)
+	}
+	pass(ctx, length)
+	return nil
+}
+
+// pass lets time pass; less if ctx ends.
+func pass(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// FaultNames are all that Config.Faults knows, each with what it does.
+func FaultNames() [][2]string {
+	names := make([][2]string, 0, len(faults))
+	for _, f := range faults {
+		names = append(names, [2]string{f.name, f.does})
+	}
+	return names
+}
+
+// chosenFaults finds them by name; all and none are names, too.
+func (c *Config) chosenFaults() ([]fault, error) {
+	var chosen []fault
+	var lacking, possible []string
+	for _, f := range faults {
+		why := ""
+		switch {
+		case f.needs == stage && c.Stage == nil:
+			why = "a server of the checker's own (--serve)"
+		case f.needs != anything && c.Database == nil:
+			why = "the database (--database-url, or --serve)"
+		default:
+			possible = append(possible, f.name)
+		}
+		if !slices.Contains(c.Faults, f.name) && !slices.Contains(c.Faults, "all") {
+			continue
+		}
+		if why != "" {
+			lacking = append(lacking, f.name+" needs "+why)
+		}
+		chosen = append(chosen, f)
+	}
+	for _, name := range c.Faults {
+		known := slices.ContainsFunc(faults, func(f fault) bool { return f.name == name })
+		if !known && name != "all" && name != "none" {
+			return nil, fmt.Errorf("%q is no fault: there are %s, all and none", name, strings.Join(allFaults(), ", "))
+		}
+		if name == "none" && len(c.Faults) > 1 {
+			return nil, errors.New("faults: none, and others?")
+		}
+	}
+	if len(lacking) > 0 {
+		return nil, fmt.Errorf("faults: %s; possible here: %s", strings.Join(lacking, ", "), strings.Join(possible, ","))
+	}
+	return chosen, nil
+}
+
+func allFaults() []string {
+	names := make([]string, 0, len(faults))
+	for _, f := range faults {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// planned is a fault to come. Nothing of it depends on what happens meanwhile.
+type planned struct {
+	fault
+	after  time.Duration // since the one before
+	length time.Duration
+	seed   uint64
+}
+
+// schedule deals faults: each once, in any order, then again.
+type schedule struct {
+	rng    *rand.Rand
+	faults []fault
+	deck   []fault
+}
+
+func newSchedule(seed uint64, faults []fault) *schedule {
+	return &schedule{rng: rand.New(rand.NewPCG(seed, 50)), faults: faults}
+}
+
+func (s *schedule) next() planned {
+	if len(s.deck) == 0 {
+		s.deck = slices.Clone(s.faults)
+		s.rng.Shuffle(len(s.deck), func(i, j int) { s.deck[i], s.deck[j] = s.deck[j], s.deck[i] })
+	}
+	p := planned{fault: s.deck[0], after: 100*time.Millisecond + time.Duration(s.rng.Int64N(int64(1400*time.Millisecond))), seed: s.rng.Uint64()}
+	s.deck = s.deck[1:]
+	if p.most > 0 {
+		p.length = time.Duration(s.rng.Int64N(int64(p.most)))
+	}
+	return p
+}
+
+// Caused is a fault that a run caused.
+type Caused struct {
+	Name     string
+	At, Took time.Duration
+}
+
+// cause lets faults happen until round ends; what has begun then is mended. It
+// returns an error when the run can't go on.
+func (r *run) cause(ctx, round context.Context) error {
+	for {
+		if r.planned == nil {
+			p := r.schedule.next()
+			r.planned = &p
+		}
+		pass(round, r.planned.after)
+		if round.Err() != nil {
+			return nil
+		}
+		p := *r.planned
+		r.planned = nil
+		caused := Caused{Name: p.name, At: r.rec.now()}
+		r.rec.fault(p.name)
+		err := p.run(ctx, r, p.length, rand.New(rand.NewPCG(p.seed, 51)))
+		r.rec.fault("")
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("fault %s: %w", p.name, err)
+		}
+		caused.Took = r.rec.now() - caused.At
+		r.caused = append(r.caused, caused)
+	}
+}

@@ -1,0 +1,64 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// HoldCommits makes every commit of the cluster hang between its flush and its
+// visibility, by asking for a synchronous standby that doesn't exist; or ends
+// that. Only for a cluster that is the caller's own.
+func (p *Postgres) HoldCommits(ctx context.Context, on bool) error {
+	standby := ""
+	if on {
+		standby = "absent"
+	}
+	return p.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "alter system set synchronous_standby_names = '"+standby+"'")
+		if err == nil {
+			_, err = conn.Exec(ctx, "select pg_reload_conf()")
+		}
+		return err
+	})
+}
+
+// DropSlot drops a replication slot under whoever uses it. Only for a cluster
+// that is the caller's own. No such slot: there is nothing to do.
+func (p *Postgres) DropSlot(ctx context.Context, slot string) error {
+	return p.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		for {
+			_, err := conn.Exec(ctx, "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = $1", slot)
+			if err == nil {
+				_, err = conn.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", slot)
+			}
+			said, ok := errors.AsType[*pgconn.PgError](err)
+			if !ok || said.Code != "55006" && said.Code != "42704" {
+				return err
+			}
+			pass(ctx, 10*time.Millisecond) // taken again meanwhile, or dropped by its user
+			if ctx.Err() != nil {
+				return err
+			}
+		}
+	})
+}
+
+// once does something on a connection of its own.
+func (p *Postgres) once(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	conn, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	if err := do(ctx, conn); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	return nil
+}
