@@ -73,7 +73,7 @@ func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
 	case rev.Epoch == frontier.Epoch && rev.Position <= frontier.Position:
 		return nil
 	case current.IsZero():
-		return unavailable("this node is not caught up with the database")
+		return errNoFrontier()
 	case rev.Epoch < current.Epoch:
 		return epochChanged(current)
 	case rev.Epoch > current.Epoch:
@@ -86,6 +86,10 @@ func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
 	}
 	return g.wait(ctx, rev)
 }
+
+// errNoFrontier is for reads at-least a revision while nobody could say whether
+// an answer reaches it.
+func errNoFrontier() error { return unavailable("this node is not caught up with the database") }
 
 // exists refuses a position that the primary's WAL has not reached: no honest
 // client can have been given it.

@@ -90,8 +90,12 @@ func (i *reuse) around(ctx context.Context, req connect.AnyRequest, next connect
 	if err := i.flights.wait(ctx, key, f); err != nil {
 		return nil, err
 	}
-	if f.stamped {
+	switch {
+	case f.stamped:
 		r.stamp = w.stamp(f.start)
+	case f.err == nil && !w.strong():
+		// There was a frontier when the caller asked, and none when the query began.
+		return nil, errNoFrontier()
 	}
 	return f.response, f.err
 }

@@ -214,6 +214,45 @@ func TestReuse_newEpochForgets(t *testing.T) {
 	require.Equal(t, outcome{"2", next.String(), cacheMiss, nil}, r.reads(t, next.String()))
 }
 
+// The frontier is lost between at-least's look at it and the query's: nothing says
+// that the answer reaches what was asked for. Found by `freshet check --faults`.
+func TestReuse_frontierLostWhileWaiting(t *testing.T) {
+	r, i := newReuseRig(t, nil)
+	q := r.queries()
+	first := r.read(t.Context(), "", "")
+	waitFor(t, q.began, "the first query")
+	r.hub.Publish(change(107))
+	second := r.read(t.Context(), "", at(107).String())
+	r.queued(t, i, 1)
+	r.hub.Begin(freshet.Revision{Epoch: epoch + 1, Position: 60})
+	close(q.release)
+	require.NoError(t, waitFor(t, first, "the first answer").err)
+	requireCode(t, connect.CodeUnavailable, waitFor(t, second, "the second answer").err)
+}
+
+// The same where queries aren't shared.
+func TestReuse_frontierLostUncached(t *testing.T) {
+	r, _ := newReuseRig(t, func(c *Config) {
+		c.Contract.Method(messagesv1connect.MessageServiceGetMessageProcedure).Uncached = true
+		c.Hub = &forgetful{Hub: c.Hub}
+	})
+	close(r.queries().release)
+	requireCode(t, connect.CodeUnavailable, waitFor(t, r.read(t.Context(), "", at(100).String()), "the answer").err)
+}
+
+// forgetful loses its frontier when it has been asked for it once.
+type forgetful struct {
+	Hub
+	asked atomic.Bool
+}
+
+func (f *forgetful) Frontier() freshet.Revision {
+	if f.asked.Swap(true) {
+		return freshet.Revision{}
+	}
+	return f.Hub.Frontier()
+}
+
 // A strong read wants a snapshot from after it arrived: it shares a query that
 // waits, and none that runs.
 func TestReuse_strongJoinsOnlyWhatHasNotBegun(t *testing.T) {

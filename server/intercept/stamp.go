@@ -17,8 +17,9 @@ import (
 //
 // The store is told the stamp's epoch. Positions of two histories say nothing
 // about each other, so an answer from a connection of another one is an error
-// and carries no stamp. While there is no frontier, reads are answered and
-// carry none either. A flight has read its frontier already (pinned).
+// and carries no stamp. While there is no frontier, strong reads are answered and
+// carry none either; what was asked for at-least a revision is refused, since
+// nothing would say that the answer reaches it. A flight has read its frontier already (pinned).
 func stamp(program *contract.Program, node Hub) connect.Interceptor {
 	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
 		if isWrite(program, req.Spec()) {
@@ -27,6 +28,9 @@ func stamp(program *contract.Program, node Hub) connect.Interceptor {
 		r := replyOf(ctx)
 		if !r.pinned {
 			r.stamp = node.Frontier()
+			if r.stamp.IsZero() && !r.atLeast.IsZero() {
+				return nil, errNoFrontier() // it was lost since atLeast has seen it
+			}
 		}
 		resp, err := next(withCall(ctx, &store.Call{Epoch: r.stamp.Epoch}), req)
 		if errors.Is(err, store.ErrEpoch) {
