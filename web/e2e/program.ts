@@ -57,6 +57,10 @@ export class Program {
       child.stderr.on("data", read);
       child.once("exit", ended);
     });
+    child.once("exit", (code, signal) => {
+      // Every test after this fails for no reason of its own.
+      if (this.#process === child) console.error(`freshet serve ended (${code ?? signal}):\n${this.#log}`);
+    });
   }
 
   /** Ends it by the signal and waits for its end. */

@@ -1,30 +1,22 @@
-import { useMutation } from "@tanstack/react-query";
-import { useState, type FormEvent, type KeyboardEvent } from "react";
-import { messages } from "./api.js";
-import { describeError } from "./describe-error.js";
+import type { FormEvent, KeyboardEvent, ReactNode } from "react";
+import type { Draft } from "./messages.js";
+import { setAuthor, setDraft, useUi } from "./ui-store.js";
 
-const authorKey = "freshet.author";
+interface Props {
+  readonly conversation: string;
+  readonly onSend: (draft: Draft) => void;
+  readonly children?: ReactNode;
+}
 
-export function Composer({ conversation }: { conversation: string }) {
-  const [author, setAuthor] = useState(() => localStorage.getItem(authorKey) ?? "you");
-  const [body, setBody] = useState("");
-  const send = useMutation({
-    mutationFn: (message: { author: string; body: string; requestId: string }) =>
-      messages.createMessage({
-        parent: `conversations/${conversation}`,
-        message: { author: message.author, body: message.body },
-        requestId: message.requestId,
-      }),
-    // A retry with the same request id can't send twice.
-    retry: 2,
-    onError: (_error, message) => setBody((current) => current || message.body),
-  });
+export function Composer({ conversation, onSend, children }: Props) {
+  const author = useUi((ui) => ui.author);
+  const body = useUi((ui) => ui.drafts[conversation] ?? "");
   const ready = author.trim() !== "" && body.trim() !== "";
   const submit = (event?: FormEvent) => {
     event?.preventDefault();
     if (!ready) return;
-    send.mutate({ author: author.trim(), body: body.trim(), requestId: newRequestId() });
-    setBody("");
+    onSend({ conversation, author: author.trim(), body: body.trim() });
+    setDraft(conversation, "");
   };
   const onKey = (event: KeyboardEvent) => {
     if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
@@ -34,21 +26,14 @@ export function Composer({ conversation }: { conversation: string }) {
   };
   return (
     <form className="composer" onSubmit={submit} aria-label="New message">
-      {send.error && (
-        <p className="notice" role="alert">
-          {describeError(send.error)}
-        </p>
-      )}
+      {children}
       <input
         className="author"
         aria-label="Your name"
         autoComplete="nickname"
         maxLength={128}
         value={author}
-        onChange={(event) => {
-          setAuthor(event.target.value);
-          localStorage.setItem(authorKey, event.target.value);
-        }}
+        onChange={(event) => setAuthor(event.target.value)}
       />
       <textarea
         aria-label="Message"
@@ -56,7 +41,7 @@ export function Composer({ conversation }: { conversation: string }) {
         rows={1}
         maxLength={16384}
         value={body}
-        onChange={(event) => setBody(event.target.value)}
+        onChange={(event) => setDraft(conversation, event.target.value)}
         onKeyDown={onKey}
       />
       <button type="submit" className="primary" disabled={!ready}>
@@ -64,9 +49,4 @@ export function Composer({ conversation }: { conversation: string }) {
       </button>
     </form>
   );
-}
-
-/** Only a secure context (https, or loopback) has randomUUID; without, no id. */
-function newRequestId(): string {
-  return globalThis.crypto.randomUUID?.() ?? "";
 }

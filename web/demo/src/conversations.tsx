@@ -1,13 +1,9 @@
-import { useQuery } from "@tanstack/react-query";
 import { useState, type FormEvent } from "react";
-import { messages } from "./api.js";
-import { conversationPattern } from "./use-conversation.js";
+import { useConversations } from "./messages.js";
+import { conversationPattern, selectConversation } from "./ui-store.js";
 
-export function Conversations(props: { selected: string; onSelect: (id: string) => void }) {
-  const { data, isError } = useQuery({
-    queryKey: ["messages", "conversations"],
-    queryFn: ({ signal }) => messages.listConversations({ pageSize: 200 }, { signal }),
-  });
+export function Conversations(props: { selected: string }) {
+  const { data, isError } = useConversations();
   const known = data?.conversations.map((c) => ({
     id: c.name.replace("conversations/", ""),
     count: Number(c.messageCount),
@@ -28,27 +24,28 @@ export function Conversations(props: { selected: string; onSelect: (id: string) 
                 #
               </span>
               <span className="name">{c.id}</span>
-              <span className="count" aria-label={`${c.count} messages`}>
+              <span className="count">
                 {c.count}
+                <span className="unseen"> messages</span>
               </span>
             </a>
           </li>
         ))}
       </ul>
       {isError && !data && <p className="hint">The list could not be read yet.</p>}
-      <NewConversation onCreate={props.onSelect} />
+      <NewConversation />
     </nav>
   );
 }
 
-function NewConversation({ onCreate }: { onCreate: (id: string) => void }) {
+function NewConversation() {
   const [text, setText] = useState("");
   const id = text.trim().toLowerCase().replace(/\s+/g, "-");
   const valid = conversationPattern.test(id);
   const submit = (event: FormEvent) => {
     event.preventDefault();
     if (!valid) return;
-    onCreate(id);
+    selectConversation(id);
     setText("");
   };
   return (

@@ -1,63 +1,64 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { useMutation } from "@tanstack/react-query";
-import { useEffect, useRef, useState, type FormEvent, type KeyboardEvent } from "react";
-import { messages } from "./api.js";
+import { useEffect, useRef, type FormEvent, type KeyboardEvent } from "react";
 import { describeError } from "./describe-error.js";
 import type { Message } from "./gen/messages/v1/messages_pb.js";
+import { isPending, updateMessage } from "./messages.js";
+import { edit, setEdited, useUi, type Editing } from "./ui-store.js";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-/** `fresh`: it came, or changed, while the list was on screen. */
-export function MessageItem({ message, fresh }: { message: Message; fresh: boolean }) {
-  const [editing, setEditing] = useState(false);
-  const editButton = useRef<HTMLButtonElement>(null);
-  const created = message.createTime ? timestampDate(message.createTime) : undefined;
-  const updated = message.updateTime ? timestampDate(message.updateTime) : undefined;
-  const edited = created && updated && updated > created;
+interface Props {
+  readonly message: Message;
+  /** It came, or changed, while the list was on screen. */
+  readonly fresh: boolean;
+  readonly onDelete: (message: Message) => void;
+}
 
-  const remove = useMutation({
-    mutationFn: () => messages.deleteMessage({ name: message.name, etag: message.etag }),
-  });
+export function MessageItem({ message, fresh, onDelete }: Props) {
+  const { name, author, body, etag } = message;
+  const editing = useUi((ui) => (ui.editing?.name === name ? ui.editing : undefined));
+  const open = editing !== undefined;
+  const editButton = useRef<HTMLButtonElement>(null);
+  const created = message.createTime && timestampDate(message.createTime);
+  const updated = message.updateTime && timestampDate(message.updateTime);
+  const sending = isPending(message);
   // The focus goes back to where the editor was opened, unless it has moved on.
   useEffect(() => {
-    if (!editing) return;
+    if (!open) return;
     return () => {
       requestAnimationFrame(() => {
         if (document.activeElement === document.body) editButton.current?.focus();
       });
     };
-  }, [editing]);
+  }, [open]);
 
   return (
-    <li className="message" data-name={message.name}>
-      <span className="avatar" data-hue={hue(message.author)} aria-hidden="true">
-        {[...message.author][0]?.toUpperCase()}
+    <li className={sending ? "message sending" : "message"} data-name={name}>
+      <span className="avatar" data-hue={hue(author)} aria-hidden="true">
+        {[...author][0]?.toUpperCase()}
       </span>
       {/* The key restarts the flash when the message changes, but not under an editor. */}
-      <div className={fresh ? "content fresh" : "content"} key={editing ? "editor" : message.etag}>
+      <div className={fresh && !sending ? "content fresh" : "content"} key={open ? "editor" : etag}>
         <p className="meta">
-          <b>{message.author}</b>
+          <b>{author}</b>
           {created && (
             <time dateTime={created.toISOString()} title={full.format(created)}>
               {clock.format(created)}
             </time>
           )}
-          {edited && <span title={full.format(updated)}>edited</span>}
+          {created && updated && updated > created && <span title={full.format(updated)}>edited</span>}
+          {sending && <span>sending…</span>}
         </p>
-        {editing ? <Editor message={message} onClose={() => setEditing(false)} /> : <p className="body">{message.body}</p>}
-        {remove.error && (
-          <p className="notice" role="alert">
-            {describeError(remove.error)}
-          </p>
-        )}
+        {editing ? <Editor editing={editing} /> : <p className="body">{body}</p>}
       </div>
-      {!editing && (
+      {!open && !sending && (
         <div className="actions">
-          <button ref={editButton} type="button" onClick={() => setEditing(true)} aria-label={`Edit message by ${message.author}`}>
+          <button ref={editButton} type="button" onClick={() => edit({ name, etag, body })} aria-label={`Edit message by ${author}`}>
             Edit
           </button>
-          <button type="button" className="danger" disabled={remove.isPending} onClick={() => remove.mutate()} aria-label={`Delete message by ${message.author}`}>
+          <button type="button" className="danger" onClick={() => onDelete(message)} aria-label={`Delete message by ${author}`}>
             Delete
           </button>
         </div>
@@ -66,32 +67,21 @@ export function MessageItem({ message, fresh }: { message: Message; fresh: boole
   );
 }
 
-function Editor({ message, onClose }: { message: Message; onClose: () => void }) {
-  // The draft keeps the etag that it is based on: a change by someone else
-  // meanwhile is a conflict, not a silent overwrite.
-  const [based] = useState(message);
-  const [body, setBody] = useState(message.body);
+function Editor({ editing: { name, etag, body } }: { editing: Editing }) {
   const field = useRef<HTMLTextAreaElement>(null);
-  const save = useMutation({
-    mutationFn: () =>
-      messages.updateMessage({
-        message: { name: based.name, body, etag: based.etag },
-        updateMask: { paths: ["body"] },
-      }),
-    onSuccess: onClose,
-  });
+  const close = () => edit(undefined);
+  const save = useMutation({ mutationFn: () => updateMessage(name, etag, body), networkMode: "always", onSuccess: close });
   useEffect(() => {
-    field.current?.focus();
-    field.current?.setSelectionRange(body.length, body.length);
-    // Once, when the editor opens.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
+    const element = field.current!;
+    element.focus();
+    element.setSelectionRange(element.value.length, element.value.length);
   }, []);
   const submit = (event?: FormEvent) => {
     event?.preventDefault();
     if (body.trim() !== "" && !save.isPending) save.mutate();
   };
   const onKey = (event: KeyboardEvent) => {
-    if (event.key === "Escape") onClose();
+    if (event.key === "Escape") close();
     if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
       event.preventDefault();
       submit();
@@ -99,7 +89,15 @@ function Editor({ message, onClose }: { message: Message; onClose: () => void })
   };
   return (
     <form className="editor" onSubmit={submit}>
-      <textarea ref={field} aria-label="Message text" rows={2} maxLength={16384} value={body} onChange={(event) => setBody(event.target.value)} onKeyDown={onKey} />
+      <textarea
+        ref={field}
+        aria-label="Message text"
+        rows={2}
+        maxLength={16384}
+        value={body}
+        onChange={(event) => setEdited(event.target.value)}
+        onKeyDown={onKey}
+      />
       {save.error && (
         <p className="notice" role="alert">
           {describeError(save.error)}
@@ -109,7 +107,7 @@ function Editor({ message, onClose }: { message: Message; onClose: () => void })
         <button type="submit" className="primary" disabled={body.trim() === "" || save.isPending}>
           Save
         </button>
-        <button type="button" onClick={onClose}>
+        <button type="button" onClick={close}>
           Cancel
         </button>
         <span className="hint">Enter saves, Escape cancels</span>

@@ -1,38 +1,48 @@
-import { useQuery } from "@tanstack/react-query";
-import { useLayoutEffect, useRef, useState } from "react";
-import { messages } from "./api.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import { describeError } from "./describe-error.js";
+import type { Message } from "./gen/messages/v1/messages_pb.js";
 import { MessageItem } from "./message-item.js";
+import { ownEtags, useMessages } from "./messages.js";
 
-const pageSize = 100;
+interface Props {
+  readonly conversation: string;
+  readonly onDelete: (message: Message) => void;
+}
 
-export function MessageList({ conversation }: { conversation: string }) {
-  const parent = `conversations/${conversation}`;
-  const { data, error, isPending, isFetching, refetch } = useQuery({
-    queryKey: ["messages", "list", parent],
-    queryFn: ({ signal }) => messages.listMessages({ parent, pageSize }, { signal }),
-  });
-  // What was there at first doesn't flash; what comes or changes later does.
-  const [initial, setInitial] = useState<ReadonlySet<string>>();
-  if (data && !initial) setInitial(new Set(data.messages.map((message) => message.etag)));
+export function MessageList({ conversation, onDelete }: Props) {
+  const { data, error, isPending, isFetching, isFetchingNextPage, hasNextPage, fetchNextPage, refetch } =
+    useMessages(conversation);
+  const list = data?.pages.flatMap((page) => page.messages).toReversed() ?? [];
 
-  const list = data?.messages.toReversed() ?? [];
-  const newest = list.at(-1)?.name;
+  // What was there at first, or is read by scrolling up, doesn't flash; what
+  // comes or changes later does.
+  const [greeted, setGreeted] = useState<ReadonlySet<string>>(new Set());
+  const pages = data?.pages.length ?? 0;
+  const [seenPages, setSeenPages] = useState(0);
+  if (pages > seenPages) {
+    setSeenPages(pages);
+    setGreeted(new Set([...greeted, ...list.map(({ etag }) => etag)]));
+  }
 
-  // Follows the newest message, unless the reader has scrolled up.
-  const scroller = useRef<HTMLDivElement>(null);
-  const atEnd = useRef(true);
-  useLayoutEffect(() => {
-    const element = scroller.current;
-    if (element && atEnd.current) element.scrollTop = element.scrollHeight;
-  }, [newest, list.length]);
-  const onScroll = () => {
-    const element = scroller.current!;
-    atEnd.current = element.scrollHeight - element.scrollTop - element.clientHeight < 48;
-  };
+  const scroller = useScroll(list);
+  const older = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    // The button comes into sight: that is as good as pressing it, once. After a
+    // failure it has to be pressed.
+    if (!older.current || isFetching || error) return;
+    const observer = new IntersectionObserver(
+      ([entry]) => {
+        if (entry?.isIntersecting) void fetchNextPage();
+      },
+      { root: scroller.current, rootMargin: "300px 0px 0px" },
+    );
+    observer.observe(older.current);
+    return () => observer.disconnect();
+  }, [scroller, isFetching, error, fetchNextPage, hasNextPage]);
 
   return (
-    <div className="messages" ref={scroller} onScroll={onScroll} tabIndex={-1}>
+    // A region that scrolls can be reached by keyboard.
+    <div className="messages" ref={scroller} tabIndex={0} role="region" aria-label={`Conversation ${conversation}`}>
       <div className={isFetching ? "progress on" : "progress"} aria-hidden="true" />
       {error && (
         <p className="notice" role="alert">
@@ -49,12 +59,49 @@ export function MessageList({ conversation }: { conversation: string }) {
           <p className="hint">Say something below, or insert a row by SQL. Both appear at once.</p>
         </div>
       )}
-      {data?.nextPageToken && <p className="hint center">The newest {pageSize} messages.</p>}
+      {hasNextPage && (
+        <p className="center">
+          <button ref={older} type="button" disabled={isFetchingNextPage} onClick={() => void fetchNextPage()}>
+            {isFetchingNextPage ? "Reading…" : "Older messages"}
+          </button>
+        </p>
+      )}
       <ol aria-label={`Messages in ${conversation}`} aria-live="polite" aria-relevant="additions">
         {list.map((message) => (
-          <MessageItem key={message.name} message={message} fresh={!initial?.has(message.etag)} />
+          <MessageItem
+            key={message.name}
+            message={message}
+            fresh={!greeted.has(message.etag) && !ownEtags.has(message.etag)}
+            onDelete={onDelete}
+          />
         ))}
       </ol>
     </div>
   );
+}
+
+/** Follows the newest message, unless the reader has scrolled up; then what is in sight stays where it is. */
+function useScroll(list: readonly Message[]) {
+  const scroller = useRef<HTMLDivElement>(null);
+  // Where the reader was before the list changed, counted from its end.
+  const below = useRef(0);
+  const first = useRef<string>(undefined);
+  useEffect(() => {
+    const element = scroller.current!;
+    const note = () => {
+      below.current = element.scrollHeight - element.scrollTop - element.clientHeight;
+    };
+    element.addEventListener("scroll", note, { passive: true });
+    return () => element.removeEventListener("scroll", note);
+  }, []);
+  useLayoutEffect(() => {
+    const element = scroller.current!;
+    const atEnd = below.current < 48;
+    const prepended = first.current !== undefined && first.current !== list[0]?.name;
+    first.current = list[0]?.name;
+    if (atEnd) element.scrollTop = element.scrollHeight;
+    else if (prepended) element.scrollTop = element.scrollHeight - element.clientHeight - below.current;
+    below.current = element.scrollHeight - element.scrollTop - element.clientHeight;
+  }, [list]);
+  return scroller;
 }

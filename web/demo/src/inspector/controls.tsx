@@ -1,0 +1,80 @@
+import { useFreshet, useFreshetStatus } from "@freshet/query/react";
+import { useEffect, useState } from "react";
+import { faults } from "../live.js";
+import { cutMs, type Delay } from "../faults.js";
+import { sendMessage } from "../messages.js";
+import { useUi } from "../ui-store.js";
+
+const delays: readonly [Delay, string][] = [
+  ["none", "none"],
+  ["slow", "0.4 s"],
+  ["shuffled", "shuffled, up to 2 s"],
+];
+const burst = 20;
+
+export function Controls({ conversation }: { conversation: string }) {
+  const [, render] = useState(0);
+  useEffect(() => faults.onChange(() => render((n) => n + 1)), []);
+  const left = useCountdown(faults.cutUntil);
+  const freshet = useFreshet();
+  useFreshetStatus(); // who leads may have changed
+  const author = useUi((ui) => ui.author);
+  const [writing, setWriting] = useState(false);
+  const [failed, setFailed] = useState(0);
+
+  const write = async () => {
+    setWriting(true);
+    const all = Array.from({ length: burst }, (_, n) =>
+      sendMessage({ conversation, author: author.trim() || "you", body: `write ${n + 1} of ${burst}` }),
+    );
+    const ended = await Promise.allSettled(all);
+    setFailed(ended.filter(({ status }) => status === "rejected").length);
+    setWriting(false);
+  };
+
+  return (
+    <div className="controls">
+      <p>
+        <button type="button" onClick={() => faults.cut(left > 0 ? 0 : cutMs)}>
+          {left > 0 ? `Mend the stream (${left} s)` : `Cut the stream for ${cutMs / 1000} s`}
+        </button>
+        <span className="hint">{freshet.leads ? "This tab holds it." : "Another tab holds it."}</span>
+      </p>
+      <fieldset>
+        <legend>Delay answers</legend>
+        {delays.map(([delay, text]) => (
+          <label key={delay}>
+            <input
+              type="radio"
+              name="delay"
+              checked={faults.delay === delay}
+              onChange={() => faults.setDelay(delay)}
+            />
+            {text}
+          </label>
+        ))}
+      </fieldset>
+      <p>
+        <button type="button" disabled={writing} onClick={() => void write()}>
+          Write {burst} at once
+        </button>
+        <span className="hint">
+          {failed > 0 ? `${failed} of them failed.` : "See how few refetches it takes."}
+        </span>
+      </p>
+    </div>
+  );
+}
+
+/** Whole seconds until then. */
+function useCountdown(until: number): number {
+  const [left, setLeft] = useState(0);
+  useEffect(() => {
+    const look = () => setLeft(Math.max(0, Math.ceil((until - Date.now()) / 1000)));
+    look();
+    if (until === 0) return;
+    const timer = setInterval(look, 250);
+    return () => clearInterval(timer);
+  }, [until]);
+  return left;
+}

@@ -1,0 +1,76 @@
+import { create } from "zustand";
+
+/** As the server has it. */
+export const conversationPattern = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** An open editor. The draft keeps the etag it is based on: a change by someone else is a conflict. */
+export interface Editing {
+  readonly name: string;
+  readonly etag: string;
+  readonly body: string;
+}
+
+export interface Ui {
+  readonly conversation: string;
+  readonly author: string;
+  /** What is typed and not sent, by conversation. */
+  readonly drafts: Readonly<Record<string, string>>;
+  readonly editing: Editing | undefined;
+  readonly inspector: boolean;
+}
+
+const authorKey = "freshet.author";
+
+/**
+ * What belongs to the person at the page: selection, drafts, open panels. What
+ * belongs to the server is in the QueryClient, and nothing copies one into the
+ * other: no event of the stream and no answer ever writes here (a test holds
+ * it), so none can overwrite what is being typed.
+ */
+export const useUi = create<Ui>()(() => ({
+  conversation: fromHash(),
+  author: localStorage.getItem(authorKey) ?? "you",
+  drafts: {},
+  editing: undefined,
+  inspector: matchMedia("(min-width: 75rem)").matches,
+}));
+
+function fromHash(): string {
+  const id = window.location.hash.slice(1);
+  return conversationPattern.test(id) ? id : "general";
+}
+
+window.addEventListener("hashchange", () => {
+  useUi.setState({ conversation: fromHash(), editing: undefined });
+});
+
+/** By the address, so that back and forward work and a link leads here. */
+export function selectConversation(id: string): void {
+  window.location.hash = id;
+}
+
+export function setAuthor(author: string): void {
+  localStorage.setItem(authorKey, author);
+  useUi.setState({ author });
+}
+
+export function setDraft(conversation: string, body: string): void {
+  useUi.setState(({ drafts }) => ({ drafts: { ...drafts, [conversation]: body } }));
+}
+
+/** A message that was not sent comes back, unless the next one is being typed. */
+export function restoreDraft(conversation: string, body: string): void {
+  if (!useUi.getState().drafts[conversation]) setDraft(conversation, body);
+}
+
+export function edit(editing: Editing | undefined): void {
+  useUi.setState({ editing });
+}
+
+export function setEdited(body: string): void {
+  useUi.setState(({ editing }) => ({ editing: editing && { ...editing, body } }));
+}
+
+export function showInspector(inspector: boolean): void {
+  useUi.setState({ inspector });
+}

@@ -1,0 +1,95 @@
+import { chromium, type Browser, type BrowserContextOptions, type Locator, type Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, expect } from "vitest";
+import { Program } from "./program.js";
+
+export const desktop = { viewport: { width: 1280, height: 800 } };
+export const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+
+/** The program with its page, and browser windows on it that end with each test. */
+export class Pages {
+  program!: Program;
+  browser!: Browser;
+  readonly #open: Page[] = [];
+  #complaints: string[] = [];
+
+  /** Registers what goes before and after the tests of a file. */
+  static forFile(): Pages {
+    const pages = new Pages();
+    beforeAll(() => pages.#start());
+    afterAll(() => pages.#close());
+    afterEach(() => pages.#closePages());
+    return pages;
+  }
+
+  /** A window of its own, without what others have stored or share. */
+  async open(conversation: string, options: BrowserContextOptions = {}): Promise<Page> {
+    const context = await this.browser.newContext({ ...desktop, ...options });
+    const page = await context.newPage();
+    page.setDefaultTimeout(20_000);
+    page.on("pageerror", (error) => this.#complaints.push(String(error)));
+    page.on("console", (message) => {
+      // The browser says so of every request that fails: while the server is away,
+      // and on a conflict.
+      const expected = /net::ERR_|status of (409|50[234])/.test(message.text());
+      if (message.type() === "error" && !expected) this.#complaints.push(message.text());
+    });
+    this.#open.push(page);
+    await page.goto(`${this.program.url}/#${conversation}`);
+    await live(page);
+    return page;
+  }
+
+  insert(conversation: string, body: string): Promise<void> {
+    return this.program.sql(
+      "insert into messages (conversation, author, body) values ($1, 'psql', $2)",
+      conversation,
+      body,
+    );
+  }
+
+  async #start(): Promise<void> {
+    this.program = await Program.start();
+    const page = await (await fetch(this.program.url)).text();
+    if (!page.includes('id="root"')) {
+      throw new Error("the program was built without its page: run `make build`");
+    }
+    this.browser = await chromium.launch({
+      executablePath: process.env["FRESHET_CHROMIUM"],
+      // Chromium's sandbox refuses root.
+      args: process.getuid?.() === 0 ? ["--no-sandbox"] : [],
+    });
+  }
+
+  async #close(): Promise<void> {
+    await this.browser?.close();
+    await this.program?.close();
+  }
+
+  async #closePages(): Promise<void> {
+    for (const page of this.#open.splice(0)) await page.context().close();
+    const said = this.#complaints;
+    this.#complaints = [];
+    // No error, and nothing that the page's policy refused.
+    expect(said).toEqual([]);
+  }
+}
+
+export function live(page: Page): Promise<void> {
+  return page.getByRole("status").filter({ hasText: "Live" }).waitFor({ timeout: 40_000 });
+}
+
+/** A message that the server has; what is being sent doesn't count. */
+export function message(page: Page, body: string): Locator {
+  return page.locator("li.message:not(.sending)").filter({ has: page.getByText(body, { exact: true }) });
+}
+
+export async function say(page: Page, body: string): Promise<void> {
+  await page.bringToFront(); // a hidden page is throttled
+  await page.getByLabel("Message", { exact: true }).fill(body);
+  await page.keyboard.press("Enter");
+}
+
+/** The bodies on show, in order. */
+export function bodies(page: Page): Promise<string[]> {
+  return page.locator("li.message .body").allTextContents();
+}
