@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["packages/*/test/**/*.test.{ts,tsx}"],
+    include: ["packages/*/test/**/*.test.{ts,tsx}", "demo/test/*.test.tsx"],
     // A missed notice shows as a wait without end: fail soon.
     testTimeout: 10_000,
   },

@@ -5,10 +5,10 @@ import { cutMs, type Delay } from "../faults.js";
 import { sendMessage } from "../messages.js";
 import { useUi } from "../ui-store.js";
 
-const delays: readonly [Delay, string][] = [
-  ["none", "none"],
-  ["slow", "0.4 s"],
-  ["shuffled", "shuffled, up to 2 s"],
+const delays: readonly [delay: Delay, text: string, title: string][] = [
+  ["none", "none", "as they come"],
+  ["slow", "0.4 s", "each answer by as much"],
+  ["shuffled", "shuffled", "each answer by up to 2 s: a later one may overtake an earlier one"],
 ];
 const burst = 20;
 
@@ -42,8 +42,8 @@ export function Controls({ conversation }: { conversation: string }) {
       </p>
       <fieldset>
         <legend>Delay answers</legend>
-        {delays.map(([delay, text]) => (
-          <label key={delay}>
+        {delays.map(([delay, text, title]) => (
+          <label key={delay} title={title}>
             <input
               type="radio"
               name="delay"

@@ -23,7 +23,9 @@ export function QueryTable() {
           </tbody>
         </table>
       </div>
-      <p className="hint">Whenever have is below need, it is read again, at least need.</p>
+      <p className="hint">
+        While <b>have</b> is below <b>need</b> it is read again, at least <b>need</b>.
+      </p>
     </>
   );
 }
