@@ -8,7 +8,8 @@ import { isEarlierEpoch, type Revision } from "./revision.js";
 import { freshnessOf, type Freshness, type State, type Status } from "./status.js";
 import { Stream, type StreamOptions } from "./stream.js";
 import { guarded, Subscription } from "./subscription.js";
-import { canShare, Tabs, type TabsOptions } from "./tabs.js";
+import { LaterTabs } from "./tabs-later.js";
+import { canShare, type TabsOptions } from "./tabs-options.js";
 
 export type { Freshness, State, Status } from "./status.js";
 
@@ -99,7 +100,7 @@ export class Freshet {
     const tabs = typeof options.tabs === "object" ? options.tabs : {};
     this.#feed =
       options.tabs !== false && canShare(tabs)
-        ? new Tabs(tabs, stream, events, openStream)
+        ? new LaterTabs(tabs, stream, events, openStream)
         : openStream(stream, events);
     this.#stopListening = onWake(() => this.#feed.wake());
   }
@@ -125,7 +126,7 @@ export class Freshet {
 
   /** Whether this tab holds the stream; of several tabs that share it, one does. */
   get leads(): boolean {
-    return this.#feed instanceof Tabs ? this.#feed.leads : !this.#closed;
+    return this.#feed instanceof LaterTabs ? this.#feed.leads : !this.#closed;
   }
 
   /** An immutable snapshot; another object whenever something changed. */

@@ -14,4 +14,4 @@ export type { Logger } from "./logger.js";
 export { parseRevision } from "./revision.js";
 export type { Revision } from "./revision.js";
 export type { Subscription } from "./subscription.js";
-export type { TabChannel, TabLocks, TabsOptions } from "./tabs.js";
+export type { TabChannel, TabLocks, TabsOptions } from "./tabs-options.js";

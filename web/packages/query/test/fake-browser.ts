@@ -1,4 +1,4 @@
-import type { TabChannel, TabLocks } from "../src/tabs.js";
+import type { TabChannel, TabLocks } from "../src/tabs-options.js";
 
 interface Request {
   readonly tab: FakeTab;

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { StreamRefusedError } from "../src/errors.js";
 import { subjectOf } from "../src/tabs.js";
+import { loader } from "../src/tabs-later.js";
 import { ModelServer } from "./model-server.js";
 import { rev } from "./server.js";
 import { Pages, patience, type Page } from "./tabs-harness.js";
@@ -275,6 +276,23 @@ describe("who shares", () => {
     });
     broken.follow(["a"]);
     await broken.live();
+    expect(server.streams.size).toBe(2);
+  });
+
+  test("nobody where the code for it can't be loaded: a stream of its own", async () => {
+    const load = vi.spyOn(loader, "load").mockRejectedValueOnce(new TypeError("gone"));
+    const page = pages.open();
+    page.follow(["a"]);
+    await page.live();
+    expect(page.client.leads).toBe(true);
+    expect(load).toHaveBeenCalledOnce();
+    load.mockRestore();
+    const closed = pages.open();
+    closed.follow(["a"]);
+    closed.close(); // before it was loaded
+    const other = pages.open();
+    other.follow(["a"]);
+    await other.live();
     expect(server.streams.size).toBe(2);
   });
 

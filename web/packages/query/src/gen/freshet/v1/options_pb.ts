@@ -13,7 +13,7 @@
 
 import type { GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { extDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { MethodOptions } from "@bufbuild/protobuf/wkt";
+import type { MessageOptions, MethodOptions } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -21,7 +21,37 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file freshet/v1/options.proto.
  */
 export const file_freshet_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChhmcmVzaGV0L3YxL29wdGlvbnMucHJvdG8SCmZyZXNoZXQudjEiOQoFUmVhZHMSDgoGdG9waWNzGAEgAygJEg4KBnNoYXJlZBgCIAEoCBIQCgh1bmNhY2hlZBgDIAEoCCIYCgZXcml0ZXMSDgoGdG9waWNzGAEgAygJOkkKBXJlYWRzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYxYoDIAEoCzIRLmZyZXNoZXQudjEuUmVhZHNSBXJlYWRzOkwKBndyaXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMaKAyABKAsyEi5mcmVzaGV0LnYxLldyaXRlc1IGd3JpdGVzQjlaN2dpdGh1Yi5jb20vZnJlc2hldC1kZXYvZnJlc2hldC9nZW4vZnJlc2hldC92MTtmcmVzaGV0djFiBnByb3RvMw", [file_google_protobuf_descriptor]);
+  fileDesc("ChhmcmVzaGV0L3YxL29wdGlvbnMucHJvdG8SCmZyZXNoZXQudjEiJwoGU291cmNlEg0KBXRhYmxlGAEgASgJEg4KBnRvcGljcxgCIAMoCSI5CgVSZWFkcxIOCgZ0b3BpY3MYASADKAkSDgoGc2hhcmVkGAIgASgIEhAKCHVuY2FjaGVkGAMgASgIIhgKBldyaXRlcxIOCgZ0b3BpY3MYASADKAk6TQoGc291cmNlEh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGMSKAyABKAsyEi5mcmVzaGV0LnYxLlNvdXJjZVIGc291cmNlOkkKBXJlYWRzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYxYoDIAEoCzIRLmZyZXNoZXQudjEuUmVhZHNSBXJlYWRzOkwKBndyaXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMaKAyABKAsyEi5mcmVzaGV0LnYxLldyaXRlc1IGd3JpdGVzQjlaN2dpdGh1Yi5jb20vZnJlc2hldC1kZXYvZnJlc2hldC9nZW4vZnJlc2hldC92MTtmcmVzaGV0djFiBnByb3RvMw", [file_google_protobuf_descriptor]);
+
+/**
+ * Source declares a table whose committed changes emit topics.
+ *
+ * @generated from message freshet.v1.Source
+ */
+export type Source = Message<"freshet.v1.Source"> & {
+  /**
+   * The table, `name` or `schema.name`; without a schema, `public`. Required.
+   *
+   * @generated from field: string table = 1;
+   */
+  table: string;
+
+  /**
+   * Topic templates over the table's columns (text, uuid, integers, bool).
+   * Each committed INSERT, UPDATE and DELETE emits them for the old and for
+   * the new row. Required.
+   *
+   * @generated from field: repeated string topics = 2;
+   */
+  topics: string[];
+};
+
+/**
+ * Describes the message freshet.v1.Source.
+ * Use `create(SourceSchema)` to create a new message.
+ */
+export const SourceSchema: GenMessage<Source> = /*@__PURE__*/
+  messageDesc(file_freshet_v1_options, 0);
 
 /**
  * Reads declares what the answer of a read depends on.
@@ -61,7 +91,7 @@ export type Reads = Message<"freshet.v1.Reads"> & {
  * Use `create(ReadsSchema)` to create a new message.
  */
 export const ReadsSchema: GenMessage<Reads> = /*@__PURE__*/
-  messageDesc(file_freshet_v1_options, 0);
+  messageDesc(file_freshet_v1_options, 1);
 
 /**
  * Writes declares what a mutation may change; it is what a principal must be
@@ -83,7 +113,15 @@ export type Writes = Message<"freshet.v1.Writes"> & {
  * Use `create(WritesSchema)` to create a new message.
  */
 export const WritesSchema: GenMessage<Writes> = /*@__PURE__*/
-  messageDesc(file_freshet_v1_options, 1);
+  messageDesc(file_freshet_v1_options, 2);
+
+/**
+ * The table behind a resource message.
+ *
+ * @generated from extension: freshet.v1.Source source = 50500;
+ */
+export const source: GenExtension<MessageOptions, Source> = /*@__PURE__*/
+  extDesc(file_freshet_v1_options, 0);
 
 /**
  * What a read depends on. The method must be NO_SIDE_EFFECTS.
@@ -91,7 +129,7 @@ export const WritesSchema: GenMessage<Writes> = /*@__PURE__*/
  * @generated from extension: freshet.v1.Reads reads = 50501;
  */
 export const reads: GenExtension<MethodOptions, Reads> = /*@__PURE__*/
-  extDesc(file_freshet_v1_options, 0);
+  extDesc(file_freshet_v1_options, 1);
 
 /**
  * What a mutation changes. The method must not be NO_SIDE_EFFECTS.
@@ -99,5 +137,5 @@ export const reads: GenExtension<MethodOptions, Reads> = /*@__PURE__*/
  * @generated from extension: freshet.v1.Writes writes = 50502;
  */
 export const writes: GenExtension<MethodOptions, Writes> = /*@__PURE__*/
-  extDesc(file_freshet_v1_options, 1);
+  extDesc(file_freshet_v1_options, 2);
 

@@ -1,0 +1,31 @@
+import type { TabChannel, TabLocks } from "./tab-group.js";
+
+export type { TabChannel, TabLocks } from "./tab-group.js";
+
+export interface TabsOptions {
+  /**
+   * Names the user: only tabs of the same session share a stream. Default: the
+   * subject of the `token`; "" without a token. With `headers`, which may say
+   * who the user is, or a token without a subject, it is required for sharing.
+   */
+  readonly session?: string;
+  /** How often the leading tab shows that it lives. Default 1 s. */
+  readonly beatMs?: number;
+  /** Default: `navigator.locks`. */
+  readonly locks?: TabLocks;
+  /** Default: a BroadcastChannel. */
+  readonly openChannel?: (name: string) => TabChannel;
+}
+
+/** Whether this browser can share a stream; a page needs HTTPS or localhost. */
+export function canShare(options: TabsOptions): boolean {
+  if (options.locks && options.openChannel) return true;
+  return (
+    typeof window !== "undefined" &&
+    typeof BroadcastChannel !== "undefined" &&
+    typeof navigator !== "undefined" &&
+    "locks" in navigator &&
+    // Some pages have the interface, but no origin to share within.
+    window.isSecureContext
+  );
+}
