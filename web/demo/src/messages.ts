@@ -23,6 +23,15 @@ export function useMessages(conversation: string) {
   });
 }
 
+const messagesKey = (conversation: string) =>
+  createConnectQueryKey({
+    schema: listMessages,
+    transport,
+    input: pagesOf(conversation),
+    cardinality: "infinite",
+    pageParamKey: "pageToken",
+  });
+
 export function useConversations() {
   return useQuery(listConversations, conversationsInput);
 }
@@ -77,15 +86,8 @@ export async function updateMessage(name: string, etag: string, body: string): P
 
 /** `page` counts from 0, the newest: there a new message belongs. */
 function changeMessages(conversation: string, change: (messages: Message[], page: number) => Message[]) {
-  const queryKey = createConnectQueryKey({
-    schema: listMessages,
-    transport,
-    input: pagesOf(conversation),
-    cardinality: "infinite",
-    pageParamKey: "pageToken",
-  });
   return {
-    filters: { queryKey, exact: true },
+    filters: { queryKey: messagesKey(conversation), exact: true },
     update: (data: InfiniteData<ListMessagesResponse>) => ({
       ...data,
       pages: data.pages.map((page, n) => ({ ...page, messages: change(page.messages, n) })),

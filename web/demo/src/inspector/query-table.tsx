@@ -31,10 +31,10 @@ export function QueryTable() {
 }
 
 function Row({ query }: { query: QueryReport }) {
-  const { need, asked, have, fresh, watched, phase, topics } = query;
+  const { need, asked, have, fresh, freshness, watched, phase, topics } = query;
   const flying = phase === "flying";
   const [method, of] = nameOf(query);
-  const state = flying ? "reading" : fresh ? "fresh" : watched ? "owing" : "marked";
+  const state = flying ? "reading" : fresh || watched ? freshness : "marked";
   return (
     <tr data-state={state}>
       <th scope="row" title={topics.join("\n")}>

@@ -1,11 +1,15 @@
 import type { Query, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
-import type { Freshet } from "./client.js";
+import type { Attempt } from "./attempt.js";
+import type { Freshet, Freshness } from "./client.js";
 import type { Entry } from "./registry.js";
 import type { Revision } from "./revision.js";
-import type { Phase } from "./rule-types.js";
+import type { Flight, Phase } from "./rule-types.js";
 
 export interface QueriesOptions {
-  readonly freshet: Pick<Freshet, "subscribe" | "onFrame" | "status" | "atLeast">;
+  readonly freshet: Pick<
+    Freshet,
+    "subscribe" | "onFrame" | "onStatus" | "status" | "freshnessOf" | "atLeast"
+  >;
   readonly queryClient: QueryClient;
   /**
    * What a query with this key depends on, if the key says it; see
@@ -24,17 +28,32 @@ export interface QueryReport {
   readonly need: Revision | undefined;
   readonly asked: Revision | undefined;
   readonly have: Revision | undefined;
+  /** The data holds all that was told of its topics. */
   readonly fresh: boolean;
+  /** That, and how well its topics are followed: `live` is both. */
+  readonly freshness: Freshness;
 }
 
 /** `meta.topics` of a query. */
 export type Topics = readonly string[] | ((queryKey: QueryKey) => readonly string[]);
 
 /** @internal */
-export function reportOf({ query, topics, rule }: Entry<Query>): QueryReport {
+export function reportOf({ query, topics, rule }: Entry<Query>, freshet: Pick<Freshet, "freshnessOf">): QueryReport | undefined {
+  if (topics.length === 0) return undefined;
   const { phase, watched, need, have, fresh } = rule;
   const { queryKey } = query;
-  return { queryKey, topics, phase, watched, need, asked: rule.flight?.atLeast, have, fresh };
+  const followed = freshet.freshnessOf(topics);
+  // What the stream told may still be on its way to be read.
+  const freshness = followed === "live" && !fresh ? "catching up" : followed;
+  return { queryKey, topics, phase, watched, need, asked: rule.flight?.atLeast, have, fresh, freshness };
+}
+
+/** @internal A fetch of one query, as the persister or the cache's events see it. */
+export interface Run {
+  flight: Flight;
+  attempt: Attempt | undefined;
+  /** What is to be said of its success. */
+  outcome: { readonly stamp: Revision | undefined } | "dropped";
 }
 
 /** An answer of a past epoch came to a query that has nothing to show instead. */

@@ -11,6 +11,7 @@ import {
 } from "react";
 import type { Freshet, Freshness, Status, SubscribeOptions } from "./client.js";
 import type { Frame } from "./frame.js";
+import type { Queries } from "./tanstack.js";
 
 const FreshetContext = createContext<Freshet | undefined>(undefined);
 
@@ -88,6 +89,18 @@ export function useFreshness(topics?: readonly string[]): Freshness {
   const client = useFreshet();
   const look = () => (topics ? client.freshnessOf(topics) : client.status.freshness);
   return useSyncExternalStore((listener) => client.onStatus(listener), look, look);
+}
+
+/**
+ * How well one query's data is kept fresh, for a mark beside it; undefined
+ * while there is no such query, or nothing is known of what it depends on.
+ */
+export function useQueryFreshness(
+  queries: Pick<Queries, "reportOf" | "onChange">,
+  queryKey: readonly unknown[],
+): Freshness | undefined {
+  const look = () => queries.reportOf(queryKey)?.freshness;
+  return useSyncExternalStore((listener) => queries.onChange(listener), look, look);
 }
 
 export interface SeenFrame {

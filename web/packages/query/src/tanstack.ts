@@ -1,4 +1,4 @@
-import type { Query, QueryCacheNotifyEvent, QueryFunctionContext } from "@tanstack/query-core";
+import type { Query, QueryCacheNotifyEvent, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
 import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import type { Frame } from "./frame.js";
@@ -11,24 +11,17 @@ import {
   type Persister,
   type QueriesOptions,
   type QueryReport,
+  type Run,
   type Topics,
   type UpdateAction,
 } from "./queries-options.js";
 import { Registry, type Entry } from "./registry.js";
 import { isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
-import type { Flight, Input, Step } from "./rule.js";
+import type { Input, Step } from "./rule.js";
 
 export type { OptimisticWrite } from "./optimistic.js";
 export { StaleAnswerError } from "./queries-options.js";
 export type { QueriesOptions, QueryReport, Topics } from "./queries-options.js";
-
-/** A fetch of one query, as the persister or the cache's events see it. */
-interface Run {
-  flight: Flight;
-  attempt: Attempt | undefined;
-  /** What is to be said of its success. */
-  outcome: { readonly stamp: Revision | undefined } | "dropped";
-}
 
 /**
  * Makes every query of a QueryClient live and correct: it is refetched when its
@@ -81,13 +74,21 @@ export class Queries {
     this.#stops.push(
       cache.subscribe((event) => this.#event(event)),
       freshet.onFrame((frame) => this.#frame(frame)),
+      freshet.onStatus(() => this.#changed()),
       () => queryClient.setDefaultOptions(defaults),
     );
   }
 
   /** Where each query with topics stands. */
   report(): QueryReport[] {
-    return [...this.#registry.entries].filter(({ topics }) => topics.length > 0).map(reportOf);
+    return [...this.#registry.entries].flatMap((entry) => reportOf(entry, this.#options.freshet) ?? []);
+  }
+
+  /** Where one query stands; undefined: there is none, or its topics aren't known. */
+  reportOf(queryKey: QueryKey): QueryReport | undefined {
+    const query = this.#options.queryClient.getQueryCache().find({ queryKey, exact: true });
+    const entry = query && this.#registry.get(query);
+    return entry && reportOf(entry, this.#options.freshet);
   }
 
   /** Calls back when a report would differ. */
@@ -359,9 +360,7 @@ export class Queries {
     if (this.#closed || rule.phase !== "resting") return;
     if (query.state.fetchStatus !== "idle" || !query.isActive()) return;
     this.#refetches++;
-    query.fetch(undefined, { cancelRefetch: false }).catch(() => {
-      // In the query's state.
-    });
+    query.fetch(undefined, { cancelRefetch: false }).catch(() => {}); // in the query's state
   }
 
   // Topics.

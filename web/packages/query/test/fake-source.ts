@@ -3,7 +3,7 @@ import type { Frame } from "../src/frame.js";
 import type { Invalidation } from "../src/ledger.js";
 import { laterOf, type Revision } from "../src/revision.js";
 
-type Source = Pick<Freshet, "subscribe" | "onFrame" | "status" | "atLeast" | "observe" | "wrote">;
+type Source = Pick<Freshet, "subscribe" | "onFrame" | "onStatus" | "freshnessOf" | "status" | "atLeast" | "observe" | "wrote">;
 
 /**
  * The stream as the binding sees it, told by the test and without delay: what a
@@ -19,6 +19,7 @@ export class FakeSource implements Source {
   /** Called when the topics were set. */
   onTopics: (topics: ReadonlySet<string>) => void = () => {};
   #options: SubscribeOptions | undefined;
+  readonly #statusListeners = new Set<() => void>();
   readonly #listeners = new Set<(frame: Frame) => void>();
 
   subscribe(options: SubscribeOptions): ReturnType<Freshet["subscribe"]> {
@@ -34,6 +35,15 @@ export class FakeSource implements Source {
   onFrame(listener: (frame: Frame) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  onStatus(listener: () => void): () => void {
+    this.#statusListeners.add(listener);
+    return () => this.#statusListeners.delete(listener);
+  }
+
+  freshnessOf(): Freshet["status"]["freshness"] {
+    return this.status.freshness;
   }
 
   observe(stamp: Revision): void {
@@ -79,6 +89,7 @@ export class FakeSource implements Source {
   lose(): void {
     this.atLeast = undefined;
     this.status = { ...this.status, state: "waiting", freshness: "offline" };
+    for (const listener of this.#statusListeners) listener();
   }
 
   #live(revision: Revision): void {

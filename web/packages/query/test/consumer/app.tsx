@@ -12,6 +12,7 @@ import {
   useFreshetStatus,
   useFreshness,
   useInvalidation,
+  useQueryFreshness,
   type SeenFrame,
 } from "@freshet/query/react";
 import { bindQueries, StaleAnswerError, type Queries, type QueryReport } from "@freshet/query/tanstack";
@@ -79,6 +80,7 @@ export function App(): ReactNode {
   is<ReturnType<typeof useFreshet>, Freshet>();
   is<ReturnType<typeof useFreshetStatus>, Status>();
   is<ReturnType<typeof useFreshness>, Freshness>();
+  is<ReturnType<typeof useQueryFreshness>, Freshness | undefined>();
   is<ReturnType<typeof useFreshetFrames>, readonly SeenFrame[]>();
   useInvalidation({ topics: ["books"], onInvalidate: ({ revision }) => void revision, enabled: true });
   // @ts-expect-error what to do is required
