@@ -34,7 +34,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run build page deps test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench check clean
+	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench bench/peers check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -73,6 +73,7 @@ test: test/go test/web test/e2e ## all tests but the race detector's: Go, TypeSc
 
 test/go:
 	$(GO) test -p $(P) -timeout 9m ./...
+	cd bench/peers && $(GO) test ./...
 
 test/race: ## the Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -p $(P) -timeout 18m ./...
@@ -129,6 +130,7 @@ lint: lint/go lint/web ## golangci-lint; oxlint and tsc
 
 lint/go:
 	$(LINT) run --timeout 10m
+	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 
 lint/web: $(MODULES)
 	cd web && $(NPM) run lint && $(NPM) run typecheck
@@ -145,6 +147,10 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 bench: ## latency from commit to notice and to refetched data, two minutes; writes bench/results (ARGS=… are its flags)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	$(GO) run ./bench/latency $(ARGS)
+
+# Peers from the module proxy, and nginx with nchan if it is installed. Linux only.
+bench/peers: ## fan-out beside other servers of event streams, ten minutes; writes bench/results (ARGS=… are its flags)
+	cd bench/peers && $(GO) build -o $(CURDIR)/bin/bench-peers . && $(CURDIR)/bin/bench-peers $(ARGS)
 
 soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
 	$(GO) test ./server/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)
