@@ -53,7 +53,7 @@ type Config struct {
 	// Progress is told once a second; nil: nobody is.
 	Progress func(Progress)
 	// Condemned is told all that happened in the first round in which a rule was
-	// broken; nil: nobody is.
+	// broken, and all writes before; nil: nobody is.
 	Condemned func(*History)
 }
 

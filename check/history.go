@@ -205,6 +205,23 @@ func (x *index) take(h *History) {
 	slices.Sort(x.clients)
 }
 
+// withWrites is the window together with all writes before it, so that the rules
+// find in it what they found.
+func (x *index) withWrites() *History {
+	h := *x.History
+	h.Writes = nil
+	seen := map[*Write]bool{}
+	for _, r := range x.rows {
+		for _, v := range r.versions {
+			if !seen[v.by] {
+				seen[v.by] = true
+				h.Writes = append(h.Writes, *v.by)
+			}
+		}
+	}
+	return &h
+}
+
 func (x *index) takeWrites(writes []Write) {
 	touched := map[*row]bool{}
 	for i := range writes {

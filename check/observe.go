@@ -188,7 +188,7 @@ func (r *run) close(ctx context.Context) {
 	r.judged = len(r.caused)
 	observations, violations := r.judge.figures()
 	if violations > before && before == 0 && r.cfg.Condemned != nil {
-		r.cfg.Condemned(h)
+		r.cfg.Condemned(r.judge.x.withWrites())
 	}
 	r.rec.mu.Lock()
 	defer r.rec.mu.Unlock()

@@ -69,7 +69,7 @@ func TestRun_realServer(t *testing.T) {
 	url := testkit.Migrated(t)
 	address := serve(t, url)
 	ctx := testkit.Context(t)
-	cfg := check.Config{URL: address, Run: "real", Duration: 4 * time.Second, Round: 2 * time.Second, Clients: 20, Conversations: 6, Writers: 3, Rate: 60}
+	cfg := check.Config{URL: address, Run: "real", Duration: 4 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 20, Conversations: 6, Writers: 3, Rate: 60}
 	database, err := check.OpenPostgres(ctx, url, cfg.Run)
 	require.NoError(t, err)
 	require.Empty(t, database.Note())
@@ -107,7 +107,7 @@ func TestRun_realServer(t *testing.T) {
 func TestRun_withoutDatabase(t *testing.T) {
 	address := serve(t, testkit.Migrated(t))
 	report, err := check.Run(testkit.Context(t), check.Config{
-		URL: address, Duration: 2 * time.Second, Round: 2 * time.Second, Clients: 10, Conversations: 4, Writers: 3, Rate: 60,
+		URL: address, Duration: 2 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 10, Conversations: 4, Writers: 3, Rate: 60,
 	})
 	require.NoError(t, err)
 	requireNoViolation(t, report)

@@ -153,6 +153,7 @@ func (s session) Write(ctx context.Context, write *check.Write, was []int, end c
 			}
 		}
 	}
+	pass(ctx, end.After)
 	write.At = s.w.commit(ctx, conversations, func() {
 		for i, c := range write.Changes {
 			id := fmt.Sprintf("r%d of %s", c.Row, runOf(c))

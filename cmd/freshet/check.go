@@ -62,7 +62,7 @@ func (c *checkCmd) Run(ctx context.Context, out streams, logger *slog.Logger) (e
 		URL: cmp.Or(c.URL, "http://127.0.0.1:8080"), Run: check.RunName(), Duration: c.Duration, Round: c.Round, Patience: c.Patience,
 		Clients: c.Clients, Writers: c.Writers, Rate: c.Rate, Seed: c.Seed, Faults: c.Faults,
 	}
-	show := newProgress(out.err, c.Duration)
+	show := newProgress(out.err)
 	cfg.Progress = show.tell
 	var unwritten error
 	cfg.Condemned = func(h *check.History) { unwritten = c.file("history", c.History, []byte(h.String())) }

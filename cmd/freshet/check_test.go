@@ -26,6 +26,10 @@ func TestCheck_exitCodes(t *testing.T) {
 	require.Equal(t, exitFailed, run(t.Context(), []string{"check", "--url", "http://127.0.0.1:1"}, &out, &err))
 	require.Contains(t, err.String(), "doesn't answer")
 	require.Equal(t, exitUsage, run(t.Context(), []string{"check", "--duration", "long"}, &out, &err))
+	require.Equal(t, exitUsage, run(t.Context(), []string{"check", "--serve", "--url", "http://127.0.0.1:1"}, &out, &err))
+	require.Contains(t, err.String(), "leave out --url")
+	require.Equal(t, exitFailed, run(t.Context(), []string{"check", "--faults", "kill-server"}, &out, &err))
+	require.Contains(t, err.String(), "kill-server needs a server of the checker's own (--serve); possible here: cut-clients")
 }
 
 // A server that shows what nobody wrote is told apart by the exit code, and the

@@ -18,7 +18,13 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+// TestMain is the program itself when a test starts its binary as `freshet serve`.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		main()
+	}
+	testkit.Main(m)
+}
 
 // runs is the program, run to its end.
 func runs(t *testing.T, args ...string) (code int, stdout, stderr string) {

@@ -14,13 +14,12 @@ import (
 type progress struct {
 	out      io.Writer
 	terminal bool
-	duration time.Duration
 	next     time.Duration // when the next line is due
 	accused  bool          // a violation has been told
 }
 
-func newProgress(out io.Writer, duration time.Duration) *progress {
-	p := &progress{out: out, duration: duration}
+func newProgress(out io.Writer) *progress {
+	p := &progress{out: out}
 	if file, ok := out.(*os.File); ok {
 		info, err := file.Stat()
 		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0

@@ -1,0 +1,199 @@
+package check_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/check"
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// A seed gives the same faults whatever happens between them, and each is dealt
+// once before any comes again.
+func TestFaults_seed(t *testing.T) {
+	n := len(check.FaultNames())
+	first := check.Schedule(7, 5*n)
+	require.Equal(t, first, check.Schedule(7, 5*n))
+	require.NotEqual(t, first, check.Schedule(8, 5*n))
+	seen := map[string]bool{}
+	for _, p := range first[:n] {
+		seen[p.Name] = true
+	}
+	require.Len(t, seen, n)
+}
+
+func TestFaults_refused(t *testing.T) {
+	for _, tt := range []struct {
+		faults []string
+		says   string
+	}{
+		{[]string{"earthquake"}, `"earthquake" is no fault: there are kill-server, `},
+		{[]string{"kill-server", "cut-clients"}, "kill-server needs a server of the checker's own (--serve); possible here: cut-clients,"},
+		{[]string{"long-transaction"}, "long-transaction needs the database"},
+		{[]string{"all"}, "lose-slot needs a server of the checker's own"},
+		{[]string{"none", "cut-clients"}, "none, and others?"},
+	} {
+		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Faults: tt.faults})
+		require.ErrorContains(t, err, tt.says)
+	}
+}
+
+// What can be done to any server leaves a right one without a violation, and
+// everybody converges afterwards.
+func TestRun_faults(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, none)
+	report, err := check.Run(t.Context(), check.Config{
+		URL: n.url, Database: n.world, Run: "faults", Seed: 3, Duration: 12 * time.Second, Round: 6 * time.Second, Patience: time.Minute,
+		Clients: 12, Conversations: 6, Writers: 3, Rate: 120,
+		Faults: []string{"cut-clients", "refuse-clients", "stall-clients", "delay-clients", "stop-reading", "freeze-clients", "long-transaction"},
+	})
+	require.NoError(t, err)
+	requireNoViolation(t, report)
+	require.NotEmpty(t, report.Faults)
+	require.Positive(t, report.Converged.N)
+}
+
+// held waits until somebody's commit hangs.
+func held(ctx context.Context, t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	for {
+		var hangs bool
+		require.NoError(t, conn.QueryRow(ctx, "select exists (select from pg_stat_activity where wait_event = 'SyncRep')").Scan(&hangs))
+		if hangs {
+			return
+		}
+	}
+}
+
+func TestPostgres_faults(t *testing.T) {
+	t.Parallel()
+	url := testkit.NewServer(t, map[string]string{"fsync": "off"}).Migrated(t)
+	ctx := testkit.Context(t)
+	database, err := check.OpenPostgres(ctx, url, "faulty")
+	require.NoError(t, err)
+	session, err := database.Session(ctx)
+	require.NoError(t, err)
+	defer session.Close()
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+
+	require.NoError(t, database.HoldCommits(ctx, true))
+	// Postgres takes the setting up a little later: so commits until one hangs.
+	released := make(chan struct{})
+	outcomes := make(chan check.Outcome, 1)
+	go func() {
+		for row := 1; ; row++ {
+			write := check.Write{Changes: []check.Change{{Cell: check.Cell{Row: row, Version: 1}, To: "check-faulty-0"}}}
+			err := session.Write(ctx, &write, []int{0}, check.Ending{}, func() time.Duration { return 0 })
+			select {
+			case <-released:
+				outcomes <- write.Outcome
+				return
+			default:
+			}
+			if err != nil {
+				outcomes <- write.Outcome
+				return
+			}
+		}
+	}()
+	held(ctx, t, conn)
+	close(released)
+	require.NoError(t, database.HoldCommits(ctx, false))
+	require.Equal(t, check.Committed, <-outcomes)
+
+	_, err = conn.Exec(ctx, "select pg_create_logical_replication_slot('victim', 'pgoutput')")
+	require.NoError(t, err)
+	require.NoError(t, database.DropSlot(ctx, "victim"))
+	var left int
+	require.NoError(t, conn.QueryRow(ctx, "select count(*) from pg_replication_slots where slot_name = 'victim'").Scan(&left))
+	require.Zero(t, left)
+	require.NoError(t, database.DropSlot(ctx, "victim"), "there is none")
+	require.NoError(t, database.Close(ctx, []string{"check-faulty-0"}))
+}
+
+// echo answers every connection with what it says.
+func echo(t *testing.T, greeting string) (addr string) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, greeting) // or it was cut
+			go func() {
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func TestProxy(t *testing.T) {
+	proxy, err := check.NewProxy(echo(t, "1"))
+	require.NoError(t, err)
+	t.Cleanup(proxy.Close)
+	dial := func() net.Conn {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", proxy.Addr())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		return conn
+	}
+	reads := func(conn net.Conn, want string) {
+		got := make([]byte, len(want))
+		_, err := io.ReadFull(conn, got)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+	ends := func(conn net.Conn) {
+		_, err := io.Copy(io.Discard, conn)
+		if err != nil {
+			require.NotErrorIs(t, err, context.DeadlineExceeded)
+		}
+	}
+	conn := dial()
+	reads(conn, "1")
+
+	proxy.Pause()
+	_, err = io.WriteString(conn, "held")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	_, err = conn.Read(make([]byte, 1))
+	var late net.Error
+	require.ErrorAs(t, err, &late)
+	require.True(t, late.Timeout(), "nothing passes")
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+	proxy.Resume()
+	reads(conn, "held")
+
+	proxy.Delay(20 * time.Millisecond)
+	began := time.Now()
+	_, err = io.WriteString(conn, "late")
+	require.NoError(t, err)
+	reads(conn, "late")
+	require.GreaterOrEqual(t, time.Since(began), 40*time.Millisecond, "there and back")
+
+	proxy.Refuse()
+	ends(conn)
+	ends(dial())
+	proxy.Resume()
+	proxy.Point(echo(t, "2"))
+	conn = dial()
+	reads(conn, "2")
+	proxy.Cut()
+	ends(conn)
+}
