@@ -36,7 +36,7 @@ type Config struct {
 	// Stage is a server of the checker's own, for faults that need one; nil: it
 	// is somebody else's.
 	Stage *Stage
-	// Clients to simulate; zero: 100.
+	// Clients to simulate; zero: 300.
 	Clients int
 	// Conversations that they follow; zero: 16, or a sixth of the clients, so that
 	// a write concerns about eighteen of them however many there are.
@@ -67,7 +67,7 @@ func (c *Config) complete() error {
 		}
 	}
 	orElse(&c.Duration, time.Minute)
-	orElse(&c.Clients, 100)
+	orElse(&c.Clients, defaultClients)
 	c.Conversations = c.conversations()
 	orElse(&c.Writers, 4)
 	orElse(&c.Rate, 100)
@@ -76,9 +76,12 @@ func (c *Config) complete() error {
 	return nil
 }
 
+const defaultClients = 300
+
 func (c *Config) conversations() int {
-	n := c.Conversations
-	orElse(&n, max(16, c.Clients/6))
+	n, clients := c.Conversations, c.Clients
+	orElse(&clients, defaultClients)
+	orElse(&n, max(16, clients/6))
 	return n
 }
 

@@ -92,7 +92,7 @@ type delays struct{ notice, data measured }
 func (x *index) latencies(names []string, faults []Caused, quiet, disturbed *delays) {
 	into := func(from, to time.Duration) *delays {
 		for _, f := range faults {
-			const after = time.Second // as long as its effects may last
+			const after = 3 * time.Second // as long as its effects last, as a rule
 			if f.At <= to && from <= f.At+f.Took+after {
 				return disturbed
 			}

@@ -38,10 +38,10 @@ func (r *run) checkpoint(ctx context.Context) {
 		}
 		r.rec.view(views...)
 	}
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err != nil:
 		r.rec.failed("read the truth", err)
-	}
-	if limit.Err() == nil {
+	case limit.Err() == nil:
 		r.converged.add(r.rec.now() - began)
 	}
 }

@@ -303,8 +303,17 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, was []int) 
 	return nil
 }
 
-// Read implements Session.
+// Read implements Session. A connection that has been cut since it was used last
+// shows it only now, so it gets a second chance.
 func (s *pgSession) Read(ctx context.Context, conversations []string) (map[string][]Cell, error) {
+	held, err := s.read(ctx, conversations)
+	if err != nil && s.conn.IsClosed() && ctx.Err() == nil {
+		held, err = s.read(ctx, conversations)
+	}
+	return held, err
+}
+
+func (s *pgSession) read(ctx context.Context, conversations []string) (map[string][]Cell, error) {
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}

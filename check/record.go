@@ -87,13 +87,24 @@ func (r *recorder) floor() freshet.Revision {
 	return r.heard
 }
 
-// ports differ from connection to connection, and what failed is the same.
-var ports = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+// particulars differ from one failure to the next, and what failed is the same:
+// ports, requests, revisions.
+var particulars = []struct {
+	pattern *regexp.Regexp
+	instead string
+}{
+	{regexp.MustCompile(`(Get|Post) "[^"]*": `), ""},
+	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:…"},
+	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{16}`), "…"},
+}
 
 func (r *recorder) failed(what string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	text := what + ": " + ports.ReplaceAllString(err.Error(), "127.0.0.1:…")
+	text := what + ": " + err.Error()
+	for _, p := range particulars {
+		text = p.pattern.ReplaceAllString(text, p.instead)
+	}
 	r.failures[text]++
 	r.progress.Failures++
 	r.progress.LastFailure = text

@@ -193,8 +193,8 @@ func (r *Report) latencies() []namedLatency {
 func (r *Report) allLatencies() []namedLatency {
 	all := r.latencies()
 	if len(r.Faults) > 0 {
-		all = append(all, namedLatency{"during faults: commit → notice", r.DisturbedNotice},
-			namedLatency{"during faults: commit → refetched data", r.DisturbedData})
+		all = append(all, namedLatency{"around faults: commit → notice", r.DisturbedNotice},
+			namedLatency{"around faults: commit → refetched data", r.DisturbedData})
 	}
 	return append(all, namedLatency{"writes stop → all clients equal", r.Converged})
 }

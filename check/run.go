@@ -168,9 +168,11 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 	r.startUp(ctx)
 	writers := r.writers()
 	began := r.rec.now()
-	for left := r.cfg.Duration; left > 0 && ctx.Err() == nil; left -= r.cfg.Round {
+	for left, n := r.cfg.Duration, 1; left > 0 && ctx.Err() == nil; left, n = left-r.cfg.Round, n+1 {
 		round, cancel := context.WithTimeout(ctx, min(left, r.cfg.Round))
-		err := r.write(ctx, round, writers)
+		// Every fourth round is without faults: what they broke would show, and
+		// latencies are those of a server in order.
+		err := r.write(ctx, round, writers, r.schedule != nil && n%4 != 0)
 		cancel()
 		if err != nil {
 			return 0, err
@@ -235,9 +237,9 @@ func (r *run) writers() []func(context.Context) {
 	return writers
 }
 
-// write lets the writers write, and faults happen, until round ends. What they
+// write lets the writers write, and faults happen or not, until round ends. What they
 // have begun then, they end.
-func (r *run) write(ctx, round context.Context, writers []func(context.Context)) (err error) {
+func (r *run) write(ctx, round context.Context, writers []func(context.Context), faulty bool) (err error) {
 	r.phase("writing")
 	r.calm.Store(false)
 	pause := time.Duration(len(writers)) * time.Second / time.Duration(r.cfg.Rate)
@@ -257,7 +259,7 @@ func (r *run) write(ctx, round context.Context, writers []func(context.Context))
 			}
 		})
 	}
-	if r.schedule != nil {
+	if faulty {
 		all.Go(func() { err = r.cause(ctx, round) })
 	}
 	all.Wait()

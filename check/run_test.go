@@ -215,3 +215,24 @@ func TestPostgres_positionsAfterACut(t *testing.T) {
 	require.Empty(t, positions)
 	require.NoError(t, database.Close(ctx, nil))
 }
+
+// A connection that was cut between two reads is no reason to read nothing.
+func TestPostgres_readAfterACut(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	database, err := check.OpenPostgres(ctx, url, "again")
+	require.NoError(t, err)
+	s, err := database.Session(ctx)
+	require.NoError(t, err)
+	defer s.Close()
+	_, err = s.Read(ctx, []string{"check-again-0"})
+	require.NoError(t, err)
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	_, err = conn.Exec(ctx, "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
+	require.NoError(t, err)
+	_, err = s.Read(ctx, []string{"check-again-0"})
+	require.NoError(t, err)
+	require.NoError(t, database.Close(ctx, nil))
+}

@@ -23,7 +23,7 @@ type checkCmd struct {
 	Duration    time.Duration `default:"60s" help:"How long to write."`
 	Round       time.Duration `default:"0s" help:"Time between two moments at which writes stop and every client must converge; 0: 5s, with faults 10s."`
 	Patience    time.Duration `default:"0s" help:"How long clients may take to converge, two heartbeats at least; 0: that, with faults 30s."`
-	Clients     int           `default:"100" help:"Clients to simulate."`
+	Clients     int           `default:"300" help:"Clients to simulate; thousands will do, and ask for less each."`
 	Writers     int           `default:"4" help:"Writers of each kind, RPC and SQL."`
 	Rate        int           `default:"100" help:"Writes per second, of all writers."`
 	Seed        uint64        `default:"0" help:"What writers, clients and faults choose; 0: a random one, which is printed."`

@@ -34,8 +34,9 @@ func (p *progress) tell(now check.Progress) {
 	if now.Fault != "" {
 		what = now.Fault
 	}
-	line := fmt.Sprintf("%5.0fs  %-16s  %d/%d clients  %d writes  %d notices  %d reads  %d faults  %d observations, %d violations",
-		now.Elapsed.Seconds(), what, now.Connected, now.Clients, now.Writes, now.Notices, now.Reads, now.Faults, now.Observations, now.Violations)
+	// Fits into 80 columns, or the next one would not replace it.
+	line := fmt.Sprintf("%4.0fs  %-16s %d/%d up, %d faults, %d checked, %d violations",
+		now.Elapsed.Seconds(), what, now.Connected, now.Clients, now.Faults, now.Observations, now.Violations)
 	switch {
 	case p.terminal:
 		fmt.Fprintf(p.out, "\r\x1b[K%s", line)
