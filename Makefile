@@ -155,8 +155,9 @@ bench/peers: ## fan-out beside other servers of event streams, ten minutes; writ
 soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
 	$(GO) test ./server/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)
 
-# Against a server that runs already: make run.
-check: ## check a running server: clients, writers, rules G1 to G6 (ARGS=… are its flags: --url, --database-url, --duration)
+# Against a server that runs already (make run), or with ARGS='--serve --faults all'
+# against one of its own.
+check: ## check a server: clients, writers, faults, rules G1 to G6 (ARGS=… are its flags: --url or --serve, --faults, --duration)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	@bin/freshet check $(ARGS)
 

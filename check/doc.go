@@ -28,6 +28,15 @@
 // every position in the interval breaks them, so that they see less then, and
 // never accuse wrongly. Report.Notes says what a run could not see.
 //
+// While writers write, faults happen that a seed has dealt: connections through a
+// proxy of the checker's own are cut, refused, stalled and delayed, clients stop
+// reading or freeze, a transaction stays open; and with a Stage, a server that is
+// the checker's own, the server is killed, Postgres restarted and crashed, commits
+// are held by synchronous replication, the slot is dropped. After each round
+// writers rest, all clients must converge, and the round is judged: what rules
+// need of it later they remember, and it is forgotten, but for its writes. Every
+// fourth round has no faults.
+//
 // What it does not promise: a run without violations is evidence, not proof. It
 // bounds the rate: with N observations, below 3/N (95 %).
 package check
