@@ -84,8 +84,19 @@ test("a notice's way: told, asked for, on show; and what it cost", async () => {
   }, patience);
 });
 
-test("twenty writes at once: all on show at once, few refetches, each message once", async () => {
+// F33: each one's notice is foreign to the others, and comes before or after their commits.
+test("twenty writes at once: none flickers, few refetches, each message once", async () => {
   const [page, other] = [await pages.open("burst", wide), await pages.open("burst", wide)];
+  await page.evaluate(() => {
+    const shown = new Set<string>();
+    window.shown = []; // what went away again, or was there twice
+    new MutationObserver(() => {
+      const now = [...document.querySelectorAll("li.message .body")].map((body) => body.textContent ?? "");
+      for (const body of shown) if (!now.includes(body)) window.shown.push(`${body} went away`);
+      if (new Set(now).size < now.length) window.shown.push(`twice: ${now.join()}`);
+      for (const body of now) shown.add(body);
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });
+  });
   const before = await count(page, "refetches");
   await inspector(page).getByRole("button", { name: "Write 20 at once" }).click();
   const all = Array.from({ length: 20 }, (_, n) => `write ${n + 1} of 20`).sort();
@@ -95,6 +106,7 @@ test("twenty writes at once: all on show at once, few refetches, each message on
       expect((await bodies(window)).sort()).toEqual(all);
     }, patience);
   }
+  expect(await page.evaluate(() => window.shown)).toEqual([]);
   // At the worst, on a machine that does them one by one, each write costs both queries one.
   const refetches = (await count(page, "refetches")) - before;
   console.log(`20 writes at once: ${refetches} refetches of two queries`);
@@ -104,7 +116,7 @@ test("twenty writes at once: all on show at once, few refetches, each message on
 test("a cut stream: what was missed is on show once it is back", async () => {
   const page = await pages.open("cut", wide);
   await inspector(page).getByRole("button", { name: /^Cut/ }).click();
-  await page.getByText("offline", { exact: true }).waitFor();
+  await page.locator(".freshness[data-freshness=offline]").waitFor();
   await pages.insert("cut", "missed");
   await inspector(page).getByRole("button", { name: /^Mend/ }).click();
   await live(page);

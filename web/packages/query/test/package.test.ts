@@ -49,7 +49,14 @@ test("works in an app without React, Connect and TanStack Query", { timeout: pat
   const app = await install("plain");
   const installed = readdirSync(join(app, "node_modules")).filter((entry) => !entry.startsWith("."));
   expect(installed.sort()).toEqual(["@freshet", "eventsource-parser"]);
-  expect(readdirSync(join(app, "node_modules/@freshet/query")).sort()).toEqual(["LICENSE", "README.md", "dist", "package.json", "proto"]);
+  expect(readdirSync(join(app, "node_modules/@freshet/query")).sort()).toEqual([
+    "LICENSE",
+    "README.md",
+    "SPEC.md",
+    "dist",
+    "package.json",
+    "proto",
+  ]);
 
   const server = await StreamServer.start();
   try {
