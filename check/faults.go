@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/freshet-dev/freshet/internal/badnet"
 )
 
 // Stage is a server that is the checker's own, with its Postgres: it may do
@@ -22,7 +24,7 @@ type Stage struct {
 	RestartPostgres, CrashPostgres func(context.Context) error
 	// Pool and Feed are between the server and Postgres: its pool's connections,
 	// and those of its feed.
-	Pool, Feed *Proxy
+	Pool, Feed *badnet.Proxy
 	// HoldCommits makes commits wait for a synchronous standby that doesn't
 	// exist, or ends that; DropSlot drops the server's replication slot.
 	HoldCommits func(ctx context.Context, on bool) error
@@ -70,9 +72,9 @@ var faults = []fault{
 		}},
 	{"cut-clients", "all connections to the server break", anything, 0,
 		func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error { r.front.Cut(); return nil }},
-	{"refuse-clients", "all break, and new ones are refused", anything, 2 * time.Second, onProxies((*Proxy).Refuse, front)},
+	{"refuse-clients", "all break, and new ones are refused", anything, 2 * time.Second, onProxies((*badnet.Proxy).Refuse, front)},
 	{"stall-clients", "nothing passes between clients and server, and connections stay open", anything, 4 * time.Second,
-		onProxies((*Proxy).Pause, front)},
+		onProxies((*badnet.Proxy).Pause, front)},
 	{"delay-clients", "whatever passes between clients and server takes 50 ms", anything, 3 * time.Second, onProxies(slow, front)},
 	{"cut-pool", "the server's connections for queries break", stage, 0,
 		func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
@@ -84,7 +86,7 @@ var faults = []fault{
 			r.cfg.Stage.Feed.Cut()
 			return nil
 		}},
-	{"stall-feed", "nothing passes between the feed and Postgres", stage, 6 * time.Second, onProxies((*Proxy).Pause, feed)},
+	{"stall-feed", "nothing passes between the feed and Postgres", stage, 6 * time.Second, onProxies((*badnet.Proxy).Pause, feed)},
 	{"delay-database", "whatever passes between server and Postgres takes 50 ms", stage, 3 * time.Second, onProxies(slow, pool, feed)},
 	{"stop-reading", "every tenth client stops reading its stream", anything, 4 * time.Second,
 		func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
@@ -111,14 +113,14 @@ var faults = []fault{
 		}},
 }
 
-func front(r *run) *Proxy { return r.front }
-func pool(r *run) *Proxy  { return r.cfg.Stage.Pool }
-func feed(r *run) *Proxy  { return r.cfg.Stage.Feed }
+func front(r *run) *badnet.Proxy { return r.front }
+func pool(r *run) *badnet.Proxy  { return r.cfg.Stage.Pool }
+func feed(r *run) *badnet.Proxy  { return r.cfg.Stage.Feed }
 
-func slow(p *Proxy) { p.Delay(50 * time.Millisecond) }
+func slow(p *badnet.Proxy) { p.Delay(50 * time.Millisecond) }
 
 // onProxies does something to proxies, and mends it after a while.
-func onProxies(do func(*Proxy), to ...func(*run) *Proxy) func(context.Context, *run, time.Duration, *rand.Rand) error {
+func onProxies(do func(*badnet.Proxy), to ...func(*run) *badnet.Proxy) func(context.Context, *run, time.Duration, *rand.Rand) error {
 	return func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
 		for _, proxy := range to {
 			do(proxy(r))

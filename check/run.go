@@ -16,6 +16,7 @@ import (
 
 	"github.com/freshet-dev/freshet/client"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/internal/badnet"
 )
 
 // run is one run of the checker.
@@ -34,7 +35,7 @@ type run struct {
 	quiet, disturbed delays   // of commits by themselves, and around faults
 	converged        measured // the time until all clients had
 
-	front       *Proxy // between clients and server; nil: no faults
+	front       *badnet.Proxy // between clients and server; nil: no faults
 	schedule    *schedule
 	planned     *planned // the next fault, if it has been dealt
 	caused      []Caused
@@ -64,7 +65,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		orElse(&r.cfg.Round, 10*time.Second)
 		orElse(&r.cfg.Patience, 30*time.Second)
 		r.schedule = newSchedule(cfg.Seed, chosen)
-		if r.front, err = NewProxy(""); err != nil {
+		if r.front, err = badnet.New(""); err != nil {
 			return nil, err
 		}
 		defer r.front.Close()

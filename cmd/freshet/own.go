@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/freshet-dev/freshet/check"
+	"github.com/freshet-dev/freshet/internal/badnet"
 	"github.com/freshet-dev/freshet/store/pgembed"
 )
 
@@ -27,7 +28,7 @@ import (
 type ownServer struct {
 	dir        string
 	postgres   *pgembed.Server
-	pool, feed *check.Proxy
+	pool, feed *badnet.Proxy
 	args       []string
 	log        io.Writer // the server's log
 	ended      func(error)
@@ -66,10 +67,10 @@ func startOwn(ctx context.Context, binaries string, log io.Writer, ended func(er
 	}
 	var pool, feed string
 	// The server's commits are asynchronous, so that a crash takes some back.
-	if o.pool, pool, err = check.NewDatabaseProxy(o.postgres.URL("") + "&synchronous_commit=off"); err != nil {
+	if o.pool, pool, err = badnet.NewDatabase(o.postgres.URL("") + "&synchronous_commit=off"); err != nil {
 		return nil, "", err
 	}
-	if o.feed, feed, err = check.NewDatabaseProxy(o.postgres.URL("")); err != nil {
+	if o.feed, feed, err = badnet.NewDatabase(o.postgres.URL("")); err != nil {
 		return nil, "", err
 	}
 	o.args = []string{
@@ -105,7 +106,7 @@ func (o *ownServer) stage(database *check.Postgres) *check.Stage {
 // Close ends all and removes it. Calling it again does no harm.
 func (o *ownServer) Close() error {
 	o.kill()
-	for _, proxy := range []*check.Proxy{o.pool, o.feed} {
+	for _, proxy := range []*badnet.Proxy{o.pool, o.feed} {
 		if proxy != nil {
 			proxy.Close()
 		}

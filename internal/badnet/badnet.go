@@ -1,4 +1,9 @@
-package check
+// Package badnet is a proxy that does to connections what bad networks do: cuts,
+// refusals, silence, delay. The checker's faults and the tests put it between
+// clients, servers and databases.
+//
+// Everything is safe for concurrent use. It promises nothing about speed.
+package badnet
 
 import (
 	"context"
@@ -12,8 +17,8 @@ import (
 	"time"
 )
 
-// Proxy stands between clients and a server and does to their connections what
-// networks do. Safe for concurrent use; Close ends it.
+// Proxy stands between clients and a server. Make one with New or NewDatabase;
+// whoever made it closes it.
 type Proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
@@ -30,34 +35,34 @@ type Proxy struct {
 	conns           map[net.Conn]struct{} // both ends of each connection
 }
 
-// NewProxy forwards from a free port on 127.0.0.1 to target, host:port.
-func NewProxy(target string) (*Proxy, error) { return newProxy("tcp", target) }
+// New forwards from a free port on 127.0.0.1 to target, host:port.
+func New(target string) (*Proxy, error) { return forward("tcp", target) }
 
-func newProxy(network, target string) (*Proxy, error) {
+func forward(network, target string) (*Proxy, error) {
 	p := &Proxy{network: network, target: target, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}}
 	p.life, p.end = context.WithCancel(context.Background())
 	var err error
 	if p.listener, err = (&net.ListenConfig{}).Listen(p.life, "tcp", "127.0.0.1:0"); err != nil {
 		p.end()
-		return nil, fmt.Errorf("proxy: %w", err)
+		return nil, fmt.Errorf("badnet: %w", err)
 	}
 	p.running.Go(p.accept)
 	return p, nil
 }
 
-// NewDatabaseProxy forwards to the server of a PostgreSQL URL, also one with a
+// NewDatabase forwards to the server of a PostgreSQL URL, also one with a
 // Unix socket, and returns the URL through the proxy.
-func NewDatabaseProxy(target string) (*Proxy, string, error) {
+func NewDatabase(target string) (*Proxy, string, error) {
 	u, err := url.Parse(target)
 	if err != nil {
-		return nil, "", fmt.Errorf("proxy: %w", err)
+		return nil, "", fmt.Errorf("badnet: %w", err)
 	}
 	q := u.Query()
 	network, address := "tcp", u.Host
 	if dir := q.Get("host"); filepath.IsAbs(dir) {
 		network, address = "unix", filepath.Join(dir, ".s.PGSQL."+q.Get("port"))
 	}
-	p, err := newProxy(network, address)
+	p, err := forward(network, address)
 	if err != nil {
 		return nil, "", err
 	}
@@ -157,7 +162,10 @@ func (p *Proxy) accept() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			pass(p.life, 10*time.Millisecond) // out of files, say
+			select { // out of files, say
+			case <-time.After(10 * time.Millisecond):
+			case <-p.life.Done():
+			}
 		}
 	}
 }
@@ -188,8 +196,8 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 	defer p.forget(server)
 	var both sync.WaitGroup
-	both.Go(func() { p.forward(client, server) })
-	both.Go(func() { p.forward(server, client) })
+	both.Go(func() { p.copy(client, server) })
+	both.Go(func() { p.copy(server, client) })
 	both.Wait()
 }
 
@@ -200,9 +208,9 @@ func (p *Proxy) forget(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// forward copies from one end to the other, and passes a half-close on. The
+// copy passes on from one end to the other, and passes a half-close on. The
 // buffer is small: there are thousands.
-func (p *Proxy) forward(from, to net.Conn) {
+func (p *Proxy) copy(from, to net.Conn) {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := from.Read(buf)
