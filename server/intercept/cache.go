@@ -2,6 +2,7 @@ package intercept
 
 import (
 	"container/list"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 
@@ -66,25 +67,34 @@ func reaches(start, rev freshet.Revision) bool {
 }
 
 // cache keeps answers, the least recently used going first, bounded in bytes.
-// It judges nothing: whoever takes an answer asks its want.
+// It judges nothing: whoever takes an answer asks its want. With an answer it
+// keeps how it is written, once somebody has (form).
 type cache struct {
 	maxBytes int
+	seed     maphash.Seed
 
-	mu    sync.Mutex // guards the fields below
-	epoch freshet.Epoch
-	bytes int
-	order *list.List // of *cached, the most recently used first
-	byKey map[readKey]*list.Element
+	mu        sync.Mutex // guards the fields below
+	epoch     freshet.Epoch
+	bytes     int
+	order     *list.List // of *cached, the most recently used first
+	byKey     map[readKey]*list.Element
+	byMessage map[proto.Message]*cached
+	bySum     map[uint64]*form
 }
 
 type cached struct {
-	key   readKey
-	value answer
-	bytes int
+	key     readKey
+	value   answer
+	message proto.Message // of value
+	bytes   int           // key and message
+	forms   []*form       // one per codec; they come as they are asked for
 }
 
 func newCache(maxBytes int) *cache {
-	return &cache{maxBytes: maxBytes, order: list.New(), byKey: map[readKey]*list.Element{}}
+	return &cache{
+		maxBytes: maxBytes, seed: maphash.MakeSeed(), order: list.New(),
+		byKey: map[readKey]*list.Element{}, byMessage: map[proto.Message]*cached{}, bySum: map[uint64]*form{},
+	}
 }
 
 func (c *cache) get(key readKey) (answer, bool) {
@@ -104,10 +114,11 @@ func (c *cache) get(key readKey) (answer, bool) {
 // replaced is the answer in whose place it is kept, if there was one;
 // sameSize: it may be the same.
 func (c *cache) put(key readKey, value answer) (replaced connect.AnyResponse, sameSize bool) {
-	size := answerOverhead + len(key.procedure) + len(key.request) + len(key.scope)
-	if message, ok := value.response.Any().(proto.Message); ok {
-		size += proto.Size(message)
+	message, ok := value.response.Any().(proto.Message)
+	if !ok {
+		return nil, false
 	}
+	size := answerOverhead + len(key.procedure) + len(key.request) + len(key.scope) + proto.Size(message)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if value.start.Epoch < c.epoch || size > c.maxBytes/4 {
@@ -117,6 +128,8 @@ func (c *cache) put(key readKey, value answer) (replaced connect.AnyResponse, sa
 		c.epoch, c.bytes = value.start.Epoch, 0
 		c.order.Init()
 		clear(c.byKey)
+		clear(c.byMessage)
+		clear(c.bySum)
 	}
 	if e, ok := c.byKey[key]; ok {
 		old := e.Value.(*cached)
@@ -126,18 +139,36 @@ func (c *cache) put(key readKey, value answer) (replaced connect.AnyResponse, sa
 		replaced, sameSize = old.value.response, size == old.bytes
 		c.remove(e)
 	}
-	c.byKey[key] = c.order.PushFront(&cached{key, value, size})
-	c.bytes += size
-	for c.bytes > c.maxBytes {
-		c.remove(c.order.Back())
-	}
+	kept := &cached{key: key, value: value, message: message, bytes: size}
+	c.byKey[key] = c.order.PushFront(kept)
+	c.byMessage[message] = kept
+	c.grow(size)
 	return replaced, sameSize
 }
 
+// grow counts bytes, and drops the least recently used until they fit. The
+// caller holds mu.
+func (c *cache) grow(by int) {
+	c.bytes += by
+	for c.bytes > c.maxBytes {
+		c.remove(c.order.Back())
+	}
+}
+
+// remove drops an answer and its forms. The caller holds mu.
 func (c *cache) remove(e *list.Element) {
 	old := c.order.Remove(e).(*cached)
 	delete(c.byKey, old.key)
+	if c.byMessage[old.message] == old { // a handler may answer twice with one message
+		delete(c.byMessage, old.message)
+	}
 	c.bytes -= old.bytes
+	for _, f := range old.forms {
+		c.bytes -= f.size()
+		if c.bySum[f.sum] == f {
+			delete(c.bySum, f.sum)
+		}
+	}
 }
 
 // size returns what the cache holds, for metrics.

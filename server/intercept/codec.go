@@ -12,32 +12,28 @@ import (
 
 // codecs replaces Connect's own: a message that can't be decoded never reaches
 // an interceptor, and the text of Connect's error names the Go type.
-func codecs() []connect.HandlerOption {
+//
+// A kept answer is encoded once: see cache.marshal.
+func codecs(c *cache) []connect.HandlerOption {
 	return []connect.HandlerOption{
-		connect.WithCodec(protoCodec{}),
-		connect.WithCodec(jsonCodec{name: "json"}),
+		connect.WithCodec(protoCodec{c}),
+		connect.WithCodec(jsonCodec{"json", c}),
 		// Connect registers this spelling as a codec of its own.
-		connect.WithCodec(jsonCodec{name: "json; charset=utf-8"}),
+		connect.WithCodec(jsonCodec{"json; charset=utf-8", c}),
 	}
 }
 
 var errNotProto = errors.New("not a protobuf message")
 
-type protoCodec struct{}
+type protoCodec struct{ cache *cache }
 
 func (protoCodec) Name() string { return "proto" }
 
-func (protoCodec) Marshal(message any) ([]byte, error) {
-	return protoCodec{}.MarshalAppend(nil, message)
-}
+func (c protoCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
 
 // MarshalAppend lets Connect reuse its buffers.
-func (protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
-	m, ok := message.(proto.Message)
-	if !ok {
-		return nil, errNotProto
-	}
-	return proto.MarshalOptions{}.MarshalAppend(dst, m)
+func (c protoCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
+	return c.cache.marshal(dst, message, "proto", proto.MarshalOptions{}.MarshalAppend)
 }
 
 func (protoCodec) Unmarshal(data []byte, message any) error {
@@ -51,19 +47,18 @@ func (protoCodec) Unmarshal(data []byte, message any) error {
 	return nil
 }
 
-type jsonCodec struct{ name string }
+type jsonCodec struct {
+	name  string
+	cache *cache
+}
 
 func (c jsonCodec) Name() string { return c.name }
 
 func (c jsonCodec) Marshal(message any) ([]byte, error) { return c.MarshalAppend(nil, message) }
 
 // MarshalAppend lets Connect reuse its buffers.
-func (jsonCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
-	m, ok := message.(proto.Message)
-	if !ok {
-		return nil, errNotProto
-	}
-	return protojson.MarshalOptions{}.MarshalAppend(dst, m)
+func (c jsonCodec) MarshalAppend(dst []byte, message any) ([]byte, error) {
+	return c.cache.marshal(dst, message, "json", protojson.MarshalOptions{}.MarshalAppend)
 }
 
 // Unmarshal ignores fields that it doesn't know, so that clients and servers

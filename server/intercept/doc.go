@@ -163,7 +163,10 @@ func Options(cfg Config) []connect.HandlerOption {
 		cfg.Logger = slog.Default()
 	}
 	recovered := recoverPanics(cfg.Logger)
-	return append(codecs(),
+	kept := newCache(cfg.CacheBytes)
+	cfg.Metrics.watchCache(kept)
+	return append(codecs(kept),
+		compression(kept),
 		recovered,
 		connect.WithInterceptors(
 			&respond{logger: cfg.Logger, metrics: cfg.Metrics},
@@ -171,7 +174,7 @@ func Options(cfg Config) []connect.HandlerOption {
 			authorize(cfg.Contract, cfg.Authorize),
 			atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
 			conditional(),
-			newReuse(cfg),
+			newReuse(cfg, kept),
 			stamp(cfg.Contract, cfg.Hub),
 			settle(cfg),
 			audit(cfg.Contract, cfg.AuditReads),

@@ -44,9 +44,7 @@ type reuse struct {
 	metrics *Metrics
 }
 
-func newReuse(cfg Config) connect.Interceptor {
-	c := newCache(cfg.CacheBytes)
-	cfg.Metrics.watchCache(c)
+func newReuse(cfg Config, c *cache) connect.Interceptor {
 	r := &reuse{
 		program: cfg.Contract,
 		node:    cfg.Hub,
