@@ -2,17 +2,12 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createConnectQueryKey, useInfiniteQuery, useQuery } from "@connectrpc/connect-query";
 import type { InfiniteData } from "@tanstack/react-query";
-import { ConversationSchema, MessageSchema, type Message } from "./gen/messages/v1/messages_pb.js";
-import {
-  MessageService,
-  type ListConversationsResponse,
-  type ListMessagesResponse,
-} from "./gen/messages/v1/messages_service_pb.js";
+import { MessageSchema, type Message } from "./gen/messages/v1/messages_pb.js";
+import { MessageService, type ListMessagesResponse } from "./gen/messages/v1/messages_service_pb.js";
 import { client, queries, transport } from "./live.js";
 
 const { listMessages, listConversations } = MessageService.method;
 const pageSize = 50;
-const conversationsInput = { pageSize: 200 };
 const pagesOf = (conversation: string) => ({ parent: `conversations/${conversation}`, pageSize, pageToken: "" });
 
 /** Plain connect-query from here on: nothing below names a topic or invalidates a key. */
@@ -33,8 +28,10 @@ const messagesKey = (conversation: string) =>
   });
 
 export function useConversations() {
-  return useQuery(listConversations, conversationsInput);
+  return useQuery(listConversations, { pageSize: 200 });
 }
+
+type MessagePages = InfiniteData<ListMessagesResponse>;
 
 export interface Draft {
   readonly conversation: string;
@@ -50,30 +47,47 @@ export const ownEtags = new Set<string>();
 
 let pending = 0;
 
-/** Shows the message at once, until the lists contain it by themselves; takes it back when it fails. */
+/** Shows the message at once, until the list contains it by itself; takes it back when it fails. */
 export async function sendMessage({ conversation, author, body }: Draft): Promise<void> {
   const parent = `conversations/${conversation}`;
   const message = create(MessageSchema, { name: `pending/${++pending}`, author, body });
   const requestId = newRequestId();
-  await queries.optimistic({
+  await queries.optimistic<Message | undefined>({
     updates: [
-      changeMessages(conversation, (messages, page) => (page === 0 ? [message, ...messages] : messages)),
-      changeCount(conversation, 1n),
+      {
+        filters: { queryKey: messagesKey(conversation), exact: true },
+        update: (data: MessagePages, sent) => withFirst(data, sent ?? message),
+      },
     ],
     write: ({ signal }) =>
       // With its request id a repeated write can't write twice.
       retried(requestId === "" ? 1 : 3, async () => {
-        const sent = await client.createMessage({ parent, message: { author, body }, requestId }, { signal });
-        if (sent.message) ownEtags.add(sent.message.etag);
+        const answer = await client.createMessage({ parent, message: { author, body }, requestId }, { signal });
+        if (answer.message) ownEtags.add(answer.message.etag);
+        return answer.message;
       }),
   });
+}
+
+/** Unless the list has it already: an answer may be newer than its stamp says. */
+function withFirst(data: MessagePages, message: Message): MessagePages {
+  if (data.pages.some((page) => page.messages.some(({ name }) => name === message.name))) return data;
+  return {
+    ...data,
+    pages: data.pages.map((page, n) => (n === 0 ? { ...page, messages: [message, ...page.messages] } : page)),
+  };
 }
 
 export async function deleteMessage(conversation: string, { name, etag }: Message): Promise<void> {
   await queries.optimistic({
     updates: [
-      changeMessages(conversation, (messages) => messages.filter((message) => message.name !== name)),
-      changeCount(conversation, -1n),
+      {
+        filters: { queryKey: messagesKey(conversation), exact: true },
+        update: (data: MessagePages) => ({
+          ...data,
+          pages: data.pages.map((page) => ({ ...page, messages: page.messages.filter((m) => m.name !== name) })),
+        }),
+      },
     ],
     write: ({ signal }) => client.deleteMessage({ name, etag }, { signal }),
   });
@@ -84,43 +98,9 @@ export async function updateMessage(name: string, etag: string, body: string): P
   await client.updateMessage({ message: { name, body, etag }, updateMask: { paths: ["body"] } });
 }
 
-/** `page` counts from 0, the newest: there a new message belongs. */
-function changeMessages(conversation: string, change: (messages: Message[], page: number) => Message[]) {
-  return {
-    filters: { queryKey: messagesKey(conversation), exact: true },
-    update: (data: InfiniteData<ListMessagesResponse>) => ({
-      ...data,
-      pages: data.pages.map((page, n) => ({ ...page, messages: change(page.messages, n) })),
-    }),
-  };
-}
-
-function changeCount(conversation: string, by: bigint) {
-  const name = `conversations/${conversation}`;
-  const queryKey = createConnectQueryKey({
-    schema: listConversations,
-    transport,
-    input: conversationsInput,
-    cardinality: "finite",
-  });
-  return {
-    filters: { queryKey, exact: true },
-    update: (data: ListConversationsResponse) => {
-      const conversations = data.conversations.map((known) =>
-        known.name === name ? { ...known, messageCount: known.messageCount + by } : known,
-      );
-      // A conversation begins with its first message.
-      if (by > 0n && !conversations.some((known) => known.name === name)) {
-        conversations.push(create(ConversationSchema, { name, messageCount: by }));
-      }
-      return { ...data, conversations };
-    },
-  };
-}
-
 const passing = new Set([Code.Unavailable, Code.DeadlineExceeded, Code.Unknown]);
 
-async function retried(tries: number, write: () => Promise<void>): Promise<void> {
+async function retried<T>(tries: number, write: () => Promise<T>): Promise<T> {
   for (let n = 1; ; n++) {
     try {
       return await write();

@@ -4,12 +4,17 @@ import { isBefore, type Revision } from "./revision.js";
 
 /** A write that the page shows before the server has it. */
 export interface OptimisticWrite<T> {
-  /** What it does to the data of which queries; called again for each newer answer. */
+  /**
+   * What it does to the data of which queries; called again for each newer
+   * answer, and with what `write` returned, once it has. Look for that in the
+   * data first: stamps are lower bounds, so an answer may hold a write that is
+   * above its stamp, and would show it twice.
+   */
   readonly updates: readonly {
     readonly filters: QueryFilters;
     // The data of any query: its key says which, its type doesn't.
     // eslint-disable-next-line @typescript-eslint/no-explicit-any
-    readonly update: (data: any) => unknown;
+    readonly update: (data: any, written: T | undefined) => unknown;
   }[];
   /** Sends it, with the signal given: that is what brings its stamp back. */
   readonly write: (context: { readonly signal: AbortSignal }) => Promise<T>;
@@ -27,11 +32,12 @@ export interface LayerOwner {
 
 /** One write's effect on one query, until the query's data contains it. */
 interface Patch {
-  readonly update: (data: never) => unknown;
+  readonly update: (data: never, result: never) => unknown;
   /** Settles with the write, whichever way. */
   readonly written: Promise<unknown>;
-  /** The write's stamp, once it has returned. */
+  /** The write's stamp and what it returned, once it has. */
   revision?: Revision;
+  result?: unknown;
 }
 
 /** What a query shows is what the server said, with the patches over it. */
@@ -69,14 +75,15 @@ export class OptimisticLayer {
         this.#add(query, patch);
       }
     }
+    let result: T | undefined;
     try {
-      return await written;
+      return (result = await written);
     } finally {
       // Of a write that failed nobody knows whether it did: the database does.
       // The same goes for one whose answer has no stamp.
       const revision = attempt.latest;
       for (const [patch, query] of patches) {
-        if (revision) this.#confirm(query, patch, revision);
+        if (revision) this.#confirm(query, Object.assign(patch, { revision, result }));
         else this.#remove(query, patch);
       }
     }
@@ -86,9 +93,10 @@ export class OptimisticLayer {
     return this.#layers.has(query);
   }
 
-  #confirm(query: Query, patch: Patch, revision: Revision): void {
-    patch.revision = revision;
-    this.#owner.needs(query, revision);
+  #confirm(query: Query, patch: Patch & { revision: Revision }): void {
+    const layer = this.#layers.get(query);
+    if (layer?.patches.includes(patch)) this.#show(query, layer);
+    this.#owner.needs(query, patch.revision);
   }
 
   #add(query: Query, patch: Patch): void {
@@ -156,5 +164,5 @@ export class OptimisticLayer {
 }
 
 function patched({ base, patches }: Layer): unknown {
-  return patches.reduce((data, { update }) => update(data as never), base);
+  return patches.reduce((data, { update, result }) => update(data as never, result as never), base);
 }

@@ -290,3 +290,54 @@ test("a page more of a patched infinite query does not patch it twice", async ()
   await page.shows("mine+1 2");
   expect(page.rendered.every((shown) => !shown.includes("mine,mine"))).toBe(true);
 });
+
+// Stamps are lower bounds: an answer from before the write was told may hold it.
+test("a write that an answer holds above its stamp is found by what it returned", async () => {
+  const options = {
+    pageParamKey: "pageToken" as const,
+    getNextPageParam: (last: ListMessagesResponse) => last.nextPageToken || undefined,
+  };
+  function Pages() {
+    const { data } = useInfiniteQuery(list, { parent, pageToken: "" }, options);
+    return page.show(data?.pages.map((p) => p.messages.map((m) => m.body).join()).join(" "));
+  }
+  page.mount(<Pages />);
+  (await page.next()).answer("a", rev(10));
+  await page.shows("a");
+  page.source.ready(rev(10));
+  const [query] = page.queryClient.getQueryCache().getAll();
+  let commit!: () => void;
+  const gate = new Promise<void>((resolve) => (commit = resolve));
+  const done = page.queries.optimistic({
+    updates: [
+      {
+        filters: { queryKey: query!.queryKey },
+        update: (data: { pages: ListMessagesResponse[] }, written: string | undefined) => {
+          const [first] = data.pages;
+          if (first!.messages.some(({ body }) => body === written)) return data;
+          const own = create(MessageSchema, { body: written ?? "pending" });
+          return { ...data, pages: [{ ...first!, messages: [...first!.messages, own] }] };
+        },
+      },
+    ],
+    write: async ({ signal }) => {
+      await gate;
+      page.api.writeHeaders = stamped(12);
+      await client.createMessage({ parent }, { signal });
+      return "mine";
+    },
+  });
+  await page.shows("a,pending");
+  page.source.invalidate(rev(11), topic); // somebody else's
+  (await page.next()).answer("mine", rev(11)); // with the own one, which had not been told
+  await page.soon(); // held back, until it is known whether it is in
+  commit();
+  await done;
+  const last = await page.next();
+  await page.soon(); // what the first answer made of it is rendered
+  last.answer("mine", rev(12));
+  await vi.waitFor(() => expect(page.report).toMatchObject({ have: rev(12), fresh: true }));
+  await page.shows("mine");
+  expect(page.rendered.filter((shown) => shown.includes("mine,mine"))).toEqual([]);
+  expect(page.rendered.slice(0, 2)).toEqual(["a", "a,pending"]);
+});

@@ -68,7 +68,7 @@ const queryClient = new QueryClient();
 const queries: Queries = bindQueries({ freshet, queryClient, topicsOf: topicsOfServices(LibraryService) });
 is<ReturnType<typeof queries.report>, QueryReport[]>();
 const written: Promise<number> = queries.optimistic({
-  updates: [{ filters: { queryKey: ["books"] }, update: (data: string[]) => [...data, "new"] }],
+  updates: [{ filters: { queryKey: ["books"] }, update: (data: string[], id: number | undefined) => [...data, `new ${id}`] }],
   write: async ({ signal }) => (signal.aborted ? 0 : 1),
 });
 // @ts-expect-error a QueryClient is required
