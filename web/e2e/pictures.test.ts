@@ -43,7 +43,7 @@ test("pictures for people to look at", async () => {
     if (inspected) {
       for (let n = 0; n < 4; n++) {
         await pages.insert("random", `row ${n}`);
-        await page.getByText(/told/).nth(n).waitFor();
+        await page.locator(".latency", { hasText: "told" }).nth(n).waitFor();
       }
       await vi.waitFor(async () => expect(await page.locator("tr[data-state=live]").count()).toBe(2));
     }

@@ -7,21 +7,29 @@ import { Psql } from "./psql.js";
 import { QueryTable } from "./query-table.js";
 import { usePicture } from "./use-picture.js";
 
+interface Props {
+  readonly shown: boolean;
+  /** It is all that there is to see, for now. */
+  readonly covers: boolean;
+  readonly conversation: string;
+}
+
 /** Looks into the page: what the stream says, and what becomes of it. */
-export function Inspector({ shown, conversation }: { shown: boolean; conversation: string }) {
+export function Inspector({ shown, covers, conversation }: Props) {
+  const Landmark = covers ? "main" : "aside";
   return (
-    <aside id="inspector" className="inspector" aria-label="Inspector" hidden={!shown}>
-      {shown && <Panel conversation={conversation} />}
-    </aside>
+    <Landmark id="inspector" className="inspector" aria-label="Inspector" hidden={!shown}>
+      {covers && <h1 className="unseen">Inspector</h1>}
+      {shown && <Panel covers={covers} conversation={conversation} />}
+    </Landmark>
   );
 }
 
-function Panel({ conversation }: { conversation: string }) {
+function Panel({ covers, conversation }: Omit<Props, "shown">) {
   const { frames, journeys, counts } = usePicture();
   const panel = useRef<HTMLDivElement>(null);
   useEffect(() => {
     // Where it covers the page it is where one goes on reading; and Escape leads back.
-    const covers = window.matchMedia("(max-width: 44rem)").matches;
     if (covers) panel.current?.focus();
     const onKey = (event: KeyboardEvent) => {
       if (event.key !== "Escape" || !panel.current?.contains(document.activeElement)) return;
@@ -30,7 +38,7 @@ function Panel({ conversation }: { conversation: string }) {
     };
     window.addEventListener("keydown", onKey);
     return () => window.removeEventListener("keydown", onKey);
-  }, []);
+  }, [covers]);
 
   return (
     <div className="panel" ref={panel} tabIndex={-1}>
