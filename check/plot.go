@@ -5,6 +5,7 @@ import (
 	"html"
 	"slices"
 	"strings"
+	"time"
 )
 
 // SVG draws the histograms of both latencies: a bar per bucket, each twice as
@@ -30,11 +31,23 @@ func (r *Report) SVG() string {
 				x, tall := step*float64(i-first), float64(plot)*float64(l.Buckets[i])/float64(most)
 				fmt.Fprintf(&b, `<rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>up to %s: %d</title></rect>`,
 					x, float64(top+plot)-tall, step*0.85, tall, short(bucketEnd(i)), l.Buckets[i])
-				fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%.3g</text>`, x+step*0.425, top+plot+18, bucketEnd(i).Seconds()*1000)
+				fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, x+step*0.425, top+plot+18, tick(bucketEnd(i)))
 			}
 		}
-		fmt.Fprintf(&b, `<text y="%d">milliseconds since COMMIT returned, up to</text></g>`, top+plot+38)
+		fmt.Fprintf(&b, `<text y="%d">since COMMIT returned, in ms (s where it says so), up to</text></g>`, top+plot+38)
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
+}
+
+// tick is a label short enough to stand under a bar.
+func tick(end time.Duration) string {
+	switch ms := end.Seconds() * 1000; {
+	case ms >= 1000:
+		return fmt.Sprintf("%.0fs", ms/1000)
+	case ms >= 1:
+		return fmt.Sprintf("%.0f", ms)
+	default:
+		return map[float64]string{0.125: "⅛", 0.25: "¼", 0.5: "½"}[ms]
+	}
 }

@@ -151,7 +151,7 @@ func (r *Report) rest(b *strings.Builder) {
 	}
 	for _, v := range r.Verdicts {
 		if s := v.Shortest; s != nil {
-			fmt.Fprintf(b, "\n%s, %s, is broken: %s\n%s", v.Rule, v.Name, s.What, indent(s.Excerpt.String()))
+			fmt.Fprintf(b, "\n%s, %s, is broken: %s\n%s%s", v.Rule, v.Name, s.What, indent(s.Excerpt.String()), r.around(s.Excerpt))
 		}
 	}
 	if r.Violations() == 0 {
@@ -160,6 +160,28 @@ func (r *Report) rest(b *strings.Builder) {
 	} else {
 		fmt.Fprintf(b, "\n%d violations in %d observations\n", r.Violations(), r.Observations())
 	}
+}
+
+// around names the faults that happened not long before the end of an excerpt.
+func (r *Report) around(h *History) string {
+	var end time.Duration
+	for _, f := range h.Frames {
+		end = max(end, f.At)
+	}
+	for _, read := range h.Reads {
+		end = max(end, read.End)
+	}
+	for _, v := range h.Views {
+		end = max(end, v.At)
+	}
+	var b strings.Builder
+	for _, f := range r.Faults {
+		const lately = 5 * time.Second
+		if f.At <= end && end <= f.At+f.Took+lately {
+			fmt.Fprintf(&b, "  after %s from %s to %s\n", f.Name, millis(f.At), millis(f.At+f.Took))
+		}
+	}
+	return b.String()
 }
 
 func mostFrequent(failures map[string]int) []string {
@@ -199,8 +221,16 @@ func (r *Report) allLatencies() []namedLatency {
 	return append(all, namedLatency{"writes stop → all clients equal", r.Converged})
 }
 
+// short is a duration to three digits or so.
 func short(d time.Duration) string {
-	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+	switch ms := float64(d) / float64(time.Millisecond); {
+	case d.Abs() >= time.Second:
+		return fmt.Sprintf("%.2f s", ms/1000)
+	case d.Abs() >= 10*time.Millisecond:
+		return fmt.Sprintf("%.1f ms", ms)
+	default:
+		return fmt.Sprintf("%.2f ms", ms)
+	}
 }
 
 // histogram draws a bar per bucket from the first that holds something to the
@@ -214,7 +244,7 @@ func histogram(b *strings.Builder, l namedLatency) {
 	most := slices.Max(l.Buckets)
 	for i := first; i <= last; i++ {
 		bar := int(math.Ceil(50 * float64(l.Buckets[i]) / float64(most)))
-		fmt.Fprintf(b, "  ≤ %11s  %-50s %d\n", short(bucketEnd(i)), strings.Repeat("█", bar), l.Buckets[i])
+		fmt.Fprintf(b, "  ≤ %8s  %-50s %d\n", short(bucketEnd(i)), strings.Repeat("█", bar), l.Buckets[i])
 	}
 }
 
