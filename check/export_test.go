@@ -1,6 +1,13 @@
 package check
 
-import "time"
+import (
+	"context"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+)
 
 // JudgeWindows is Judge of a history that comes in windows.
 func JudgeWindows(windows ...*History) []Verdict {
@@ -35,4 +42,14 @@ func Summarize(values []time.Duration) Latency {
 		m.add(v)
 	}
 	return m.summary()
+}
+
+// WriteByRPC is what a writer does in n turns.
+func WriteByRPC(ctx context.Context, messages messagesv1connect.MessageServiceClient, conversations []string, n int) []Write {
+	rec := newRecorder()
+	w := newWriter("rpc-1", rec, rand.New(rand.NewPCG(1, 1)), conversations, &atomic.Int64{})
+	for range n {
+		w.byRPC(ctx, messages)
+	}
+	return rec.cut().Writes
 }

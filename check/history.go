@@ -19,7 +19,7 @@ type History struct {
 }
 
 // Cell is one version of one row. A row keeps its number when it is deleted and
-// made again; its versions count from 1, in the order in which its only writer
+// made again, which only writers do whose commits no crash takes back; its versions count from 1, in the order in which its only writer
 // wrote them. The body of a message holds its cell.
 type Cell struct{ Row, Version int }
 

@@ -149,7 +149,11 @@ func (w *writer) byRPC(ctx context.Context, messages messagesv1connect.MessageSe
 	if err != nil {
 		return
 	}
-	s.name = name
+	if s.name = name; change.To == "" {
+		// The server may commit asynchronously, and a crash take the deletion back:
+		// then there would be two of a row that is made again.
+		w.retire(s)
+	}
 	if roll := w.rng.IntN(4); roll < 2 {
 		read := Read{Client: w.name, Conversation: change.To, Start: w.rec.now()}
 		if read.Conversation == "" {
