@@ -165,39 +165,41 @@ func FaultNames() [][2]string {
 
 // chosenFaults finds them by name; all and none are names, too.
 func (c *Config) chosenFaults() ([]fault, error) {
-	var chosen []fault
-	var lacking, possible []string
-	for _, f := range faults {
-		why := ""
-		switch {
-		case f.needs == stage && c.Stage == nil:
-			why = "a server of the checker's own (--serve)"
-		case f.needs != anything && c.Database == nil:
-			why = "the database (--database-url, or --serve)"
-		default:
-			possible = append(possible, f.name)
-		}
-		if !slices.Contains(c.Faults, f.name) && !slices.Contains(c.Faults, "all") {
-			continue
-		}
-		if why != "" {
-			lacking = append(lacking, f.name+" needs "+why)
-		}
-		chosen = append(chosen, f)
-	}
 	for _, name := range c.Faults {
-		known := slices.ContainsFunc(faults, func(f fault) bool { return f.name == name })
-		if !known && name != "all" && name != "none" {
+		switch {
+		case name == "none" && len(c.Faults) > 1:
+			return nil, errors.New("faults: none, and others?")
+		case name != "all" && name != "none" && !slices.Contains(allFaults(), name):
 			return nil, fmt.Errorf("%q is no fault: there are %s, all and none", name, strings.Join(allFaults(), ", "))
 		}
-		if name == "none" && len(c.Faults) > 1 {
-			return nil, errors.New("faults: none, and others?")
+	}
+	var chosen []fault
+	var alone, connected, possible []string // those that lack a stage, that lack a database, that lack nothing
+	for _, f := range faults {
+		asked := slices.Contains(c.Faults, f.name) || slices.Contains(c.Faults, "all")
+		switch {
+		case f.needs == stage && c.Stage == nil && asked:
+			alone = append(alone, f.name)
+		case f.needs == database && c.Database == nil && asked:
+			connected = append(connected, f.name)
+		case asked:
+			chosen = append(chosen, f)
+		}
+		if (f.needs != stage || c.Stage != nil) && (f.needs != database || c.Database != nil) {
+			possible = append(possible, f.name)
 		}
 	}
-	if len(lacking) > 0 {
-		return nil, fmt.Errorf("faults: %s; possible here: %s", strings.Join(lacking, ", "), strings.Join(possible, ","))
+	if len(alone)+len(connected) == 0 {
+		return chosen, nil
 	}
-	return chosen, nil
+	text := "faults:"
+	if len(alone) > 0 {
+		text += fmt.Sprintf(" %s can only be done to a server of the checker's own (--serve);", strings.Join(alone, ", "))
+	}
+	if len(connected) > 0 {
+		text += fmt.Sprintf(" %s needs its database (--database-url, or --serve);", strings.Join(connected, ", "))
+	}
+	return nil, fmt.Errorf("%s possible here: %s", text, strings.Join(possible, ","))
 }
 
 func allFaults() []string {

@@ -32,9 +32,9 @@ func TestFaults_refused(t *testing.T) {
 		says   string
 	}{
 		{[]string{"earthquake"}, `"earthquake" is no fault: there are kill-server, `},
-		{[]string{"kill-server", "cut-clients"}, "kill-server needs a server of the checker's own (--serve); possible here: cut-clients,"},
-		{[]string{"long-transaction"}, "long-transaction needs the database"},
-		{[]string{"all"}, "lose-slot needs a server of the checker's own"},
+		{[]string{"kill-server", "cut-clients"}, "faults: kill-server can only be done to a server of the checker's own (--serve); possible here: cut-clients,"},
+		{[]string{"long-transaction"}, "faults: long-transaction needs its database (--database-url, or --serve); possible"},
+		{[]string{"all"}, "lose-slot can only be done to a server of the checker's own"},
 		{[]string{"none", "cut-clients"}, "none, and others?"},
 	} {
 		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Faults: tt.faults})

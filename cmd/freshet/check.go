@@ -19,7 +19,7 @@ type checkCmd struct {
 	URL         string        `name:"url" placeholder:"URL" env:"FRESHET_URL" help:"Address of the server. Unset: http://127.0.0.1:8080."`
 	DatabaseURL string        `placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The server's database, for writers by SQL and exact commit positions: postgres://user:password@host:5432/name. Unset: RPC only, which sees less."`
 	Serve       bool          `help:"Check a server of its own, started for this on a private Postgres and removed afterwards: it may be killed."`
-	Faults      []string      `default:"none" placeholder:"NAME,…" help:"What to let go wrong meanwhile: all, none, or names from the list below. Most need --serve."`
+	Faults      []string      `default:"none" placeholder:"NAME" help:"What to let go wrong meanwhile: all, none, or names from the list above. Most need --serve."`
 	Duration    time.Duration `default:"60s" help:"How long to write."`
 	Round       time.Duration `default:"0s" help:"Time between two moments at which writes stop and every client must converge; 0: 5s, with faults 10s."`
 	Patience    time.Duration `default:"0s" help:"How long clients may take to converge, two heartbeats at least; 0: that, with faults 30s."`
