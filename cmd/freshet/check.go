@@ -74,8 +74,8 @@ func (c *checkCmd) Run(ctx context.Context, out streams, logger *slog.Logger) (e
 	defer cancel(nil)
 	var own *ownServer
 	if c.Serve {
-		log, err := c.serverLog()
-		if err != nil {
+		var log io.WriteCloser
+		if log, err = c.serverLog(); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
