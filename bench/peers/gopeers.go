@@ -18,12 +18,17 @@ import (
 
 // startFreshet serves Freshet's stream from its hub, without Postgres: what the
 // peers do. A notice is a commit that the feed would have handed over.
-func startFreshet(o options) (server, error) {
+func startFreshet(o options) (server, error) { return freshetServer(o, false) }
+
+// startFreshetHandler is the same with nothing taken over from net/http.
+func startFreshetHandler(o options) (server, error) { return freshetServer(o, true) }
+
+func freshetServer(o options, keepHandler bool) (server, error) {
 	h := hub.New(hub.Config{})
 	begin := freshet.Revision{Epoch: epoch, Position: 1}
 	h.Begin(begin)
 	h.Serve(begin)
-	events, err := stream.New(stream.Config{Hub: h, MaxConnections: o.Connections})
+	events, err := stream.New(stream.Config{Hub: h, MaxConnections: o.Connections, KeepHandler: keepHandler})
 	if err != nil {
 		return nil, err
 	}

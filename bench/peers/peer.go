@@ -82,6 +82,7 @@ func peers() []peer {
 		{"floor", "bare write(2) loop: one system call per connection, no protocol", "/", startFloor},
 		{"freshet", "server/hub and server/stream, throttle=0", events + "&throttle=0", startFreshet},
 		{"freshet-default", "the same, default throttle (100 ms)", events, startFreshet},
+		{"freshet-handler", "throttle=0, and every stream on its net/http handler, as HTTP/2 and TLS are", events + "&throttle=0", startFreshetHandler},
 		{"nethttp", "net/http handler, goroutine and channel per connection, one frame for all", "/", startPlain},
 		{"r3labs", "r3labs/sse v2.10.0, one stream, no replay", "/?stream=s", startR3labs},
 		{"go-sse", "tmaxmax/go-sse v0.12.0, Joe", "/", startGoSSE},

@@ -43,8 +43,10 @@ type Notice struct {
 // Subscription is one reader's set of topics, and the set of those that
 // changed since it last looked. Close it.
 type Subscription struct {
-	hub  *Hub
-	wake chan struct{}
+	hub *Hub
+	// wake, or in its place notify, tells the reader. Hub.mu guards them.
+	wake   chan struct{}
+	notify func()
 	// place is the index in Hub.subscriptions, and slots are the topics, one
 	// each. Hub.mu guards them; of a slot, dirty and position as below.
 	place int
@@ -110,7 +112,7 @@ func (h *Hub) Subscribe(topics []string, since Since) (*Subscription, error) {
 		}
 	}
 	if s.reset {
-		s.Nudge()
+		s.nudge()
 	}
 	return s, nil
 }
@@ -125,7 +127,7 @@ func (s *Subscription) mark(i int, position uint64) {
 	at.dirty, at.position = true, position
 	s.dirty = append(s.dirty, i)
 	if len(s.dirty) == 1 {
-		s.Nudge()
+		s.nudge()
 	}
 }
 
@@ -137,14 +139,14 @@ func (s *Subscription) resume(otherEpoch bool, position uint64, count *Conservat
 			count.Epoch++
 		}
 		s.reset, s.epoch = true, s.hub.epoch
-		s.Nudge()
+		s.nudge()
 		return
 	}
 	count.Gap += uint64(len(s.slots))
 	for i := range s.slots {
 		s.mark(i, position)
 	}
-	s.Nudge()
+	s.nudge()
 }
 
 // clean forgets all marks. The caller holds mu.
@@ -155,13 +157,27 @@ func (s *Subscription) clean() {
 	s.dirty = s.dirty[:0]
 }
 
-// Wake is ready to receive when there may be something to take, or when
-// somebody nudged. A reader that has received must Take before it trusts the
+// Wake is ready to receive when there may be something to take, or after
+// WakeAll. After Notify it is nil. A reader that has received must Take before it trusts the
 // next silence; it needn't do so at once.
 func (s *Subscription) Wake() <-chan struct{} { return s.wake }
 
-// Nudge wakes the reader. It never blocks.
-func (s *Subscription) Nudge() {
+// Notify has f called instead of making Wake ready, for a reader that has no
+// goroutine to wait with. What there was to take before isn't told again: Take
+// once after Notify. f is called with the hub's lock held, also after Close has
+// begun: it must neither block nor call the hub.
+func (s *Subscription) Notify(f func()) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.wake, s.notify = nil, f
+}
+
+// nudge wakes the reader. It never blocks. The caller holds Hub.mu.
+func (s *Subscription) nudge() {
+	if s.notify != nil {
+		s.notify()
+		return
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -228,6 +244,6 @@ func (h *Hub) WakeAll() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, s := range h.subscriptions {
-		s.Nudge()
+		s.nudge()
 	}
 }

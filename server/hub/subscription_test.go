@@ -137,3 +137,28 @@ func TestSubscription_leavingKeepsTheOthers(t *testing.T) {
 	three.Close()
 	require.Equal(t, Stats{Topics: 2}, h.Stats())
 }
+
+// A reader without a goroutine is called instead of woken, also for what no
+// topic shows, and only for what comes after Notify.
+func TestSubscription_notify(t *testing.T) {
+	h := New(Config{})
+	h.Begin(at(100))
+	h.Serve(at(100))
+	s, err := h.Subscribe([]string{"a", "b"}, Since{})
+	require.NoError(t, err)
+	h.Publish(freshet.Commit{Revision: at(101), Topics: []string{"a"}})
+	calls := 0
+	s.Notify(func() { calls++ })
+	require.Zero(t, calls)
+	require.Equal(t, []string{"a"}, s.Take().Topics)
+	h.Publish(freshet.Commit{Revision: at(102), Topics: []string{"b", "x"}})
+	h.Publish(freshet.Commit{Revision: at(103), Topics: []string{"a"}})
+	require.Equal(t, 1, calls, "once until it takes")
+	require.Equal(t, []string{"b", "a"}, s.Take().Topics)
+	h.WakeAll()
+	require.Equal(t, 2, calls)
+	s.Close()
+	h.Publish(freshet.Commit{Revision: at(104), Topics: []string{"a"}})
+	h.WakeAll()
+	require.Equal(t, 2, calls)
+}

@@ -38,6 +38,10 @@ type Config struct {
 	MaxConnections int           // streams at a time; unset: 10,000
 	MaxBodyBytes   int64         // of POST; unset: 1 MiB
 
+	// KeepHandler keeps every stream on its handler's goroutine. Unset: where it
+	// can be, a connection is taken over from net/http (see the package comment).
+	KeepHandler bool
+
 	Logger     *slog.Logger          // unset: silent
 	Registerer prometheus.Registerer // unset: metrics are counted and not shown
 }

@@ -10,8 +10,8 @@
 //     begins where that id left off, or with a reset.
 //   - G4 never backwards: ids never go back within a stream.
 //   - G7 bounded cost: a stream holds its topics and one frame, and nothing that
-//     grows with the number of events. A reader that doesn't drain blocks its
-//     own goroutine for at most the write timeout, and is then cut.
+//     grows with the number of events. A reader that doesn't drain blocks a
+//     goroutine of its own for at most the write timeout, and is then cut.
 //   - G9 honest staleness: a heartbeat tells the lag, and at once when the lag
 //     crosses the bound, either way.
 //
@@ -30,15 +30,38 @@
 //	S4  What is dirty is flushed before every heartbeat.
 //	S5  One event in is one event out: nothing in a topic can end a line.
 //
+// # Two ways to run a stream
+//
+// Catch-up and ready always leave from the handler. After that a stream over
+// HTTP/2 or TLS stays there: one goroutine that waits (session.live). On plain
+// TCP with HTTP/1.1 (Linux) the connection is taken over from net/http, and the
+// handler returns: an idle stream then has no goroutine and no buffer, some
+// 2 KiB instead of 28. Whatever happens to it puts it into the queue of one of a
+// few pumps, which takes its notice and writes as much of the frame as the
+// socket takes without waiting. Only what doesn't fit costs a goroutine, until
+// it has left (S1 holds: meanwhile nothing more is taken). Both ways share
+// session, hub and tests. In order:
+//
+//	outlet   what session.live does, as steps of a pump
+//	socket   the connection: a write that doesn't wait, bounded buffers
+//	peers    who hangs up, which net/http would notice by reading
+//
+// A token's expiry would be one more time that both ways wait for: in live's
+// select, and in the outlet's timer.
+//
 // # Concurrency
 //
-// A Server is safe for concurrent use. A stream runs on its handler's
-// goroutine; the only other one is that of Run, which its caller owns.
+// A Server is safe for concurrent use. A stream's session belongs to its
+// handler's goroutine or to its pump; a pump has a goroutine while there is
+// something in its queue. One goroutine watches all connections that were taken
+// over, while there are any. That of Run is its caller's.
 //
 // # What it does not promise
 //
-// Detection of a dead peer: a socket whose peer vanished takes heartbeats until
-// TCP gives up or its buffer is full; then the write deadline cuts it. Over
-// HTTP/2 the deadline resets the one stream; for a stalled connection
-// http.HTTP2Config has WriteByteTimeout and PingTimeout.
+// Detection of a dead peer on a handler's connection: a socket whose peer
+// vanished takes heartbeats until TCP gives up or its buffer is full; then the
+// write deadline cuts it. (One that was taken over is cut when what was sent has
+// not been acknowledged for 2.5 heartbeats.) Over HTTP/2 the deadline resets the
+// one stream; for a stalled connection http.HTTP2Config has WriteByteTimeout
+// and PingTimeout.
 package stream

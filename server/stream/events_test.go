@@ -21,7 +21,7 @@ func TestEvents_fromHeadersToGoodbye(t *testing.T) {
 		t.Run(string(via), func(t *testing.T) {
 			s := newSite(t, via, Config{Contract: "c0ffee"})
 			r := s.get(t, topicsQuery("conversations/7/messages", "messages", "messages"), nil)
-			require.Equal(t, via != h1, r.res.ProtoMajor == 2)
+			require.Equal(t, via == h2c || via == h2tls, r.res.ProtoMajor == 2)
 			for name, want := range map[string]string{
 				"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform",
 				"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff",
@@ -81,8 +81,15 @@ func TestEvents_outliveTheServersTimeouts(t *testing.T) {
 // F13: whatever a client comes back with, it is told what it missed, or to
 // start over; never nothing.
 func TestEvents_reconnect(t *testing.T) {
+	for _, via := range []transport{h1, h1own} {
+		t.Run(string(via), func(t *testing.T) { testReconnect(t, via) })
+	}
+}
+
+func testReconnect(t *testing.T, via transport) {
+	t.Helper()
 	insert := func(context.Context) (freshet.Revision, error) { return at(500), nil }
-	s := newSite(t, h1, Config{InsertPosition: insert})
+	s := newSite(t, via, Config{InsertPosition: insert})
 	s.publish(110, "a")
 	s.publish(120, "b")
 	s.publish(130, "x")
@@ -140,7 +147,14 @@ func TestEvents_reconnect(t *testing.T) {
 }
 
 func TestEvents_longListsAreSplit(t *testing.T) {
-	s := newSite(t, h2c, Config{})
+	for _, via := range []transport{h1, h2c} {
+		t.Run(string(via), func(t *testing.T) { testLongListsAreSplit(t, via) })
+	}
+}
+
+func testLongListsAreSplit(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via, Config{})
 	topics := make([]string, 1000)
 	for i := range topics {
 		topics[i] = fmt.Sprintf("%0*d", freshet.MaxTopicBytes, i)
@@ -166,8 +180,18 @@ func TestEvents_longListsAreSplit(t *testing.T) {
 
 // F16: what is written right after ready is told.
 func TestEvents_writeRightAfterReady(t *testing.T) {
-	const repeats = 10_000
-	s := newSite(t, h2c, Config{})
+	for _, via := range []transport{h1, h2c} {
+		t.Run(string(via), func(t *testing.T) { testWriteRightAfterReady(t, via) })
+	}
+}
+
+func testWriteRightAfterReady(t *testing.T, via transport) {
+	t.Helper()
+	repeats := 10_000
+	if via == h1 {
+		repeats = 2000 // each a connection, whose port isn't free for a minute
+	}
+	s := newSite(t, via, Config{})
 	p := uint64(100)
 	for i := range repeats {
 		req, err := http.NewRequest(http.MethodGet, s.url+"/events?topic=a", nil)
@@ -204,7 +228,14 @@ func readUntil(t testing.TB, in *bufio.Reader, want string) {
 // F15: a write that races a subscription, on real connections: every reader ends
 // at the last revision, and no frame's id leaves before a change.
 func TestEvents_writesRaceSubscriptions(t *testing.T) {
-	s := newSite(t, h2c, Config{Heartbeat: 200 * time.Millisecond})
+	for _, via := range []transport{h1, h2c} {
+		t.Run(string(via), func(t *testing.T) { testWritesRaceSubscriptions(t, via) })
+	}
+}
+
+func testWritesRaceSubscriptions(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via, Config{Heartbeat: 200 * time.Millisecond})
 	opened, written := make(chan struct{}), make(chan uint64)
 	go func() {
 		for p := uint64(101); ; p++ {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,6 +47,19 @@ func (r *recorder) add(e recorded) error {
 	e.after = time.Since(r.start)
 	r.events = append(r.events, e)
 	return r.fail
+}
+
+// blocked reports whether the next frame would wait.
+func (r *recorder) blocked() bool {
+	if r.hold == nil {
+		return false
+	}
+	select {
+	case <-r.hold:
+		return false
+	default:
+		return true
+	}
 }
 
 func (r *recorder) invalidate(rev freshet.Revision, topics []string) error {
@@ -96,6 +110,20 @@ func pass(d time.Duration) {
 type fixture struct {
 	hub    *hub.Hub
 	server *Server
+	pumped bool // streams are outlets, without a goroutine
+}
+
+// bothWays runs a test with streams on a goroutine each, and with a pump.
+func bothWays(t *testing.T, c Config, test func(*testing.T, *fixture)) {
+	for name, pumped := range map[string]bool{"goroutine": false, "pump": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, c)
+				f.pumped = pumped
+				test(t, f)
+			})
+		})
+	}
 }
 
 func newFixture(t testing.TB, c Config) *fixture {
@@ -120,9 +148,91 @@ func (f *fixture) stream(ctx context.Context, t testing.TB, r *request) (*record
 	require.Nil(t, refused)
 	rec := &recorder{start: time.Now()}
 	done := make(chan error, 1)
-	go func() {
-		defer session.close()
-		done <- session.run(ctx, rec)
-	}()
+	go func() { done <- f.drive(ctx, session, rec) }()
 	return rec, done
+}
+
+// drive runs a session to its end, in either way.
+func (f *fixture) drive(ctx context.Context, session *session, out encoder) error {
+	if !f.pumped {
+		defer session.close()
+		return session.run(ctx, out)
+	}
+	return pumpTo(ctx, session, out)
+}
+
+// pumpTo makes an outlet of a session, whose link is an encoder that may block.
+func pumpTo(ctx context.Context, session *session, out encoder) error {
+	if err := session.begin(out); err != nil {
+		session.close()
+		return err
+	}
+	l := &testLink{out: out, ended: make(chan error, 1)}
+	o := session.server.newOutlet(session, l)
+	stop := context.AfterFunc(ctx, func() {
+		o.hungUp.Store(true)
+		o.wake()
+	})
+	defer stop()
+	session.sub.Notify(o.wake)
+	o.wake()
+	if err := <-l.ended; !errors.Is(err, errHungUp) {
+		return err
+	}
+	return ctx.Err()
+}
+
+// testLink hands events on to an encoder. While that would block, as a socket
+// whose buffers are full, they are left for drain.
+type testLink struct {
+	out   encoder
+	left  []func() error
+	ended chan error
+}
+
+func (l *testLink) send(event func() error) error {
+	slow, ok := l.out.(interface{ blocked() bool })
+	if len(l.left) > 0 || ok && slow.blocked() {
+		l.left = append(l.left, event)
+		return nil
+	}
+	return event()
+}
+
+func (l *testLink) encoder(*pump) encoder { return l }
+func (l *testLink) pending() bool         { return len(l.left) > 0 }
+func (l *testLink) close()                {}
+
+func (l *testLink) over(reason error, _ freshet.Revision) { l.ended <- reason }
+
+func (l *testLink) drain() error {
+	for _, event := range l.left {
+		if err := event(); err != nil {
+			return err
+		}
+	}
+	l.left = nil
+	return nil
+}
+
+func (l *testLink) finish() error { return l.send(func() error { return nil }) }
+
+func (l *testLink) invalidate(rev freshet.Revision, topics []string) error {
+	return l.send(func() error { return l.out.invalidate(rev, topics) })
+}
+
+func (l *testLink) ready(rev freshet.Revision, topics int) error {
+	return l.send(func() error { return l.out.ready(rev, topics) })
+}
+
+func (l *testLink) reset(rev freshet.Revision) error {
+	return l.send(func() error { return l.out.reset(rev) })
+}
+
+func (l *testLink) frontier(rev freshet.Revision, lag time.Duration) error {
+	return l.send(func() error { return l.out.frontier(rev, lag) })
+}
+
+func (l *testLink) goodbye(rev freshet.Revision, lag time.Duration) error {
+	return l.send(func() error { return l.out.goodbye(rev, lag) })
 }

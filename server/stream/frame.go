@@ -142,3 +142,20 @@ func jsonLen(s string) int {
 	}
 	return n
 }
+
+// chunkHead is room for the length of a chunk: hexadecimal, where leading zeros
+// are allowed, and a line's end (RFC 9112, section 7.1).
+const chunkHead = "00000000\r\n"
+
+// lastChunk ends a body.
+const lastChunk = "0\r\n\r\n"
+
+// sealChunk fills in the length of a chunk that begins with chunkHead, and ends it.
+func sealChunk(b []byte) []byte {
+	n := len(b) - len(chunkHead)
+	for i := len(chunkHead) - len("\r\n") - 1; i >= 0; i-- {
+		b[i] = hexDigits[n&0xf]
+		n >>= 4
+	}
+	return append(b, "\r\n"...)
+}

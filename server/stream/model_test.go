@@ -55,6 +55,9 @@ type modelReader struct {
 	due    bool // must begin with reset
 }
 
+// blocked reports whether the next frame would wait.
+func (r *modelReader) blocked() bool { return r.gate.Load() != nil }
+
 func (r *modelReader) breach(text string) error {
 	if r.broken == "" {
 		r.broken = text
@@ -270,9 +273,15 @@ func (m *streamModel) subscribe(t *rapid.T) {
 	}
 	require.Nil(t, refused)
 	m.followers = append(m.followers, r)
+	pumped := rapid.Bool().Draw(t, "pumped")
 	go func() {
-		defer session.close()
-		r.done <- session.run(ctx, r)
+		if pumped {
+			r.done <- pumpTo(ctx, session, r)
+			return
+		}
+		err := session.run(ctx, r)
+		session.close() // before done: run looks at the hub after it
+		r.done <- err
 	}()
 }
 

@@ -25,6 +25,8 @@ type Server struct {
 	metrics *metrics
 	stale   atomic.Bool   // the lag is above MaxLag, as of Run
 	closing chan struct{} // closed by Shutdown
+	pumps   pumps
+	peers   peers
 
 	mu      sync.Mutex // guards what follows
 	open    int        // streams
@@ -39,6 +41,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{})}
+	s.pumps.init(s)
 	if s.metrics, err = newMetrics(c.Registerer); err != nil {
 		return nil, err
 	}
@@ -73,8 +76,8 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Shutdown refuses new streams, tells the open ones to come back after a
-// while, and waits until all have ended or ctx does. It may be called more than
-// once.
+// while, and waits until all have ended or ctx does; connections that were
+// taken over are closed then. It may be called more than once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
@@ -85,10 +88,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	s.mu.Unlock()
+	s.config.Hub.WakeAll() // outlets don't wait on closing
 	select {
 	case <-s.drained:
 		return nil
 	case <-ctx.Done():
+		s.peers.cut() // net/http doesn't know of them any more
 		return ctx.Err()
 	}
 }

@@ -19,8 +19,8 @@ type encoder interface {
 	goodbye(rev freshet.Revision, lag time.Duration) error
 }
 
-// session is one stream, from its registration to its end. It belongs to its
-// handler's goroutine.
+// session is one stream, from its registration to its end. It belongs to one
+// goroutine at a time: its handler's, then perhaps its outlet's pump's.
 type session struct {
 	server   *Server
 	sub      *hub.Subscription
@@ -36,6 +36,14 @@ type session struct {
 // run sends the catch-up, ready, and then whatever comes. It returns nil after
 // a shutdown, ctx's error, or the encoder's.
 func (s *session) run(ctx context.Context, out encoder) error {
+	if err := s.begin(out); err != nil {
+		return err
+	}
+	return s.live(ctx)
+}
+
+// begin sends the catch-up and ready.
+func (s *session) begin(out encoder) error {
 	s.out = out
 	if err := s.tell(s.first); err != nil {
 		return err
@@ -45,7 +53,12 @@ func (s *session) run(ctx context.Context, out encoder) error {
 		return err
 	}
 	s.first = hub.Notice{}
+	return nil
+}
 
+// live sends whatever comes after begin. What it does in a goroutine, an outlet
+// does without one.
+func (s *session) live(ctx context.Context) error {
 	heartbeat := time.NewTimer(s.server.config.Heartbeat)
 	defer heartbeat.Stop()
 	var trailing *time.Timer // made when first needed

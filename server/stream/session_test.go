@@ -17,8 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSession_throttleHasALeadingAndATrailingEdge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		rec, done := f.stream(ctx, t, &request{topics: []string{"a", "b", "c"}, throttle: time.Second})
 		synctest.Wait()
@@ -45,8 +44,7 @@ func TestSession_throttleHasALeadingAndATrailingEdge(t *testing.T) {
 // F12, F17: writes without a pause reach the reader at the throttle's rate,
 // and the last one is never lost. A debounce would tell nothing until the end.
 func TestSession_steadyWritesNeitherFloodNorStarve(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		rec, done := f.stream(ctx, t, &request{topics: []string{"a"}, throttle: 100 * time.Millisecond})
 		p := uint64(100)
@@ -69,8 +67,7 @@ func TestSession_steadyWritesNeitherFloodNorStarve(t *testing.T) {
 }
 
 func TestSession_withoutThrottle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		rec, done := f.stream(ctx, t, &request{topics: []string{"a"}})
 		for p := uint64(101); p < 111; p++ {
@@ -85,8 +82,7 @@ func TestSession_withoutThrottle(t *testing.T) {
 }
 
 func TestSession_catchUpThenReadyThenLive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		f.publish(110, "a")
 		f.publish(120, "b")
 		f.publish(130, "other")
@@ -96,7 +92,7 @@ func TestSession_catchUpThenReadyThenLive(t *testing.T) {
 		f.publish(140, "a") // between registration and the first frame
 		rec := &recorder{start: time.Now()}
 		done := make(chan error, 1)
-		go func() { done <- session.run(ctx, rec); session.close() }()
+		go func() { done <- f.drive(ctx, session, rec) }()
 		synctest.Wait()
 		require.Equal(t, []string{"0s invalidate 120 a,b", "0s ready 130 ", "0s invalidate 140 a"}, rec.log(0))
 		require.Equal(t, 2, rec.all()[1].nTopics)
@@ -106,8 +102,7 @@ func TestSession_catchUpThenReadyThenLive(t *testing.T) {
 }
 
 func TestSession_heartbeatFlushesWhatIsDirtyFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{Heartbeat: 15 * time.Second})
+	bothWays(t, Config{Heartbeat: 15 * time.Second}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		rec, done := f.stream(ctx, t, &request{topics: []string{"a"}, throttle: MaxThrottle})
 		pass(10 * time.Second)
@@ -126,8 +121,7 @@ func TestSession_heartbeatFlushesWhatIsDirtyFirst(t *testing.T) {
 }
 
 func TestSession_crossingTheLagIsToldAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{MaxLag: 5 * time.Second, Heartbeat: time.Minute})
+	bothWays(t, Config{MaxLag: 5 * time.Second, Heartbeat: time.Minute}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		watched := make(chan error, 1)
 		go func() { watched <- f.server.Run(ctx) }()
@@ -169,8 +163,7 @@ func TestSession_crossingTheLagIsToldAtOnce(t *testing.T) {
 }
 
 func TestSession_whileTheHubIsNotServing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{Heartbeat: 10 * time.Second})
+	bothWays(t, Config{Heartbeat: 10 * time.Second}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		rec, done := f.stream(ctx, t, &request{topics: []string{"a", "b"}, throttle: time.Second})
 		synctest.Wait()
@@ -190,8 +183,7 @@ func TestSession_whileTheHubIsNotServing(t *testing.T) {
 }
 
 func TestSession_anotherEpochResetsWithoutWaitingForTheThrottle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		rec, done := f.stream(ctx, t, &request{topics: []string{"a", "b"}, throttle: MaxThrottle})
 		synctest.Wait()
@@ -215,8 +207,7 @@ func TestSession_anotherEpochResetsWithoutWaitingForTheThrottle(t *testing.T) {
 }
 
 func TestSession_shutdownSaysGoodbyeWithAllThatIsDirty(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		rec, done := f.stream(t.Context(), t, &request{topics: []string{"a"}, throttle: MaxThrottle})
 		synctest.Wait()
 		f.publish(110, "a")
@@ -233,8 +224,7 @@ func TestSession_shutdownSaysGoodbyeWithAllThatIsDirty(t *testing.T) {
 }
 
 func TestShutdown_isBoundedByItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		session, refused := f.server.start(t.Context(), &request{topics: []string{"a"}})
 		require.Nil(t, refused)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -247,14 +237,13 @@ func TestShutdown_isBoundedByItsContext(t *testing.T) {
 
 // F11: whoever doesn't read gets one event with all it missed.
 func TestSession_slowReaderIsCurrentOnceItReads(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, Config{})
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		session, refused := f.server.start(ctx, &request{topics: []string{"a", "b"}})
 		require.Nil(t, refused)
 		rec := &recorder{start: time.Now(), hold: make(chan struct{})}
 		done := make(chan error, 1)
-		go func() { done <- session.run(ctx, rec); session.close() }()
+		go func() { done <- f.drive(ctx, session, rec) }()
 		synctest.Wait()
 		for p := uint64(101); p <= 10_100; p++ {
 			f.publish(p, []string{"a", "b"}[p%2])
@@ -270,15 +259,15 @@ func TestSession_slowReaderIsCurrentOnceItReads(t *testing.T) {
 
 func TestSession_endsWithItsEncoder(t *testing.T) {
 	broken := errors.New("broken pipe")
-	f := newFixture(t, Config{})
-	f.publish(110, "a")
-	for _, since := range []hub.Since{{}, {All: at(100)}, {Reset: true}} {
-		session, refused := f.server.start(t.Context(), &request{topics: []string{"a"}, since: since})
-		require.Nil(t, refused)
-		require.ErrorIs(t, session.run(t.Context(), &recorder{fail: broken}), broken)
-		session.close()
-	}
-	require.Zero(t, f.hub.Stats().Subscriptions)
+	bothWays(t, Config{}, func(t *testing.T, f *fixture) {
+		f.publish(110, "a")
+		for _, since := range []hub.Since{{}, {All: at(100)}, {Reset: true}} {
+			session, refused := f.server.start(t.Context(), &request{topics: []string{"a"}, since: since})
+			require.Nil(t, refused)
+			require.ErrorIs(t, f.drive(t.Context(), session, &recorder{fail: broken}), broken)
+		}
+		require.Zero(t, f.hub.Stats().Subscriptions)
+	})
 }
 
 func TestNew_refusesNonsense(t *testing.T) {

@@ -24,12 +24,13 @@ import (
 type transport string
 
 const (
-	h1    transport = "HTTP/1.1"
+	h1    transport = "HTTP/1.1" // taken over from net/http where that can be
+	h1own transport = "HTTP/1.1 on its handler"
 	h2c   transport = "h2c"
 	h2tls transport = "HTTP/2 with TLS"
 )
 
-var transports = []transport{h1, h2c, h2tls}
+var transports = []transport{h1, h1own, h2c, h2tls}
 
 // site is a real net/http server with the stream's two handlers.
 type site struct {
@@ -44,6 +45,7 @@ const serverTimeout = 2 * time.Second
 
 func newSite(t testing.TB, via transport, c Config) *site {
 	t.Helper()
+	c.KeepHandler = via == h1own
 	f := newFixture(t, c)
 	mux := http.NewServeMux()
 	mux.Handle("/events", f.server)
@@ -59,7 +61,7 @@ func newSite(t testing.TB, via transport, c Config) *site {
 	srv.EnableHTTP2 = via == h2tls
 	tr := &http.Transport{Protocols: new(http.Protocols)}
 	switch via {
-	case h1:
+	case h1, h1own:
 		tr.Protocols.SetHTTP1(true)
 	case h2c:
 		tr.Protocols.SetUnencryptedHTTP2(true)
@@ -183,11 +185,19 @@ func (r *reader) expect(kind string, rev freshet.Revision, topics ...string) pay
 // small receive buffer.
 func (s *site) stalled(t testing.TB, topics []string) net.Conn {
 	t.Helper()
+	return s.unread(t, topics, 4096)
+}
+
+// unread is the same with a receive buffer of that size; 0: the system's.
+func (s *site) unread(t testing.TB, topics []string, buffer int) net.Conn {
+	t.Helper()
 	body, err := json.Marshal(map[string]any{"topics": topics})
 	require.NoError(t, err)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	require.NoError(t, err)
-	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4096))
+	if buffer > 0 {
+		require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(buffer))
+	}
 	t.Cleanup(func() { _ = conn.Close() })
 	var req bytes.Buffer
 	fmt.Fprintf(&req, "POST /events?throttle=0 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)

@@ -34,7 +34,14 @@ func bigTopics() []string {
 // F11: a reader that stops reading delays nobody, is cut by the write timeout,
 // and is current after it comes back with its last id.
 func TestEvents_stalledReaderCostsItselfOnly(t *testing.T) {
-	s := newSite(t, h1, Config{WriteTimeout: 500 * time.Millisecond, Registerer: prometheus.NewRegistry()})
+	for _, via := range []transport{h1, h1own} {
+		t.Run(string(via), func(t *testing.T) { testStalledReaderCostsItselfOnly(t, via) })
+	}
+}
+
+func testStalledReaderCostsItselfOnly(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via, Config{WriteTimeout: 500 * time.Millisecond, Registerer: prometheus.NewRegistry()})
 	topics := bigTopics()
 	conn := s.stalled(t, topics)
 	defer conn.Close()
@@ -96,7 +103,14 @@ func TestEvents_stalledStreamOfASharedConnection(t *testing.T) {
 
 // F12: 10,000 writes to one topic within a second.
 func TestEvents_manyWritesAreFewEvents(t *testing.T) {
-	s := newSite(t, h1, Config{})
+	for _, via := range []transport{h1, h1own} {
+		t.Run(string(via), func(t *testing.T) { testManyWritesAreFewEvents(t, via) })
+	}
+}
+
+func testManyWritesAreFewEvents(t *testing.T, via transport) {
+	t.Helper()
+	s := newSite(t, via, Config{})
 	readers := make([]*reader, 5)
 	for i := range readers {
 		readers[i] = s.get(t, topicsQuery("a"), nil)

@@ -27,16 +27,25 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.write(w)
 		return
 	}
-	defer session.close()
-
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform") // a proxy that compresses buffers
 	h.Set("X-Accel-Buffering", "no")                 // nginx
 	h.Set("X-Content-Type-Options", "nosniff")
-	out := &sseEncoder{server: s, wire: &deadlineWriter{server: s, rc: http.NewResponseController(w)}, w: w}
+	takeOver := !s.config.KeepHandler && canTakeOver(w, r)
+	if takeOver {
+		h.Set("Connection", "close") // what comes after the stream isn't net/http's
+	}
+	out := &sseEncoder{server: s, out: &responseWriter{deadlineWriter{server: s, rc: http.NewResponseController(w)}, w}}
 	out.retry = jitter(retryMin, retryMax)
-	err := session.run(r.Context(), out)
+	err := session.begin(out)
+	if err == nil && takeOver && s.takeOver(w, session) {
+		return // the session is its outlet's
+	}
+	if err == nil {
+		err = session.live(r.Context())
+	}
+	session.close()
 	s.ended(r.Context(), "sse", err, session.last)
 }
 
@@ -97,13 +106,32 @@ func (d *deadlineWriter) within(write func() error) error {
 	return d.rc.SetWriteDeadline(time.Time{})
 }
 
-// sseEncoder writes frames to an HTTP response.
+// responseWriter puts frames into an HTTP response.
+type responseWriter struct {
+	deadlineWriter
+
+	w http.ResponseWriter
+}
+
+func (r *responseWriter) write(frame []byte) error {
+	return r.within(func() error {
+		if _, err := r.w.Write(frame); err != nil {
+			return err
+		}
+		return r.rc.Flush()
+	})
+}
+
+// frameWriter takes whole frames, and must not keep them.
+type frameWriter interface{ write(frame []byte) error }
+
+// sseEncoder makes frames.
 type sseEncoder struct {
 	server *Server
-	wire   *deadlineWriter
-	w      http.ResponseWriter
+	out    frameWriter
 	buf    []byte
 	retry  time.Duration // to say with the next frame; 0: nothing
+	chunks bool          // frames are chunks of HTTP/1.1's coding, too
 }
 
 // keepBuf is how much of a buffer a stream keeps between frames.
@@ -111,6 +139,9 @@ const keepBuf = 1 << 10
 
 func (e *sseEncoder) begin() []byte {
 	b := e.buf[:0]
+	if e.chunks {
+		b = append(b, chunkHead...)
+	}
 	if e.retry > 0 {
 		b = appendRetry(b, e.retry)
 		e.retry = 0
@@ -119,15 +150,13 @@ func (e *sseEncoder) begin() []byte {
 }
 
 func (e *sseEncoder) send(frame []byte) error {
+	if e.chunks {
+		frame = sealChunk(frame)
+	}
 	if cap(frame) <= keepBuf {
 		e.buf = frame
 	}
-	return e.wire.within(func() error {
-		if _, err := e.w.Write(frame); err != nil {
-			return err
-		}
-		return e.wire.rc.Flush()
-	})
+	return e.out.write(frame)
 }
 
 func (e *sseEncoder) invalidate(rev freshet.Revision, topics []string) error {

@@ -1,0 +1,20 @@
+//go:build !linux
+
+package stream
+
+import "net/http"
+
+// Elsewhere every stream stays with its handler.
+
+func canTakeOver(http.ResponseWriter, *http.Request) bool { return false }
+
+func (s *Server) takeOver(http.ResponseWriter, *session) bool { return false }
+
+// attempt is what a pump needs for sockets.
+type attempt struct{}
+
+// peers has nobody to watch.
+type peers struct{}
+
+func (*peers) forget(*outlet) {}
+func (*peers) cut()           {}
