@@ -80,8 +80,12 @@ func (p *peers) wait(epoll syscall.RawConn) {
 	for {
 		n := 0
 		err := epoll.Read(func(fd uintptr) (done bool) {
-			n, _ = syscall.EpollWait(int(fd), events, 0) // EINTR: as if there were none
-			return n > 0
+			var err error
+			for { // Go's poller tells of new events only: none may be left behind
+				if n, err = syscall.EpollWait(int(fd), events, 0); err != syscall.EINTR { //nolint:errorlint // an errno as it is
+					return n > 0
+				}
+			}
 		})
 		if err != nil {
 			return
