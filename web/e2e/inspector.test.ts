@@ -5,7 +5,7 @@ import { expect, test, vi } from "vitest";
 import { bodies, desktop, live, message, Pages, phone, say } from "./pages.js";
 
 const pages = Pages.forFile();
-const patience = { timeout: 20_000, interval: 50 };
+const patience = { timeout: 40_000, interval: 50 };
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** With the inspector beside the page. */
@@ -152,9 +152,18 @@ test("answers that overtake each other never take the page back", async () => {
 test("a message is on show before the server has it, and comes back as a draft if it fails", async () => {
   const page = await pages.open("send", wide);
   await inspector(page).getByLabel("0.4 s").check();
+  // How it was on show, in order: what is over soon can't be waited for.
+  await page.evaluate(() => {
+    window.shown = [];
+    new MutationObserver(() => {
+      const state = document.querySelector("li.message")?.className ?? "none";
+      if (window.shown.at(-1) !== state) window.shown.push(state);
+    }).observe(document.body, { subtree: true, childList: true, attributes: true });
+  });
   await say(page, "soon there");
-  await page.locator("li.message.sending").getByText("soon there").waitFor();
   await message(page, "soon there").waitFor();
+  const states = await page.evaluate(() => window.shown);
+  expect(states.filter((state) => state !== "none")).toEqual(["message sending", "message"]);
   expect((await bodies(page)).filter((body) => body === "soon there")).toHaveLength(1);
 
   await page.context().setOffline(true);

@@ -4,8 +4,9 @@ export default defineConfig({
   root: import.meta.dirname,
   test: {
     include: ["*.test.ts"],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Never reached but by a failure: a machine that does ten things at once is slow.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     fileParallelism: false,
   },
 });

@@ -3,7 +3,8 @@ export type Delay = "none" | "slow" | "shuffled";
 
 type Fetch = typeof globalThis.fetch;
 
-export const cutMs = 10_000;
+/** Time enough to write something by psql meanwhile. */
+export const cutMs = 30_000;
 const slowMs = 400;
 const shuffledMs = 2000;
 
