@@ -23,7 +23,7 @@ const (
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Serve RPCs, the stream and the page; without a database URL, on a private Postgres."`
 	Watch    watchCmd    `cmd:"" help:"Follow topics in the terminal."`
-	Check    checkCmd    `cmd:"" help:"Check a running server: simulated clients, writers, and the rules G1 to G6."`
+	Check    checkCmd    `cmd:"" help:"Check a server, a running one or its own: simulated clients, writers, faults, and the rules G1 to G6."`
 	Doctor   doctorCmd   `cmd:"" help:"Check a database against the contract, and print what to run."`
 	Lint     lintCmd     `cmd:"" help:"Check a contract: the options in your proto files."`
 	Migrate  migrateCmd  `cmd:"" help:"Prepare a database: schema, publication, replica identities."`
