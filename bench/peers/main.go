@@ -41,9 +41,10 @@ import (
 )
 
 type commands struct {
-	Run   runOptions   `cmd:"" default:"withargs" help:"Measure."`
-	Serve serveOptions `cmd:"" hidden:"" help:"A server's process."`
-	Read  readOptions  `cmd:"" hidden:"" help:"The readers' process."`
+	Run    runOptions    `cmd:"" default:"withargs" help:"Measure."`
+	Render renderOptions `cmd:"" help:"Write table, plot and benchstat's file of a folder's results.json anew."`
+	Serve  serveOptions  `cmd:"" hidden:"" help:"A server's process."`
+	Read   readOptions   `cmd:"" hidden:"" help:"The readers' process."`
 }
 
 type runOptions struct {

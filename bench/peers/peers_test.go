@@ -52,9 +52,9 @@ func TestReport(t *testing.T) {
 		"floor":   {{CPUMicros: 3}, {CPUMicros: 5}, {CPUMicros: 4}},
 		"freshet": {{CPUMicros: 8, BytesIdle: 2048}, {CPUMicros: 6, BytesIdle: 1024}},
 	}}
-	require.Contains(t, r.table(), "| floor | 4.00 (0.57 ×) | 0.0 (0.00 ×) |")
-	require.Contains(t, r.table(), "| freshet | 7.00 (1.00 ×) | 1.5 (1.00 ×) |")
-	require.Contains(t, r.benchstat(), "BenchmarkFanout/server=floor 1 5 cpu-µs/notice 0 KiB/conn")
+	require.Contains(t, r.table(), "| floor | 4.00 (0.57 ×) |")
+	require.Contains(t, r.table(), "| freshet | 7.00 (1.00 ×) |")
+	require.Contains(t, r.benchstat(), "BenchmarkFanout/server=floor 1 5 cpu-µs/notice")
 	require.NotContains(t, r.readme(), "%!")
 	require.Contains(t, r.plot(), `class="bar ours"`)
 }

@@ -33,7 +33,8 @@ type figure struct {
 }
 
 var figures = []figure{
-	{"Server CPU per notice and connection, µs", "CPU, µs", "cpu-µs/notice", "%.2f", func(m *measured) float64 { return m.CPUMicros }},
+	{"Server CPU per notice and connection, µs", "CPU per notice, µs", "cpu-µs/notice", "%.2f", func(m *measured) float64 { return m.CPUMicros }},
+	{"Server CPU per frame, µs", "CPU per frame, µs", "cpu-µs/frame", "%.2f", func(m *measured) float64 { return m.CPUMicros / max(m.Frames, 1e-9) }},
 	{"Resident memory per idle connection, KiB", "idle, KiB", "KiB/conn", "%.1f", func(m *measured) float64 { return m.BytesIdle / 1024 }},
 	{"One notice to all idle connections, ms", "last, ms", "last-ms", "%.0f", func(m *measured) float64 { return m.LastMillis }},
 	{"", "frames per notice", "frames/notice", "%.2f", func(m *measured) float64 { return m.Frames }},
@@ -61,7 +62,7 @@ func (r *report) median(name string, f figure) float64 {
 	return median(values)
 }
 
-// table is in Markdown. The first three columns have the ratio to Freshet's, or
+// table is in Markdown. Columns that are plotted have the ratio to Freshet's, or
 // without it to the first peer's.
 func (r *report) table() string {
 	base := r.Options.Peers[0]
@@ -125,7 +126,7 @@ Freshet alone: %d idle connections take %.0f MiB above an empty server, and %.3f
 ![CPU, memory, time to the last](fanout.svg)
 
 %s
-Medians of %d rounds; in brackets the ratio to Freshet. CPU, frames, p50 and p99: %d notices/s to %d connections for %v. Idle and last: %d connections. Stalled: one more reader that never drains, small send buffers for all. Server and readers share the machine: times until delivery hold the readers' waiting too, CPU time doesn't.
+Medians of %d rounds; in brackets the ratio to Freshet. Per notice: of what was published, for each connection, merged or not; a server that can't keep up, or is told not to, merges (Freshet) or drops. CPU, frames, p50 and p99: %d notices/s to %d connections for %v. Idle and last: %d connections. Stalled: one more reader that never drains, small send buffers for all. Server and readers share the machine: times until delivery hold the readers' waiting too, CPU time doesn't.
 %s
 %s
 | | |

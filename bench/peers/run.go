@@ -143,6 +143,23 @@ func (w *own) commits(p *pair) error {
 	return nil
 }
 
+type renderOptions struct {
+	Folder string `arg:""`
+}
+
+// Run writes what is made of results.json.
+func (o renderOptions) Run() error {
+	data, err := os.ReadFile(filepath.Join(o.Folder, "results.json"))
+	if err != nil {
+		return err
+	}
+	var r report
+	if err := json.Unmarshal(data, &r); err != nil {
+		return err
+	}
+	return r.save(o.Folder)
+}
+
 // save writes the folder of results.
 func (r *report) save(dir string) error {
 	data, err := json.MarshalIndent(r, "", "  ")
