@@ -81,11 +81,10 @@ func (p *peers) wait(epoll syscall.RawConn) {
 		n := 0
 		err := epoll.Read(func(fd uintptr) (done bool) {
 			var err error
-			for { // Go's poller tells of new events only: none may be left behind
-				if n, err = syscall.EpollWait(int(fd), events, 0); err != syscall.EINTR { //nolint:errorlint // an errno as it is
-					return n > 0
-				}
+			for n, err = syscall.EpollWait(int(fd), events, 0); errors.Is(err, syscall.EINTR); {
+				n, err = syscall.EpollWait(int(fd), events, 0)
 			}
+			return n > 0
 		})
 		if err != nil {
 			return

@@ -27,6 +27,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.write(w)
 		return
 	}
+	taken := false
+	defer func() {
+		if !taken {
+			session.close()
+		}
+	}()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform") // a proxy that compresses buffers
@@ -39,13 +45,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &sseEncoder{server: s, out: &responseWriter{deadlineWriter{server: s, rc: http.NewResponseController(w)}, w}}
 	out.retry = jitter(retryMin, retryMax)
 	err := session.begin(out)
-	if err == nil && takeOver && s.takeOver(w, session) {
-		return // the session is its outlet's
+	if err == nil && takeOver {
+		if taken = s.takeOver(w, session); taken {
+			return // the session is its outlet's
+		}
 	}
 	if err == nil {
 		err = session.live(r.Context())
 	}
-	session.close()
 	s.ended(r.Context(), "sse", err, session.last)
 }
 
