@@ -79,6 +79,10 @@ func (r *report) table() string {
 		b.WriteString("| " + name + " |")
 		for _, f := range figures {
 			value := r.median(name, f)
+			if f.unit == "stalled-p99-ms" && value == 0 {
+				b.WriteString(" all stop |") // nobody got anything
+				continue
+			}
 			fmt.Fprintf(&b, " "+f.format, value)
 			if f.title != "" {
 				fmt.Fprintf(&b, " (%.2f ×)", value/r.median(base, f))
