@@ -18,7 +18,7 @@ import (
 // G6 under load: whatever is hit, joined or asked anew, an answer holds every
 // change up to its stamp, and the stamp is at least what was asked for.
 func TestReuse_stampsAreHonestUnderLoad(t *testing.T) {
-	r, _ := newReuseRig(t, nil)
+	r, _ := newReuseRig(t, func(c *Config) { c.ReadInterval = time.Millisecond })
 	var stored atomic.Uint64 // the last change in the database
 	var mu sync.Mutex
 	var changes []uint64 // told so far, ascending
