@@ -18,14 +18,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Every server tells every connection, and every reader understands it.
+// Every server that is a Go module tells every connection, and every reader
+// understands it.
 func TestPeers_tellEveryone(t *testing.T) {
 	for _, peer := range peers() {
+		if peer.name == "nchan" {
+			continue // a server of Debian's, which only the benchmark asks for
+		}
 		t.Run(peer.name, func(t *testing.T) {
-			if err := peer.installed(); err != nil {
-				t.Logf("NOT RUN: %v", err)
-				return
-			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			p, err := startPair(ctx, peer.name, 0)
