@@ -25,32 +25,48 @@ type incarnation struct {
 	postmasterStart  time.Time
 }
 
+func (i incarnation) is(o incarnation) bool {
+	return i.systemIdentifier == o.systemIdentifier && i.timeline == o.timeline && i.postmasterStart.Equal(o.postmasterStart)
+}
+
+// history is an epoch, and the incarnation that it names. The zero value is
+// none.
+type history struct {
+	epoch freshet.Epoch
+	incarnation
+}
+
 // epochLock is the advisory lock under which one node writes the next epoch.
 const epochLock = 0x66726573_68657401
 
 // resolveEpoch returns the database's epoch, and writes the next one if the
 // stored incarnation is missing or another: greatest(unix seconds, last + 1).
 // The last epoch is in a logged row besides, so that it is never given twice.
-func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation) (epoch freshet.Epoch, fresh bool, err error) {
+//
+// Both rows can be of an older copy. So a node that has served a history itself
+// begins above its epoch, whatever the database says, unless this is that very
+// history or a higher one: two epochs that begin within a second of each other
+// could come to the same number.
+func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation, served history) (epoch freshet.Epoch, fresh bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1)`, epochLock); err != nil {
 			return err
 		}
-		var stored incarnation
+		var stored history
 		err := tx.QueryRow(ctx, `select epoch, system_identifier, timeline, postmaster_start from freshet.incarnation`).
-			Scan(&epoch, &stored.systemIdentifier, &stored.timeline, &stored.postmasterStart)
+			Scan(&stored.epoch, &stored.systemIdentifier, &stored.timeline, &stored.postmasterStart)
 		switch {
-		case err == nil && stored.systemIdentifier == now.systemIdentifier && stored.timeline == now.timeline &&
-			stored.postmasterStart.Equal(now.postmasterStart):
+		case err == nil && stored.is(now) && (stored.epoch > served.epoch || stored.epoch == served.epoch && served.is(now)):
+			epoch = stored.epoch
 			return nil
 		case err != nil && !errors.Is(err, pgx.ErrNoRows):
 			return err
 		}
 		fresh = true
 		err = tx.QueryRow(ctx, `
-insert into freshet.epoch (last) values (extract(epoch from clock_timestamp())::bigint)
+insert into freshet.epoch (last) values (greatest(extract(epoch from clock_timestamp())::bigint, $1::bigint + 1))
 on conflict ("only") do update set last = greatest(excluded.last, freshet.epoch.last + 1)
-returning last`).Scan(&epoch)
+returning last`, served.epoch).Scan(&epoch)
 		if err != nil {
 			return err
 		}

@@ -106,10 +106,11 @@ type Feed struct {
 
 	// What survives from one session to the next; only Run's goroutine and,
 	// while a session lasts, its release loop touch these.
-	epoch    freshet.Epoch
-	serving  bool
-	window   replayWindow
-	recreate bool // the slot is of no use any more: drop it first
+	epoch       freshet.Epoch
+	incarnation incarnation // that the epoch names
+	serving     bool
+	window      replayWindow
+	recreate    bool // the slot is of no use any more: drop it first
 
 	applied atomic.Uint64 // everything up to here was given to the sink
 	stats   stats

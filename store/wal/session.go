@@ -179,7 +179,7 @@ func (s *session) start(ctx context.Context) error {
 	if err := s.watchConn.QueryRow(ctx, `select pg_postmaster_start_time()`).Scan(&now.postmasterStart); err != nil {
 		return err
 	}
-	epoch, fresh, err := resolveEpoch(ctx, s.watchConn, now)
+	epoch, fresh, err := resolveEpoch(ctx, s.watchConn, now, history{f.epoch, f.incarnation})
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (s *session) start(ctx context.Context) error {
 	case f.epoch != epoch || !slot.settled || slot.confirmed > applied:
 		// Another history; or a slot that begins above what we have, because
 		// it is new, or because another holder moved it: nothing below is known.
-		f.epoch, f.serving = epoch, false
+		f.epoch, f.incarnation, f.serving = epoch, now, false
 		f.window.confirmed, f.window.marks = slot.confirmed, nil
 		f.applied.Store(uint64(slot.confirmed))
 		f.cfg.Sink.Begin(f.revision(slot.confirmed))

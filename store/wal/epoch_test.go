@@ -1,0 +1,62 @@
+package wal
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// An epoch is never given twice, though the database's own rows go back with a
+// restored copy, and though epochs are ahead of the clock.
+func TestResolveEpoch_restoredCopy(t *testing.T) {
+	url := testkit.Migrated(t)
+	conn, ctx := testkit.Conn(t, url), testkit.Context(t)
+	started := time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC)
+	run := func(n int) incarnation { // of the same cluster, started again
+		return incarnation{systemIdentifier: "7", timeline: 1, postmasterStart: started.Add(time.Duration(n) * time.Second)}
+	}
+	resolve := func(now incarnation, served history) (freshet.Epoch, bool) {
+		t.Helper()
+		epoch, fresh, err := resolveEpoch(ctx, conn, now, served)
+		require.NoError(t, err)
+		return epoch, fresh
+	}
+	testkit.Exec(t, url, `insert into freshet.epoch (last) values (extract(epoch from clock_timestamp())::bigint + 1000)`)
+	first, fresh := resolve(run(1), history{})
+	require.True(t, fresh)
+	again, fresh := resolve(run(1), history{})
+	require.False(t, fresh)
+	require.Equal(t, first, again)
+	second, fresh := resolve(run(2), history{first, run(1)})
+	require.True(t, fresh)
+	require.Equal(t, first+1, second)
+	again, fresh = resolve(run(2), history{second, run(2)})
+	require.False(t, fresh, "a session that begins anew")
+	require.Equal(t, second, again)
+
+	// The copy is from before the second run: by itself it would come to its epoch.
+	restore := func() {
+		testkit.Exec(t, url, `update freshet.epoch set last = $1`, first)
+		testkit.Exec(t, url, `update freshet.incarnation set epoch = $1, postmaster_start = $2`, first, run(1).postmasterStart)
+	}
+	restore()
+	third, fresh := resolve(run(3), history{second, run(2)})
+	require.True(t, fresh)
+	require.Equal(t, second+1, third)
+
+	// Another node is first, and knows of nothing.
+	restore()
+	theirs, fresh := resolve(run(3), history{})
+	require.True(t, fresh)
+	require.Equal(t, second, theirs)
+	third, fresh = resolve(run(3), history{second, run(2)})
+	require.True(t, fresh)
+	require.Equal(t, second+1, third)
+	theirs, fresh = resolve(run(3), history{theirs, run(3)})
+	require.False(t, fresh, "which the other one takes over")
+	require.Equal(t, third, theirs)
+}
