@@ -8,11 +8,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/freshet-dev/freshet/bench/rig"
 )
 
 type options struct {
@@ -59,27 +60,27 @@ func main() {
 func run(ctx context.Context, o *options, to io.Writer) (err error) {
 	r := &report{
 		Time:       time.Now().UTC(),
-		Command:    command(os.Args[1:]),
-		Commit:     commitOfTree(ctx),
-		Machine:    thisMachine(ctx),
+		Command:    rig.Command("latency", "make bench", os.Args[1:]),
+		Commit:     rig.CommitOfTree(ctx),
+		Machine:    rig.ThisMachine(ctx),
 		Quantities: quantities,
 	}
 	fmt.Fprintf(to, "machine: %v; %.2f CPUs busy with other things\n", r.Machine, r.Machine.Busy)
-	if r.Machine.tooBusy(r.Machine.Busy) {
+	if r.Machine.TooBusy(r.Machine.Busy) {
 		fmt.Fprintln(to, "*** The machine is busy: these figures will say little.")
 	}
-	t := &target{url: strings.TrimSuffix(o.URL, "/"), databaseURL: o.DatabaseURL, program: "a server that ran already", stop: func() error { return nil }}
+	t := rig.Running(o.URL, o.DatabaseURL)
 	if o.URL == "" {
-		if t, err = startTarget(ctx, o.Freshet, o.DatabaseURL); err != nil {
+		if t, err = rig.Start(ctx, o.Freshet, o.DatabaseURL); err != nil {
 			return err
 		}
 	}
-	defer func() { err = errors.Join(err, t.stop()) }()
-	r.Program = t.program
-	if r.Postgres, err = readSettings(ctx, t.databaseURL); err != nil {
+	defer func() { err = errors.Join(err, t.Stop()) }()
+	r.Program = t.Version
+	if r.Postgres, err = rig.ReadSettings(ctx, t.DatabaseURL); err != nil {
 		return err
 	}
-	fmt.Fprintf(to, "server: %s, commit %s; PostgreSQL %s\n", r.Program, r.Commit, r.version())
+	fmt.Fprintf(to, "server: %s, commit %s; PostgreSQL %s\n", r.Program, r.Commit, r.Postgres.Version())
 
 	r.Scenarios = []outcome{
 		{scenario: scenario{Name: "idle", MeasuredRate: o.IdleRate, TotalRate: o.IdleRate}},
@@ -116,25 +117,4 @@ func run(ctx context.Context, o *options, to io.Writer) (err error) {
 	}
 	fmt.Fprintln(to, "\nwritten to", dir)
 	return nil
-}
-
-// command is how to run this again. URLs may hold passwords and name hosts.
-func command(args []string) string {
-	words := []string{"go", "run", "./bench/latency"}
-	for i := 0; i < len(args); i++ {
-		name, _, joined := strings.Cut(args[i], "=")
-		switch {
-		case name != "--url" && name != "--database-url":
-			words = append(words, args[i])
-		default:
-			words = append(words, name+"=…")
-			if !joined {
-				i++
-			}
-		}
-	}
-	if len(args) == 0 {
-		return "make bench"
-	}
-	return strings.Join(words, " ")
 }

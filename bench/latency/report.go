@@ -3,27 +3,25 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/freshet-dev/freshet/bench/rig"
 )
 
 // report is everything that a run of the program found; results.json is it.
 type report struct {
-	Time       time.Time         `json:"time"`
-	Command    string            `json:"command"`
-	Program    string            `json:"program"`
-	Commit     string            `json:"commit"` // of the work tree
-	Machine    machine           `json:"machine"`
-	Postgres   map[string]string `json:"postgres"`
-	Quantities []quantity        `json:"quantities"`
-	Scenarios  []outcome         `json:"scenarios"`
+	Time       time.Time    `json:"time"`
+	Command    string       `json:"command"`
+	Program    string       `json:"program"`
+	Commit     string       `json:"commit"` // of the work tree
+	Machine    rig.Machine  `json:"machine"`
+	Postgres   rig.Settings `json:"postgres"`
+	Quantities []quantity   `json:"quantities"`
+	Scenarios  []outcome    `json:"scenarios"`
 }
 
 // outcome is a scenario with all its runs.
@@ -55,7 +53,7 @@ func (o *outcome) over(get func(*result) *float64) float64 {
 		}
 		values = append(values, *value)
 	}
-	return median(values)
+	return rig.Median(values)
 }
 
 // table writes what people read.
@@ -107,10 +105,7 @@ func (r *report) warning() string {
 			}
 		}
 	}
-	if !r.Machine.tooBusy(others) {
-		return ""
-	}
-	return fmt.Sprintf("\n**The machine was busy with other things (up to %.2f of its %d CPUs): these figures say little.**\n", others, r.Machine.CPUs)
+	return r.Machine.Warning(others)
 }
 
 // plot draws the headline quantities, all runs of a scenario together.
@@ -129,13 +124,7 @@ func (r *report) plot() string {
 	}
 	return plotSVG("Freshet: from COMMIT's return to notice and refetched data",
 		fmt.Sprintf("%v; server, PostgreSQL %s and clients on the same machine; percentiles of all runs",
-			r.Machine, r.version()), panels)
-}
-
-// version is PostgreSQL's without its packager's.
-func (r *report) version() string {
-	version, _, _ := strings.Cut(r.Postgres["server_version"], " ")
-	return version
+			r.Machine, r.Postgres.Version()), panels)
 }
 
 // save writes the folder of results.
@@ -149,15 +138,8 @@ func (r *report) save(dir string) error {
 		return err
 	}
 	readme := fmt.Sprintf(readmeText, r.Time.Format("2 January 2006"), r.warning(), table.String(), r.Command, r.Program, r.Commit, r.Machine,
-		r.Machine.Busy, r.version(), r.Postgres["fsync"], r.Postgres["synchronous_commit"], r.Postgres["shared_buffers"])
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	write := func(name string, data []byte) error { return os.WriteFile(filepath.Join(dir, name), data, 0o644) } //nolint:gosec // for everybody
-	return errors.Join(
-		write("README.md", []byte(readme)),
-		write("results.json", append(data, '\n')),
-		write("latency.svg", []byte(r.plot())))
+		r.Machine.Busy, r.Postgres.Version(), r.Postgres)
+	return rig.Save(dir, map[string]string{"README.md": readme, "results.json": string(data) + "\n", "latency.svg": r.plot()})
 }
 
 const readmeText = `# Latency, %s
@@ -173,7 +155,7 @@ Percentiles are medians over the runs, which alternate between the scenarios; ma
 | Command | ` + "`%s`" + ` |
 | Program | %s, commit %s |
 | Machine | %v; %.2f CPUs busy with other things before the start |
-| Database | PostgreSQL %s, fsync %s, synchronous_commit %s, shared_buffers %s |
+| Database | PostgreSQL %s, %v |
 
 What is measured, and from when to when, is in [the program's comment](../../latency/doc.go).
 `

@@ -9,7 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet-dev/freshet/bench/rig"
 )
 
 // patience is how long anything may take before the run fails. It is far above
@@ -33,7 +36,7 @@ type result struct {
 	Seconds      float64            `json:"seconds"`
 	WritesPerSec float64            `json:"writes_per_second"`             // achieved, all writers
 	OthersPerSec float64            `json:"other_transactions_per_second"` // the gate, reads, this program's own
-	CPU          cpuShare           `json:"cpus_busy"`
+	CPU          rig.CPUShare       `json:"cpus_busy"`
 	StrayNotices int                `json:"stray_notices"` // without a commit: allowed, and rare
 	Quantities   map[string]summary `json:"quantities"`
 
@@ -42,7 +45,7 @@ type result struct {
 
 // runScenario measures once: streams and writers start, a warm-up passes, the
 // samples of the next `seconds` count, and every commit is followed to its end.
-func runScenario(ctx context.Context, t *target, sc scenario, o *options, progress io.Writer) (_ *result, err error) {
+func runScenario(ctx context.Context, t *rig.Server, sc scenario, o *options, progress io.Writer) (_ *result, err error) {
 	var conversations []string
 	for i := range measuredConversations {
 		conversations = append(conversations, fmt.Sprintf("measured-%d", i))
@@ -50,7 +53,7 @@ func runScenario(ctx context.Context, t *target, sc scenario, o *options, progre
 	b := newBook(conversations)
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	defer transport.CloseIdleConnections()
-	f, err := newFollower(t.url, &http.Client{Transport: transport}, conversations, b)
+	f, err := newFollower(t.URL, &http.Client{Transport: transport}, conversations, b)
 	if err != nil {
 		return nil, err
 	}
@@ -84,16 +87,16 @@ func runScenario(ctx context.Context, t *target, sc scenario, o *options, progre
 			return err
 		})
 	}
-	add(func() error { return writeMeasured(writing, t.databaseURL, sc.MeasuredRate, b, &written) })
+	add(func() error { return writeMeasured(writing, t.DatabaseURL, sc.MeasuredRate, b, &written) })
 	if background := sc.TotalRate - sc.MeasuredRate; background > 0 {
-		add(func() error { return writeBackground(writing, t.databaseURL, o.Writers, background, &written) })
+		add(func() error { return writeBackground(writing, t.DatabaseURL, o.Writers, background, &written) })
 	}
 
 	r := &result{}
-	wait(writing, o.Warmup)
-	before, beforeErr := t.read(running, &written)
+	rig.Wait(writing, o.Warmup)
+	before, beforeErr := read(running, t, &written)
 	r.watch(writing, o.Duration, b, &written, progress)
-	after, afterErr := t.read(running, &written)
+	after, afterErr := read(running, t, &written)
 
 	stopWriting()
 	if err = errors.Join(writers.Wait(), beforeErr, afterErr); err == nil {
@@ -117,12 +120,12 @@ type reading struct {
 	at           time.Time
 	written      int64
 	transactions int64
-	cpu          cpuTimes
+	cpu          rig.CPUTimes
 }
 
-func (t *target) read(ctx context.Context, written *atomic.Int64) (reading, error) {
-	transactions, err := readTransactions(ctx, t.databaseURL)
-	return reading{time.Now(), written.Load(), transactions, readCPU(t)}, err
+func read(ctx context.Context, t *rig.Server, written *atomic.Int64) (reading, error) {
+	transactions, err := readTransactions(ctx, t.DatabaseURL)
+	return reading{time.Now(), written.Load(), transactions, rig.ReadCPU(t.PID, t.PostgresPID)}, err
 }
 
 // watch lets d pass, with a line every five seconds.
@@ -130,7 +133,7 @@ func (r *result) watch(ctx context.Context, d time.Duration, b *book, written *a
 	const every = 5 * time.Second
 	start, before := time.Now(), written.Load()
 	for left := d; left > 0 && ctx.Err() == nil; left = d - time.Since(start) {
-		wait(ctx, min(every, left))
+		rig.Wait(ctx, min(every, left))
 		passed := time.Since(start)
 		finished, early, _ := b.counts()
 		fmt.Fprintf(progress, "  %4.0f s  %6.0f writes/s  %6d samples with warm-up, %d too early\n",
@@ -146,7 +149,7 @@ func (r *result) fill(samples []*sample, before, after reading) {
 	r.Seconds = wall.Seconds()
 	r.WritesPerSec = float64(written) / wall.Seconds()
 	r.OthersPerSec = float64(after.transactions-before.transactions-written) / wall.Seconds()
-	r.CPU = before.cpu.until(after.cpu, wall)
+	r.CPU = before.cpu.Until(after.cpu, wall)
 	r.Quantities = make(map[string]summary)
 	for _, q := range quantities {
 		r.Quantities[q.Key] = summarize(valuesOf(samples, q))
@@ -161,12 +164,15 @@ func valuesOf(samples []*sample, q quantity) []millis {
 	return values
 }
 
-// wait lets d pass, or ends with ctx.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+// readTransactions is how many transactions the database has ended so far. Each
+// backend reports its own once a second at most, so over a run the difference
+// is right to a few per cent.
+func readTransactions(ctx context.Context, databaseURL string) (n int64, err error) {
+	conn, err := pgx.Connect(ctx, databaseURL)
+	if err != nil {
+		return 0, err
 	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	err = conn.QueryRow(ctx, `select xact_commit + xact_rollback from pg_stat_database where datname = current_database()`).Scan(&n)
+	return n, err
 }

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/freshet-dev/freshet/bench/rig"
 )
 
 // millis is a duration in milliseconds, as results carry it. It may be
@@ -66,26 +68,13 @@ func overRuns(runs []summary) summary {
 	}
 	s := summary{
 		Min: slices.Min(of(func(s summary) millis { return s.Min })),
-		P50: median(of(func(s summary) millis { return s.P50 })),
-		P90: median(of(func(s summary) millis { return s.P90 })),
-		P99: median(of(func(s summary) millis { return s.P99 })),
+		P50: rig.Median(of(func(s summary) millis { return s.P50 })),
+		P90: rig.Median(of(func(s summary) millis { return s.P90 })),
+		P99: rig.Median(of(func(s summary) millis { return s.P99 })),
 		Max: slices.Max(of(func(s summary) millis { return s.Max })),
 	}
 	for _, run := range runs {
 		s.N += run.N
 	}
 	return s
-}
-
-// median sorts values. Of an even number it is the mean of the middle two.
-func median[T ~float64](values []T) T {
-	if len(values) == 0 {
-		return T(math.NaN())
-	}
-	slices.Sort(values)
-	middle := len(values) / 2
-	if len(values)%2 == 1 {
-		return values[middle]
-	}
-	return (values[middle-1] + values[middle]) / 2
 }

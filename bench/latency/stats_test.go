@@ -59,9 +59,3 @@ func TestOverRuns(t *testing.T) {
 	})
 	require.Equal(t, summary{N: 60, Min: -1, P50: 4, P90: 5, P99: 6, Max: 500}, got)
 }
-
-func TestMedian(t *testing.T) {
-	require.Equal(t, 2.0, median([]float64{3, 1, 2}))
-	require.Equal(t, 2.5, median([]float64{4, 1, 3, 2}))
-	require.True(t, math.IsNaN(median[float64](nil)))
-}

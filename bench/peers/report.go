@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/freshet-dev/freshet/bench/bars"
 )
 
 // report is everything that a run found; results.json is it.
@@ -92,6 +94,25 @@ func (r *report) table() string {
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+// plot draws a bar per server for each figure that has a title.
+func (r *report) plot() string {
+	var panels []bars.Panel
+	for _, f := range figures {
+		if f.title == "" {
+			continue
+		}
+		p := bars.Panel{Title: f.title}
+		for _, name := range r.Options.Peers {
+			value := r.median(name, f)
+			p.Bars = append(p.Bars, bars.Bar{
+				Label: name, Value: value, Text: fmt.Sprintf(f.format, value), Ours: strings.HasPrefix(name, "freshet"),
+			})
+		}
+		panels = append(panels, p)
+	}
+	return bars.SVG("Cost of fan-out", "Telling connections that something has changed", r.Machine, panels)
 }
 
 // benchstat is one line per peer and round, in the format of Go's benchmarks.

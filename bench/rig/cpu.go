@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bytes"
@@ -83,11 +83,13 @@ func cpuOfTree(pid int) (time.Duration, error) {
 	return total, nil
 }
 
-// cpuTimes are CPU times so far; nil where the process isn't ours, or the
+// CPUTimes are CPU times so far; nil where the process isn't ours, or the
 // system has no /proc. machine is that of everything.
-type cpuTimes struct{ server, postgres, driver, machine *time.Duration }
+type CPUTimes struct{ server, postgres, driver, machine *time.Duration }
 
-func readCPU(t *target) cpuTimes {
+// ReadCPU reads those of a server and a postmaster, by their process ids (0:
+// not ours), of this program and of the machine.
+func ReadCPU(serverPID, postgresPID int) CPUTimes {
 	read := func(pid int, of func(int) (time.Duration, error)) *time.Duration {
 		if pid == 0 {
 			return nil
@@ -98,9 +100,9 @@ func readCPU(t *target) cpuTimes {
 		}
 		return &used
 	}
-	times := cpuTimes{
-		server:   read(t.serverPID, cpuOf),
-		postgres: read(t.postgresPID, cpuOfTree),
+	times := CPUTimes{
+		server:   read(serverPID, cpuOf),
+		postgres: read(postgresPID, cpuOfTree),
 		driver:   read(os.Getpid(), cpuOf),
 	}
 	if busy, _, ok := readTicks(); ok {
@@ -110,15 +112,16 @@ func readCPU(t *target) cpuTimes {
 	return times
 }
 
-// cpuShare is how many CPUs were busy: CPU seconds per second. nil: not known.
-type cpuShare struct {
+// CPUShare is how many CPUs were busy: CPU seconds per second. nil: not known.
+type CPUShare struct {
 	Server   *float64 `json:"server"`
 	Postgres *float64 `json:"postgres"`
 	Driver   *float64 `json:"driver"`
 	Others   *float64 `json:"others"` // what had nothing to do with us, and may have disturbed
 }
 
-func (before cpuTimes) until(after cpuTimes, wall time.Duration) cpuShare {
+// Until is what was used from before to after.
+func (before CPUTimes) Until(after CPUTimes, wall time.Duration) CPUShare {
 	share := func(a, b *time.Duration) *float64 {
 		if a == nil || b == nil {
 			return nil
@@ -126,7 +129,7 @@ func (before cpuTimes) until(after cpuTimes, wall time.Duration) cpuShare {
 		cpus := (*b - *a).Seconds() / wall.Seconds()
 		return &cpus
 	}
-	c := cpuShare{
+	c := CPUShare{
 		Server:   share(before.server, after.server),
 		Postgres: share(before.postgres, after.postgres),
 		Driver:   share(before.driver, after.driver),

@@ -1,4 +1,4 @@
-package main
+package rig
 
 import (
 	"bufio"
@@ -17,28 +17,52 @@ import (
 	"time"
 )
 
-// target is what is measured: a server in a process of its own, and the
+// Server is what is measured: a server in a process of its own, and the
 // database behind it.
-type target struct {
-	url         string
-	databaseURL string
-	program     string // what the program says of its version; empty: not ours
-	serverPID   int    // 0: not ours
-	postgresPID int    // 0: not ours
-	stop        func() error
+type Server struct {
+	URL         string
+	DatabaseURL string
+	Version     string // what the program says of itself
+	PID         int    // 0: not ours
+	PostgresPID int    // 0: not ours
+
+	stop func() error
 }
 
-// startTarget starts bin/freshet as users do, with every default but the ports
-// and the data directory. Without a database URL it has a private Postgres
-// whose data is removed in the end.
-func startTarget(ctx context.Context, binary, databaseURL string) (_ *target, err error) {
-	version, err := exec.CommandContext(ctx, binary, "--version").Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s --version: %w (`make bench` builds it)", binary, err)
+// Stop ends a server that Start has started, and its private Postgres with all
+// data.
+func (s *Server) Stop() error { return s.stop() }
+
+// Running is a server that somebody else has started, and looks after.
+func Running(serverURL, databaseURL string) *Server {
+	return &Server{
+		URL: strings.TrimSuffix(serverURL, "/"), DatabaseURL: databaseURL, Version: "a server that ran already",
+		stop: func() error { return nil },
 	}
+}
+
+// Start starts bin/freshet as users do, with every default but the ports and
+// the data directory. Without a database URL it has a private Postgres whose
+// data is removed in the end.
+func Start(ctx context.Context, binary, databaseURL string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "freshet-bench-")
 	if err != nil {
 		return nil, err
+	}
+	s, err := start(ctx, binary, databaseURL, dir)
+	if err != nil {
+		return nil, errors.Join(err, removeData(dir))
+	}
+	stop := s.stop
+	s.stop = func() error { return errors.Join(stop(), removeData(dir)) }
+	return s, nil
+}
+
+// start leaves the data in dir to its caller.
+func start(ctx context.Context, binary, databaseURL, dir string) (_ *Server, err error) {
+	version, err := exec.CommandContext(ctx, binary, "--version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w (`make bench` builds it)", binary, err)
 	}
 	args := []string{"serve", "--addr=127.0.0.1:0", "--admin-addr=", "--log-format=json", "--data-dir=" + dir}
 	if databaseURL != "" {
@@ -51,7 +75,7 @@ func startTarget(ctx context.Context, binary, databaseURL string) (_ *target, er
 		err = cmd.Start()
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, err
 	}
 	ready, ended := make(chan string, 1), make(chan struct{})
 	var end error // read it after ended
@@ -62,8 +86,8 @@ func startTarget(ctx context.Context, binary, databaseURL string) (_ *target, er
 			end = fmt.Errorf("freshet serve: %w\n%s", err, strings.Join(tail, "\n"))
 		}
 	}()
-	t := &target{databaseURL: databaseURL, program: strings.TrimSpace(string(version)), serverPID: cmd.Process.Pid}
-	t.stop = func() error {
+	s := &Server{DatabaseURL: databaseURL, Version: strings.TrimSpace(string(version)), PID: cmd.Process.Pid}
+	s.stop = func() error {
 		var err error
 		if signal := cmd.Process.Signal(syscall.SIGTERM); !errors.Is(signal, os.ErrProcessDone) {
 			err = signal
@@ -74,27 +98,27 @@ func startTarget(ctx context.Context, binary, databaseURL string) (_ *target, er
 			err = errors.Join(errors.New("freshet serve doesn't stop; killed"), cmd.Process.Kill())
 			<-ended
 		}
-		return errors.Join(err, end, removeData(dir))
+		return errors.Join(err, end)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, t.stop())
+			err = errors.Join(err, s.stop())
 		}
 	}()
 
 	starting, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("freshet serve isn't ready after a minute"))
 	defer cancel()
 	select {
-	case t.url = <-ready:
+	case s.URL = <-ready:
 	case <-ended:
 		return nil, errors.New("freshet serve ended before it was ready")
 	case <-starting.Done():
 		return nil, context.Cause(starting)
 	}
 	if databaseURL == "" {
-		t.databaseURL, t.postgresPID, err = privatePostgres(dir)
+		s.DatabaseURL, s.PostgresPID, err = privatePostgres(dir)
 	}
-	return t, err
+	return s, err
 }
 
 // environment is ours without what would configure the server.

@@ -1,10 +1,9 @@
-package main
+package rig
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,23 +27,23 @@ func TestParseStat(t *testing.T) {
 
 func TestCPUShare(t *testing.T) {
 	before, after := time.Second, 4*time.Second
-	share := cpuTimes{server: &before}.until(cpuTimes{server: &after, driver: &after}, 2*time.Second)
+	share := CPUTimes{server: &before}.Until(CPUTimes{server: &after, driver: &after}, 2*time.Second)
 	require.InDelta(t, 1.5, *share.Server, 1e-9)
 	require.Nil(t, share.Driver, "not known at the start")
 	require.Nil(t, share.Postgres)
 	require.Nil(t, share.Others, "not known without all of ours")
 
 	zero := time.Duration(0)
-	share = cpuTimes{&zero, &zero, &zero, &zero}.until(cpuTimes{&before, &before, &before, &after}, time.Second)
+	share = CPUTimes{&zero, &zero, &zero, &zero}.Until(CPUTimes{&before, &before, &before, &after}, time.Second)
 	require.InDelta(t, 1, *share.Others, 1e-9)
-	share = cpuTimes{&zero, &zero, &zero, &zero}.until(cpuTimes{&after, &after, &after, &after}, time.Second)
+	share = CPUTimes{&zero, &zero, &zero, &zero}.Until(CPUTimes{&after, &after, &after, &after}, time.Second)
 	require.Zero(t, *share.Others)
 }
 
 func TestCommand_hidesURLs(t *testing.T) {
-	require.Equal(t, "make bench", command(nil))
+	require.Equal(t, "make bench", Command("latency", "make bench", nil))
 	require.Equal(t, "go run ./bench/latency --runs=1 --database-url=… --url=… --writers 2",
-		command([]string{"--runs=1", "--database-url=postgres://u:secret@h/d", "--url", "http://h", "--writers", "2"}))
+		Command("latency", "make bench", []string{"--runs=1", "--database-url=postgres://u:secret@h/d", "--url", "http://h", "--writers", "2"}))
 }
 
 func TestPrivatePostgres(t *testing.T) {
@@ -78,53 +77,6 @@ func TestRemoveData(t *testing.T) {
 	require.DirExists(t, other)
 }
 
-func TestReport_saves(t *testing.T) {
-	start := time.Now()
-	var samples []*sample
-	for i := range 50 {
-		at := func(ms int) time.Time { return start.Add(time.Duration(100*i+ms) * time.Millisecond) }
-		samples = append(samples, &sample{sent: at(0), committed: at(1), noticed: at(2 + i%3), merged: at(60), refetched: at(7)})
-	}
-	r := &report{Time: start, Command: "make bench", Machine: machine{CPUs: 2, Busy: 1.5}, Postgres: map[string]string{"server_version": "15.1 (Debian)"}}
-	for _, name := range []string{"idle", "loaded"} {
-		o := outcome{scenario: scenario{Name: name}}
-		for range 3 {
-			run := &result{}
-			run.fill(samples, reading{at: start}, reading{at: start.Add(5 * time.Second), written: 50, transactions: 150})
-			o.Runs = append(o.Runs, run)
-		}
-		o.settle()
-		r.Scenarios = append(r.Scenarios, o)
-	}
-	require.Contains(t, r.warning(), "1.50 of its 2 CPUs")
-	r.Machine.Busy = 0.1
-	require.Empty(t, r.warning())
-	others := 0.7
-	r.Scenarios[1].Runs[2].CPU.Others = &others
-	dir := filepath.Join(t.TempDir(), "results")
-	require.NoError(t, r.save(dir))
-
-	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
-	require.NoError(t, err)
-	require.NotContains(t, string(readme), "%!", "a verb without its argument")
-	require.Contains(t, string(readme), "up to 0.70 of its 2 CPUs")
-	require.Contains(t, string(readme), "PostgreSQL 15.1,")
-	var table bytes.Buffer
-	require.NoError(t, r.table(&table))
-	require.Contains(t, string(readme), table.String())
-	require.Regexp(t, `loaded +commit → refetched data +150 +6\.00 +6\.00 +6\.00 +6\.00`, table.String())
-	require.Regexp(t, `idle +3 +10 +150 +20 +– +– +– +–`, table.String())
-
-	var back report
-	data, err := os.ReadFile(filepath.Join(dir, "results.json"))
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(data, &back))
-	require.Equal(t, millis(2), back.Scenarios[1].Median["notice"].P50)
-	svg, err := os.ReadFile(filepath.Join(dir, "latency.svg"))
-	require.NoError(t, err)
-	require.Len(t, paths(t, string(svg)), 6)
-}
-
 func TestScan(t *testing.T) {
 	ready := make(chan string, 1)
 	log := strings.Repeat("{\"msg\":\"noise\"}\n", 20) + "not json\n" +
@@ -142,12 +94,12 @@ func TestScan(t *testing.T) {
 
 // A program that ends before it is ready fails the start, with what it said,
 // and leaves no folder.
-func TestStartTarget_endsEarly(t *testing.T) {
+func TestStart_endsEarly(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	program := filepath.Join(t.TempDir(), "freshet")
 	script := "#!/bin/sh\ntest \"$1\" = --version && exit\necho 'no such database' >&2\nexit 3\n"
 	require.NoError(t, os.WriteFile(program, []byte(script), 0o700))
-	_, err := startTarget(t.Context(), program, "")
+	_, err := Start(t.Context(), program, "")
 	require.ErrorContains(t, err, "before it was ready")
 	require.ErrorContains(t, err, "no such database")
 	left, err := os.ReadDir(os.TempDir())
@@ -156,7 +108,7 @@ func TestStartTarget_endsEarly(t *testing.T) {
 }
 
 // A program that is never ready is stopped when the caller has had enough.
-func TestStartTarget_cancelled(t *testing.T) {
+func TestStart_cancelled(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	program := filepath.Join(t.TempDir(), "freshet")
 	script := "#!/bin/sh\ntest \"$1\" = --version && exit\nexec sleep 60\n"
@@ -164,7 +116,7 @@ func TestStartTarget_cancelled(t *testing.T) {
 	enough := errors.New("enough")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, enough)
 	defer cancel()
-	_, err := startTarget(ctx, program, "")
+	_, err := Start(ctx, program, "")
 	require.Error(t, err)
 	left, err := os.ReadDir(os.TempDir())
 	require.NoError(t, err)
@@ -179,4 +131,16 @@ func TestParseTicks(t *testing.T) {
 		_, _, ok := parseTicks(bad)
 		require.False(t, ok, bad)
 	}
+}
+
+func TestMedian(t *testing.T) {
+	require.Equal(t, 2.0, Median([]float64{3, 1, 2}))
+	require.Equal(t, 2.5, Median([]float64{4, 1, 3, 2}))
+	require.True(t, math.IsNaN(Median[float64](nil)))
+}
+
+func TestParseOptions(t *testing.T) {
+	require.Equal(t, []string{"/usr/bin/postgres", "-D", "/my data", "-c", "listen_addresses="},
+		parseOptions("/usr/bin/postgres \"-D\" \"/my data\" \"-c\" \"listen_addresses=\"\n"))
+	require.Equal(t, []string{"postgres"}, parseOptions("postgres\n"))
 }
