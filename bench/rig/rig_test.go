@@ -144,3 +144,13 @@ func TestParseOptions(t *testing.T) {
 		parseOptions("/usr/bin/postgres \"-D\" \"/my data\" \"-c\" \"listen_addresses=\"\n"))
 	require.Equal(t, []string{"postgres"}, parseOptions("postgres\n"))
 }
+
+// A database that is somebody's isn't changed.
+func TestStartWith_settingsOfAnothersDatabase(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	_, err := StartWith(t.Context(), "true", Options{DatabaseURL: "postgres:///", Settings: map[string]string{"fsync": "off"}})
+	require.ErrorContains(t, err, "private")
+	left, err := os.ReadDir(os.TempDir())
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

@@ -45,21 +45,11 @@ func Running(serverURL, databaseURL string) *Server {
 // the data directory. Without a database URL it has a private Postgres whose
 // data is removed in the end.
 func Start(ctx context.Context, binary, databaseURL string) (*Server, error) {
-	dir, err := os.MkdirTemp("", "freshet-bench-")
-	if err != nil {
-		return nil, err
-	}
-	s, err := start(ctx, binary, databaseURL, dir)
-	if err != nil {
-		return nil, errors.Join(err, removeData(dir))
-	}
-	stop := s.stop
-	s.stop = func() error { return errors.Join(stop(), removeData(dir)) }
-	return s, nil
+	return StartWith(ctx, binary, Options{DatabaseURL: databaseURL})
 }
 
 // start leaves the data in dir to its caller.
-func start(ctx context.Context, binary, databaseURL, dir string) (_ *Server, err error) {
+func start(ctx context.Context, binary, databaseURL, dir string, flags ...string) (_ *Server, err error) {
 	version, err := exec.CommandContext(ctx, binary, "--version").Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s --version: %w (`make bench` builds it)", binary, err)
@@ -68,7 +58,7 @@ func start(ctx context.Context, binary, databaseURL, dir string) (_ *Server, err
 	if databaseURL != "" {
 		args = append(args, "--database-url="+databaseURL)
 	}
-	cmd := exec.Command(binary, args...) //nolint:noctx // stopped in order, by signal
+	cmd := exec.Command(binary, append(args, flags...)...) //nolint:noctx // stopped in order, by signal
 	cmd.Env = environment()
 	log, err := cmd.StderrPipe()
 	if err == nil {
