@@ -116,12 +116,12 @@ func (r *response) feedBody(data []byte) (rest []byte) {
 }
 
 func (r *response) feedLine(data []byte) (rest []byte, err error) {
-	end := bytes.IndexByte(data, '\n')
-	if end < 0 {
-		r.line = append(r.line, data...)
+	line, rest, whole := bytes.Cut(data, []byte("\n"))
+	r.line = append(r.line, line...)
+	if !whole {
 		return nil, nil
 	}
-	text := string(bytes.TrimRight(append(r.line, data[:end]...), "\r"))
+	text := string(bytes.TrimRight(r.line, "\r"))
 	r.line = r.line[:0]
 	switch r.at {
 	case inSize:
@@ -143,5 +143,5 @@ func (r *response) feedLine(data []byte) (rest []byte, err error) {
 			r.at = inSize
 		}
 	}
-	return data[end+1:], nil
+	return rest, nil
 }

@@ -38,16 +38,21 @@ type bench struct {
 
 // Run measures.
 func (o *runOptions) Run(ctx context.Context) (err error) {
+	to := os.Stdout
 	r := &report{
 		Time: time.Now().UTC(), Command: rig.Command("refetch", "make bench/refetch", os.Args[1:]),
 		Commit: rig.CommitOfTree(ctx), Machine: rig.ThisMachine(ctx), Connections: o.Connections,
 	}
-	fmt.Printf("machine: %v; %.2f CPUs busy with other things\n", r.Machine, r.Machine.Busy)
+	fmt.Fprintf(to, "machine: %v; %.2f CPUs busy with other things\n", r.Machine, r.Machine.Busy)
 	b, err := o.start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	return o.measure(ctx, b, r, to)
+}
+
+func (o *runOptions) measure(ctx context.Context, b *bench, r *report, to io.Writer) (err error) {
 	r.Program = b.server.Version
 	if r.Postgres, err = rig.ReadSettings(ctx, b.server.DatabaseURL); err != nil {
 		return err
@@ -62,9 +67,9 @@ func (o *runOptions) Run(ctx context.Context) (err error) {
 				r.add(f.name, m)
 			}
 		}
-		fmt.Printf("round %d of %d\n", round, o.Rounds)
+		fmt.Fprintf(to, "round %d of %d\n", round, o.Rounds)
 	}
-	if err := r.print(os.Stdout); err != nil {
+	if err := r.print(to); err != nil {
 		return err
 	}
 	if o.Results != "" {
@@ -72,7 +77,7 @@ func (o *runOptions) Run(ctx context.Context) (err error) {
 		if err := r.save(dir); err != nil {
 			return err
 		}
-		fmt.Println("\nwritten to", dir)
+		fmt.Fprintln(to, "\nwritten to", dir)
 	}
 	if o.Profile != "" {
 		return b.profile(ctx, o.Profile)
