@@ -20,6 +20,8 @@
 //   - statements: reads of messages that Postgres has counted since before the
 //     write. One is expected, whatever the number of connections.
 //
+// Then everybody asks once more, without another write: the answer is kept.
+//
 // The answer must hold the row that was written (G1), and all connections must
 // get the same bytes, or the run fails.
 //

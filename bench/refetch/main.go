@@ -22,7 +22,7 @@ type runOptions struct {
 	Freshet     string `default:"bin/freshet" help:"The program to start."`
 	Connections int    `default:"4000" help:"Connections that ask."`
 	Rounds      int    `default:"15" help:"Rounds."`
-	Profile     string `placeholder:"FILE" help:"Afterwards, write a CPU profile of the server under such bursts of JSON there."`
+	Profile     string `placeholder:"DIR" type:"existingdir" help:"Afterwards, write CPU profiles of the server under such bursts there, half a minute."`
 	Results     string `default:"bench/results" help:"Folder to write a folder of results to; empty: none."`
 }
 

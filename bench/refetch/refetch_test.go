@@ -124,10 +124,11 @@ func TestReport(t *testing.T) {
 		r.add("JSON", []measured{
 			{Server: plain, CPUMicros: 10 * slow, LastMillis: 30},
 			{Server: ours, CPUMicros: 12 * slow, LastMillis: 40, Bytes: 18000, Statements: 1 + i/2},
+			{Server: kept, CPUMicros: 11 * slow},
 			{Server: sized, CPUMicros: 8 * slow, LastMillis: 20},
 		})
 	}
-	require.Contains(t, r.table(), "| JSON | 18000 | 1 to 2 | **24.0** | 20.0 | **1.20** | 16.0 | 1.50 | 40 | 30 | 20 |")
+	require.Contains(t, r.table(), "| JSON, 18.0 KB | freshet | 1 to 2 | 24.0 | 1.20 | 1.50 | 40 |\n|  | freshet, again | 0 | 22.0 | 1.10 |")
 	dir := filepath.Join(t.TempDir(), "results")
 	require.NoError(t, r.save(dir))
 	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))

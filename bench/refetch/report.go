@@ -52,19 +52,19 @@ func lastOf(m measured) float64 { return m.LastMillis }
 
 // median is that of one server's figure over the rounds.
 func (o *outcome) median(server string, figure func(measured) float64) float64 {
-	return o.ratio(server, figure, func([]measured) float64 { return 1 })
+	return o.over(func(round []measured) float64 { return figure(of(round, server)) })
 }
 
-// against is the median over the rounds of ours by another server's: both saw
-// the same slow phase of the machine.
-func (o *outcome) against(server string, figure func(measured) float64) float64 {
-	return o.ratio(ours, figure, func(round []measured) float64 { return figure(of(round, server)) })
+// ratio is the median over the rounds of one server's CPU time by another's:
+// within a round both saw the same mood of the machine.
+func (o *outcome) ratio(server, by string) float64 {
+	return o.over(func(round []measured) float64 { return of(round, server).CPUMicros / of(round, by).CPUMicros })
 }
 
-func (o *outcome) ratio(server string, figure func(measured) float64, by func([]measured) float64) float64 {
+func (o *outcome) over(value func([]measured) float64) float64 {
 	var values []float64
 	for _, round := range o.Rounds {
-		values = append(values, figure(of(round, server))/by(round))
+		values = append(values, value(round))
 	}
 	return rig.Median(values)
 }
@@ -73,11 +73,11 @@ func of(round []measured, server string) measured {
 	return round[slices.IndexFunc(round, func(m measured) bool { return m.Server == server })]
 }
 
-// statements are the fewest and the most that one write has cost.
-func (o *outcome) statements() string {
+// statements are the fewest and the most that one burst has cost.
+func (o *outcome) statements(server string) string {
 	var all []int
 	for _, round := range o.Rounds {
-		all = append(all, of(round, ours).Statements)
+		all = append(all, of(round, server).Statements)
 	}
 	least, most := slices.Min(all), slices.Max(all)
 	if least == most {
@@ -89,13 +89,14 @@ func (o *outcome) statements() string {
 // table is in Markdown.
 func (r *report) table() string {
 	var b strings.Builder
-	b.WriteString("| answer | bytes | statements per write | CPU per answer, µs | a static handler, µs | × | with Content-Length, µs | × | last answer, ms | static, ms | with Content-Length, ms |\n")
-	b.WriteString("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString("| answer | server | statements | CPU per answer, µs | × static | × static, sized | last answer, ms |\n|---|---|---:|---:|---:|---:|---:|\n")
 	for _, o := range r.Formats {
-		fmt.Fprintf(&b, "| %s | %.0f | %s | **%.1f** | %.1f | **%.2f** | %.1f | %.2f | %.0f | %.0f | %.0f |\n", o.Format,
-			o.median(ours, func(m measured) float64 { return float64(m.Bytes) }), o.statements(),
-			o.median(ours, cpuOf), o.median(plain, cpuOf), o.against(plain, cpuOf), o.median(sized, cpuOf), o.against(sized, cpuOf),
-			o.median(ours, lastOf), o.median(plain, lastOf), o.median(sized, lastOf))
+		answer := fmt.Sprintf("%s, %.1f KB", o.Format, o.median(ours, func(m measured) float64 { return float64(m.Bytes) / 1000 }))
+		for _, name := range servers {
+			fmt.Fprintf(&b, "| %s | %s | %s | %.1f | %.2f | %.2f | %.0f |\n", answer, name, o.statements(name),
+				o.median(name, cpuOf), o.ratio(name, plain), o.ratio(name, sized), o.median(name, lastOf))
+			answer = ""
+		}
 	}
 	return b.String()
 }
@@ -118,7 +119,7 @@ func (r *report) plot() string {
 		p := bars.Panel{Title: o.Format + ": server CPU per answer, µs"}
 		for _, name := range servers {
 			value := o.median(name, cpuOf)
-			p.Bars = append(p.Bars, bars.Bar{Label: name, Value: value, Text: fmt.Sprintf("%.1f", value), Ours: name == ours})
+			p.Bars = append(p.Bars, bars.Bar{Label: name, Value: value, Text: fmt.Sprintf("%.1f", value), Ours: name == ours || name == kept})
 		}
 		panels = append(panels, p)
 	}
@@ -157,7 +158,7 @@ const readmeText = `# Refetching, %s
 ![Server CPU per answer, beside a static handler](refetch.svg)
 
 %s
-After one write by SQL, and its notice, %d keep-alive HTTP/1.1 connections send the same ListMessages (50 messages) at-least the notice's revision. Medians of %d rounds, which alternate between the servers; × is the median of the rounds' ratios of Freshet to the static handler (target: %.1f). The static handler is net/http's, in a process of its own, with the same header and bytes: sent as net/http sends what it doesn't know the length of, as Freshet is; and with Content-Length. CPU is the server process's, the kernel's work for it included, Postgres' not. Server and driver share the machine: the time until the last answer holds the driver's work too.
+After one write by SQL, and its notice, %d keep-alive HTTP/1.1 connections send the same ListMessages (50 messages) at-least the notice's revision. Again: the same once more, without a write between. Medians of %d rounds, which alternate between the servers; × is the median of the rounds' ratios (target: %.1f). The static handler is net/http's, in a process of its own, with the same header and bytes: sent as net/http sends what it doesn't know the length of, as Freshet is; and with Content-Length. CPU is the server process's, the kernel's work for it included, Postgres' not. Server and driver share the machine: the time until the last answer holds the driver's work too.
 
 | | |
 |---|---|

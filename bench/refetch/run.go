@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/bench/fanout"
 	"github.com/freshet-dev/freshet/bench/rig"
 )
@@ -33,6 +34,8 @@ type bench struct {
 	static      *fanout.Process[answer, where]
 	at          map[string]string // addresses
 	said        map[string]answer // Freshet's last answer, by format; see like
+	written     string            // the last message
+	rev         freshet.Revision  // of its notice
 	close       func() error
 }
 
@@ -162,22 +165,31 @@ func freeAddress(ctx context.Context) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// profile takes one of the server while bursts follow each other.
-func (b *bench) profile(ctx context.Context, to string) error {
-	const seconds = 10
+// profile takes one of the server for each format, while bursts follow each other.
+func (b *bench) profile(ctx context.Context, dir string) error {
+	for _, f := range formats {
+		if err := b.profileOf(ctx, f, filepath.Join(dir, f.file+".pprof")); err != nil {
+			return fmt.Errorf("profile %s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) profileOf(ctx context.Context, f format, to string) error {
+	const seconds = 6
 	type result struct {
 		data []byte
 		err  error
 	}
 	done := make(chan result, 1)
-	ctx, cancel := context.WithTimeout(ctx, 2*seconds*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, seconds*time.Second+patience)
 	defer cancel()
 	go func() {
 		data, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", b.admin, seconds))
 		done <- result{data, err}
 	}()
 	for {
-		if _, _, err := b.refetch(ctx, formats[0]); err != nil {
+		if _, _, err := b.refetch(ctx, f, true); err != nil {
 			return err
 		}
 		select {
