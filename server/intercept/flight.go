@@ -64,16 +64,21 @@ type flight struct {
 }
 
 // join finds the flight that may answer a request, or starts one. What is under
-// way may be taken if it meets the want; otherwise the snapshot is still to be
-// taken. shared says that the flight was there before.
-func (t *flights) join(ctx context.Context, key readKey, w want, why cause, next func(context.Context) (connect.AnyResponse, error)) (f *flight, shared bool) {
+// way may be taken if it meets the want, and, when the node is current, what has
+// landed since the caller looked at the kept answers; otherwise the snapshot is
+// still to be taken. shared says that the flight was there before.
+func (t *flights) join(ctx context.Context, key readKey, w want, current bool, why cause, next func(context.Context) (connect.AnyResponse, error)) (f *flight, shared bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := t.lane(key)
-	if f = l.running; f != nil && f.waiters > 0 && w.metBy(f.start) {
-		t.share(l, f)
-		return f, true
+	if l := t.lanes[key]; l != nil && l.running != nil && l.running.waiters > 0 && w.metBy(l.running.start) {
+		t.share(l, l.running)
+		return l.running, true
 	}
+	if a, ok := t.cache.get(key); ok && current && w.metBy(a.start) {
+		t.countKept(key, a)
+		return landed(a), true
+	}
+	l := t.lane(key)
 	if f = l.waiting; f != nil {
 		t.share(l, f)
 		shared = true
@@ -115,11 +120,23 @@ func (t *flights) kept(key readKey, a answer) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.countKept(key, a)
+}
+
+// countKept is count for a kept answer. The caller holds mu.
+func (t *flights) countKept(key readKey, a answer) {
 	l := t.lane(key)
 	t.count(l, a.counted)
 	if l.running == nil {
 		t.advance(key, l)
 	}
+}
+
+// landed is the flight that a kept answer came with.
+func landed(a answer) *flight {
+	f := &flight{start: a.start, counted: a.counted, done: make(chan struct{}), response: a.response, stamped: true}
+	close(f.done)
+	return f
 }
 
 // count has a query count against the pace, the first time that it is shared.

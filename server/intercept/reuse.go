@@ -77,7 +77,7 @@ func (i *reuse) around(ctx context.Context, req connect.AnyRequest, next connect
 			return kept.response, nil
 		}
 	}
-	f, shared := i.flights.join(ctx, key, w, i.causeOf(w, current), func(ctx context.Context) (connect.AnyResponse, error) {
+	f, shared := i.flights.join(ctx, key, w, current, i.causeOf(w, current), func(ctx context.Context) (connect.AnyResponse, error) {
 		return next(ctx, req)
 	})
 	r.cache = cacheMiss

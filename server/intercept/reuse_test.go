@@ -357,3 +357,44 @@ func TestReuse_errorsAndPanicsAreNotKept(t *testing.T) {
 }
 
 var _ Hub = (*hub.Hub)(nil)
+
+// A flight that lands between a reader's look at the kept answers and its look
+// at the flights has kept its answer by then: there is no second query (G7).
+func TestReuse_flightLandsBetweenTheTwoLooks(t *testing.T) {
+	r, i := newReuseRig(t, nil)
+	r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
+		return &messagesv1.GetMessageResponse{}, nil
+	}
+	require.Equal(t, cacheMiss, r.reads(t, at(100).String()).cache)
+	var key readKey
+	i.flights.cache.mu.Lock()
+	for key = range i.flights.cache.byKey {
+	}
+	i.flights.cache.mu.Unlock()
+	kept, ok := i.flights.cache.get(key)
+	require.True(t, ok)
+	join := func(w want, current bool) (f *flight, queries int) {
+		f, _ = i.flights.join(t.Context(), key, w, current, becauseFloor, func(context.Context) (connect.AnyResponse, error) {
+			queries++
+			return kept.response, nil
+		})
+		require.NoError(t, i.flights.wait(t.Context(), key, f))
+		return f, queries
+	}
+	f, queries := join(want{asked: at(100), frontier: at(100)}, true)
+	require.Zero(t, queries)
+	require.Same(t, kept.response, f.response)
+	require.Equal(t, kept.start, f.start)
+	require.True(t, f.stamped)
+	for name, tt := range map[string]struct {
+		w       want
+		current bool
+	}{
+		"it is behind":            {want{asked: at(101), frontier: at(101)}, true},
+		"the read is strong":      {want{}, true},
+		"the node is not current": {want{asked: at(100), frontier: at(100)}, false},
+	} {
+		_, queries := join(tt.w, tt.current)
+		require.Equal(t, 1, queries, name)
+	}
+}
