@@ -34,7 +34,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run build page deps test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch check clean
+	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -147,6 +147,10 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 bench: ## latency from commit to notice and to refetched data, two minutes; writes bench/results (ARGS=… are its flags)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	$(GO) run ./bench/latency $(ARGS)
+
+bench/write: ## what capture costs writers, beside LISTEN/NOTIFY and polling, four minutes; writes bench/results (ARGS=… are its flags)
+	$(GO) build -o bin/freshet ./cmd/freshet
+	$(GO) run ./bench/write $(ARGS)
 
 # Peers from the module proxy, and nginx with nchan if it is installed. Linux only.
 bench/peers: ## fan-out beside other servers of event streams, ten minutes; writes bench/results (ARGS=… are its flags)

@@ -46,8 +46,8 @@ func parseStat(text []byte) (process, error) {
 	}, nil
 }
 
-// cpuOf is the CPU time that a process has used so far.
-func cpuOf(pid int) (time.Duration, error) {
+// CPUOf is the CPU time that a process has used so far.
+func CPUOf(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, err
@@ -87,12 +87,18 @@ func cpuOfTree(pid int) (time.Duration, error) {
 // system has no /proc. machine is that of everything.
 type CPUTimes struct{ server, postgres, driver, machine *time.Duration }
 
+// None is the process id of what there is not, which uses no CPU time.
+const None = -1
+
 // ReadCPU reads those of a server and a postmaster, by their process ids (0:
 // not ours), of this program and of the machine.
 func ReadCPU(serverPID, postgresPID int) CPUTimes {
 	read := func(pid int, of func(int) (time.Duration, error)) *time.Duration {
-		if pid == 0 {
+		switch pid {
+		case 0:
 			return nil
+		case None:
+			return new(time.Duration)
 		}
 		used, err := of(pid)
 		if err != nil {
@@ -101,9 +107,9 @@ func ReadCPU(serverPID, postgresPID int) CPUTimes {
 		return &used
 	}
 	times := CPUTimes{
-		server:   read(serverPID, cpuOf),
+		server:   read(serverPID, CPUOf),
 		postgres: read(postgresPID, cpuOfTree),
-		driver:   read(os.Getpid(), cpuOf),
+		driver:   read(os.Getpid(), CPUOf),
 	}
 	if busy, _, ok := readTicks(); ok {
 		machine := time.Duration(busy) * tick
