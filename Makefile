@@ -34,7 +34,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run build page deps test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write check clean
+	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -160,6 +160,9 @@ bench/peers: ## fan-out beside other servers of event streams, ten minutes; writ
 bench/refetch: ## 4,000 clients refetch one read after one write, beside a static handler, a minute; writes bench/results (ARGS=… are its flags)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	$(GO) run ./bench/refetch $(ARGS)
+
+bench/scale: ## how the cost of the stream grows with connections, topics, rates and throttle, four minutes; writes bench/results (ARGS=… are its flags)
+	cd bench/peers && $(GO) build -o $(CURDIR)/bin/bench-peers . && $(CURDIR)/bin/bench-peers scale $(ARGS)
 
 soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
 	$(GO) test ./server/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)

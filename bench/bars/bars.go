@@ -44,8 +44,8 @@ func SVG(name, title, subtitle string, panels []Panel) string {
 		width, height, width, height, html.EscapeString(name))
 	b.WriteString(style)
 	fmt.Fprintf(&b, `<rect class="back" width="%g" height="%g"/>`, width, height)
-	label(&b, "title", 16, 28, "start", title)
-	label(&b, "", 16, 47, "start", subtitle)
+	Label(&b, "title", 16, 28, "start", title)
+	Label(&b, "", 16, 47, "start", subtitle)
 	top := 64.0
 	for _, p := range panels {
 		p.draw(&b, top)
@@ -58,7 +58,7 @@ func SVG(name, title, subtitle string, panels []Panel) string {
 func (p Panel) height() float64 { return panelTop + barStep*float64(len(p.Bars)) + 14 }
 
 func (p Panel) draw(b *strings.Builder, top float64) {
-	label(b, "head", 16, top+20, "start", p.Title)
+	Label(b, "head", 16, top+20, "start", p.Title)
 	most := 0.0
 	for _, bar := range p.Bars {
 		most = max(most, bar.Value)
@@ -73,9 +73,9 @@ func (p Panel) draw(b *strings.Builder, top float64) {
 		if most > 0 {
 			length = max(0, plotWidth*bar.Value/most)
 		}
-		label(b, "", plotLeft-8, y+13, "end", bar.Label)
+		Label(b, "", plotLeft-8, y+13, "end", bar.Label)
 		fmt.Fprintf(b, `<rect class="%s" x="%g" y="%.1f" width="%.1f" height="%g"/>`, class, plotLeft, y, length, barHeight)
-		label(b, "", plotLeft+length+6, y+13, "start", bar.Text)
+		Label(b, "", plotLeft+length+6, y+13, "start", bar.Text)
 	}
 }
 
@@ -85,6 +85,7 @@ text{font:12px system-ui,sans-serif;fill:#57606a}.title{font-size:16px;font-weig
 @media (prefers-color-scheme:dark){text{fill:#9198a1}.title,.head{fill:#f0f6fc}.back{fill:#0d1117}.bar{fill:#484f58}.ours{fill:#58a6ff}}
 </style>`
 
-func label(b *strings.Builder, class string, x, y float64, anchor, s string) {
+// Label writes a text of an SVG; anchor is start, middle or end.
+func Label(b *strings.Builder, class string, x, y float64, anchor, s string) {
 	fmt.Fprintf(b, `<text class="%s" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, class, x, y, anchor, html.EscapeString(s))
 }

@@ -143,7 +143,7 @@ func (r *readers) connect(c *Connect) error {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		fd, err := dial(c, 0)
+		fd, err := dial(c, opened, 0)
 		if err != nil {
 			return err
 		}
@@ -167,8 +167,8 @@ func (r *readers) add(fd int) error {
 
 // stall opens connections with the smallest receive buffer, and leaves them be.
 func (r *readers) stall(c *Connect) error {
-	for range c.Number {
-		fd, err := dial(c, 1)
+	for i := range c.Number {
+		fd, err := dial(c, i, 1)
 		if err != nil {
 			return err
 		}
@@ -179,9 +179,13 @@ func (r *readers) stall(c *Connect) error {
 	return nil
 }
 
+// perSource is how many connections have the same address of their own: above
+// half of its ports (about 14,000) the kernel takes long to find one more.
+const perSource = 10_000
+
 // dial sends a request for an event stream over HTTP/1.1. receiveBuffer is in
 // bytes; the kernel has a least size.
-func dial(c *Connect, receiveBuffer int) (fd int, err error) {
+func dial(c *Connect, number, receiveBuffer int) (fd int, err error) {
 	at, err := netip.ParseAddrPort(c.Address)
 	if err != nil {
 		return 0, err
@@ -200,14 +204,30 @@ func dial(c *Connect, receiveBuffer int) (fd int, err error) {
 			return 0, os.NewSyscallError("setsockopt", err)
 		}
 	}
+	if at.Addr().IsLoopback() {
+		source := &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(1 + number/perSource)}} //nolint:gosec // of 20,000 files
+		if err := bindLater(fd, source); err != nil {
+			return 0, err
+		}
+	}
 	if err := syscall.Connect(fd, &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}); err != nil {
 		return 0, os.NewSyscallError("connect", err)
 	}
-	request := "GET " + c.Path + " HTTP/1.1\r\nHost: " + c.Address + "\r\nAccept: text/event-stream\r\n\r\n"
+	request := "GET " + c.pathOf(number) + " HTTP/1.1\r\nHost: " + c.Address + "\r\nAccept: text/event-stream\r\n\r\n"
 	if _, err := syscall.Write(fd, []byte(request)); err != nil {
 		return 0, os.NewSyscallError("write", err)
 	}
 	return fd, nil
+}
+
+// bindLater gives a socket its address; connect(2) chooses the port, which then
+// has to be free for one destination only (ip(7)).
+func bindLater(fd int, source *syscall.SockaddrInet4) error {
+	const noPort = 24 // IP_BIND_ADDRESS_NO_PORT, which package syscall lacks
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_IP, noPort, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	return os.NewSyscallError("bind", syscall.Bind(fd, source))
 }
 
 // read reads whatever comes until end is closed.

@@ -27,6 +27,12 @@ func TestScanner_findsNotices(t *testing.T) {
 	require.Equal(t, want, scan(single...))
 }
 
+func TestConnect_spreadsPaths(t *testing.T) {
+	spread := Connect{Path: "/?topic=a{}b", Spread: 3}
+	require.Equal(t, []string{"/?topic=a0b", "/?topic=a2b", "/?topic=a1b"}, []string{spread.pathOf(0), spread.pathOf(2), spread.pathOf(4)})
+	require.Equal(t, "/{}", (&Connect{Path: "/{}"}).pathOf(1))
+}
+
 func scan(parts ...string) (found []uint64) {
 	var s scanner
 	for _, part := range parts {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,6 +30,17 @@ type Connect struct {
 	Address string `json:"address"`
 	Path    string `json:"path"`
 	Number  int    `json:"number"`
+	// Spread is how many paths there are: `{}` in Path stands for 0 to Spread-1
+	// in turn. 0: one path, as it is.
+	Spread int `json:"spread,omitempty"`
+}
+
+// pathOf is the path of the connection with a number.
+func (c *Connect) pathOf(number int) string {
+	if c.Spread == 0 {
+		return c.Path
+	}
+	return strings.ReplaceAll(c.Path, "{}", strconv.Itoa(number%c.Spread))
 }
 
 // Report is what the readers counted since Reset. A stalled connection isn't in it.

@@ -39,10 +39,21 @@ func freshetServer(o options, keepHandler bool) (server, error) {
 	}()
 	h.Current(time.Now())
 	go func() { _ = events.Run(context.Background()) }()
-	return startHTTP(o, events, func(n notice) error {
-		h.Publish(freshet.Commit{Revision: n.revision, Topics: []string{topic}})
+	s, err := startHTTP(o, events, func(n notice) error {
+		h.Publish(freshet.Commit{Revision: n.revision, Topics: []string{n.topic}})
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return freshetPeer{s, h}, nil
+}
+
+// freshetPeer can also be given commits that nobody waits for.
+type freshetPeer struct {
+	server
+
+	hub *hub.Hub
 }
 
 // plain is the handler that one writes by hand: a goroutine and a channel per

@@ -25,6 +25,15 @@
 //
 // And of Freshet alone: 19,000 idle connections with their heartbeats; 10,000
 // commits a second of one topic to 1,000 subscribers with the default throttle.
+//
+// # Scaling curves
+//
+//	make bench/scale
+//
+// How the cost of Freshet's stream grows with one quantity at a time, the others
+// fixed: see sweeps. Each point is a server and readers of its own. A curve is
+// worse than linear when, from any of its points to any later one, the cost of
+// one unit rises by more than the noise of a short point (see noise).
 package main
 
 import (
@@ -42,6 +51,7 @@ import (
 
 type commands struct {
 	Run    runOptions    `cmd:"" default:"withargs" help:"Measure."`
+	Scale  scaleOptions  `cmd:"" help:"Measure how Freshet's cost grows."`
 	Render renderOptions `cmd:"" help:"Write table, plot and benchstat's file of a folder's results.json anew."`
 	Serve  serveOptions  `cmd:"" hidden:"" help:"A server's process."`
 	Read   readOptions   `cmd:"" hidden:"" help:"The readers' process."`

@@ -28,9 +28,14 @@ type measured struct {
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// tell publishes, waits until all is delivered or nothing more comes, and
-// reports what the server used and the readers got.
+// tell publishes notices that all connections are to get.
 func (p *pair) tell(n, rate, connections int) (used fanout.Cost, got fanout.Report, told state, err error) {
+	return p.publish(publishing{Number: n, Rate: rate}, n*connections)
+}
+
+// publish publishes, waits until as much as is expected is delivered or nothing
+// more comes, and reports what the server used and the readers got.
+func (p *pair) publish(what publishing, expected int) (used fanout.Cost, got fanout.Report, told state, err error) {
 	if _, err = p.read(fanout.Command{Reset: true}); err != nil {
 		return used, got, told, err
 	}
@@ -38,10 +43,10 @@ func (p *pair) tell(n, rate, connections int) (used fanout.Cost, got fanout.Repo
 	if err != nil {
 		return used, got, told, err
 	}
-	if told, err = p.order(order{Publish: &publishing{Number: n, Rate: rate}}); err != nil {
+	if told, err = p.order(order{Publish: &what}); err != nil {
 		return used, got, told, err
 	}
-	if got, err = p.read(fanout.Command{Await: uint64(n * connections), Within: p.settle}); err != nil { //nolint:gosec // positive
+	if got, err = p.read(fanout.Command{Await: uint64(expected), Within: p.settle}); err != nil { //nolint:gosec // positive
 		return used, got, told, err
 	}
 	after, err := p.cost()

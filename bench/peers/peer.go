@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,16 +19,22 @@ const topic = "conversations/7/messages"
 // epoch of all revisions.
 const epoch = 1
 
+// topicOf is one of many topics, where there are many.
+func topicOf(number int) string {
+	return "conversations/" + strconv.Itoa(number) + "/messages"
+}
+
 // notice is what is told: the same for all servers.
 type notice struct {
 	revision freshet.Revision
+	topic    string
 	data     []byte // JSON, as in Freshet's frames
 }
 
 // newNotice is a notice of now: the position of its revision is the time.
-func newNotice(now time.Time) notice {
+func newNotice(now time.Time, topic string) notice {
 	rev := freshet.Revision{Epoch: epoch, Position: uint64(now.UnixNano())} //nolint:gosec // after 1970
-	return notice{rev, fmt.Appendf(nil, `{"revision":"%s","topics":["%s"],"spread_ms":0}`, rev, topic)}
+	return notice{rev, topic, fmt.Appendf(nil, `{"revision":"%s","topics":["%s"],"spread_ms":0}`, rev, topic)}
 }
 
 // frame is the notice as Freshet writes it.

@@ -166,12 +166,12 @@ What is measured, and how, is in [the program's comment](../../peers/main.go).
 		r.Command, r.Commit, r.Machine, loadRange(r.Loads))
 }
 
-// command is how to run this again.
-func command(args []string) string {
+// commandOf is how to run this again.
+func commandOf(target string, args []string) string {
 	if len(args) == 0 {
-		return "make bench/peers"
+		return target
 	}
-	return "make bench/peers ARGS='" + strings.Join(args, " ") + "'"
+	return target + " ARGS='" + strings.Join(args, " ") + "'"
 }
 
 func commitOfTree(ctx context.Context) string {

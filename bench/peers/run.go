@@ -36,7 +36,7 @@ func (o *runOptions) Validate() error {
 // Run measures everything and writes the results.
 func (o *runOptions) Run(ctx context.Context) error {
 	r := &report{
-		Time: time.Now().UTC(), Command: command(os.Args[1:]), Commit: commitOfTree(ctx), Machine: thisMachine(), Options: *o,
+		Time: time.Now().UTC(), Command: commandOf("make bench/peers", os.Args[1:]), Commit: commitOfTree(ctx), Machine: thisMachine(), Options: *o,
 		Rounds: map[string][]*measured{},
 	}
 	fmt.Fprintf(os.Stdout, "machine: %s; load %s\n", r.Machine, loadOf())
@@ -157,7 +157,14 @@ func (o renderOptions) Run() error {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return err
 	}
-	return r.save(o.Folder)
+	if r.Rounds != nil {
+		return r.save(o.Folder)
+	}
+	var s scaling
+	if err := json.Unmarshal(data, &s); err != nil {
+		return err
+	}
+	return s.save(o.Folder)
 }
 
 // save writes the folder of results.
@@ -166,13 +173,15 @@ func (r *report) save(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	return writeFolder(dir, map[string]string{
+		"README.md": r.readme(), "results.json": string(data) + "\n", "benchstat.txt": r.benchstat(), "fanout.svg": r.plot(),
+	})
+}
+
+func writeFolder(dir string, files map[string]string) error {
+	err := os.MkdirAll(dir, 0o755)
+	for name, text := range files {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)) //nolint:gosec // for everybody
 	}
-	write := func(name string, data []byte) error { return os.WriteFile(filepath.Join(dir, name), data, 0o644) } //nolint:gosec // for everybody
-	return errors.Join(
-		write("README.md", []byte(r.readme())),
-		write("results.json", append(data, '\n')),
-		write("benchstat.txt", []byte(r.benchstat())),
-		write("fanout.svg", []byte(r.plot())))
+	return err
 }

@@ -19,13 +19,23 @@ type serveOptions struct {
 // order is what a server's process is asked for: one field is set.
 type order struct {
 	Publish *publishing `json:"publish,omitempty"`
+	Commit  *committing `json:"commit,omitempty"`
 	Collect bool        `json:"collect,omitempty"` // garbage
 }
 
 // publishing is notices on a schedule that doesn't wait for anybody.
 type publishing struct {
 	Number int `json:"number"`
-	Rate   int `json:"rate"` // per second
+	Rate   int `json:"rate"`             // per second
+	Topics int `json:"topics,omitempty"` // each notice is of the next of so many; 0: of the one topic
+}
+
+// topicOf is the topic of the notice with a number.
+func (p *publishing) topicOf(number int) string {
+	if p.Topics == 0 {
+		return topic
+	}
+	return topicOf(number % p.Topics)
 }
 
 // state answers an order; an empty order asks where the server listens.
@@ -37,6 +47,7 @@ type state struct {
 	Position uint64        `json:"position"` // of the last notice
 	FirstAt  int64         `json:"first_at"` // when the first notice was handed over
 	Took     time.Duration `json:"took_ns"`
+	CPU      time.Duration `json:"cpu_ns"` // that this process has used so far, finer than /proc tells it
 }
 
 // Run serves one peer until stdin ends.
@@ -58,11 +69,20 @@ func (o serveOptions) Run() (err error) {
 			if err := out.run(c.Publish, &now); err != nil {
 				now.Error = err.Error()
 			}
+		case c.Commit != nil:
+			if err := c.Commit.run(s); err != nil {
+				now.Error = err.Error()
+			}
 		case c.Collect:
 			runtime.GC() // twice: what a pool holds survives the first
 			runtime.GC()
 			debug.FreeOSMemory()
 		}
+		cpu, err := cpuOfSelf()
+		if err != nil {
+			now.Error = err.Error()
+		}
+		now.CPU = cpu
 		return now
 	})
 }
@@ -97,7 +117,7 @@ func (p *publisher) run(what *publishing, now *state) error {
 		}
 		at := start.Add(time.Duration(i) * time.Second / time.Duration(what.Rate))
 		time.Sleep(time.Until(at))
-		n := newNotice(time.Now())
+		n := newNotice(time.Now(), what.topicOf(i))
 		if i == 0 {
 			now.FirstAt = int64(n.revision.Position) //nolint:gosec // nanoseconds since 1970
 		}
