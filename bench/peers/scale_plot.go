@@ -42,7 +42,7 @@ func (r *scaling) panels() []small {
 			for _, peer := range s.peers {
 				p.lines = append(p.lines, r.values(s, peer, q))
 			}
-			p.rise = fmt.Sprintf("cost of one unit: × %.2f at most", steepest(p.xs, p.lines[0]))
+			p.rise = fmt.Sprintf("cost of a unit rises by × %.2f at most", steepest(p.xs, p.lines[0]))
 			all = append(all, p)
 		}
 	}
@@ -95,7 +95,10 @@ func (p small) draw(b *strings.Builder) {
 	yLow, yHigh := decadesOf(p.lines...)
 	x := func(v float64) float64 { return cellLeft + curveWidth*(math.Log10(v)-xLow)/(xHigh-xLow) }
 	y := func(v float64) float64 {
-		return cellTop + curveHeight*(1-max(0, (math.Log10(v)-yLow)/(yHigh-yLow))) // 0 lies on the floor
+		if v <= 0 { // memory within noise: on the floor
+			return cellTop + curveHeight
+		}
+		return cellTop + curveHeight*(1-(math.Log10(v)-yLow)/(yHigh-yLow))
 	}
 	for d := yLow; d <= yHigh; d++ {
 		at := y(math.Pow(10, d))
