@@ -138,7 +138,11 @@ func (f *stream) end(ctx context.Context) error {
 // teardown drops slot and publication, as `freshet teardown` does: a slot keeps
 // WAL also when nobody reads from it.
 func (s *stage) teardown(ctx context.Context) error {
-	_, err := s.admin.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots")
+	// The server has ended; its walsender may still be about to.
+	_, err := s.admin.Exec(ctx, "select pg_terminate_backend(active_pid, 10000) from pg_replication_slots where active")
+	if err == nil {
+		_, err = s.admin.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots")
+	}
 	if err == nil {
 		_, err = s.admin.Exec(ctx, "drop publication if exists freshet")
 	}
