@@ -65,8 +65,9 @@ type Config struct {
 	WriteTimeout time.Duration
 	// MaxRead bounds a query that reads share. Zero: 30 s.
 	MaxRead time.Duration
-	// ReadInterval is the least mean time between two shared queries of one
-	// read at-least a revision. Zero: 100 ms; negative: none.
+	// ReadInterval is the least mean time between two queries of one read
+	// at-least a revision that several clients are after. Zero: 100 ms;
+	// negative: none.
 	ReadInterval time.Duration
 
 	// ReplayWindow and ReplayWindowBytes are how far the slot's confirmed

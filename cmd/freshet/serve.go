@@ -32,7 +32,7 @@ type serveCmd struct {
 	Heartbeat time.Duration `group:"Freshness" default:"15s" help:"Interval of the stream's heartbeats."`
 	Throttle  time.Duration `group:"Freshness" default:"100ms" help:"Least time between two notices of a stream that asks for none itself."`
 
-	ReadInterval time.Duration `group:"Freshness" default:"100ms" help:"Least mean time between two queries that clients share, of one read at-least a revision, after a burst of ten; less than 0: none."`
+	ReadInterval time.Duration `group:"Freshness" default:"100ms" help:"Least mean time between two queries of one read at-least a revision that several clients are after, after a burst of ten; less than 0: none."`
 
 	ReplayWindow      time.Duration `group:"Freshness" default:"60s" help:"How long after a restart clients are still told exactly what changed; Postgres keeps that much WAL."`
 	ReplayWindowBytes uint64        `group:"Freshness" default:"67108864" help:"The same as WAL; whichever is less."`

@@ -223,6 +223,19 @@ func (h *Hub) Floor(topics []string) freshet.Revision {
 	return freshet.Revision{Epoch: h.epoch, Position: floor}
 }
 
+// Followers is how many subscriptions there are to the one of the topics that
+// has most.
+func (h *Hub) Followers(topics []string) (n int) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, topic := range topics {
+		if e := h.table.topics[topic]; e != nil {
+			n = max(n, len(e.subs))
+		}
+	}
+	return n
+}
+
 // Stats is what there is to measure about a hub.
 type Stats struct {
 	Topics        int    // with a known change, in the table

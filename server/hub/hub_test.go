@@ -158,3 +158,17 @@ func TestHub_lagIsTheTimeSinceCurrent(t *testing.T) {
 	h.Current(now.Add(time.Hour))
 	require.Zero(t, h.Lag(), "never negative")
 }
+
+func TestHub_followers(t *testing.T) {
+	h := serving(t, Config{})
+	one := subscribe(t, h, Since{}, "a", "b")
+	two := subscribe(t, h, Since{}, "b")
+	h.Publish(commit(110, "c"))
+	require.Equal(t, 1, h.Followers([]string{"a"}))
+	require.Equal(t, 2, h.Followers([]string{"a", "b", "c"}))
+	require.Zero(t, h.Followers([]string{"c", "d"}))
+	two.Close()
+	require.Equal(t, 1, h.Followers([]string{"a", "b"}))
+	one.Close()
+	require.Zero(t, h.Followers([]string{"a", "b"}))
+}

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"hash/maphash"
 	"sync"
-	"sync/atomic"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -26,7 +25,6 @@ const answerOverhead = 512
 type answer struct {
 	response connect.AnyResponse // read only: it is sent to many
 	start    freshet.Revision
-	counted  *atomic.Bool // its query counts against the pace: see flights
 }
 
 // want is what a read asks of an answer that it shares. The zero value is a

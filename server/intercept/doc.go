@@ -59,6 +59,9 @@ type Hub interface {
 	// Floor returns a revision at or above the last change of each topic, as
 	// of every frontier that was read before the call.
 	Floor(topics []string) freshet.Revision
+	// Followers returns how many subscriptions there are to the one of the
+	// topics that has most.
+	Followers(topics []string) int
 	// Lag returns how far the node is behind the database.
 	Lag() time.Duration
 }
@@ -95,8 +98,8 @@ type Config struct {
 	// MaxRead bounds a query that reads share, whatever its callers' deadlines.
 	// Zero: 30 s.
 	MaxRead time.Duration
-	// ReadInterval is the least mean time between two shared queries of one
-	// read, unless a strong read asks. Zero: 100 ms; negative: none.
+	// ReadInterval is the least mean time between two queries of one read that
+	// several clients are after, unless it is strong. Zero: 100 ms; negative: none.
 	ReadInterval time.Duration
 	// MaxLag is the lag above which no kept answer is served. Zero: 5 s.
 	MaxLag time.Duration

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -17,10 +16,14 @@ import (
 // flights runs at most one query per key, and lets at most one wait for it to
 // end, and for its turn: under a steady stream of writes thousands of readers
 // ask for as many revisions, and each query satisfies only those who asked for
-// less than it began with. So the queries of a key that several requests take
-// their answer from, while they run or once it is kept, are paced: one per
-// interval on average, after a burst of their own (G7). A strong read is never
-// held back, nor somebody who reads alone.
+// less than it began with. So the queries of a key that several clients are
+// after are paced: one per interval on average, after a burst (G7). Several
+// are after it if requests join, or if more than one stream follows what it
+// reads: those clients refetch whether or not they happen to meet here.
+//
+// Nobody who reads alone is held back, nor a strong read; and its query, which
+// takes along all who wait, counts for nothing, or strong reads would put off
+// the others without end.
 type flights struct {
 	node     Hub
 	cache    *cache
@@ -48,14 +51,16 @@ type lane struct {
 
 // flight is one query and those who wait for its answer.
 type flight struct {
+	run    func(ctx context.Context) (connect.AnyResponse, error)
+	topics []string
+	why    cause // of the first caller
+
 	start   freshet.Revision // the frontier before its snapshot; set when it takes off
 	waiters int
 	cancel  context.CancelFunc // of a flight that has taken off
-	run     func(ctx context.Context) (connect.AnyResponse, error)
-	parent  context.Context // values of the first caller, without its end
-	why     cause           // of the first caller
-	strong  bool            // a strong read waits for it: it isn't held back
-	counted *atomic.Bool    // against the pace; its answer, once kept, has the same
+	parent  context.Context    // values of the first caller, without its end
+	strong  bool               // a strong read waits for it: it is neither held back nor counted
+	counted bool               // against the pace
 
 	done     chan struct{} // closed when the fields below are set
 	response connect.AnyResponse
@@ -66,27 +71,30 @@ type flight struct {
 // join finds the flight that may answer a request, or starts one. What is under
 // way may be taken if it meets the want, and, when the node is current, what has
 // landed since the caller looked at the kept answers; otherwise the snapshot is
-// still to be taken. shared says that the flight was there before.
-func (t *flights) join(ctx context.Context, key readKey, w want, current bool, why cause, next func(context.Context) (connect.AnyResponse, error)) (f *flight, shared bool) {
+// still to be taken, by next if nobody waits yet. shared says that the flight
+// was there before.
+func (t *flights) join(ctx context.Context, key readKey, w want, current bool, next *flight) (f *flight, shared bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l := t.lanes[key]; l != nil && l.running != nil && l.running.waiters > 0 && w.metBy(l.running.start) {
-		t.share(l, l.running)
+		l.running.waiters++
+		t.count(l, l.running)
 		return l.running, true
 	}
 	if a, ok := t.cache.get(key); ok && current && w.metBy(a.start) {
-		t.countKept(key, a)
 		return landed(a), true
 	}
-	l := t.lane(key)
+	l := t.lanes[key]
+	if l == nil {
+		l = &lane{}
+		t.lanes[key] = l
+	}
 	if f = l.waiting; f != nil {
-		t.share(l, f)
+		f.waiters++
 		shared = true
 	} else {
-		f = &flight{
-			waiters: 1, why: why, run: next, parent: context.WithoutCancel(ctx),
-			counted: new(atomic.Bool), done: make(chan struct{}),
-		}
+		f = next
+		f.waiters, f.parent, f.done = 1, context.WithoutCancel(ctx), make(chan struct{})
 		l.waiting = f
 	}
 	f.strong = f.strong || w.strong()
@@ -96,55 +104,20 @@ func (t *flights) join(ctx context.Context, key readKey, w want, current bool, w
 	return f, shared
 }
 
-// lane returns the key's lane, a new one if there is none. The caller holds mu.
-func (t *flights) lane(key readKey) *lane {
-	l := t.lanes[key]
-	if l == nil {
-		l = &lane{}
-		t.lanes[key] = l
-	}
-	return l
-}
-
-// share adds a request to a flight. The caller holds mu.
-func (t *flights) share(l *lane, f *flight) {
-	f.waiters++
-	t.count(l, f.counted)
-}
-
-// kept says that a request has taken a kept answer. Readers that come one
-// after the other share a query as much as those that wait for it together.
-func (t *flights) kept(key readKey, a answer) {
-	if a.counted.Load() {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.countKept(key, a)
-}
-
-// countKept is count for a kept answer. The caller holds mu.
-func (t *flights) countKept(key readKey, a answer) {
-	l := t.lane(key)
-	t.count(l, a.counted)
-	if l.running == nil {
-		t.advance(key, l)
-	}
-}
-
 // landed is the flight that a kept answer came with.
 func landed(a answer) *flight {
-	f := &flight{start: a.start, counted: a.counted, done: make(chan struct{}), response: a.response, stamped: true}
+	f := &flight{start: a.start, done: make(chan struct{}), response: a.response, stamped: true}
 	close(f.done)
 	return f
 }
 
-// count has a query count against the pace, the first time that it is shared.
-// The caller holds mu.
-func (t *flights) count(l *lane, counted *atomic.Bool) {
-	if t.interval <= 0 || counted.Swap(true) {
+// count has a query that several are after count against the pace, once. The
+// caller holds mu.
+func (t *flights) count(l *lane, f *flight) {
+	if t.interval <= 0 || f.counted || f.strong {
 		return
 	}
+	f.counted = true
 	if now := time.Now(); l.paid.Before(now) {
 		l.paid = now
 	}
@@ -175,8 +148,12 @@ func (t *flights) advance(key readKey, l *lane) {
 	case l.waiting == nil:
 		delete(t.lanes, key)
 	default:
-		l.running, l.waiting = l.waiting, nil
-		t.takeOff(key, l.running)
+		f := l.waiting
+		l.running, l.waiting = f, nil
+		if f.waiters > 1 || t.node.Followers(f.topics) > 1 {
+			t.count(l, f)
+		}
+		t.takeOff(key, f)
 	}
 }
 
@@ -199,7 +176,7 @@ func (t *flights) takeOff(key readKey, f *flight) {
 			response.Header()
 			response.Trailer()
 			if !f.start.IsZero() {
-				replaced, sameSize = t.cache.put(key, answer{response, f.start, f.counted})
+				replaced, sameSize = t.cache.put(key, answer{response, f.start})
 			}
 		}
 		f.response, f.err, f.stamped = response, err, !r.stamp.IsZero()

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/server/hub"
 )
 
 // G7: while every reader asks for another revision, the queries of one read
@@ -46,25 +47,26 @@ func TestReuse_pace(t *testing.T) {
 	require.LessOrEqual(t, int(queries.Load()), burst+int(took/interval)+5)
 }
 
-// Somebody who reads alone never waits for a turn.
+// Somebody who reads alone never waits for a turn, also when it follows what it
+// reads.
 func TestReuse_paceLetsALoneReaderPass(t *testing.T) {
 	r, _ := newReuseRig(t, func(c *Config) { c.ReadInterval = time.Hour })
-	r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
-		return &messagesv1.GetMessageResponse{}, nil
-	}
-	for position := uint64(201); position < 201+10*burst; position++ {
+	r.follow(t)
+	position := uint64(200)
+	for range 10 * burst {
+		position++
 		r.hub.Publish(change(position))
 		require.Equal(t, at(position).String(), r.reads(t, at(position).String()).stamp)
+		require.Equal(t, cacheHit, r.reads(t, at(position).String()).cache)
 	}
 }
 
-// Readers that come one after the other, and take what the first one's query
-// found, share it: the next query waits for its turn. A strong read does not.
-func TestReuse_paceCountsKeptAnswers(t *testing.T) {
+// Readers who follow a read and come for it one after the other, each for
+// another revision, share the pace though none meets another.
+func TestReuse_paceOfThoseWhoNeverMeet(t *testing.T) {
 	r, i := newReuseRig(t, func(c *Config) { c.ReadInterval = time.Hour })
-	r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
-		return &messagesv1.GetMessageResponse{}, nil
-	}
+	r.follow(t)
+	r.follow(t)
 	position := uint64(200)
 	next := func() string {
 		position++
@@ -72,16 +74,33 @@ func TestReuse_paceCountsKeptAnswers(t *testing.T) {
 		return at(position).String()
 	}
 	for range burst {
-		rev := next()
-		require.Equal(t, cacheMiss, r.reads(t, rev).cache)
-		require.Equal(t, cacheHit, r.reads(t, rev).cache)
-		require.Equal(t, cacheHit, r.reads(t, rev).cache, "and counts once")
+		require.Equal(t, cacheMiss, r.reads(t, next()).cache)
 	}
 	rev := next()
 	held := r.read(t.Context(), "", rev)
 	r.queued(t, i, 1)
-	require.GreaterOrEqual(t, r.reads(t, "").stamp, rev)
+	require.GreaterOrEqual(t, r.reads(t, "").stamp, rev, "a strong read waits for no turn")
 	o := waitFor(t, held, "the read that the strong one took along")
 	require.NoError(t, o.err)
 	require.Equal(t, rev, o.stamp)
+}
+
+// However many strong reads there were, those at-least wait no longer for it.
+func TestReuse_paceDoesNotCountStrongReads(t *testing.T) {
+	r, _ := newReuseRig(t, func(c *Config) { c.ReadInterval = time.Hour })
+	r.follow(t)
+	r.follow(t)
+	for range 10 * burst {
+		r.reads(t, "")
+	}
+	r.hub.Publish(change(201))
+	require.Equal(t, at(201).String(), r.reads(t, at(201).String()).stamp)
+}
+
+// follow opens a subscription to what the rig's reads read.
+func (r *rig) follow(t *testing.T) {
+	t.Helper()
+	s, err := r.hub.Subscribe([]string{name}, hub.Since{})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
 }

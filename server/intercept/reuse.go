@@ -71,14 +71,16 @@ func (i *reuse) around(ctx context.Context, req connect.AnyRequest, next connect
 	current := i.lagOK()
 	if current {
 		if kept, ok := i.flights.cache.get(key); ok && w.metBy(kept.start) {
-			i.flights.kept(key, kept)
 			i.metrics.reused(cacheHit)
 			r.stamp, r.cache = w.stamp(kept.start), cacheHit
 			return kept.response, nil
 		}
 	}
-	f, shared := i.flights.join(ctx, key, w, current, i.causeOf(w, current), func(ctx context.Context) (connect.AnyResponse, error) {
-		return next(ctx, req)
+	f, shared := i.flights.join(ctx, key, w, current, &flight{
+		run: func(ctx context.Context) (connect.AnyResponse, error) {
+			return next(ctx, req)
+		},
+		topics: topics, why: i.causeOf(w, current),
 	})
 	r.cache = cacheMiss
 	if shared {

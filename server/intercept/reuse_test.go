@@ -374,10 +374,10 @@ func TestReuse_flightLandsBetweenTheTwoLooks(t *testing.T) {
 	kept, ok := i.flights.cache.get(key)
 	require.True(t, ok)
 	join := func(w want, current bool) (f *flight, queries int) {
-		f, _ = i.flights.join(t.Context(), key, w, current, becauseFloor, func(context.Context) (connect.AnyResponse, error) {
+		f, _ = i.flights.join(t.Context(), key, w, current, &flight{why: becauseFloor, run: func(context.Context) (connect.AnyResponse, error) {
 			queries++
 			return kept.response, nil
-		})
+		}})
 		require.NoError(t, i.flights.wait(t.Context(), key, f))
 		return f, queries
 	}
