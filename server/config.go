@@ -76,6 +76,9 @@ type Config struct {
 	ReplayWindowBytes uint64
 	// ProbeInterval is how often the primary's position is read. Zero: 10 ms.
 	ProbeInterval time.Duration
+	// Linger is how long a busy replication stream is left to gather before it
+	// is read on, at most. Zero: 5 ms; negative: not at all.
+	Linger time.Duration
 
 	// MaxRequestBytes bounds a request message, and a request's body. Zero: 4 MiB.
 	MaxRequestBytes int

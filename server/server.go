@@ -188,6 +188,7 @@ func (n *node) capture(context.Context) error {
 		WindowAge:     n.cfg.ReplayWindow,
 		WindowBytes:   n.cfg.ReplayWindowBytes,
 		ProbeInterval: n.cfg.ProbeInterval,
+		Linger:        n.cfg.Linger,
 	})
 	if err != nil {
 		return err

@@ -37,6 +37,7 @@ type serveCmd struct {
 	ReplayWindow      time.Duration `group:"Freshness" default:"60s" help:"How long after a restart clients are still told exactly what changed; Postgres keeps that much WAL."`
 	ReplayWindowBytes uint64        `group:"Freshness" default:"67108864" help:"The same as WAL; whichever is less."`
 	ProbeInterval     time.Duration `group:"Freshness" default:"10ms" help:"How often the primary's position is read: half of it is what an asynchronous commit is told later."`
+	Linger            time.Duration `group:"Freshness" default:"5ms" help:"Longest time that a busy replication stream (thousands of commits a second) is left to gather before it is read on: capture then takes less from those who write, and tells as much later; less than 0: none."`
 
 	CacheBytes        int           `group:"Limits" default:"67108864" help:"Size of the answers that are kept until their topics change; -1: none."`
 	MaxTopics         int           `group:"Limits" default:"1000000" help:"Topics whose last change is remembered."`
@@ -128,6 +129,7 @@ func (c *serveCmd) config(url string, logger *slog.Logger) server.Config {
 		ReplayWindow:      c.ReplayWindow,
 		ReplayWindowBytes: c.ReplayWindowBytes,
 		ProbeInterval:     c.ProbeInterval,
+		Linger:            c.Linger,
 		MaxStreamTopics:   c.MaxStreamTopics,
 		WriteTimeout:      c.WriteTimeout,
 		MaxRead:           c.MaxRead,

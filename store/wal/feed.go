@@ -58,6 +58,7 @@ type Config struct {
 
 	ProbeInterval time.Duration // how often the primary's position is read; 10 ms
 	WatchInterval time.Duration // how often the watchdog looks; 5 s
+	Linger        time.Duration // how long a busy stream is left to gather, at most; 5 ms, negative: not at all
 	MaxLag        time.Duration // decoding lag at which readiness fails; 5 s
 }
 
@@ -81,6 +82,7 @@ func (c *Config) validate() error {
 	c.WindowBytes = orDefault(c.WindowBytes, 64<<20)
 	c.ProbeInterval = orDefault(c.ProbeInterval, 10*time.Millisecond)
 	c.WatchInterval = orDefault(c.WatchInterval, 5*time.Second)
+	c.Linger = orDefault(c.Linger, 5*time.Millisecond)
 	c.MaxLag = orDefault(c.MaxLag, 5*time.Second)
 	for _, name := range []string{c.Slot, c.Publication} {
 		if !identifier.MatchString(name) {

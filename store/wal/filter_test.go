@@ -68,7 +68,7 @@ func TestMessageFilter_memory(t *testing.T) {
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	frontend := newFrontend(r, io.Discard)
+	frontend := newFrontend(0)(r, io.Discard)
 	msg, err := frontend.Receive()
 	require.NoError(t, err)
 	require.IsType(t, &pgproto3.CopyData{}, msg)

@@ -148,7 +148,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 	config.RuntimeParams["replication"] = "database"
 	config.RuntimeParams["application_name"] = applicationName
 	config.RuntimeParams["wal_sender_timeout"] = walSenderTimeout
-	config.BuildFrontend = newFrontend
+	config.BuildFrontend = newFrontend(s.f.cfg.Linger)
 	if s.repl, err = pgconn.ConnectConfig(ctx, config); err != nil {
 		return fmt.Errorf("connect for replication: %w", err)
 	}
