@@ -16,8 +16,9 @@ import (
 const nudgeGap = 5 * time.Millisecond
 
 // unflushedAgain is how soon the probe looks again after it has found WAL that
-// is written but not flushed: an ordinary commit flushes it in a moment, an
-// asynchronous one leaves it for up to 400 ms.
+// is written but not flushed, and nothing flushed since it looked last: an
+// ordinary commit flushes it in a moment, an asynchronous one leaves it for up
+// to 400 ms. (While something is flushed all the time, that takes it along.)
 const unflushedAgain = 2 * time.Millisecond
 
 // sample is a position of the primary and when it was read.
@@ -34,6 +35,7 @@ func (s *session) probe(ctx context.Context) error {
 	var (
 		nudged          time.Time
 		unflushed       pglogrepl.LSN // flush position at which WAL was found unflushed
+		flushed         pglogrepl.LSN // flush position of the last look; 0: a nudge has moved it since
 		apply, received sample        // positions that the frontier and the decoder are to reach
 		timer           = time.NewTimer(f.cfg.ProbeInterval)
 	)
@@ -67,8 +69,12 @@ func (s *session) probe(ctx context.Context) error {
 		case unflushed == flush:
 			nudge = true
 		default:
-			unflushed, again = flush, unflushedAgain
+			unflushed = flush
+			if flushed == 0 || flushed == flush {
+				again = unflushedAgain
+			}
 		}
+		flushed = flush
 		if nudge {
 			if wait := nudgeGap - time.Since(nudged); wait > 0 {
 				again = wait
@@ -76,7 +82,7 @@ func (s *session) probe(ctx context.Context) error {
 				f.mu.Lock()
 				f.nudge = false
 				f.mu.Unlock()
-				nudged, unflushed = time.Now(), 0
+				nudged, unflushed, flushed = time.Now(), 0, 0
 				f.stats.nudges.Add(1)
 				if _, err := s.probeConn.Exec(ctx, `select pg_logical_emit_message(true, $1, '')`, messageNudge); err != nil {
 					return fmt.Errorf("nudge: %w", err)
