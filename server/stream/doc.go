@@ -54,7 +54,8 @@
 // A Server is safe for concurrent use. A stream's session belongs to its
 // handler's goroutine or to its pump; a pump has a goroutine while there is
 // something in its queue. One goroutine watches all connections that were taken
-// over, while there are any. That of Run is its caller's.
+// over, while there are any. Shutdown waits for these. That of Run is its
+// caller's.
 //
 // # What it does not promise
 //

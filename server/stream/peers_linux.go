@@ -31,7 +31,7 @@ func (p *peers) watch(o *outlet, conn syscall.RawConn) error {
 		return errHungUp
 	}
 	if p.epoll == nil {
-		if err := p.start(); err != nil {
+		if err := p.start(o.session.server); err != nil {
 			return err
 		}
 	}
@@ -56,7 +56,7 @@ func (p *peers) watch(o *outlet, conn syscall.RawConn) error {
 }
 
 // start makes the epoll and its goroutine. The caller holds mu.
-func (p *peers) start() error {
+func (p *peers) start(s *Server) error {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return os.NewSyscallError("epoll_create1", err)
@@ -70,7 +70,7 @@ func (p *peers) start() error {
 		return errors.Join(err, file.Close())
 	}
 	p.epoll, p.raw, p.watched = file, raw, map[uint64]*outlet{}
-	go p.wait(raw)
+	s.spawn(func() { p.wait(raw) })
 	return nil
 }
 

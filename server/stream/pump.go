@@ -82,7 +82,7 @@ func (o *outlet) step() {
 		o.end(err)
 	case o.link.pending():
 		o.slow.Store(true)
-		go o.drain()
+		o.session.server.spawn(o.drain)
 	case o.leaving:
 		o.end(nil)
 	}
@@ -186,7 +186,7 @@ func (p *pump) add(o *outlet) {
 	p.running = true
 	p.mu.Unlock()
 	if start {
-		go p.run()
+		o.session.server.spawn(p.run)
 	}
 }
 

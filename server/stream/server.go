@@ -30,8 +30,10 @@ type Server struct {
 
 	mu      sync.Mutex // guards what follows
 	open    int        // streams
-	drained chan struct{}
+	running int        // goroutines of streams that were taken over: see spawn
 	closed  bool
+	ended   bool
+	drained chan struct{} // closed when ended is set
 }
 
 // New checks the config. It starts nothing; see Run.
@@ -76,16 +78,14 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Shutdown refuses new streams, tells the open ones to come back after a
-// while, and waits until all have ended or ctx does; connections that were
-// taken over are closed then. It may be called more than once.
+// while, and waits until all have ended, with their goroutines, or ctx does;
+// connections that were taken over are closed then. It may be called more than once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
 		close(s.closing)
-		if s.open == 0 {
-			close(s.drained)
-		}
+		s.settle()
 	}
 	s.mu.Unlock()
 	s.config.Hub.WakeAll() // outlets don't wait on closing
@@ -121,7 +121,33 @@ func (s *Server) leave(topics int) {
 	s.metrics.connections.Dec()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open--; s.closed && s.open == 0 {
+	s.open--
+	s.settle()
+}
+
+// spawn runs f in a goroutine that Shutdown waits for. Once that has waited
+// there is no stream, and nothing left to do for one.
+func (s *Server) spawn(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	s.running++
+	go func() {
+		f()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.running--
+		s.settle()
+	}()
+}
+
+// settle lets Shutdown return when there is nothing left to wait for. The
+// caller holds mu.
+func (s *Server) settle() {
+	if s.closed && !s.ended && s.open == 0 && s.running == 0 {
+		s.ended = true
 		close(s.drained)
 	}
 }
@@ -199,7 +225,7 @@ func (s *Server) place(ctx context.Context, since *hub.Since) *refusal {
 	return nil
 }
 
-// ended logs a stream's end; last is where its client will begin again.
-func (s *Server) ended(ctx context.Context, transport string, err error, last freshet.Revision) {
+// logEnd logs a stream's end; last is where its client will begin again.
+func (s *Server) logEnd(ctx context.Context, transport string, err error, last freshet.Revision) {
 	s.config.Logger.DebugContext(ctx, "stream ended", "transport", transport, "reason", err, "last_id", last.String())
 }

@@ -140,7 +140,7 @@ func (k *socket) close() { _ = k.conn.Close() }
 
 // over has no context: the request's would keep all of it in memory.
 func (k *socket) over(reason error, last freshet.Revision) {
-	k.server.ended(context.Background(), "sse", reason, last)
+	k.server.logEnd(context.Background(), "sse", reason, last)
 }
 
 // attempt is a write(2) that doesn't wait. It is reused, so that no write makes

@@ -53,7 +53,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = session.live(r.Context())
 	}
-	s.ended(r.Context(), "sse", err, session.last)
+	s.logEnd(r.Context(), "sse", err, session.last)
 }
 
 // accept finds out whether there will be a stream.

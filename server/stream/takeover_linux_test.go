@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"os"
+	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -179,6 +180,25 @@ func TestTakeOver_shutdownCutsTheSlow(t *testing.T) {
 	require.ErrorIs(t, s.server.Shutdown(ctx), context.DeadlineExceeded)
 	eventually(t, "it was cut", func() bool { return s.streams() == 0 })
 	require.ErrorIs(t, s.server.peers.watch(o, nil), errHungUp)
+}
+
+// When Shutdown has returned, no goroutine of a stream works on.
+func TestTakeOver_shutdownWaitsForGoroutines(t *testing.T) {
+	stacks := make([]byte, 1<<20)
+	for range 150 {
+		f := newFixture(t, Config{})
+		server := httptest.NewServer(f.server)
+		s := &site{fixture: f, url: server.URL}
+		for range 20 {
+			s.raw(t, topicsQuery("a"))
+		}
+		require.NoError(t, f.server.Shutdown(t.Context()))
+		all := string(stacks[:runtime.Stack(stacks, true)])
+		for _, function := range []string{"(*pump).run(", "(*peers).wait(", "(*outlet).drain("} {
+			require.NotContains(t, all, "stream."+function)
+		}
+		server.Close()
+	}
 }
 
 // wrapped is a listener whose connections are no *net.TCPConn.

@@ -42,7 +42,7 @@ func (h watch) Watch(ctx context.Context, req *connect.Request[freshetv1.WatchRe
 	defer session.close()
 	out.stream = stream
 	err := session.run(ctx, out)
-	s.ended(ctx, "watch", err, session.last)
+	s.logEnd(ctx, "watch", err, session.last)
 	if err == nil { // a shutdown
 		bye := notReady("the server is shutting down")
 		bye.retryAfter = jitter(retryMin, retryMaxBye)
