@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,8 +17,9 @@ import (
 
 // pipeNet answers requests with scenes; the last one repeats.
 type pipeNet struct {
-	scenes []func(*pipeEnd)
-	calls  int
+	scenes  []func(*pipeEnd)
+	calls   int
+	playing sync.WaitGroup
 }
 
 // pipeEnd is the server's end of a pipe.
@@ -34,11 +36,11 @@ func (n *pipeNet) RoundTrip(r *http.Request) (*http.Response, error) {
 	pr, pw := io.Pipe()
 	answer := make(chan *http.Response, 1)
 	stop := context.AfterFunc(r.Context(), func() { _ = pr.CloseWithError(r.Context().Err()) })
-	go func() {
+	n.playing.Go(func() {
 		defer stop()
 		scene(&pipeEnd{ctx: r.Context(), body: pw, answer: answer, pipe: pr})
 		_ = pw.Close()
-	}()
+	})
 	select {
 	case resp := <-answer:
 		return resp, nil
@@ -62,12 +64,14 @@ func (e *pipeEnd) hold()             { <-e.ctx.Done() }
 func onFakeClock(t *testing.T, sink func(Event) error, opts []Option, scenes ...func(*pipeEnd)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		network := &pipeNet{scenes: scenes}
 		c, err := New("http://freshet.test", append([]Option{
-			WithHTTPClient(&http.Client{Transport: &pipeNet{scenes: scenes}}),
+			WithHTTPClient(&http.Client{Transport: network}),
 		}, opts...)...)
 		require.NoError(t, err)
 		require.ErrorIs(t, c.Stream(t.Context(), []string{"t"}, sink), errEnough)
-		synctest.Wait() // every goroutine has ended, or the bubble deadlocks
+		network.playing.Wait() // a scene may be asleep when its stream ends
+		synctest.Wait()        // every goroutine has ended, or the bubble deadlocks
 	})
 }
 
