@@ -25,13 +25,6 @@ func TestHeld_F1_F2_F36_behindAHeldCommit(t *testing.T) {
 	postgres := testkit.NewServer(t, nil)
 	database := postgres.Migrated(t)
 	conn := testkit.Conn(t, database)
-	configure := func(standbys string) {
-		t.Helper()
-		for _, sql := range []string{`alter system set synchronous_standby_names = '` + standbys + `'`, `select pg_reload_conf()`} {
-			_, err := conn.Exec(ctx, sql)
-			require.NoError(t, err)
-		}
-	}
 	local := testkit.WithParam(t, database, "synchronous_commit", "local")
 	const maxWait = time.Second
 	n := serve(t, local, "held", func(cfg *server.Config) { cfg.MaxWait = maxWait })
@@ -42,7 +35,7 @@ func TestHeld_F1_F2_F36_behindAHeldCommit(t *testing.T) {
 	l.await(t, ctx, "ready", func() bool { return len(l.ready) > 0 })
 	before := l.now().last
 
-	configure("absent")
+	testkit.HoldCommits(t, database)
 	held := make(chan error, 1)
 	holder, err := pgx.Connect(ctx, database)
 	require.NoError(t, err)
@@ -70,7 +63,7 @@ func TestHeld_F1_F2_F36_behindAHeldCommit(t *testing.T) {
 	require.True(t, ready, reason)
 	require.Zero(t, l.now().notices, "nothing is told before it is visible")
 
-	configure("")
+	testkit.ReleaseCommits(t, database)
 	require.NoError(t, <-held)
 	require.NoError(t, holder.Close(context.WithoutCancel(ctx)))
 	l.await(t, ctx, "both commits", func() bool { return before.Less(l.told[topicOf("7")]) })

@@ -38,18 +38,6 @@ func configure(t *testing.T, url, setting, value string) {
 	}, testTimeout, time.Millisecond)
 }
 
-// holdCommits makes every commit hang after its flush: its standby is absent.
-func holdCommits(t *testing.T, url string) {
-	t.Helper()
-	configure(t, url, "synchronous_standby_names", "absent")
-}
-
-// releaseCommits lets them through again.
-func releaseCommits(t *testing.T, url string) {
-	t.Helper()
-	configure(t, url, "synchronous_standby_names", "")
-}
-
 // insertHeld starts an insert whose COMMIT is held by synchronous replication,
 // and returns a channel that says when it came back.
 func insertHeld(t *testing.T, url, conversation, body string) <-chan error {
@@ -81,16 +69,17 @@ func TestGate_F1_heldCommitIsNotTold(t *testing.T) {
 	t.Parallel()
 	_, url := ownDatabase(t, nil)
 	feed := start(t, url).live(t)
-	holdCommits(t, url)
-	before := feed.Frontier()
+	testkit.HoldCommits(t, url)
+	before := feed.caughtUp(t)
+	misses := feed.Stats().GateMisses
 	back := insertHeld(t, url, "held", "one")
 
-	feed.awaitStats(t, "the commit waits in the gate", func(s wal.Stats) bool { return s.Waiting > 0 && s.GateMisses > 20 })
+	feed.awaitStats(t, "the commit waits in the gate", func(s wal.Stats) bool { return s.Waiting > 0 && s.GateMisses > misses+20 })
 	require.Zero(t, count(t, url, "held"), "the row is invisible")
 	require.Empty(t, feed.all(), "told before visible")
 	require.NoError(t, feed.Ready(), "a held commit doesn't fail readiness")
 
-	releaseCommits(t, url)
+	testkit.ReleaseCommits(t, url)
 	require.NoError(t, <-back)
 	commit := feed.awaitTopic(t, "conversations/held/messages")
 	require.True(t, before.Less(commit.Revision))
@@ -104,21 +93,23 @@ func TestGate_F2_laterCommitWaitsForAnEarlierOne(t *testing.T) {
 	t.Parallel()
 	_, url := ownDatabase(t, nil)
 	feed := start(t, url).live(t)
-	holdCommits(t, url)
+	testkit.HoldCommits(t, url)
+	feed.caughtUp(t)
+	misses := feed.Stats().GateMisses
 	back := insertHeld(t, url, "first", "one")
-	feed.awaitStats(t, "the first commit waits in the gate", func(s wal.Stats) bool { return s.Waiting > 0 && s.GateMisses > 0 })
+	feed.awaitStats(t, "the first commit waits in the gate", func(s wal.Stats) bool { return s.Waiting > 0 && s.GateMisses > misses })
 	held := feed.Frontier()
 
 	testkit.Exec(t, testkit.WithParam(t, url, "synchronous_commit", "local"),
 		`insert into messages (conversation, author, body) values ('second', 'bob', 'two')`)
 	require.Equal(t, 1, count(t, url, "second"), "the later commit is visible")
 	require.Zero(t, count(t, url, "first"), "the earlier one is not")
-	misses := feed.Stats().GateMisses
+	misses = feed.Stats().GateMisses
 	feed.awaitStats(t, "both wait", func(s wal.Stats) bool { return s.Waiting >= 2 && s.GateMisses > misses+20 })
 	require.Empty(t, feed.all())
 	require.Equal(t, held, feed.Frontier())
 
-	releaseCommits(t, url)
+	testkit.ReleaseCommits(t, url)
 	require.NoError(t, <-back)
 	second := feed.awaitTopic(t, "conversations/second/messages")
 	first := feed.awaitTopic(t, "conversations/first/messages")

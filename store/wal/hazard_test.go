@@ -47,7 +47,7 @@ func TestHazard_F39_synchronousStandby(t *testing.T) {
 		require.NoError(t, err)
 		require.Less(t, time.Since(began), 2*time.Second)
 	}
-	releaseCommits(t, url)
+	testkit.ReleaseCommits(t, url)
 	receiver()
 	feed.await(t, "the feed is back", func() bool { return feed.Ready() == nil })
 }
@@ -100,7 +100,7 @@ func TestHazard_F41_slotBesideAHeldCommit(t *testing.T) {
 	t.Parallel()
 	_, url := ownDatabase(t, nil)
 	local := testkit.WithParam(t, url, "synchronous_commit", "local")
-	holdCommits(t, url)
+	testkit.HoldCommits(t, url)
 	ctx := testkit.Context(t)
 	open := func() pgx.Tx {
 		tx, err := testkit.Conn(t, local).Begin(ctx)
@@ -123,7 +123,7 @@ func TestHazard_F41_slotBesideAHeldCommit(t *testing.T) {
 	require.True(t, feed.Frontier().IsZero(), "a stamp was given while a commit below it is invisible")
 	require.Zero(t, count(t, url, "held"))
 
-	releaseCommits(t, url)
+	testkit.ReleaseCommits(t, url)
 	require.NoError(t, <-back)
 	feed.live(t)
 	// Whatever is stamped from here on was read after the row was visible,
