@@ -34,8 +34,9 @@ type Outcome struct {
 	Xid uint64
 
 	// Position is a position of the WAL that was reached after the end of the
-	// transaction: what it wrote, and what it saw, is at or below. Zero: a COMMIT
-	// whose answer was lost, and the position with it.
+	// transaction: what it wrote, and what it saw, is at or below. Its epoch is the
+	// transaction's, its position zero for a COMMIT whose answer was lost, and the
+	// position with it.
 	Position freshet.Revision
 
 	// Committed says that COMMIT succeeded, also one with nothing to commit.

@@ -26,6 +26,7 @@ func (d *DB) settle(ctx context.Context, call *Call, lost lostCommit) (again boo
 		slog.String("status", status), slog.Any("cause", lost.cause))
 	switch status {
 	case statusCommitted:
+		position.Epoch = lost.epoch // also where nothing more is known
 		call.ended(Outcome{Xid: lost.xid, Position: position, Committed: true})
 		return false, nil
 	case statusAborted:

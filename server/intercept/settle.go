@@ -90,12 +90,14 @@ func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.
 	var topics []string
 	how, known := settledSeen, true
 	for _, o := range outcomes {
-		if o.Position.IsZero() {
+		if o.Position.Position == 0 {
 			// The connection was lost with the answer of its COMMIT. Any
-			// position read from now on is above it; without one, the write
-			// goes unstamped rather than with a stamp that may be too low.
+			// position of its epoch that is read from now on is above it. Without
+			// one, the write goes unstamped rather than with a stamp that may be too
+			// low; or, in another epoch, with one that promises what a crash may
+			// have taken back.
 			position, err := s.cfg.Primary.InsertPosition(ctx)
-			if err != nil {
+			if err != nil || position.Epoch != o.Position.Epoch {
 				s.cfg.Metrics.settled(time.Since(began), settledTimeout)
 				return freshet.Revision{}, nil
 			}
@@ -125,7 +127,9 @@ func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.
 }
 
 // outcome waits until the transaction's own commit has been seen or the
-// frontier has reached the position read after it, whichever is first.
+// frontier has reached the position read after it, whichever is first. A
+// commit of another epoch is not its own: after a crash, ids whose WAL was not
+// flushed are given again.
 func (s *settling) outcome(ctx context.Context, o store.Outcome) (_ freshet.Commit, seen bool, _ error) {
 	s.mu.Lock()
 	commit := s.expected[o.Xid] // nil, so never ready, when there is none
@@ -134,22 +138,25 @@ func (s *settling) outcome(ctx context.Context, o store.Outcome) (_ freshet.Comm
 		return freshet.Commit{}, false, s.cfg.Hub.Wait(ctx, o.Position)
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	reached := make(chan error, 1)
 	go func() { reached <- s.cfg.Hub.Wait(ctx, o.Position) }()
 	select {
 	case c := <-commit:
+		if c.Revision.Epoch != o.Position.Epoch {
+			return freshet.Commit{}, false, <-reached
+		}
 		cancel()
 		<-reached
 		return c, true, nil
 	case err := <-reached:
-		cancel()
 		// The commit itself may have moved the frontier here; it is then
 		// handed over a moment later, and says more.
 		grace := time.NewTimer(settleGrace)
 		defer grace.Stop()
 		select {
 		case c := <-commit:
-			return c, true, nil
+			return c, c.Revision.Epoch == o.Position.Epoch, err
 		case <-grace.C:
 			return freshet.Commit{}, false, err
 		}

@@ -142,11 +142,47 @@ func TestReply_writesTopicsOnSuccessAndError(t *testing.T) {
 func TestSettle_lostPosition(t *testing.T) {
 	s, r := newSettling(t, time.Millisecond)
 	r.primary.insert = at(150)
-	rev, topics := s.wait(t.Context(), []store.Outcome{{Xid: 5, Committed: true}})
+	rev, topics := s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: freshet.Revision{Epoch: epoch}, Committed: true}})
 	require.Equal(t, at(150), rev)
 	require.Empty(t, topics)
 
 	r.primary.err = errors.New("cut")
-	rev, _ = s.wait(t.Context(), []store.Outcome{{Xid: 5, Committed: true}})
+	rev, _ = s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: freshet.Revision{Epoch: epoch}, Committed: true}})
 	require.Zero(t, rev, "no stamp rather than one that may be too low")
+}
+
+// F3: the epoch ends between a COMMIT and its settling. The stamp is never of
+// the next one: an asynchronous commit may be gone there, its id given again,
+// and whoever reads at-least the stamp was promised the write.
+func TestSettle_F3_neverIntoTheNextEpoch(t *testing.T) {
+	next := func(position uint64) freshet.Revision {
+		return freshet.Revision{Epoch: epoch + 1, Position: position}
+	}
+	another := freshet.Commit{Revision: next(20), Topics: []string{"another's"}}
+
+	s, r := newSettling(t, long)
+	s.expect(5)
+	r.settler.tell(5, another)
+	r.primary.onNudge = func() {
+		r.hub.Begin(next(1))
+		r.hub.Serve(next(30))
+	}
+	rev, topics := s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: at(130), Committed: true}})
+	require.Equal(t, at(130), rev)
+	require.Empty(t, topics, "another's commit is told first, then that the epoch has ended")
+
+	s, r = newSettling(t, long)
+	s.expect(5)
+	r.hub.Begin(next(1))
+	r.hub.Serve(next(30))
+	time.AfterFunc(settleGrace/4, func() { r.settler.tell(5, another) })
+	rev, topics = s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: at(130), Committed: true}})
+	require.Equal(t, at(130), rev)
+	require.Empty(t, topics, "the other way round")
+
+	s, r = newSettling(t, long)
+	r.primary.insert = next(30)
+	rev, topics = s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: freshet.Revision{Epoch: epoch}, Committed: true}})
+	require.Zero(t, rev, "where it was committed is not known")
+	require.Empty(t, topics)
 }
