@@ -9,6 +9,9 @@ import (
 // Gate lets the pipeline's model test drive the gate without a database.
 type Gate struct{ gate gate }
 
+// NewGate returns a gate in which limit entries may wait one by one.
+func NewGate(limit int) *Gate { return &Gate{gate: gate{limit: limit}} }
+
 // Push adds a commit; Keepalive a position that was reported.
 func (g *Gate) Push(xid uint32, end uint64, topics []string) {
 	g.gate.push(&transaction{xid: xid, end: pglogrepl.LSN(end), topics: topics})
@@ -20,7 +23,7 @@ func (g *Gate) Keepalive(end uint64) { g.gate.advance(pglogrepl.LSN(end)) }
 func (g *Gate) Release(xmax uint32, xip []uint32, epoch freshet.Epoch, to Sink) {
 	for _, w := range g.gate.release(&snapshot{xmax: xmax, xip: xip}, nil) {
 		rev := freshet.Revision{Epoch: epoch, Position: uint64(w.end)}
-		if w.commit {
+		if w.commits > 0 {
 			to.Publish(freshet.Commit{Revision: rev, Topics: w.topics, Floors: w.floors})
 		} else {
 			to.Advance(rev)

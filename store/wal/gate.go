@@ -56,23 +56,32 @@ func (s *snapshot) shows(xid uint32) bool {
 	return s != nil && int32(xid-s.xmax) < 0 && !slices.Contains(s.xip, xid) //nolint:gosec // wraps on purpose
 }
 
-// maxWaiting is how many commits may wait in the gate one by one; while more
-// are held, later ones are merged into the last.
+// maxWaiting is how many entries may wait in the gate one by one. A gate that
+// is held for so long (some seconds at thousands of commits per second) tells
+// what comes after them together: its memory stays bounded, and whoever waits
+// is told late anyway.
 const maxWaiting = 8192
 
 // allTopics matches every topic there is.
 const allTopics freshet.Pattern = "**"
 
-// waiting is one or several commits, or a keepalive, on its way through the
-// gate.
+// waiting is a stretch of the WAL on its way through the gate: all that came
+// after the entry before it, up to end.
 type waiting struct {
-	end    pglogrepl.LSN
-	commit bool     // false: a keepalive, which has nothing but its end
-	merged bool     // several commits: topics and floors are those of all
-	xid    uint32   // of the commit, of the first one when merged
-	hidden []uint32 // xids that no snapshot has shown yet
-	topics []string
-	floors []freshet.Pattern
+	end     pglogrepl.LSN
+	commits int      // in the stretch; 0: the stream only said that it has come so far
+	xid     uint32   // of the first commit
+	hidden  []uint32 // xids of the commits that no snapshot has shown yet
+	topics  []string // of all its commits
+	floors  []freshet.Pattern
+	merging *merging // nil: nothing was merged into it
+}
+
+// merging is what it takes to merge into an entry without looking through all
+// of it each time.
+type merging struct {
+	seen map[string]struct{} // the entry's topics
+	sift int                 // hidden is looked through once there are so many
 }
 
 // gate holds commits back until they are visible on the primary.
@@ -86,45 +95,55 @@ type waiting struct {
 // skips.
 //
 // Invariants:
-//   - what has left is a prefix of what was pushed;
-//   - a commit left only after a snapshot showed its xid;
+//   - what has left is a prefix of what was pushed, and all of it: an entry
+//     that takes in another stretch takes its commits, topics and end along;
+//   - an entry left only after snapshots showed each of its commits;
 //   - a keepalive never leaves before a commit that was pushed before it;
-//   - the queue's length is bounded by maxWaiting + 1, and a merged entry's
-//     size by maxTransactionTopics plus the number of commits still invisible.
+//   - the queue's length is at most limit + 1, and the size of an entry that
+//     others were merged into is bounded by maxTransactionTopics plus twice the
+//     number of its commits that are still invisible.
 //
-// The zero value is an empty gate. It is pure, and not safe for concurrent
-// use.
+// The zero value is an empty gate that merges everything. It is pure, and not
+// safe for concurrent use.
 type gate struct {
+	limit int // entries that may wait one by one
 	queue []waiting
-	seen  map[string]struct{} // topics of the last entry, while it is merged
 }
+
+// full reports whether what comes joins the last entry.
+func (g *gate) full() bool { return len(g.queue) > g.limit }
 
 // push adds a commit at the end.
 func (g *gate) push(tx *transaction) {
-	if n := len(g.queue); n > maxWaiting {
-		g.merge(&g.queue[n-1], tx)
+	if g.full() {
+		g.merge(&g.queue[len(g.queue)-1], tx)
 		return
 	}
-	g.seen = nil
 	g.queue = append(g.queue, waiting{
-		end: tx.end, commit: true, xid: tx.xid, hidden: []uint32{tx.xid}, topics: tx.topics, floors: tx.floors,
+		end: tx.end, commits: 1, xid: tx.xid, hidden: []uint32{tx.xid}, topics: tx.topics, floors: tx.floors,
 	})
 }
 
 // merge tells tx together with what waits before it: later than could be, but
 // at a revision that is true for both.
 func (g *gate) merge(w *waiting, tx *transaction) {
-	if g.seen == nil {
-		g.seen = make(map[string]struct{}, len(w.topics)+len(tx.topics))
+	m := w.merging
+	if m == nil {
+		m = &merging{seen: make(map[string]struct{}, len(w.topics)+len(tx.topics)), sift: minSift}
 		for _, t := range w.topics {
-			g.seen[t] = struct{}{}
+			m.seen[t] = struct{}{}
 		}
+		w.merging = m
 	}
-	w.end, w.merged = tx.end, true
+	if w.commits == 0 {
+		w.xid = tx.xid
+	}
+	w.end = tx.end
+	w.commits++
 	w.hidden = append(w.hidden, tx.xid)
 	for _, t := range tx.topics {
-		if _, dup := g.seen[t]; !dup {
-			g.seen[t] = struct{}{}
+		if _, dup := m.seen[t]; !dup {
+			m.seen[t] = struct{}{}
 			w.topics = append(w.topics, t)
 		}
 	}
@@ -137,7 +156,7 @@ func (g *gate) merge(w *waiting, tx *transaction) {
 		// Rare enough (a held gate, and more distinct topics than a
 		// transaction may have) to give up precision altogether.
 		w.topics, w.floors = nil, []freshet.Pattern{allTopics}
-		clear(g.seen)
+		clear(m.seen)
 	}
 }
 
@@ -146,10 +165,10 @@ func (g *gate) merge(w *waiting, tx *transaction) {
 func (g *gate) advance(end pglogrepl.LSN) {
 	if n := len(g.queue); n > 0 {
 		last := &g.queue[n-1]
-		if end <= last.end || n > maxWaiting {
-			return // said already; or held, and a later one will come
+		if end <= last.end {
+			return
 		}
-		if !last.commit {
+		if last.commits == 0 || g.full() {
 			last.end = end
 			return
 		}
@@ -175,10 +194,26 @@ func (g *gate) release(s *snapshot, dst []waiting) []waiting {
 	}
 	if n == len(g.queue) {
 		clear(g.queue)
-		g.queue, g.seen = g.queue[:0], nil
+		g.queue = g.queue[:0]
 		return dst
 	}
 	clear(g.queue[:n])
 	g.queue = g.queue[n:]
+	g.queue[len(g.queue)-1].forgetShown(s)
 	return dst
+}
+
+// minSift is from how many commits in one entry on it is worth looking which
+// of them have become visible meanwhile.
+const minSift = 1024
+
+// forgetShown drops from an entry that others are merged into, for as long as
+// the gate is held, the commits that s shows: each time there are twice as many
+// as were left the last time.
+func (w *waiting) forgetShown(s *snapshot) {
+	if s == nil || w.merging == nil || len(w.hidden) < w.merging.sift {
+		return
+	}
+	w.hidden = slices.DeleteFunc(w.hidden, s.shows)
+	w.merging.sift = max(minSift, 2*len(w.hidden))
 }

@@ -195,18 +195,18 @@ func (s *session) apply(w *waiting) {
 	rev := f.revision(w.end)
 	commit := freshet.Commit{Revision: rev, Topics: w.topics, Floors: w.floors}
 	if w.end > f.position() {
-		if w.commit {
-			f.stats.commits.Add(1)
+		if w.commits > 0 {
+			f.stats.commits.Add(uint64(w.commits)) //nolint:gosec // not negative
 			f.cfg.Sink.Publish(commit)
 		}
 		f.applied.Store(uint64(w.end))
-		if f.serving && !w.commit {
+		if f.serving && w.commits == 0 {
 			f.cfg.Sink.Advance(rev)
 		}
 	}
-	if w.commit && f.serving {
-		if w.merged || len(w.floors) > 0 {
-			commit.Topics = nil
+	if w.commits > 0 && f.serving {
+		if w.commits > 1 || len(w.floors) > 0 {
+			commit.Topics = nil // not known one by one, or not the writer's own
 		}
 		f.settle(w.xid, commit)
 	}

@@ -161,7 +161,7 @@ func runPipeline(t *testing.T, random *rand.Rand) {
 	defer following.Wait()
 	defer cancel()
 
-	var gate wal.Gate
+	gate := wal.NewGate(random.IntN(12)) // full now and then (F67)
 	var followers []*follower
 	var lists [][]string
 	sent := 0 // of w.log, delivered to the gate

@@ -63,7 +63,7 @@ const (
 func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	s := &session{
 		f: f, log: f.log,
-		watched: make(chan struct{}, 1), replyWanted: make(chan struct{}, 1), work: make(chan struct{}, 1),
+		gate: gate{limit: maxWaiting}, watched: make(chan struct{}, 1), replyWanted: make(chan struct{}, 1), work: make(chan struct{}, 1),
 	}
 	defer s.close()
 	if err := s.connect(ctx); err != nil {
