@@ -12,8 +12,6 @@ export default defineConfig({
     emptyOutDir: true,
     // The page's policy allows no data: scripts, and one place for its files.
     assetsInlineLimit: 0,
-    // A third of it are the descriptors of protovalidate, which the contract imports.
-    chunkSizeWarningLimit: 600,
     target: "es2022",
   },
   server: {
