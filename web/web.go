@@ -8,17 +8,11 @@
 package web
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
-	"errors"
 	"io/fs"
-	"mime"
 	"net/http"
 	"path"
 	"strings"
-	"time"
 )
 
 // all: because Vite may name a chunk with a leading underscore, which go:embed
@@ -33,27 +27,33 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 	"img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Handler serves the page at / and its files below. Every response carries the
-// security headers. It is safe for concurrent use.
+// Handler serves the page at / and its files below, compressed for whoever
+// takes that. Every response carries the security headers. It is safe for
+// concurrent use.
 func Handler() http.Handler {
 	app, err := fs.Sub(embedded, "embed/app")
 	if err != nil {
 		panic(err) // the path is a constant
 	}
-	return newHandler(app)
-}
-
-func newHandler(app fs.FS) http.Handler {
-	h := &handler{app: app}
-	if index, err := fs.ReadFile(app, "index.html"); err == nil {
-		h.index = index
+	h, err := newHandler(app)
+	if err != nil {
+		panic(err) // what is embedded can be read
 	}
 	return h
 }
 
+// newHandler reads all files of app once. One that isn't there: the page is not
+// built.
+func newHandler(app fs.FS) (http.Handler, error) {
+	files, err := readFiles(app)
+	if err != nil {
+		return nil, err
+	}
+	return &handler{files: files}, nil
+}
+
 type handler struct {
-	app   fs.FS
-	index []byte // nil: the page is not built
+	files map[string]*file // by path; read-only
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -71,73 +71,20 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := strings.TrimPrefix(path.Clean("/"+r.URL.Path), "/")
-	switch {
-	case name == "" || name == "index.html":
-		h.serveIndex(w, r)
-	case h.index == nil:
-		http.NotFound(w, r)
-	default:
-		h.serveFile(w, r, name)
+	if name == "" {
+		name = "index.html"
 	}
-}
-
-// serveIndex serves the page itself, which names its files by their hashes: it
-// must be asked for each time, and is cheap when it is the same.
-func (h *handler) serveIndex(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Cache-Control", "no-cache")
-	if h.index == nil {
+	// There is no fallback to the page for unknown paths: a missing file, and a
+	// mistyped RPC, must not answer 200.
+	switch f, ok := h.files[name]; {
+	case ok:
+		f.serve(w, r)
+	case name == "index.html":
+		header.Set("Cache-Control", "no-cache")
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte(notBuilt))
-		return
-	}
-	sum := sha256.Sum256(h.index)
-	header.Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
-	header.Set("Content-Type", "text/html; charset=utf-8")
-	http.ServeContent(w, r, "index.html", time.Time{}, bytes.NewReader(h.index))
-}
-
-// serveFile serves what the page refers to. There is no fallback to the page
-// for unknown paths: a missing file, and a mistyped RPC, must not answer 200.
-func (h *handler) serveFile(w http.ResponseWriter, r *http.Request, name string) {
-	content, err := fs.ReadFile(h.app, name)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) && !isDir(h.app, name) {
-			http.Error(w, "internal error", http.StatusInternalServerError)
-			return
-		}
-		http.NotFound(w, r)
-		return
-	}
-	header := w.Header()
-	if strings.HasPrefix(name, "assets/") {
-		// The name holds a hash of the content.
-		header.Set("Cache-Control", "public, max-age=31536000, immutable")
-	} else {
-		header.Set("Cache-Control", "no-cache")
-	}
-	// Not from the system's tables, which differ: a module must be JavaScript.
-	if kind := contentType(name); kind != "" {
-		header.Set("Content-Type", kind)
-	}
-	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
-}
-
-func isDir(fsys fs.FS, name string) bool {
-	info, err := fs.Stat(fsys, name)
-	return err == nil && info.IsDir()
-}
-
-func contentType(name string) string {
-	switch ext := path.Ext(name); ext {
-	case ".js":
-		return "text/javascript; charset=utf-8"
-	case ".css":
-		return "text/css; charset=utf-8"
-	case ".svg":
-		return "image/svg+xml"
 	default:
-		return mime.TypeByExtension(ext)
+		http.NotFound(w, r)
 	}
 }
 

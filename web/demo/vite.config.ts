@@ -1,11 +1,12 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
+import { precompress } from "./precompress.js";
 
 // `npm run dev -w @freshet/demo` beside a running `freshet serve`.
 const server = "http://127.0.0.1:8080";
 
 export default defineConfig({
-  plugins: [react()],
+  plugins: [react(), precompress()],
   build: {
     // Embedded by the Go package web. Vite empties it.
     outDir: "../embed/app",
