@@ -37,10 +37,10 @@ var messageService = server.Service{
 }
 
 // start runs a server on a database, with the read audit on, and returns once
-// it is ready.
-func start(t *testing.T, database string, change func(*server.Config)) *running {
+// it is ready. It serves messages unless other services are given.
+func start(t *testing.T, database string, change func(*server.Config), services ...server.Service) *running {
 	t.Helper()
-	r, ready, failed := launch(t, database, change)
+	r, ready, failed := launch(t, database, change, services...)
 	select {
 	case r.url = <-ready:
 	case err := <-failed:
@@ -51,7 +51,7 @@ func start(t *testing.T, database string, change func(*server.Config)) *running 
 	return r
 }
 
-func launch(t *testing.T, database string, change func(*server.Config)) (_ *running, ready chan string, failed chan error) {
+func launch(t *testing.T, database string, change func(*server.Config), services ...server.Service) (_ *running, ready chan string, failed chan error) {
 	t.Helper()
 	ready = make(chan string, 1)
 	cfg := server.Config{
@@ -66,7 +66,10 @@ func launch(t *testing.T, database string, change func(*server.Config)) (_ *runn
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := server.New(cfg, messageService)
+	if len(services) == 0 {
+		services = []server.Service{messageService}
+	}
+	s, err := server.New(cfg, services...)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	failed = make(chan error, 1)

@@ -39,16 +39,20 @@ func atLeast(node Hub, primary Primary, maxWait time.Duration, metrics *Metrics)
 }
 
 // parseAtLeast returns the highest revision of all Freshet-At-Least lines, or
-// zero when there is none. It is strict: one bad element, an empty one
-// included, makes the request invalid.
+// zero when there is none. It is strict: one bad element makes the request
+// invalid. Empty elements of a list say nothing (RFC 9110, section 5.6.1), and an
+// empty header asks for as much as none: a strong read.
 func parseAtLeast(header http.Header) (freshet.Revision, error) {
 	var highest freshet.Revision
 	for _, line := range header.Values(HeaderAtLeast) {
 		for text := range strings.SplitSeq(line, ",") {
-			rev, err := freshet.ParseRevision(strings.Trim(text, " \t"))
+			text = strings.Trim(text, " \t")
+			if text == "" {
+				continue
+			}
+			rev, err := freshet.ParseRevision(text)
 			if err != nil {
-				return freshet.Revision{}, connect.NewError(connect.CodeInvalidArgument,
-					fmt.Errorf("%s: %w", HeaderAtLeast, err))
+				return freshet.Revision{}, atLeastUnknown(err)
 			}
 			highest = highest.Max(rev)
 		}
@@ -81,10 +85,16 @@ func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
 		g.primary.Nudge()
 		return unavailable("this node does not know the revision's history yet")
 	}
-	if err := g.exists(ctx, rev); err != nil {
-		return err
+	waiting, cancel := context.WithTimeout(ctx, g.maxWait) // for both together
+	defer cancel()
+	err := g.exists(waiting, rev)
+	if err == nil {
+		err = g.wait(waiting, rev)
 	}
-	return g.wait(ctx, rev)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // errNoFrontier is for reads at-least a revision while nobody could say whether
@@ -100,13 +110,8 @@ func (g *gate) exists(ctx context.Context, rev freshet.Revision) error {
 	if rev.Epoch == known.Epoch && rev.Position <= known.Position {
 		return nil
 	}
-	asking, cancel := context.WithTimeout(ctx, g.maxWait)
-	defer cancel()
-	known, err := g.primary.InsertPosition(asking)
+	known, err := g.primary.InsertPosition(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 		return unavailable("the database's position is not known right now")
 	}
 	g.mu.Lock()
@@ -117,26 +122,20 @@ func (g *gate) exists(ctx context.Context, rev freshet.Revision) error {
 		g.primary.Nudge()
 		return unavailable("the database has begun another history, and this node is catching up")
 	case rev.Position > known.Position:
-		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(
-			"%s: %s is not a revision that this server has given: the database is at %s", HeaderAtLeast, rev, known))
+		return atLeastUnknown(fmt.Errorf("%s is not a revision that this server has given: the database is at %s", rev, known))
 	}
 	return nil
 }
 
 func (g *gate) wait(ctx context.Context, rev freshet.Revision) error {
-	waiting, cancel := context.WithTimeout(ctx, g.maxWait)
-	defer cancel()
 	nudge := time.AfterFunc(nudgeDelay, g.primary.Nudge)
 	defer nudge.Stop()
 	began := time.Now()
-	err := g.node.Wait(waiting, rev)
+	err := g.node.Wait(ctx, rev)
 	g.metrics.waited(time.Since(began), err)
 	var epoch *hub.EpochError
-	switch {
-	case err == nil, errors.As(err, &epoch):
+	if err == nil || errors.As(err, &epoch) {
 		return err
-	case ctx.Err() != nil:
-		return ctx.Err()
 	}
 	return unavailable(fmt.Sprintf("this node has not reached %s within %v", rev, g.maxWait))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/server/hub"
 )
 
 func TestParseAtLeast(t *testing.T) {
@@ -29,8 +31,9 @@ func TestParseAtLeast(t *testing.T) {
 		{name: "list without space", lines: []string{high + "," + low}, want: at(9)},
 		{name: "lines", lines: []string{high, low}, want: at(9)},
 		{name: "higher epoch wins", lines: []string{high, other.String()}, want: other},
-		{name: "empty", lines: []string{""}, bad: true},
-		{name: "empty element", lines: []string{low + ",,"}, bad: true},
+		{name: "empty", lines: []string{""}},
+		{name: "blank", lines: []string{" \t"}},
+		{name: "empty element", lines: []string{low + ",,"}, want: at(5)},
 		{name: "one bad among good", lines: []string{low, "x"}, bad: true},
 		{name: "upper case", lines: []string{"0000000A-0000000000000001"}, bad: true},
 		{name: "number", lines: []string{"1"}, bad: true},
@@ -65,15 +68,19 @@ func TestAtLeast_refusesAtOnce(t *testing.T) {
 			return err
 		}
 
-		requireCode(t, connect.CodeInvalidArgument, call("garbage"))
+		unknown := func(rev string) { // F87: it can be told from a bad request
+			err := call(rev)
+			requireCode(t, connect.CodeInvalidArgument, err)
+			require.Equal(t, ReasonAtLeastUnknown, detail[*errdetails.ErrorInfo](t, err).GetReason())
+		}
+		unknown("garbage")
 		require.Zero(t, r.primary.statements())
 
-		err := call(at(201).String()) // forged: the database is at 200
-		requireCode(t, connect.CodeInvalidArgument, err)
-		requireCode(t, connect.CodeInvalidArgument, call("00000007-ffffffffffffffff"))
+		unknown(at(201).String()) // forged: the database is at 200
+		unknown("00000007-ffffffffffffffff")
 		require.Equal(t, 2, r.primary.statements())
 
-		err = call(freshet.Revision{Epoch: epoch - 1, Position: 1}.String())
+		err := call(freshet.Revision{Epoch: epoch - 1, Position: 1}.String())
 		requireCode(t, connect.CodeFailedPrecondition, err)
 		info := detail[*errdetails.ErrorInfo](t, err)
 		require.Equal(t, ReasonEpochChanged, info.GetReason())
@@ -169,4 +176,34 @@ func TestAtLeast_holdsForMutations(t *testing.T) {
 	req.Header().Set(HeaderAtLeast, at(999).String())
 	_, err := r.client.DeleteMessage(t.Context(), req)
 	requireCode(t, connect.CodeInvalidArgument, err)
+}
+
+// slowPrimary takes its time for a position.
+type slowPrimary struct {
+	*primary
+	takes time.Duration
+}
+
+func (p slowPrimary) InsertPosition(ctx context.Context) (freshet.Revision, error) {
+	select {
+	case <-time.After(p.takes):
+		return p.primary.InsertPosition(ctx)
+	case <-ctx.Done():
+		return freshet.Revision{}, ctx.Err()
+	}
+}
+
+// Asking for the position and waiting for it have one bound together.
+func TestAtLeast_oneBoundForBothWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const maxWait = 2 * time.Second
+		node := hub.New(hub.Config{})
+		node.Begin(at(50))
+		node.Serve(at(100))
+		g := &gate{node: node, maxWait: maxWait, primary: slowPrimary{
+			&primary{insert: at(200), nudged: make(chan struct{})}, maxWait - time.Millisecond}}
+		began := time.Now()
+		requireCode(t, connect.CodeUnavailable, g.pass(t.Context(), at(150)))
+		require.Equal(t, maxWait, time.Since(began))
+	})
 }

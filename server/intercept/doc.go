@@ -131,7 +131,7 @@ const (
 // Options returns the handler options of every service, the same for all:
 //
 //  1. recover: a panic of an interceptor is an internal error
-//  2. respond: the error table; puts stamp and topics on the response
+//  2. respond: the error table; puts stamp and topics on what is about data
 //  3. validate: protovalidate; before authorization, since topics are built
 //     from canonical names only
 //  4. authorize: the contract's topics against the caller's grants
@@ -142,7 +142,6 @@ const (
 //  8. stamp (reads): frontier first, then the handler's snapshot
 //  9. settle (writes): waits for the frontier after the handler
 //  10. audit: what the handler really read against the contract
-//  11. recover: a panic of a handler still settles what it has committed
 func Options(cfg Config) []connect.HandlerOption {
 	if cfg.MaxWait <= 0 {
 		cfg.MaxWait = defaultMaxWait
@@ -182,7 +181,6 @@ func Options(cfg Config) []connect.HandlerOption {
 			settle(cfg),
 			audit(cfg.Contract, cfg.AuditReads),
 		),
-		recovered,
 	)
 }
 

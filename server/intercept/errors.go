@@ -24,6 +24,11 @@ const ErrorDomain = "freshet.dev"
 // belong to a history that has ended: drop them and retry without.
 const ReasonEpochChanged = "EPOCH_CHANGED"
 
+// ReasonAtLeastUnknown is the ErrorInfo reason of a request refused for its
+// Freshet-At-Least, which is no revision or none that this server has given:
+// drop it and retry without.
+const ReasonAtLeastUnknown = "AT_LEAST_UNKNOWN"
+
 // retryDelay is what unavailable answers ask clients to wait.
 const retryDelay = 100 * time.Millisecond
 
@@ -70,6 +75,27 @@ func translate(ctx context.Context, err error) *connect.Error {
 		return constraintBroken(constraint.Kind)
 	}
 	return connect.NewError(connect.CodeInternal, errInternal)
+}
+
+// isAboutData reports whether the answer to a call says something about what is
+// stored, so that it can be kept, and be stamped with how new that is: a success
+// does, and so do the errors that a handler found out by looking. All others
+// are about the request, the caller or the server: "unavailable, as of this
+// revision" would be kept as data by a client that takes the stamp's word.
+func isAboutData(ctx context.Context, err error) bool {
+	return err == nil || codeIsAboutData(translate(ctx, err))
+}
+
+func codeIsAboutData(err *connect.Error) bool {
+	if connect.IsNotModifiedError(err) {
+		return true
+	}
+	switch err.Code() {
+	case connect.CodeNotFound, connect.CodeAlreadyExists, connect.CodePermissionDenied,
+		connect.CodeFailedPrecondition, connect.CodeAborted, connect.CodeOutOfRange:
+		return true
+	}
+	return false
 }
 
 // constraintBroken is for constraints that a handler has not given a meaning.
@@ -124,6 +150,13 @@ func epochChanged(current freshet.Revision) *connect.Error {
 		metadata["revision"] = current.String()
 	}
 	addDetail(err, &errdetails.ErrorInfo{Reason: ReasonEpochChanged, Domain: ErrorDomain, Metadata: metadata})
+	return err
+}
+
+// atLeastUnknown refuses a request for its Freshet-At-Least.
+func atLeastUnknown(reason error) error {
+	err := connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: %w", HeaderAtLeast, reason))
+	addDetail(err, &errdetails.ErrorInfo{Reason: ReasonAtLeastUnknown, Domain: ErrorDomain})
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
@@ -89,7 +90,7 @@ func TestRequestID_replacesWhatCouldHarmALog(t *testing.T) {
 	}
 }
 
-// A panic is an internal error, and what was committed before it is stamped.
+// A panic is an internal error.
 func TestRecover(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, options ...connect.ClientOption) {
 		r := newRig(t, nil, options...)
@@ -97,9 +98,40 @@ func TestRecover(t *testing.T) {
 		_, err := r.client.DeleteMessage(t.Context(), deleteRequest())
 		requireCode(t, connect.CodeInternal, err)
 		require.Equal(t, "internal: internal error", err.Error())
-		require.Equal(t, at(100).String(), errorHeader(t, err, HeaderRevision))
 		require.Contains(t, r.log.String(), "the secret value")
 		require.Contains(t, r.log.String(), "errors_test.go", "the stack")
+	})
+}
+
+// F87: a stamp is on what says something about data. A client keeps what is
+// stamped: "unavailable, as of this revision" would be shown until the next
+// change.
+func TestRespond_F87_stampsAreOnAnswers(t *testing.T) {
+	stamped := map[connect.Code]bool{
+		connect.CodeNotFound: true, connect.CodeAlreadyExists: true, connect.CodePermissionDenied: true,
+		connect.CodeFailedPrecondition: true, connect.CodeAborted: true, connect.CodeOutOfRange: true,
+	}
+	eachProtocol(t, func(t *testing.T, options ...connect.ClientOption) {
+		r := newRig(t, func(c *Config) { c.MaxSettle = time.Millisecond }, options...)
+		for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
+			fail := connect.NewError(code, errors.New("said by the handler"))
+			r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) { return nil, fail }
+			r.handlers.remove = func(context.Context) error { return fail }
+			for _, atLeast := range [][]string{nil, {at(90).String()}} {
+				stamp, err := r.get(t, atLeast...)
+				require.Error(t, err)
+				require.Equal(t, stamped[code], stamp != "", "a read, %v: %q", code, stamp)
+			}
+			asked := r.primary.statements()
+			_, err := r.client.DeleteMessage(t.Context(), deleteRequest())
+			stamp := errorHeader(t, err, HeaderRevision)
+			require.Equal(t, stamped[code], stamp != "", "a write, %v: %q", code, stamp)
+			require.Equal(t, stamped[code], r.primary.statements() > asked, "%v is settled", code)
+		}
+		r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) { return nil, store.ErrUnavailable }
+		stamp, err := r.get(t)
+		requireCode(t, connect.CodeUnavailable, err)
+		require.Empty(t, stamp)
 	})
 }
 

@@ -36,7 +36,8 @@ func replyOf(ctx context.Context) *reply {
 }
 
 // respond is the outermost interceptor and the one place where errors become
-// codes and where our headers are set, on success and error alike.
+// codes and where our headers are set. Stamp and topics are on what is said
+// about data only, success or error.
 type respond struct {
 	logger  *slog.Logger
 	metrics *Metrics
@@ -50,6 +51,9 @@ func (i *respond) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if err != nil {
 			cerr := i.translate(ctx, req.Spec().Procedure, err)
 			done(cerr)
+			if !codeIsAboutData(cerr) {
+				r.stamp, r.topics = freshet.Revision{}, nil
+			}
 			r.write(cerr.Meta())
 			return nil, cerr
 		}

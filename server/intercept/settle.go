@@ -25,8 +25,15 @@ const settleGrace = 2 * time.Millisecond
 // its WAL position. One that committed is settled when its own commit has
 // passed the frontier, which is usually sooner, and then its topics are known.
 //
-// Whatever happens here, the handler's answer stands: a committed write is
-// never reported as failed (G5).
+// A handler without a transaction of the store has written in its own way, on a
+// pool of its own say, if at all: whatever it committed is at or below a
+// position that is read after it has returned. (A handler that does both is
+// settled by the store's transactions, which cover what it committed elsewhere
+// before the last of them.)
+//
+// An error that says nothing about data is passed on at once: it carries no
+// stamp. Whatever happens here, the handler's answer stands: a committed write
+// is never reported as failed (G5).
 func settle(cfg Config) connect.Interceptor {
 	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
 		if !isWrite(cfg.Contract, req.Spec()) {
@@ -34,14 +41,18 @@ func settle(cfg Config) connect.Interceptor {
 		}
 		s := &settling{cfg: &cfg}
 		defer s.forget()
-		before := cfg.Hub.Frontier()
+		epoch := cfg.Hub.Frontier().Epoch
 		call := &store.Call{BeforeCommit: s.expect}
 		resp, err := next(withCall(ctx, call), req)
-		r := replyOf(ctx)
-		outcomes := call.Outcomes()
-		if r.stamp, r.topics = s.wait(ctx, outcomes); len(outcomes) == 0 {
-			r.stamp = before // no transaction: nothing that a read could miss
+		if !isAboutData(ctx, err) {
+			return resp, err
 		}
+		outcomes := call.Outcomes()
+		if len(outcomes) == 0 {
+			outcomes = []store.Outcome{{Position: freshet.Revision{Epoch: epoch}, Committed: true}}
+		}
+		r := replyOf(ctx)
+		r.stamp, r.topics = s.wait(ctx, outcomes)
 		return resp, err
 	})
 }
@@ -78,9 +89,6 @@ func (s *settling) forget() {
 // wait settles all outcomes and returns the call's stamp, and its topics if
 // every committed transaction was seen.
 func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.Revision, []string) {
-	if len(outcomes) == 0 {
-		return freshet.Revision{}, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.MaxSettle)
 	defer cancel()
 	nudge := time.AfterFunc(nudgeDelay, s.cfg.Primary.Nudge)
@@ -91,9 +99,9 @@ func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.
 	how, known := settledSeen, true
 	for _, o := range outcomes {
 		if o.Position.Position == 0 {
-			// The connection was lost with the answer of its COMMIT. Any
-			// position of its epoch that is read from now on is above it. Without
-			// one, the write goes unstamped rather than with a stamp that may be too
+			// The connection was lost with the answer of its COMMIT, or was never
+			// ours. Any position of its epoch that is read from now on is above
+			// it. Without one, the write goes unstamped rather than with a stamp that may be too
 			// low; or, in another epoch, with one that promises what a crash may
 			// have taken back.
 			position, err := s.cfg.Primary.InsertPosition(ctx)

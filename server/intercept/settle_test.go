@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -111,12 +112,32 @@ func TestSettle_topicsNotKnown(t *testing.T) {
 	}
 }
 
-func TestSettle_withoutATransaction(t *testing.T) {
-	r := newRig(t, nil)
+// F48: a handler without a transaction of the store has written elsewhere, for
+// all we know: its need is a position read after it has returned.
+func TestSettle_F48_withoutATransaction(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxSettle = long })
+	r.handlers.remove = func(context.Context) error {
+		require.Zero(t, r.primary.statements(), "asked before the handler")
+		r.primary.insert = at(250)
+		return nil
+	}
+	r.primary.onNudge = func() { r.hub.Advance(at(260)) } // it was waited for
 	resp, err := r.client.DeleteMessage(t.Context(), deleteRequest())
 	require.NoError(t, err)
-	require.Equal(t, at(100).String(), resp.Header().Get(HeaderRevision))
+	require.Equal(t, at(250).String(), resp.Header().Get(HeaderRevision))
 	require.Empty(t, resp.Header().Values(HeaderTopics))
+
+	remove := func(change func(*rig)) string {
+		r := newRig(t, func(c *Config) { c.MaxSettle = time.Millisecond })
+		change(r)
+		resp, err := r.client.DeleteMessage(t.Context(), deleteRequest())
+		require.NoError(t, err)
+		return resp.Header().Get(HeaderRevision)
+	}
+	require.Equal(t, at(200).String(), remove(func(*rig) {}), "out of time, and still the need")
+	require.Empty(t, remove(func(r *rig) { r.primary.err = errors.New("cut") }), "no stamp rather than one that may be too low")
+	require.Empty(t, remove(func(r *rig) { r.primary.insert.Epoch++ }), "nor one of a history that may lack the write")
+	require.Empty(t, remove(func(r *rig) { r.hub.Begin(at(100)) }), "without a frontier the epoch isn't known")
 }
 
 func TestEncodeTopics(t *testing.T) {
