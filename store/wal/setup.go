@@ -18,6 +18,9 @@ type Problem struct {
 	Text    string   // one sentence
 	SQL     []string // to run in this order; may be empty
 	Warning bool     // capture works, but somebody should know
+	// Source is the source that it is about, as contract.Source.String has it.
+	// Empty: it concerns all of them.
+	Source string
 	// apply says that migrate may run SQL by itself: it is ours, and no
 	// moment of it breaks writers.
 	apply bool
@@ -173,8 +176,10 @@ select pubviaroot, puballtables, pubinsert and pubupdate and pubdelete and pubtr
 		if err != nil {
 			return nil, err
 		}
+		of := len(problems)
 		problems = append(problems, found...)
 		if table == nil {
+			nameSource(problems[of:], source)
 			continue
 		}
 		identity, found := table.identityProblems(source)
@@ -195,6 +200,7 @@ select pubviaroot, puballtables, pubinsert and pubupdate and pubdelete and pubtr
 		// After the publication's list covers the new identity's columns:
 		// the other order would make every UPDATE fail in between.
 		problems = append(problems, found...)
+		nameSource(problems[of:], source)
 	}
 	if missing && len(fatalOnly(problems)) == countApply(problems) {
 		create := Problem{
@@ -207,6 +213,12 @@ select pubviaroot, puballtables, pubinsert and pubupdate and pubdelete and pubtr
 		problems = append(problems, Problem{Text: fmt.Sprintf("the publication %q is missing; it can be made once the rest is mended", publication)})
 	}
 	return problems, nil
+}
+
+func nameSource(problems []Problem, source *contract.Source) {
+	for i := range problems {
+		problems[i].Source = source.String()
+	}
 }
 
 func countApply(problems []Problem) int {
