@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,7 +64,7 @@ func Postgres(t testing.TB) *Server {
 	defer shared.mu.Unlock()
 	if !shared.tried {
 		shared.tried = true
-		shared.postgres, shared.err = start(map[string]string{"fsync": "off", "full_page_writes": "off"}, nil)
+		shared.postgres, shared.err = start(0, map[string]string{"fsync": "off", "full_page_writes": "off"}, nil)
 	}
 	require.NoError(t, shared.err)
 	return shared.postgres
@@ -82,7 +83,14 @@ func (s *sharedServer) stop() error {
 // removes it afterwards.
 func NewServer(t testing.TB, settings map[string]string) *Server {
 	t.Helper()
-	p, err := start(settings, Logger(t))
+	return NewServerOf(t, 0, settings)
+}
+
+// NewServerOf is NewServer with a PostgreSQL of this major version, which Majors names; zero is the
+// one that all tests run on.
+func NewServerOf(t testing.TB, major int, settings map[string]string) *Server {
+	t.Helper()
+	p, err := start(major, settings, Logger(t))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := p.stop(); err != nil {
@@ -92,7 +100,23 @@ func NewServer(t testing.TB, settings map[string]string) *Server {
 	return p
 }
 
-func start(own map[string]string, log *slog.Logger) (*Server, error) {
+// Majors are the major versions that this machine has binaries of, in ascending order; there is at
+// least one. A machine that `make deps` has prepared has the system's and the npm package's.
+func Majors(t testing.TB) []int {
+	t.Helper()
+	found, err := pgembed.Find(Context(t), pgembed.Config{NPMDir: npmDir()})
+	require.NoError(t, err)
+	var majors []int
+	for _, in := range found {
+		majors = append(majors, in.Major)
+	}
+	slices.Sort(majors)
+	return slices.Compact(majors)
+}
+
+func npmDir() string { return filepath.Join(Root(), "web", "node_modules") }
+
+func start(major int, own map[string]string, log *slog.Logger) (*Server, error) {
 	dir, err := os.MkdirTemp("", dirPattern)
 	if err != nil {
 		return nil, err
@@ -113,7 +137,8 @@ func start(own map[string]string, log *slog.Logger) (*Server, error) {
 	server, err := pgembed.Start(ctx, pgembed.Config{
 		DataDir:  filepath.Join(dir, "data"),
 		RootDir:  filepath.Join(dir, "root"),
-		NPMDir:   filepath.Join(Root(), "web", "node_modules"),
+		Major:    major,
+		NPMDir:   npmDir(),
 		Logger:   log,
 		Settings: all,
 	})

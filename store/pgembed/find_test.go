@@ -224,3 +224,19 @@ func TestFind_isCancelled(t *testing.T) {
 	_, err := Find(ctx, Config{Binaries: fake(t, folder(t), "18.1")})
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+func TestFind_major(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	where := *systemSearch()
+	where.globs = append(where.globs, fake(t, folder(t), "99.1"))
+	c.search = &where
+	c.Major = 99
+	found, err := Find(testContext(t), c)
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, "99.1", found[0].Version)
+	c.Major = 98
+	_, err = Find(testContext(t), c)
+	quoted(t, err, "of version 98", "what there is: PostgreSQL 99.1")
+}
