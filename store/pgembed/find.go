@@ -94,7 +94,8 @@ func installHint() string {
 
 // Find lists the binaries that Start would consider, best first: the system's, newest first, then
 // the npm package's; or only Config.Binaries when that is set; of Config.Major when that is set. Its
-// error is a *NotFoundError.
+// error is a *NotFoundError, or ctx's: a search that was cut short has not found that there is
+// nothing.
 func Find(ctx context.Context, c Config) ([]Installation, error) {
 	found, err := find(ctx, c)
 	if err != nil || c.Major == 0 {
@@ -110,6 +111,9 @@ func Find(ctx context.Context, c Config) ([]Installation, error) {
 func find(ctx context.Context, c Config) ([]Installation, error) {
 	if c.Binaries != "" {
 		in, err := inspect(ctx, c.Binaries, nil)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("look for PostgreSQL: %w", context.Cause(ctx))
+		}
 		notFound := &NotFoundError{Binaries: c.Binaries, Cause: err, NPMDirs: c.npmDirs()}
 		switch {
 		case err != nil:
@@ -135,6 +139,9 @@ func find(ctx context.Context, c Config) ([]Installation, error) {
 		default:
 			found = append(found, in)
 		}
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("look for PostgreSQL: %w", context.Cause(ctx))
 	}
 	slices.SortStableFunc(found, func(a, b Installation) int { return cmp.Compare(b.Major, a.Major) })
 	for _, dir := range c.npmDirs() {

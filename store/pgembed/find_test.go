@@ -221,8 +221,17 @@ func TestFind_isCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := Find(ctx, Config{Binaries: fake(t, folder(t), "18.1")})
-	require.ErrorIs(t, err, context.Canceled)
+	dir := fake(t, folder(t), "18.1")
+	for name, c := range map[string]Config{
+		"the folder named":       {Binaries: dir},
+		"the system's":           {NPMDir: folder(t), search: &search{globs: []string{dir}}},
+		"nothing to find at all": {NPMDir: folder(t), search: &search{}},
+	} {
+		_, err := Find(ctx, c)
+		require.ErrorIs(t, err, context.Canceled, name)
+		var notFound *NotFoundError
+		require.NotErrorAs(t, err, &notFound, name)
+	}
 }
 
 func TestFind_major(t *testing.T) {

@@ -1,14 +1,12 @@
 package wal_test
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,47 +15,12 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
-// owner runs commands as the user who owns a data directory: Postgres refuses
-// to run as root.
-type owner struct{ uid, gid uint32 }
-
-func ownerOf(t *testing.T, dir string) owner {
-	t.Helper()
-	info, err := os.Stat(dir)
-	require.NoError(t, err)
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	require.True(t, ok)
-	return owner{stat.Uid, stat.Gid}
-}
-
-func (o owner) run(t *testing.T, name string, args ...string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // also in a cleanup
-	defer cancel()
-	cmd := exec.CommandContext(ctx, pgBinary(t, name), args...)
-	cmd.Dir = "/"
-	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: o.uid, Gid: o.gid}}
-	}
-	out, err := cmd.CombinedOutput()
-	require.NoErrorf(t, err, "%s: %s", name, out)
-}
-
-// dataDirectory is where a server keeps its data.
-func dataDirectory(t *testing.T, url string) (dir string) {
-	t.Helper()
-	require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t), `select current_setting('data_directory')`).Scan(&dir))
-	return dir
-}
-
 // TestFailover_promotedStandby: the primary dies and its standby is promoted.
 // The new primary begins a higher epoch: what the old one committed last may be
 // gone, and positions may be used again.
 func TestFailover_promotedStandby(t *testing.T) {
 	t.Parallel()
 	server, primary := ownDatabase(t, nil)
-	data := dataDirectory(t, primary)
-	o := ownerOf(t, data)
 	home, err := os.MkdirTemp("", "freshet-standby-")
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -66,12 +29,10 @@ func TestFailover_promotedStandby(t *testing.T) {
 		}
 		_ = os.RemoveAll(home)
 	})
-	require.NoError(t, os.Chown(home, int(o.uid), int(o.gid)))
-	standby := filepath.Join(home, "data")
-	o.run(t, "pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--pgdata", standby, "--dbname", primary)
-	o.run(t, "pg_ctl", "start", "--wait", "--pgdata", standby, "--log", filepath.Join(home, "log"),
+	standby := clusterOf(t, primary).standby(t, primary, home)
+	standby.ctl(t, "start", "--wait", "--log", filepath.Join(home, "log"),
 		"--options", fmt.Sprintf("-c listen_addresses= -c port=5433 -c unix_socket_directories='%s' %s", home, sameAs(t, primary)))
-	t.Cleanup(func() { o.run(t, "pg_ctl", "stop", "--mode=immediate", "--pgdata", standby) })
+	t.Cleanup(func() { standby.ctl(t, "stop", "--mode=immediate") })
 
 	both := withHost(t, primary, home, 5433)
 	feed := start(t, both).live(t)
@@ -81,7 +42,7 @@ func TestFailover_promotedStandby(t *testing.T) {
 	require.Eventually(t, func() bool { return count(t, replicated, "kept") == 1 }, testTimeout, testTick)
 
 	server.Kill()
-	o.run(t, "pg_ctl", "promote", "--wait", "--pgdata", standby)
+	standby.ctl(t, "promote", "--wait")
 	feed.awaitWithin(t, time.Minute, "the promoted standby is served, in a new epoch", func() bool {
 		return feed.Frontier().Epoch > before.Epoch && feed.Ready() == nil
 	})
@@ -125,21 +86,20 @@ func TestFailover_F8_restoredCopy(t *testing.T) {
 	t.Parallel()
 	server, url := ownDatabase(t, nil)
 	feed := start(t, url).live(t)
-	data := dataDirectory(t, url)
-	o := ownerOf(t, data)
-	o.run(t, "pg_ctl", "stop", "--mode=fast", "--wait", "--pgdata", data)
-	backup, err := os.MkdirTemp(filepath.Dir(data), "copy-")
+	data := clusterOf(t, url)
+	data.ctl(t, "stop", "--mode=fast", "--wait")
+	backup, err := os.MkdirTemp(filepath.Dir(data.dir), "copy-")
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(backup))
-	o.copy(t, data, backup)
+	copyAll(t, data.dir, backup)
 	server.Restart(t)
 
 	feed.live(t)
 	testkit.Exec(t, url, `insert into messages (conversation, author, body) select 'phantom', 'a', 'b' from generate_series(1, 100)`)
 	before := feed.caughtUp(t)
-	o.run(t, "pg_ctl", "stop", "--mode=fast", "--wait", "--pgdata", data)
-	require.NoError(t, os.RemoveAll(data))
-	o.copy(t, backup, data)
+	data.ctl(t, "stop", "--mode=fast", "--wait")
+	require.NoError(t, os.RemoveAll(data.dir))
+	copyAll(t, backup, data.dir)
 	server.Restart(t)
 	feed.await(t, "a higher epoch", func() bool { return feed.Frontier().Epoch > before.Epoch && feed.Ready() == nil })
 	require.Zero(t, count(t, url, "phantom"))
@@ -149,8 +109,8 @@ func TestFailover_F8_restoredCopy(t *testing.T) {
 	require.True(t, subscription.Take().Reset)
 }
 
-// copy copies a directory with owners and modes.
-func (o owner) copy(t *testing.T, from, to string) {
+// copyAll copies a directory with owners and modes.
+func copyAll(t *testing.T, from, to string) {
 	t.Helper()
 	out, err := exec.CommandContext(testkit.Context(t), "cp", "-a", from, to).CombinedOutput()
 	require.NoErrorf(t, err, "%s", out)

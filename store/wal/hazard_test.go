@@ -2,8 +2,6 @@ package wal_test
 
 import (
 	"context"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -26,7 +24,7 @@ func TestHazard_F39_synchronousStandby(t *testing.T) {
 	t.Parallel()
 	_, url := ownDatabase(t, nil)
 	feed := start(t, url).live(t)
-	receiver := receiveWAL(t, url) // a standby that answers
+	stopReceiver := receiveWAL(t, url) // a standby that answers
 	configure(t, url, "synchronous_standby_names", "*")
 
 	ctx, cancel := context.WithTimeout(testkit.Context(t), 15*time.Second)
@@ -48,45 +46,8 @@ func TestHazard_F39_synchronousStandby(t *testing.T) {
 		require.Less(t, time.Since(began), 2*time.Second)
 	}
 	testkit.ReleaseCommits(t, url)
-	receiver()
+	stopReceiver()
 	feed.await(t, "the feed is back", func() bool { return feed.Ready() == nil })
-}
-
-// receiveWAL runs pg_receivewal, which confirms at once.
-func receiveWAL(t *testing.T, url string) (stop func()) {
-	t.Helper()
-	conn := testkit.Conn(t, url)
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, pgBinary(t, "pg_receivewal"), "--synchronous", "--status-interval", "1", "--directory", t.TempDir(), "--dbname", url)
-	require.NoError(t, cmd.Start())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = cmd.Wait() // killed on purpose
-	}()
-	stop = func() {
-		cancel()
-		<-done
-	}
-	t.Cleanup(stop)
-	require.Eventually(t, func() bool {
-		var n int
-		err := conn.QueryRow(testkit.Context(t), `select count(*) from pg_stat_replication where application_name = 'pg_receivewal' and state = 'streaming'`).Scan(&n)
-		return err == nil && n == 1
-	}, 10*time.Second, 10*time.Millisecond)
-	return stop
-}
-
-// pgBinary finds a client program of the server's installation.
-func pgBinary(t *testing.T, name string) string {
-	t.Helper()
-	if path, err := exec.LookPath(name); err == nil {
-		return path
-	}
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
-	require.NoError(t, err)
-	require.NotEmpty(t, found, "this test needs "+name)
-	return found[len(found)-1]
 }
 
 // TestHazard_F41_slotBesideAHeldCommit: a slot's consistent point can lie above
