@@ -2,8 +2,8 @@
 #
 # Nothing global is needed but Go, and Node for the page: Go tools are pinned by
 # tools/go.mod and tools/lint/go.mod, Node packages by web/package-lock.json.
-# What only the system's package manager can bring (Postgres' server binaries,
-# a browser), `make deps` installs; no other target installs system packages.
+# What only the system's package manager can bring (a browser, proxies), `make
+# deps` installs, and `make test` where it may; no other target does.
 
 GO      ?= go
 NPM     ?= npm
@@ -33,7 +33,7 @@ PROTOS  := --path proto/freshet --path proto/messages
 PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
-.PHONY: help run build page deps test test/go test/race test/web test/e2e generate verify \
+.PHONY: help run build page deps deps/test test test/go test/race test/web test/e2e generate verify \
 	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
 
 help: ## list the targets
@@ -66,10 +66,17 @@ $(MODULES): web/package-lock.json
 	cd web && { $(NPM) ci --silent || $(NPM) install --no-save --no-audit --no-fund; }
 	@touch $@
 
-deps: ## install what needs the system's package manager: Postgres' server, chromium, a C compiler
+deps: ## install what needs the system's package manager: Postgres' server, chromium, a C compiler, proxies
 	@scripts/deps.sh
 
-test: test/go test/web test/e2e ## all tests but the race detector's: Go, TypeScript, browser
+test: deps/test test/go test/web test/e2e ## set up, then all tests but the race detector's: Go, TypeScript, browser
+
+# After the Node packages: they bring a Postgres where the system has none.
+deps/test: $(if $(HAVE_NODE),$(MODULES))
+	@scripts/deps.sh --for-tests
+
+# A Go test takes npm's Postgres where the system has none.
+test/go test/race: $(if $(HAVE_NODE),$(MODULES))
 
 test/go:
 	$(GO) test -p $(P) -timeout 9m ./...

