@@ -15,10 +15,11 @@ import (
 // The whole of `make bench`, short: the program, a private Postgres, both
 // scenarios, results. Figures aren't looked at: other tests run beside it.
 func TestRun(t *testing.T) {
+	t.Chdir("../..") // where make runs it, and npm's Postgres is found
 	t.Setenv("TMPDIR", t.TempDir())
 	t.Setenv("FRESHET_MAX_WAIT", "nonsense") // must not reach the server
 	program := filepath.Join(t.TempDir(), "freshet")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/freshet").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/freshet").CombinedOutput()
 	require.NoError(t, err, string(out))
 
 	o := &options{
