@@ -20,6 +20,7 @@ test("what one page writes, the other shows: create, edit, delete", async () => 
   await ada.bringToFront();
   await message(ada, "hello from both").hover();
   await message(ada, "hello from both").getByRole("button", { name: /^Delete/ }).click();
+  await ada.getByRole("button", { name: "Delete for good" }).click();
   await message(grace, "hello from both").waitFor({ state: "detached" });
   await message(ada, "hello from both").waitFor({ state: "detached" });
 });
@@ -69,6 +70,7 @@ test("all of it by keyboard", async () => {
   await page.locator(":focus[aria-label^=Edit]").waitFor(); // back where it came from
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
+  await page.keyboard.press("Enter"); // for good
   await message(page, "typed again").waitFor({ state: "detached" });
 });
 

@@ -29,12 +29,12 @@ export class Pages {
     page.on("pageerror", (error) => this.#complaints.push(String(error)));
     page.on("console", (message) => {
       // The browser says so of every request that fails: while the server is away,
-      // and on a conflict.
-      const expected = /net::ERR_|status of (409|50[234])/.test(message.text());
+      // on a conflict, and of a message that is gone.
+      const expected = /net::ERR_|status of (404|409|50[234])/.test(message.text());
       if (message.type() === "error" && !expected) this.#complaints.push(message.text());
     });
     this.#open.push(page);
-    await page.goto(`${this.program.url}/#${conversation}`);
+    await page.goto(`${this.program.url}/#/${conversation}`);
     await live(page);
     return page;
   }

@@ -3,7 +3,7 @@ import { Conversations } from "./conversations.js";
 import { Inspector } from "./inspector/inspector.js";
 import { Room } from "./room.js";
 import { StatusPill } from "./status-pill.js";
-import { showInspector, useUi } from "./ui-store.js";
+import { addressOf, showInspector, useUi } from "./ui-store.js";
 
 /** On a phone the inspector covers the page: nothing below it takes the focus. */
 const phone = matchMedia("(max-width: 44rem)"); // as in narrow.css
@@ -21,7 +21,7 @@ export function App() {
   return (
     <div className={inspector ? "app inspected" : "app"}>
       <header className="bar">
-        <a className="brand" href="#general">
+        <a className="brand" href={addressOf("general")}>
           <img src="/favicon.svg" alt="" width="26" height="26" />
           <span>Freshet</span>
         </a>

@@ -4,7 +4,10 @@ import type { QueryClient } from "@tanstack/react-query";
 import type { ListConversationsResponse, ListMessagesResponse } from "./gen/messages/v1/messages_service_pb.js";
 import type { Trace } from "./trace.js";
 
-type Data = ListConversationsResponse | { readonly pages: readonly ListMessagesResponse[] } | undefined;
+/** Of a list; what else is read has no pages. */
+interface Pages {
+  readonly pages?: readonly (ListMessagesResponse | ListConversationsResponse)[];
+}
 
 /**
  * Tells the trace when the newest row of an answer was written, by the
@@ -15,16 +18,16 @@ export function followCommits(queryClient: QueryClient, trace: Trace): void {
   let latest = 0;
   queryClient.getQueryCache().subscribe((event) => {
     if (event.type !== "updated" || event.action.type !== "success" || event.action.manual) return;
-    const newest = Math.max(0, ...timesOf(event.query.state.data as Data));
+    const newest = Math.max(0, ...timesOf(event.query.state.data as Pages));
     if (newest <= latest) return;
     if (latest > 0) trace.committed(newest); // the first answer is no news
     latest = newest;
   });
 }
 
-function timesOf(data: Data): number[] {
-  let times: (Timestamp | undefined)[] = [];
-  if (data && "pages" in data) times = data.pages.flatMap(({ messages }) => messages.map((m) => m.updateTime));
-  else if (data) times = data.conversations.map((c) => c.lastMessageTime);
+function timesOf({ pages = [] }: Pages): number[] {
+  const times = pages.flatMap((page): (Timestamp | undefined)[] =>
+    "messages" in page ? page.messages.map((m) => m.updateTime) : page.conversations.map((c) => c.lastMessageTime),
+  );
   return times.flatMap((time) => (time ? [timestampMs(time)] : []));
 }

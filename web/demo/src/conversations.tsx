@@ -1,41 +1,81 @@
-import { useState, type FormEvent } from "react";
+import { useEffect, useRef, useState, type FormEvent } from "react";
 import { useConversations } from "./messages.js";
-import { conversationPattern, selectConversation } from "./ui-store.js";
+import { addressOf, conversationPattern, selectConversation } from "./ui-store.js";
 
-export function Conversations(props: { selected: string }) {
-  const { data, isError } = useConversations();
-  const known = data?.conversations.map((c) => ({
+/** room-2 before room-10. */
+const natural = new Intl.Collator("en", { numeric: true });
+
+interface Listed {
+  readonly id: string;
+  /** Undefined: it may be among those that are not read. */
+  readonly count: number | undefined;
+}
+
+export function Conversations({ selected }: { selected: string }) {
+  const { list: read, hasMore, growing, growError, grow } = useConversations();
+  const known = read.data?.pages.flatMap((page) => page.conversations) ?? [];
+  const list: Listed[] = known.map((c) => ({
     id: c.name.replace("conversations/", ""),
     count: Number(c.messageCount),
   }));
   // A conversation exists while it has messages; the one on screen is shown anyway.
-  const list = known ?? [];
-  if (!list.some((c) => c.id === props.selected)) list.push({ id: props.selected, count: 0 });
-  list.sort((a, b) => (a.id < b.id ? -1 : 1));
+  if (!list.some((c) => c.id === selected)) list.push({ id: selected, count: read.data && !hasMore ? 0 : undefined });
+  list.sort((a, b) => natural.compare(a.id, b.id));
+  const { current, list: scroller } = useInSight(selected, known.length > 0);
 
   return (
     <nav className="conversations" aria-label="Conversations">
       <h2 className="label">Conversations</h2>
-      <ul>
-        {list.map((c) => (
-          <li key={c.id}>
-            <a href={`#${c.id}`} aria-current={c.id === props.selected ? "page" : undefined}>
-              <span className="hash" aria-hidden="true">
-                #
-              </span>
-              <span className="name">{c.id}</span>
-              <span className="count">
-                {c.count}
-                <span className="unseen"> messages</span>
-              </span>
-            </a>
-          </li>
-        ))}
-      </ul>
-      {isError && !data && <p className="hint">The list could not be read yet.</p>}
       <NewConversation />
+      <div className="list" ref={scroller}>
+        <ul>
+          {list.map((c) => (
+            <li key={c.id}>
+              <a
+                href={addressOf(c.id)}
+                ref={c.id === selected ? current : undefined}
+                aria-current={c.id === selected ? "page" : undefined}
+              >
+                <span className="hash" aria-hidden="true">
+                  #
+                </span>
+                <span className="name">{c.id}</span>
+                {c.count !== undefined && (
+                  <span className="count">
+                    {c.count}
+                    <span className="unseen"> messages</span>
+                  </span>
+                )}
+              </a>
+            </li>
+          ))}
+        </ul>
+        {hasMore && (
+          <p className="more">
+            <span className="hint">The first {known.length} by name.</span>{" "}
+            <button type="button" disabled={growing} onClick={grow}>
+              {growing ? "Reading…" : "More"}
+            </button>
+          </p>
+        )}
+        {((read.isError && !read.data) || growError) && <p className="hint">The list could not be read just now.</p>}
+      </div>
     </nav>
   );
+}
+
+/** The selected one is scrolled to when it is selected, when the list is first there, and when its space changes. */
+function useInSight(selected: string, there: boolean) {
+  const current = useRef<HTMLAnchorElement>(null);
+  const list = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const show = () => current.current?.scrollIntoView({ block: "nearest", inline: "center" });
+    show();
+    const observer = new ResizeObserver(show);
+    observer.observe(list.current!);
+    return () => observer.disconnect();
+  }, [selected, there]);
+  return { current, list };
 }
 
 function NewConversation() {

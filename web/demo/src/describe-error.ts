@@ -1,11 +1,11 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 
-/** An error in words for the person at the page. */
-export function describeError(error: unknown): string {
+/** An error in words for the person at the page; `conflict` says what to do about a change by someone else. */
+export function describeError(error: unknown, conflict = ""): string {
   const { code, rawMessage } = ConnectError.from(error);
   switch (code) {
     case Code.Aborted:
-      return "Someone else changed this message meanwhile. Cancel to see their text.";
+      return `Someone else changed this message meanwhile. ${conflict}`.trim();
     case Code.NotFound:
       return "This message is gone: someone else deleted it.";
     case Code.Unavailable:

@@ -4,5 +4,6 @@ import "./styles/base.css";
 import "./styles/room.css";
 import "./styles/inspector.css";
 import "./styles/narrow.css";
+import "./styles/forced.css";
 
 createRoot(document.getElementById("root")!).render(<Page />);

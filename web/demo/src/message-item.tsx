@@ -1,10 +1,9 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { useMutation } from "@tanstack/react-query";
-import { useEffect, useRef, type FormEvent, type KeyboardEvent } from "react";
-import { describeError } from "./describe-error.js";
+import { memo, useEffect, useRef, useState } from "react";
+import { Editor } from "./editor.js";
 import type { Message } from "./gen/messages/v1/messages_pb.js";
-import { isPending, updateMessage } from "./messages.js";
-import { edit, setEdited, useUi, type Editing } from "./ui-store.js";
+import { isPending } from "./messages.js";
+import { edit, useUi } from "./ui-store.js";
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -16,9 +15,19 @@ interface Props {
   readonly onDelete: (message: Message) => void;
 }
 
-export function MessageItem({ message, fresh, onDelete }: Props) {
+/** A list is read as a whole, for the sake of one of its messages mostly. */
+export const MessageItem = memo(
+  Item,
+  (a, b) =>
+    a.message.name === b.message.name &&
+    a.message.etag === b.message.etag &&
+    a.fresh === b.fresh &&
+    a.onDelete === b.onDelete,
+);
+
+function Item({ message, fresh, onDelete }: Props) {
   const { name, author, body, etag } = message;
-  const editing = useUi((ui) => (ui.editing?.name === name ? ui.editing : undefined));
+  const editing = useUi((ui) => ui.edits[name]);
   const open = editing !== undefined;
   const editButton = useRef<HTMLButtonElement>(null);
   const created = message.createTime && timestampDate(message.createTime);
@@ -35,7 +44,8 @@ export function MessageItem({ message, fresh, onDelete }: Props) {
   }, [open]);
 
   return (
-    <li className={sending ? "message sending" : "message"} data-name={name}>
+    // The focus may come here when the message before is deleted.
+    <li className={sending ? "message sending" : "message"} data-name={name} tabIndex={-1}>
       <span className="avatar" data-hue={hue(author)} aria-hidden="true">
         {[...author][0]?.toUpperCase()}
       </span>
@@ -58,61 +68,53 @@ export function MessageItem({ message, fresh, onDelete }: Props) {
           <button ref={editButton} type="button" onClick={() => edit({ name, etag, body })} aria-label={`Edit message by ${author}`}>
             Edit
           </button>
-          <button type="button" className="danger" onClick={() => onDelete(message)} aria-label={`Delete message by ${author}`}>
-            Delete
-          </button>
+          {/* Another question for another text: who agreed to one hasn't seen the other. */}
+          <Delete key={etag} author={author} onDelete={() => onDelete(message)} />
         </div>
       )}
     </li>
   );
 }
 
-function Editor({ editing: { name, etag, body } }: { editing: Editing }) {
-  const field = useRef<HTMLTextAreaElement>(null);
-  const close = () => edit(undefined);
-  const save = useMutation({ mutationFn: () => updateMessage(name, etag, body), networkMode: "always", onSuccess: close });
+/**
+ * Asks first. The server deletes for good, and a message that the page only
+ * hid for a while, so as to be able to bring it back, would still be there for
+ * everybody else.
+ */
+function Delete({ author, onDelete }: { author: string; onDelete: () => void }) {
+  const [asked, setAsked] = useState(false);
+  const ask = useRef<HTMLButtonElement>(null);
+  const back = useRef(false);
   useEffect(() => {
-    const element = field.current!;
-    element.focus();
-    element.setSelectionRange(element.value.length, element.value.length);
-  }, []);
-  const submit = (event?: FormEvent) => {
-    event?.preventDefault();
-    if (body.trim() !== "" && !save.isPending) save.mutate();
+    if (!asked && back.current) ask.current?.focus();
+    back.current = false;
+  }, [asked]);
+  const keep = () => {
+    back.current = true;
+    setAsked(false);
   };
-  const onKey = (event: KeyboardEvent) => {
-    if (event.key === "Escape") close();
-    if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
-      event.preventDefault();
-      submit();
-    }
-  };
+  if (!asked) {
+    return (
+      <button ref={ask} type="button" className="danger" onClick={() => setAsked(true)} aria-label={`Delete message by ${author}`}>
+        Delete
+      </button>
+    );
+  }
   return (
-    <form className="editor" onSubmit={submit}>
-      <textarea
-        ref={field}
-        aria-label="Message text"
-        rows={2}
-        maxLength={16384}
-        value={body}
-        onChange={(event) => setEdited(event.target.value)}
-        onKeyDown={onKey}
-      />
-      {save.error && (
-        <p className="notice" role="alert">
-          {describeError(save.error)}
-        </p>
-      )}
-      <div className="editor-actions">
-        <button type="submit" className="primary" disabled={body.trim() === "" || save.isPending}>
-          Save
-        </button>
-        <button type="button" onClick={close}>
-          Cancel
-        </button>
-        <span className="hint">Enter saves, Escape cancels</span>
-      </div>
-    </form>
+    <span
+      className="question"
+      role="group"
+      aria-label={`Delete message by ${author} for good?`}
+      onKeyDown={(event) => event.key === "Escape" && keep()}
+      onBlur={(event) => !event.currentTarget.contains(event.relatedTarget) && setAsked(false)}
+    >
+      <button type="button" className="danger" autoFocus onClick={onDelete}>
+        Delete for good
+      </button>
+      <button type="button" onClick={keep}>
+        Keep
+      </button>
+    </span>
   );
 }
 

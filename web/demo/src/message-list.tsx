@@ -1,107 +1,167 @@
-import { useEffect, useLayoutEffect, useRef, useState } from "react";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { describeError } from "./describe-error.js";
+import { LostEditor } from "./editor.js";
 import type { Message } from "./gen/messages/v1/messages_pb.js";
 import { MessageItem } from "./message-item.js";
-import { ownEtags, useMessages } from "./messages.js";
+import { isPending, ownEtags, useMessages } from "./messages.js";
+import { useUi } from "./ui-store.js";
+import { useArrivals } from "./use-arrivals.js";
+import { useKeptFocus } from "./use-kept-focus.js";
+import { useScroll } from "./use-scroll.js";
 
 interface Props {
   readonly conversation: string;
   readonly onDelete: (message: Message) => void;
+  readonly onResend: (body: string) => void;
 }
 
-export function MessageList({ conversation, onDelete }: Props) {
-  const { data, error, isPending, isFetching, isFetchingNextPage, hasNextPage, fetchNextPage, refetch } =
-    useMessages(conversation);
-  const list = data?.pages.flatMap((page) => page.messages).toReversed() ?? [];
+const none: readonly Message[] = [];
+
+export function MessageList({ conversation, onDelete, onResend }: Props) {
+  const messages = useMessages(conversation);
+  const { data, isFetching, refetch } = messages.list;
+  const error = messages.list.error ?? messages.growError;
+  const read = useMemo(() => data?.pages.flatMap((page) => page.messages).toReversed(), [data]);
+  const list = read ?? none;
 
   // What was there at first, or is read by scrolling up, doesn't flash; what
   // comes or changes later does.
   const [greeted, setGreeted] = useState<ReadonlySet<string>>(new Set());
-  const pages = data?.pages.length ?? 0;
-  const [seenPages, setSeenPages] = useState(0);
-  if (pages > seenPages) {
-    setSeenPages(pages);
+  const [greetedOf, setGreetedOf] = useState("");
+  const pages = data ? `${data.pages.length} of ${messages.pageSize}` : "";
+  if (pages !== greetedOf) {
+    setGreetedOf(pages);
     setGreeted(new Set([...greeted, ...list.map(({ etag }) => etag)]));
   }
 
-  const scroller = useScroll(list);
-  const older = useRef<HTMLButtonElement>(null);
-  useEffect(() => {
-    // The button comes into sight: that is as good as pressing it, once. After a
-    // failure it has to be pressed.
-    if (!older.current || isFetching || error) return;
-    const observer = new IntersectionObserver(
-      ([entry]) => {
-        if (entry?.isIntersecting) void fetchNextPage();
-      },
-      { root: scroller.current, rootMargin: "300px 0px 0px" },
-    );
-    observer.observe(older.current);
-    return () => observer.disconnect();
-  }, [scroller, isFetching, error, fetchNextPage, hasNextPage]);
+  const { scroller, items, atEnd, toEnd } = useScroll(list);
+  const { unseen, said } = useArrivals(read, atEnd);
+  const focus = useKeptFocus(list, items, scroller);
+  const older = useOlder(messages, scroller);
+  useShrinking(messages, { atEnd, list, scroller, items });
+  // Whoever sends something wants to see it.
+  const newest = list.at(-1);
+  const sent = newest && isPending(newest) ? newest.name : undefined;
+  useLayoutEffect(() => {
+    if (sent) toEnd();
+  }, [sent, toEnd]);
+
+  const edits = useUi((ui) => ui.edits);
+  const lost = Object.values(edits).filter(
+    ({ name }) => data && name.startsWith(`conversations/${conversation}/`) && !list.some((m) => m.name === name),
+  );
 
   return (
-    // A region that scrolls can be reached by keyboard.
-    <div className="messages" ref={scroller} tabIndex={0} role="region" aria-label={`Conversation ${conversation}`}>
-      <div className={isFetching ? "progress on" : "progress"} aria-hidden="true" />
-      {error && (
-        <p className="notice" role="alert">
-          {describeError(error)}{" "}
-          <button type="button" className="link" onClick={() => void refetch()}>
-            Try again
-          </button>
-        </p>
+    <>
+      {/* A region that scrolls can be reached by keyboard. */}
+      <div className="messages" ref={scroller} tabIndex={0} role="region" aria-label={`Conversation ${conversation}`}>
+        <div className={isFetching || messages.growing ? "progress on" : "progress"} aria-hidden="true" />
+        {error && (
+          <p className="notice" role="alert">
+            {describeError(error)}{" "}
+            <button type="button" className="link" onClick={() => (messages.list.error ? void refetch() : messages.grow())}>
+              Try again
+            </button>
+          </p>
+        )}
+        {!data && !error && <p className="hint center">Reading…</p>}
+        {data && list.length === 0 && (
+          <div className="empty">
+            <p>Nothing here yet.</p>
+            <p className="hint">Say something below, or insert a row by SQL. Both appear at once.</p>
+          </div>
+        )}
+        {messages.hasMore && (
+          <p className="center">
+            <button ref={older} type="button" disabled={messages.growing} onClick={messages.grow}>
+              {messages.growing ? "Reading…" : "Older messages"}
+            </button>
+          </p>
+        )}
+        <ol ref={items} aria-label={`Messages in ${conversation}`} {...focus}>
+          {list.map((message) => (
+            <MessageItem
+              key={message.name}
+              message={message}
+              fresh={!greeted.has(message.etag) && !ownEtags.has(message.etag)}
+              onDelete={onDelete}
+            />
+          ))}
+        </ol>
+      </div>
+      <p className="unseen" aria-live="polite">
+        {unseen ? `${unseen} below` : said}
+      </p>
+      {!atEnd && (
+        <button
+          type="button"
+          className={unseen ? "newest primary" : "newest"}
+          onClick={() => {
+            toEnd();
+            scroller.current?.focus({ preventScroll: true }); // the button is about to go
+          }}
+        >
+          {unseen || "Newest"} <span aria-hidden="true">↓</span>
+        </button>
       )}
-      {isPending && !error && <p className="hint center">Reading…</p>}
-      {data && list.length === 0 && (
-        <div className="empty">
-          <p>Nothing here yet.</p>
-          <p className="hint">Say something below, or insert a row by SQL. Both appear at once.</p>
+      {lost.length > 0 && (
+        <div className="lost-editors">
+          {lost.map((editing) => (
+            <LostEditor key={editing.name} editing={editing} onResend={onResend} />
+          ))}
         </div>
       )}
-      {hasNextPage && (
-        <p className="center">
-          <button ref={older} type="button" disabled={isFetchingNextPage} onClick={() => void fetchNextPage()}>
-            {isFetchingNextPage ? "Reading…" : "Older messages"}
-          </button>
-        </p>
-      )}
-      <ol aria-label={`Messages in ${conversation}`} aria-live="polite" aria-relevant="additions">
-        {list.map((message) => (
-          <MessageItem
-            key={message.name}
-            message={message}
-            fresh={!greeted.has(message.etag) && !ownEtags.has(message.etag)}
-            onDelete={onDelete}
-          />
-        ))}
-      </ol>
-    </div>
+    </>
   );
 }
 
-/** Follows the newest message, unless the reader has scrolled up; then what is in sight stays where it is. */
-function useScroll(list: readonly Message[]) {
-  const scroller = useRef<HTMLDivElement>(null);
-  // Where the reader was before the list changed, counted from its end.
-  const below = useRef(0);
-  const first = useRef<string>(undefined);
+type Messages = ReturnType<typeof useMessages>;
+type Place = ReturnType<typeof useScroll>;
+
+/** The button comes into sight: that is as good as pressing it, once. After a failure it has to be pressed. */
+function useOlder({ list, growing, growError, grow, hasMore, pageSize }: Messages, scroller: Place["scroller"]) {
+  const older = useRef<HTMLButtonElement>(null);
+  const press = useRef(grow);
   useEffect(() => {
-    const element = scroller.current!;
-    const note = () => {
-      below.current = element.scrollHeight - element.scrollTop - element.clientHeight;
+    press.current = grow;
+  });
+  const idle = !list.isFetching && !growing && !list.error && !growError;
+  const pages = list.data?.pages.length;
+  useEffect(() => {
+    if (!older.current || !idle) return;
+    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && press.current(), {
+      root: scroller.current,
+      rootMargin: "300px 0px 0px",
+    });
+    observer.observe(older.current);
+    return () => observer.disconnect();
+  }, [scroller, idle, hasMore, pageSize, pages]);
+  return older;
+}
+
+/**
+ * Back at the end, what was read further up is let go: nobody looks at it, and
+ * each change would read it again. Not as long as something up there has the
+ * focus, nor where it would be in sight at once.
+ */
+function useShrinking(
+  { grown, shrink }: Messages,
+  { atEnd, list, scroller, items }: Pick<Place, "atEnd" | "scroller" | "items"> & { list: readonly Message[] },
+) {
+  const act = useRef({ wanted: (): boolean => false, shrink });
+  useEffect(() => {
+    const wanted = () => {
+      const [view, all] = [scroller.current, items.current];
+      if (!view || !all || view.scrollHeight - view.scrollTop - view.clientHeight > 1) return false;
+      const oldest = all.children[all.children.length - 50];
+      const room = oldest ? view.getBoundingClientRect().bottom - oldest.getBoundingClientRect().top : 0;
+      return room > view.clientHeight + 600 && !all.contains(document.activeElement) && !all.querySelector(".editor");
     };
-    element.addEventListener("scroll", note, { passive: true });
-    return () => element.removeEventListener("scroll", note);
-  }, []);
-  useLayoutEffect(() => {
-    const element = scroller.current!;
-    const atEnd = below.current < 48;
-    const prepended = first.current !== undefined && first.current !== list[0]?.name;
-    first.current = list[0]?.name;
-    if (atEnd) element.scrollTop = element.scrollHeight;
-    else if (prepended) element.scrollTop = element.scrollHeight - element.clientHeight - below.current;
-    below.current = element.scrollHeight - element.scrollTop - element.clientHeight;
-  }, [list]);
-  return scroller;
+    act.current = { wanted, shrink };
+  });
+  useEffect(() => {
+    const { wanted, shrink } = act.current;
+    if (atEnd && grown && wanted()) shrink(() => act.current.wanted());
+    // A list that has changed is a chance to look again.
+  }, [atEnd, grown, list]);
 }

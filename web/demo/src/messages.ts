@@ -1,34 +1,72 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { createConnectQueryKey, useInfiniteQuery, useQuery } from "@connectrpc/connect-query";
+import { createConnectQueryKey, createInfiniteQueryOptions, useInfiniteQuery, useQuery } from "@connectrpc/connect-query";
 import type { InfiniteData } from "@tanstack/react-query";
 import { MessageSchema, type Message } from "./gen/messages/v1/messages_pb.js";
 import { MessageService, type ListMessagesResponse } from "./gen/messages/v1/messages_service_pb.js";
-import { client, queries, transport } from "./live.js";
+import { useGrowing } from "./growing.js";
+import { client, queries, queryClient, transport } from "./live.js";
 
-const { listMessages, listConversations } = MessageService.method;
-const pageSize = 50;
-const pagesOf = (conversation: string) => ({ parent: `conversations/${conversation}`, pageSize, pageToken: "" });
+const { listMessages, listConversations, getMessage } = MessageService.method;
+
+/** From one size to the next as older ones are read; the server gives no more than 1,000 at once. */
+const messageSizes = [50, 100, 200, 500, 1000] as const;
+const conversationSizes = [200, 1000] as const;
+/** A size that is off the screen is soon forgotten: the next one contains it. */
+const passedMs = 10_000;
+
+const paging = {
+  pageParamKey: "pageToken",
+  getNextPageParam: (last: { readonly nextPageToken: string }) => last.nextPageToken || undefined,
+} as const;
+
+const messagesOf = (conversation: string, pageSize = 0) => ({
+  parent: `conversations/${conversation}`,
+  pageSize,
+  pageToken: "",
+});
+const keep = (pageSize: number, sizes: readonly number[]) => (pageSize > sizes[0]! ? { gcTime: passedMs } : {});
 
 /** Plain connect-query from here on: nothing below names a topic or invalidates a key. */
 export function useMessages(conversation: string) {
-  return useInfiniteQuery(listMessages, pagesOf(conversation), {
-    pageParamKey: "pageToken",
-    getNextPageParam: (last) => last.nextPageToken || undefined,
-  });
+  return useGrowing(
+    messageSizes,
+    (pageSize) =>
+      useInfiniteQuery(listMessages, messagesOf(conversation, pageSize), { ...paging, ...keep(pageSize, messageSizes) }),
+    (pageSize) =>
+      queryClient.fetchInfiniteQuery({
+        ...createInfiniteQueryOptions(listMessages, messagesOf(conversation, pageSize), { ...paging, transport }),
+        ...keep(pageSize, messageSizes),
+      }),
+  );
 }
 
+/** Of every size at once: it lacks one, so it is a part of each key. */
 const messagesKey = (conversation: string) =>
   createConnectQueryKey({
     schema: listMessages,
     transport,
-    input: pagesOf(conversation),
+    input: messagesOf(conversation),
     cardinality: "infinite",
     pageParamKey: "pageToken",
   });
 
 export function useConversations() {
-  return useQuery(listConversations, { pageSize: 200 });
+  return useGrowing(
+    conversationSizes,
+    (pageSize) =>
+      useInfiniteQuery(listConversations, { pageSize, pageToken: "" }, { ...paging, ...keep(pageSize, conversationSizes) }),
+    (pageSize) =>
+      queryClient.fetchInfiniteQuery({
+        ...createInfiniteQueryOptions(listConversations, { pageSize, pageToken: "" }, { ...paging, transport }),
+        ...keep(pageSize, conversationSizes),
+      }),
+  );
+}
+
+/** One message by itself; live as the lists are. */
+export function useMessage(name: string) {
+  return useQuery(getMessage, { name }, { retry: (failures, error) => error.code !== Code.NotFound && failures < 3 });
 }
 
 type MessagePages = InfiniteData<ListMessagesResponse>;
@@ -55,7 +93,7 @@ export async function sendMessage({ conversation, author, body }: Draft): Promis
   await queries.optimistic<Message | undefined>({
     updates: [
       {
-        filters: { queryKey: messagesKey(conversation), exact: true },
+        filters: { queryKey: messagesKey(conversation) },
         update: (data: MessagePages, sent) => withFirst(data, sent ?? message),
       },
     ],
@@ -82,7 +120,7 @@ export async function deleteMessage(conversation: string, { name, etag }: Messag
   await queries.optimistic({
     updates: [
       {
-        filters: { queryKey: messagesKey(conversation), exact: true },
+        filters: { queryKey: messagesKey(conversation) },
         update: (data: MessagePages) => ({
           ...data,
           pages: data.pages.map((page) => ({ ...page, messages: page.messages.filter((m) => m.name !== name) })),

@@ -5,7 +5,7 @@ import { describeError } from "./describe-error.js";
 import type { Message } from "./gen/messages/v1/messages_pb.js";
 import { MessageList } from "./message-list.js";
 import { deleteMessage, sendMessage, type Draft } from "./messages.js";
-import { restoreDraft } from "./ui-store.js";
+import { restoreDraft, useUi } from "./ui-store.js";
 
 /** Both writes are on show before they are sent, so their errors belong here: what they were made on may be gone. */
 export function Room({ conversation }: { conversation: string }) {
@@ -19,7 +19,9 @@ export function Room({ conversation }: { conversation: string }) {
     mutationFn: (message: Message) => deleteMessage(conversation, message),
     networkMode: "always",
   });
-  const error = send.error ?? remove.error;
+  const error = send.error ? describeError(send.error) : remove.error && describeError(remove.error, "It was not deleted.");
+  const author = useUi((ui) => ui.author);
+  const resend = (body: string) => send.mutate({ conversation, author: author.trim() || "you", body });
   const freshness = useFreshness([`conversations/${conversation}/messages`]);
 
   return (
@@ -35,11 +37,11 @@ export function Room({ conversation }: { conversation: string }) {
           {freshness}
         </span>
       </div>
-      <MessageList conversation={conversation} onDelete={(message) => remove.mutate(message)} />
-      <Composer conversation={conversation} onSend={(draft) => send.mutate(draft)}>
+      <MessageList conversation={conversation} onDelete={remove.mutate} onResend={resend} />
+      <Composer conversation={conversation} onSend={send.mutate}>
         {error && (
           <p className="notice" role="alert">
-            {describeError(error)}
+            {error}
           </p>
         )}
       </Composer>

@@ -15,7 +15,8 @@ export interface Ui {
   readonly author: string;
   /** What is typed and not sent, by conversation. */
   readonly drafts: Readonly<Record<string, string>>;
-  readonly editing: Editing | undefined;
+  /** Open editors, by the name of the message. */
+  readonly edits: Readonly<Record<string, Editing>>;
   readonly inspector: boolean;
 }
 
@@ -31,22 +32,25 @@ export const useUi = create<Ui>()(() => ({
   conversation: fromHash(),
   author: localStorage.getItem(authorKey) ?? "you",
   drafts: {},
-  editing: undefined,
+  edits: {},
   inspector: matchMedia("(min-width: 75rem)").matches,
 }));
 
 function fromHash(): string {
-  const id = window.location.hash.slice(1);
+  const id = window.location.hash.replace(/^#\/?/, "");
   return conversationPattern.test(id) ? id : "general";
 }
 
 window.addEventListener("hashchange", () => {
-  useUi.setState({ conversation: fromHash(), editing: undefined });
+  useUi.setState({ conversation: fromHash() });
 });
+
+/** Where a link to a conversation leads. With the slash it isn't a place further down this page. */
+export const addressOf = (id: string): string => `#/${id}`;
 
 /** By the address, so that back and forward work and a link leads here. */
 export function selectConversation(id: string): void {
-  window.location.hash = id;
+  window.location.hash = addressOf(id);
 }
 
 export function setAuthor(author: string): void {
@@ -63,12 +67,13 @@ export function restoreDraft(conversation: string, body: string): void {
   if (!useUi.getState().drafts[conversation]) setDraft(conversation, body);
 }
 
-export function edit(editing: Editing | undefined): void {
-  useUi.setState({ editing });
+/** Opens an editor, or keeps what is typed in one. */
+export function edit(editing: Editing): void {
+  useUi.setState(({ edits }) => ({ edits: { ...edits, [editing.name]: editing } }));
 }
 
-export function setEdited(body: string): void {
-  useUi.setState(({ editing }) => ({ editing: editing && { ...editing, body } }));
+export function closeEditor(name: string): void {
+  useUi.setState(({ edits: { [name]: _closed, ...edits } }) => ({ edits }));
 }
 
 export function showInspector(inspector: boolean): void {

@@ -16,8 +16,9 @@ beforeAll(async () => {
   render(<Page />);
   await screen.findByText("first");
 });
-afterAll(() => {
+afterAll(async () => {
   cleanup();
+  (await import("../src/live.js")).freshet.close();
   vi.unstubAllGlobals();
 });
 
@@ -48,8 +49,9 @@ test("no event of the stream, and no answer, touches drafts, selection or panels
   server.send("reset", { reason: "epoch" });
   server.bodies = [];
   await screen.findByText("Nothing here yet.", undefined, { timeout: 8000 });
-  server.change("first");
-  await screen.findByLabelText("Message text"); // its editor is still open
+  screen.getByLabelText("Message text"); // its editor is still open: F73
+  server.change("theirs", "again");
+  await screen.findByText("again");
   stop();
 
   expect(writes).toEqual([]);
