@@ -57,10 +57,13 @@ func failure(err error) client.Input {
 		case *errdetails.RetryInfo:
 			in.Wait = min(max(0, m.GetRetryDelay().AsDuration()), time.Minute)
 		case *errdetails.ErrorInfo:
-			if m.GetReason() == "EPOCH_CHANGED" {
+			switch m.GetReason() {
+			case "EPOCH_CHANGED":
 				in.EpochChanged = true
 				epoch, _ := strconv.ParseUint(m.GetMetadata()["epoch"], 16, 32) // zero: not named
 				in.Revision.Epoch = freshet.Epoch(epoch)
+			case "AT_LEAST_UNKNOWN":
+				in.Unknown = true
 			}
 		}
 	}

@@ -21,6 +21,7 @@ type Client struct {
 	connectTimeout time.Duration
 	backoffMin     time.Duration
 	backoffMax     time.Duration
+	flightTimeout  time.Duration
 }
 
 // Option configures a Client.
@@ -50,6 +51,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		connectTimeout: 10 * time.Second,
 		backoffMin:     500 * time.Millisecond,
 		backoffMax:     30 * time.Second,
+		flightTimeout:  32 * time.Second,
 	}
 	for _, opt := range opts {
 		opt(c)
@@ -89,3 +91,9 @@ func WithConnectTimeout(d time.Duration) Option { return func(c *Client) { c.con
 func WithBackoff(first, longest time.Duration) Option {
 	return func(c *Client) { c.backoffMin, c.backoffMax = first, max(first, longest) }
 }
+
+// WithFlightTimeout bounds one fetch of a [Query]: it is called off then and
+// counts as a failure, so that a request which is never answered doesn't end
+// the query's life (F79). The default is 32 s: the server's --max-wait, and 30 s
+// for the answer. A server that is allowed to wait longer needs more.
+func WithFlightTimeout(d time.Duration) Option { return func(c *Client) { c.flightTimeout = d } }

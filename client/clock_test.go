@@ -19,6 +19,7 @@ import (
 type pipeNet struct {
 	scenes  []func(*pipeEnd)
 	calls   int
+	asked   []string // Last-Event-ID of each request
 	playing sync.WaitGroup
 }
 
@@ -33,6 +34,7 @@ type pipeEnd struct {
 func (n *pipeNet) RoundTrip(r *http.Request) (*http.Response, error) {
 	scene := n.scenes[min(n.calls, len(n.scenes)-1)]
 	n.calls++
+	n.asked = append(n.asked, r.Header.Get("Last-Event-ID"))
 	pr, pw := io.Pipe()
 	answer := make(chan *http.Response, 1)
 	stop := context.AfterFunc(r.Context(), func() { _ = pr.CloseWithError(r.Context().Err()) })

@@ -2,15 +2,12 @@ package client
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/freshet-dev/freshet"
 )
@@ -55,9 +52,8 @@ type Query[Req, Res any] struct {
 }
 
 const (
-	queryFirstWait = time.Second      // for the stream, before a fetch without it
-	queryTimeout   = 30 * time.Second // of one fetch
-	queryMaxLag    = 5 * time.Second  // the default of --max-lag
+	queryFirstWait = time.Second     // for the stream, before a fetch without it
+	queryMaxLag    = 5 * time.Second // the default of --max-lag
 )
 
 // NewQuery makes a query of a call, a method of a generated client:
@@ -124,16 +120,18 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel()
 
-	since := q.rule.Have()
+	resumed := !q.rule.Have().IsZero()
+	since := q.rule.Since()
 	q.rule.rest()
 	q.stale = true
 	events := make(chan Event)
+	verdicts := make(chan error) // on each event
 	ended := make(chan error, 1)
 	wg.Go(func() {
 		ended <- q.client.Stream(ctx, q.topics, func(e Event) error {
 			select {
 			case events <- e:
-				return nil
+				return <-verdicts
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -146,7 +144,6 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 	poll.Stop()
 	defer poll.Stop()
 
-	resumed := !since.IsZero()
 	for {
 		var in Input
 		var out outcome[Res]
@@ -161,26 +158,19 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 			poll.Reset(pollWait())
 			in = Input{Kind: OnRefresh}
 		case <-q.nudge:
-			in = Input{Kind: OnInvalidate, Revision: q.takeWritten()}
+			in = Input{Kind: OnInvalidate, Revision: q.takeWritten(), Own: true}
 		case out = <-outcomes:
 			in = out.in
 		case e := <-events:
 			var ok bool
-			switch e := e.(type) {
-			case Frontier:
-				if lags := e.Lag > queryMaxLag; lags != q.stale {
-					q.stale = lags
-					if poll.Stop(); lags {
-						poll.Reset(pollWait())
-					}
-				}
-			case Ready:
-				q.stale = false
-			case Disconnected:
-				q.stale = true
-				poll.Stop()
+			in, ok = inputOf(e, resumed)
+			if ok && q.rule.Behind(in) {
+				verdicts <- resumeError{since: q.rule.Since()}
+				continue
 			}
-			if in, ok = inputOf(e, resumed); !ok {
+			verdicts <- nil
+			q.heed(e, poll)
+			if !ok {
 				q.publish(Step{}, out)
 				continue
 			}
@@ -199,6 +189,24 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 				}
 			})
 		}
+	}
+}
+
+// heed takes what an event says of the stream itself.
+func (q *Query[Req, Res]) heed(e Event, poll *time.Timer) {
+	switch e := e.(type) {
+	case Frontier:
+		if lags := e.Lag > queryMaxLag; lags != q.stale {
+			q.stale = lags
+			if poll.Stop(); lags {
+				poll.Reset(pollWait())
+			}
+		}
+	case Ready:
+		q.stale = false
+	case Disconnected:
+		q.stale = true
+		poll.Stop()
 	}
 }
 
@@ -237,7 +245,7 @@ func (q *Query[Req, Res]) publish(step Step, out outcome[Res]) {
 }
 
 func (q *Query[Req, Res]) fetch(ctx context.Context, f Request) outcome[Res] {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.client.flightTimeout)
 	defer cancel()
 	req := connect.NewRequest(q.req)
 	// Set here as well as by the interceptor, which the caller's client may lack.
@@ -248,50 +256,12 @@ func (q *Query[Req, Res]) fetch(ctx context.Context, f Request) outcome[Res] {
 		stamp := stampOf(resp.Header())
 		return outcome[Res]{value: resp.Msg, in: Input{Kind: OnAnswer, Flight: f.Flight, Revision: stamp.Revision}}
 	}
-	failed := outcome[Res]{in: Input{Kind: OnFailure, Flight: f.Flight}}
-	cerr, ok := errors.AsType[*connect.Error](err)
-	if !ok {
-		return failed
+	in, answered := failureOf(err)
+	in.Flight = f.Flight
+	if !answered {
+		return outcome[Res]{in: in}
 	}
-	for _, d := range cerr.Details() {
-		message, err := d.Value()
-		if err != nil {
-			continue
-		}
-		switch m := message.(type) {
-		case *errdetails.RetryInfo:
-			failed.in.Wait = min(max(0, m.GetRetryDelay().AsDuration()), longestWish)
-		case *errdetails.ErrorInfo:
-			if m.GetReason() == "EPOCH_CHANGED" {
-				failed.in.EpochChanged = true
-				failed.in.Revision = currentOf(m.GetMetadata())
-			}
-		}
-	}
-	switch cerr.Code() {
-	case connect.CodeNotFound, connect.CodePermissionDenied, connect.CodeUnauthenticated,
-		connect.CodeInvalidArgument, connect.CodeOutOfRange, connect.CodeUnimplemented:
-	default:
-		return failed
-	}
-	// A verdict of the handler, as old as its stamp says. Without a stamp no
-	// handler ran.
-	if stamp := stampOf(cerr.Meta()); !stamp.Revision.IsZero() && !failed.in.EpochChanged {
-		return outcome[Res]{err: err, in: Input{Kind: OnAnswer, Flight: f.Flight, Revision: stamp.Revision}}
-	}
-	return failed
-}
-
-// currentOf reads the history that an EPOCH_CHANGED names; zero: it doesn't.
-func currentOf(metadata map[string]string) freshet.Revision {
-	if rev, err := freshet.ParseRevision(metadata["revision"]); err == nil {
-		return rev
-	}
-	epoch, err := strconv.ParseUint(metadata["epoch"], 16, 32)
-	if err != nil {
-		return freshet.Revision{}
-	}
-	return freshet.Revision{Epoch: freshet.Epoch(epoch)}
+	return outcome[Res]{err: err, in: in}
 }
 
 // Wrote tells the query of a mutation that may have changed its answer: what it

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -11,7 +12,12 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/freshet-dev/freshet"
 )
 
 // echo is a call that answers with what it was asked for, in a stamp of the
@@ -19,15 +25,20 @@ import (
 type echo struct {
 	mu    sync.Mutex
 	asked []string
+	hang  int                                               // this call is never answered
 	fn    func(n int, asked string) (string, string, error) // value, stamp, error
 }
 
-func (e *echo) call(_ context.Context, req *connect.Request[wrapperspb.StringValue]) (*connect.Response[wrapperspb.StringValue], error) {
+func (e *echo) call(ctx context.Context, req *connect.Request[wrapperspb.StringValue]) (*connect.Response[wrapperspb.StringValue], error) {
 	asked := req.Header().Get(headerAtLeast)
 	e.mu.Lock()
 	e.asked = append(e.asked, asked)
 	n := len(e.asked)
 	e.mu.Unlock()
+	if n == e.hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	value, stamp, err := e.fn(n, asked)
 	if err != nil {
 		cerr := connect.NewError(connect.CodeOf(err), err)
@@ -42,27 +53,35 @@ func (e *echo) call(_ context.Context, req *connect.Request[wrapperspb.StringVal
 type echoQuery = Query[wrapperspb.StringValue, wrapperspb.StringValue]
 
 // querying runs a query on a fake clock against a stream that is ready at 1 and
-// then sends what fn, which sees the query running, gives to send.
-func querying(t *testing.T, e *echo, silent bool, fn func(t *testing.T, q *echoQuery, send func(string))) {
+// then sends what fn, which sees the query running, gives to send; "" closes it.
+func querying(t *testing.T, e *echo, silent bool, fn func(t *testing.T, q *echoQuery, send func(string))) *pipeNet {
 	t.Helper()
+	network := new(pipeNet)
 	synctest.Test(t, func(t *testing.T) {
 		frames := make(chan string)
 		scene := func(p *pipeEnd) {
 			if !silent {
 				p.open()
+				// Of another history than the server's.
+				if since, err := freshet.ParseRevision(network.asked[len(network.asked)-1]); err == nil && since.Epoch != rev(1).Epoch {
+					p.send(resetFrame(rev(7)))
+				}
 				p.send(readyFrame(rev(1), time.Hour))
 			}
 			for {
 				select {
 				case f := <-frames:
+					if f == "" {
+						return
+					}
 					p.send(f)
 				case <-p.ctx.Done():
 					return
 				}
 			}
 		}
-		c, err := New("http://freshet.test",
-			WithHTTPClient(&http.Client{Transport: &pipeNet{scenes: []func(*pipeEnd){scene}}}))
+		network.scenes = []func(*pipeEnd){scene}
+		c, err := New("http://freshet.test", WithHTTPClient(&http.Client{Transport: network}))
 		require.NoError(t, err)
 		q := NewQuery(c, []string{"t"}, e.call, wrapperspb.String("request"))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -77,6 +96,7 @@ func querying(t *testing.T, e *echo, silent bool, fn func(t *testing.T, q *echoQ
 		require.ErrorIs(t, <-done, context.Canceled)
 		synctest.Wait()
 	})
+	return network
 }
 
 func TestQuery_followsTheStream(t *testing.T) {
@@ -126,6 +146,129 @@ func TestQuery_lag(t *testing.T) {
 		require.True(t, q.Latest().Fresh)
 		require.Len(t, e.asked, 2)
 	})
+}
+
+// G9: a stream that is lost shows as stale at once, and until the next is ready.
+func TestQuery_lostStreamIsStale(t *testing.T) {
+	e := &echo{fn: func(_ int, asked string) (string, string, error) { return asked, asked, nil }}
+	querying(t, e, false, func(t *testing.T, q *echoQuery, send func(string)) {
+		_, changed := q.watch()
+		require.True(t, q.Latest().Fresh)
+		send("")
+		require.False(t, q.Latest().Fresh)
+		select {
+		case <-changed:
+		default:
+			t.Error("nobody was told")
+		}
+		time.Sleep(time.Second) // the first wait before a reconnect is 750 ms at most
+		synctest.Wait()
+		require.True(t, q.Latest().Fresh)
+	})
+}
+
+func resetFrame(r freshet.Revision) string {
+	return fmt.Sprintf("event: reset\nid: %s\ndata: {\"revision\":%q,\"reason\":\"epoch\"}\n\n", r, r.String())
+}
+
+// F77: the server goes back to a database of a lower epoch.
+func TestQuery_F77_resetOfALowerEpoch(t *testing.T) {
+	lower := freshet.Revision{Epoch: 9, Position: 4}
+	e := &echo{fn: func(_ int, asked string) (string, string, error) { return "at " + asked, asked, nil }}
+	querying(t, e, false, func(t *testing.T, q *echoQuery, send func(string)) {
+		send(resetFrame(lower))
+		require.False(t, q.Latest().Fresh)
+		time.Sleep(ruleJitter)
+		synctest.Wait()
+		require.Equal(t, "at "+lower.String(), q.Latest().Value.GetValue())
+		require.True(t, q.Latest().Fresh)
+		q.Wrote(Stamp{Revision: rev(50)}) // on its way when the switch came
+		synctest.Wait()
+		require.True(t, q.Latest().Fresh)
+	})
+}
+
+// F77: an answer came from a higher epoch than the stream is in. Which of the
+// two is wrong the server says, to a stream that begins at the higher one.
+func TestQuery_F77_streamIsBehindAnAnswer(t *testing.T) {
+	higher := freshet.Revision{Epoch: 11, Position: 1}
+	e := &echo{fn: func(n int, asked string) (string, string, error) {
+		if n == 2 {
+			return "elsewhere", higher.String(), nil
+		}
+		return "at " + asked, asked, nil
+	}}
+	network := querying(t, e, false, func(t *testing.T, q *echoQuery, send func(string)) {
+		send(invalidateFrame(rev(5), "t"))
+		require.Equal(t, "elsewhere", q.Latest().Value.GetValue())
+		send(frontierFrame(rev(6), 0))
+		require.False(t, q.Latest().Fresh)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, "at "+rev(7).String(), q.Latest().Value.GetValue())
+		require.True(t, q.Latest().Fresh)
+	})
+	require.Equal(t, []string{"", higher.String()}, network.asked)
+}
+
+// F79: a fetch that is never answered is called off, and tried again.
+func TestQuery_F79_noAnswer(t *testing.T) {
+	e := &echo{hang: 2, fn: func(_ int, asked string) (string, string, error) { return asked, asked, nil }}
+	querying(t, e, false, func(t *testing.T, q *echoQuery, send func(string)) {
+		send(invalidateFrame(rev(5), "t"))
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		require.Len(t, e.asked, 2)
+		require.False(t, q.Latest().Fresh)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, rev(5).String(), q.Latest().Value.GetValue())
+	})
+}
+
+// F87: what an error is, by its code, stamp and details.
+func TestFailureOf_F87(t *testing.T) {
+	about := map[connect.Code]bool{
+		connect.CodeNotFound: true, connect.CodeAlreadyExists: true, connect.CodePermissionDenied: true,
+		connect.CodeFailedPrecondition: true, connect.CodeAborted: true, connect.CodeOutOfRange: true,
+	}
+	failed := func(code connect.Code, stamp string, details ...proto.Message) error {
+		err := connect.NewError(code, errors.New("no"))
+		if stamp != "" {
+			err.Meta().Set(headerRevision, stamp)
+		}
+		for _, d := range details {
+			detail, derr := connect.NewErrorDetail(d)
+			require.NoError(t, derr)
+			err.AddDetail(detail)
+		}
+		return err
+	}
+	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
+		_, answered := failureOf(failed(code, rev(3).String()))
+		require.Equal(t, about[code], answered, "%v with a stamp", code)
+		_, answered = failureOf(failed(code, ""))
+		require.False(t, answered, "%v without one", code)
+	}
+	info := func(domain, reason string) *errdetails.ErrorInfo {
+		return &errdetails.ErrorInfo{Domain: domain, Reason: reason, Metadata: map[string]string{"epoch": "0000000b"}}
+	}
+	in, answered := failureOf(failed(connect.CodeFailedPrecondition, rev(3).String(), info(errorDomain, reasonEpochChanged)))
+	require.Equal(t, Input{Kind: OnFailure, EpochChanged: true, Revision: freshet.Revision{Epoch: 11}}, in)
+	require.False(t, answered)
+	in, _ = failureOf(failed(connect.CodeInvalidArgument, "", info(errorDomain, reasonAtLeastUnknown)))
+	require.Equal(t, Input{Kind: OnFailure, Unknown: true}, in)
+	in, _ = failureOf(failed(connect.CodeInvalidArgument, "", info("example.com", reasonAtLeastUnknown)))
+	require.Equal(t, Input{Kind: OnFailure}, in, "somebody else's reason")
+
+	in, _ = failureOf(failed(connect.CodeUnavailable, "", &errdetails.RetryInfo{RetryDelay: durationpb.New(7 * time.Second)}))
+	require.Equal(t, Input{Kind: OnFailure, Wait: 7 * time.Second}, in)
+	after := connect.NewError(connect.CodeResourceExhausted, errors.New("no"))
+	after.Meta().Set("Retry-After", "9")
+	in, _ = failureOf(after)
+	require.Equal(t, Input{Kind: OnFailure, Wait: 9 * time.Second}, in)
+	in, _ = failureOf(errors.New("the network"))
+	require.Equal(t, Input{Kind: OnFailure}, in)
 }
 
 // A stamped not_found is an answer; unavailable is none.

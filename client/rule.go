@@ -19,11 +19,16 @@ type Rule struct {
 	phase   Phase
 	epoch   freshet.Epoch
 	need    freshet.Revision // the highest invalidation heard
+	told    freshet.Revision // the highest that the stream told; need may be an own write's
 	have    freshet.Revision // the stamp of the answer held; zero: unknown
 	held    bool             // there is an answer
 	blind   bool             // it can't be compared: its stamp is unknown, or of a history that was reset
 	arrived uint64           // clock when it arrived
 	sent    uint64           // clock when its request was sent
+
+	left     freshet.Epoch // the highest epoch that a reset went back from
+	replaced uint64        // clock at the last reset
+	followed bool          // the stream has been ready: a frontier speaks of the answer held
 
 	clock   uint64 // counts inputs and requests, to order requests and answers
 	flights []flight
@@ -42,77 +47,6 @@ type flight struct {
 	main  bool // of Flying; not a Refresh
 }
 
-// Phase is what a Rule is doing.
-type Phase uint8
-
-const (
-	// Pausing waits for the timer, at first for the stream.
-	Pausing Phase = iota
-	// Idle holds an answer that is as fresh as anything heard.
-	Idle
-	// Flying waits for the end of its request.
-	Flying
-	phases
-)
-
-// Kind is the kind of an Input.
-type Kind uint8
-
-const (
-	// OnInvalidate: the query's topics changed at Revision.
-	OnInvalidate Kind = iota
-	// OnReady: subscribed at Revision. Resumed: with a since, so that all
-	// changes after it have been told; else nothing is known of the time before.
-	OnReady
-	// OnFrontier: all changes up to Revision have been told.
-	OnFrontier
-	// OnReset: another history begins at Revision.
-	OnReset
-	// OnAnswer: Flight ended with an answer stamped Revision (zero: unknown).
-	OnAnswer
-	// OnFailure: Flight ended without one. Wait is what the server asked for,
-	// if it did. EpochChanged: at-least is of an ended history; Revision is the
-	// current one, if the server named it.
-	OnFailure
-	// OnTimer: the Step's wait is over.
-	OnTimer
-	// OnRefresh: somebody wants a strong fetch now.
-	OnRefresh
-	kinds
-)
-
-// Input is one thing that happened. Fields that its kind doesn't name are unset.
-type Input struct {
-	Kind         Kind
-	Revision     freshet.Revision
-	Resumed      bool
-	Spread       time.Duration // OnInvalidate: wait a random time up to this
-	Flight       int
-	Wait         time.Duration
-	EpochChanged bool
-}
-
-// Step is what to do now. At most one of Fetch and Pause is set.
-type Step struct {
-	// Keep: the answer that came with this input is now the query's.
-	Keep bool
-	// Fetch: send this.
-	Fetch *Request
-	// Pause: stop the timer of an earlier pause and give OnTimer after this one.
-	Pause *Pause
-}
-
-// Request is a fetch.
-type Request struct {
-	// Flight names it in the Input that ends it.
-	Flight int
-	// AtLeast is what to ask for; zero: a strong read.
-	AtLeast freshet.Revision
-}
-
-// Pause is a wait of Least plus a random time up to Spread.
-type Pause struct{ Least, Spread time.Duration }
-
 const (
 	ruleFirstPause   = 250 * time.Millisecond
 	ruleLongestPause = 30 * time.Second
@@ -130,6 +64,24 @@ func (r *Rule) Need() freshet.Revision { return r.need }
 
 // Fresh reports whether an answer is held that is as fresh as anything heard.
 func (r *Rule) Fresh() bool { return r.held && !r.have.Less(r.need) }
+
+// Behind reports whether an input of the stream says that the stream is in an
+// earlier history than an answer came from. One of the two is wrong, and a new
+// stream that begins at Since is told which: the server proves its history
+// before it sends a reset.
+func (r *Rule) Behind(in Input) bool {
+	fromStream := in.Kind == OnInvalidate && !in.Own || in.Kind == OnReady || in.Kind == OnFrontier
+	return fromStream && in.Revision.Epoch < r.epoch
+}
+
+// Since is where a new stream has to begin; zero: nothing is known. Where the
+// answer's age is unknown, or of an earlier history, it names the history only.
+func (r *Rule) Since() freshet.Revision {
+	if r.have.Epoch != r.epoch {
+		return freshet.Revision{Epoch: r.epoch}
+	}
+	return r.have
+}
 
 // transition is one cell of the table.
 type transition func(*Rule, Input) Step
@@ -181,6 +133,14 @@ func (r *Rule) ignore(Input) Step { return Step{} }
 // stays, and the next driver begins as if it were new.
 func (r *Rule) rest() {
 	r.phase, r.flights, r.tries, r.patient, r.strong, r.calm = Pausing, nil, 0, false, false, false
+	r.followed = false
+}
+
+// isOver reports whether an answer's revision is of a history that is over: an
+// earlier one, or one that a reset went back from. Only the stream can say that
+// such a history has come back (F77).
+func (r *Rule) isOver(rev freshet.Revision) bool {
+	return rev.Epoch < r.epoch || rev.Epoch > r.epoch && rev.Epoch <= r.left
 }
 
 // mark raises need; a lower epoch's revision is dropped whole, a higher one's
@@ -197,12 +157,18 @@ func (r *Rule) mark(rev freshet.Revision) {
 }
 
 func (r *Rule) note(in Input) Step {
+	if in.Own && r.isOver(in.Revision) {
+		return Step{}
+	}
 	r.mark(in.Revision)
+	if !in.Own {
+		r.told = r.told.Max(in.Revision)
+	}
 	return Step{}
 }
 
 func (r *Rule) invalidated(in Input) Step {
-	r.mark(in.Revision)
+	r.note(in)
 	switch {
 	case r.Fresh():
 		return Step{}
@@ -215,18 +181,20 @@ func (r *Rule) invalidated(in Input) Step {
 
 func (r *Rule) ready(in Input) Step {
 	if !in.Resumed {
-		r.mark(in.Revision)
+		r.note(in)
 	}
+	r.followed = true
 	return r.heard(in)
 }
 
 // heard takes a revision up to which everything has been told. What is fresh
-// now is complete up to there; and it is the moment to try again at once.
+// now is complete up to there, if the stream has caught up on it (F88); and it
+// is the moment to try again at once.
 func (r *Rule) heard(in Input) Step {
 	if in.Revision.Epoch > r.epoch {
 		r.mark(in.Revision)
 	}
-	if in.Revision.Epoch == r.epoch && r.Fresh() && !r.have.IsZero() {
+	if r.followed && in.Revision.Epoch == r.epoch && r.Fresh() && !r.have.IsZero() {
 		r.have = r.have.Max(in.Revision)
 	}
 	if r.Fresh() || r.phase == Flying || r.phase == Pausing && r.patient {
@@ -237,12 +205,13 @@ func (r *Rule) heard(in Input) Step {
 
 func (r *Rule) reset(in Input) Step {
 	if in.Revision.Epoch < r.epoch {
-		return Step{}
+		r.left = max(r.left, r.epoch)
 	}
 	// The answer stays on show, but nothing is known of its age: it may be of
 	// a history that never was.
 	r.epoch, r.need, r.have = in.Revision.Epoch, in.Revision, freshet.Revision{}
-	r.blind, r.calm = true, true
+	r.told = in.Revision
+	r.blind, r.calm, r.replaced = true, true, r.clock
 	if r.phase == Flying {
 		return Step{}
 	}
@@ -305,8 +274,10 @@ func (r *Rule) answer(in Input) Step {
 // answer is kept only if it was asked for after the one held came.
 func (r *Rule) keeps(f flight, stamp freshet.Revision) bool {
 	switch {
-	case !stamp.IsZero() && stamp.Epoch < r.epoch:
+	case !stamp.IsZero() && r.isOver(stamp):
 		return false // F34: another history
+	case stamp.IsZero() && r.replaced > 0 && f.sent <= r.replaced:
+		return false // maybe of the history before the reset
 	case !r.held:
 		return true
 	case stamp.IsZero() || r.blind:
@@ -345,8 +316,17 @@ func (r *Rule) failure(in Input) Step {
 	}
 	if in.EpochChanged {
 		r.strong = true
-		if in.Revision.Epoch > r.epoch {
+		if in.Revision.Epoch > r.epoch && !r.isOver(in.Revision) {
 			r.mark(in.Revision)
+		}
+	}
+	if in.Unknown && !f.asked.Less(r.need) {
+		// To ask for it again would bring the same. What there is to be had a
+		// strong read says; nothing is known of the answer held.
+		r.strong, r.blind = true, true
+		r.need, r.have = freshet.Revision{Epoch: r.epoch}, freshet.Revision{}
+		if r.told.Less(f.asked) {
+			r.need = r.need.Max(r.told)
 		}
 	}
 	if r.Fresh() {

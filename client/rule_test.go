@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/freshet-dev/freshet"
 )
@@ -87,10 +86,130 @@ func TestRule_epochChangesInFlight(t *testing.T) {
 	require.Equal(t, next(5), step.Fetch.AtLeast)
 	require.Equal(t, Step{Keep: true}, r.On(Input{Kind: OnAnswer, Flight: step.Fetch.Flight, Revision: next(5)}))
 
-	for _, kind := range []Kind{OnInvalidate, OnReady, OnFrontier, OnReset} {
+	for _, kind := range []Kind{OnInvalidate, OnReady, OnFrontier} {
 		require.Zero(t, r.On(Input{Kind: kind, Revision: rev(200)}), "an old node still talks")
 	}
 	require.Equal(t, Idle, r.Phase())
+}
+
+// F77: a reset wins, also when its epoch is the lower one. What comes from the
+// history that it went back from is dropped, until the stream is there again.
+func TestRule_F77_resetOfALowerEpoch(t *testing.T) {
+	back := func(p uint64) freshet.Revision { return freshet.Revision{Epoch: 9, Position: p} }
+	r := fetched(t)
+	slow := r.On(Input{Kind: OnRefresh}).Fetch
+	unstamped := r.On(Input{Kind: OnRefresh}).Fetch
+	require.NotNil(t, r.On(Input{Kind: OnReset, Revision: back(5)}).Pause, "with jitter, as all do it")
+	require.Equal(t, back(5), r.Need())
+	require.Zero(t, r.Have())
+	require.False(t, r.Fresh())
+
+	require.Zero(t, r.On(Input{Kind: OnAnswer, Flight: slow.Flight, Revision: rev(7)}), "of the other history")
+	require.Zero(t, r.On(Input{Kind: OnAnswer, Flight: unstamped.Flight}), "maybe of the other history")
+	require.Zero(t, r.On(Input{Kind: OnInvalidate, Revision: rev(8), Own: true}), "written there")
+	f := r.On(Input{Kind: OnTimer}).Fetch
+	require.Equal(t, back(5), f.AtLeast)
+	lagging := r.On(Input{Kind: OnRefresh}).Fetch // asked of a node that is still there
+	require.NotNil(t, r.On(Input{Kind: OnFailure, Flight: f.Flight, EpochChanged: true, Revision: rev(9)}).Pause, "as this one was")
+	f = r.On(Input{Kind: OnTimer}).Fetch
+	require.Zero(t, f.AtLeast)
+	require.Equal(t, Step{Keep: true}, r.On(Input{Kind: OnAnswer, Flight: f.Flight, Revision: back(6)}))
+	require.Zero(t, r.On(Input{Kind: OnAnswer, Flight: lagging.Flight, Revision: rev(9)}))
+	require.True(t, r.Fresh())
+
+	require.NotNil(t, r.On(Input{Kind: OnInvalidate, Revision: rev(9)}).Pause, "the stream may go there again")
+	require.Equal(t, rev(9), r.On(Input{Kind: OnTimer}).Fetch.AtLeast)
+}
+
+// F88: a frame says of an answer only what the stream has caught up on: before
+// the first ready of a subscription without a since, nothing.
+func TestRule_F88_frontierBeforeReady(t *testing.T) {
+	r := new(Rule)
+	f := r.On(Input{Kind: OnTimer}).Fetch
+	require.True(t, r.On(Input{Kind: OnAnswer, Flight: f.Flight, Revision: rev(3)}).Keep)
+	r.On(Input{Kind: OnFrontier, Revision: rev(9)})
+	require.Equal(t, rev(3), r.Have(), "a change between 3 and 9 may be untold")
+	step := r.On(Input{Kind: OnReady, Revision: rev(9)})
+	require.Equal(t, rev(9), step.Fetch.AtLeast)
+	require.True(t, r.On(Input{Kind: OnAnswer, Flight: step.Fetch.Flight, Revision: rev(9)}).Keep)
+	r.On(Input{Kind: OnFrontier, Revision: rev(12)})
+	require.Equal(t, rev(12), r.Have())
+
+	// Whoever drives it next has a stream of its own.
+	r.rest()
+	r.On(Input{Kind: OnFrontier, Revision: rev(15)})
+	require.Equal(t, rev(12), r.Have())
+}
+
+// F88: a ready without a since says nothing of the time before it.
+func TestRule_F88_readyWithoutSince(t *testing.T) {
+	for _, resumed := range []bool{true, false} {
+		r := new(Rule)
+		f := r.On(Input{Kind: OnTimer}).Fetch
+		require.True(t, r.On(Input{Kind: OnAnswer, Flight: f.Flight, Revision: rev(3)}).Keep)
+		step := r.On(Input{Kind: OnReady, Revision: rev(9), Resumed: resumed})
+		if resumed {
+			require.Zero(t, step)
+			require.Equal(t, rev(9), r.Have())
+			continue
+		}
+		require.Equal(t, rev(9), step.Fetch.AtLeast)
+		require.Equal(t, rev(9), r.Need())
+		require.Equal(t, rev(3), r.Have())
+	}
+}
+
+// Of two answers with one stamp, that of the later request stays.
+func TestRule_equalStamps(t *testing.T) {
+	for _, laterFirst := range []bool{true, false} {
+		r := fetched(t)
+		first := r.On(Input{Kind: OnInvalidate, Revision: rev(2)}).Fetch
+		second := r.On(Input{Kind: OnRefresh}).Fetch
+		order := []*Request{first, second}
+		if laterFirst {
+			order = []*Request{second, first}
+		}
+		require.True(t, r.On(Input{Kind: OnAnswer, Flight: order[0].Flight, Revision: rev(2)}).Keep)
+		require.Equal(t, !laterFirst, r.On(Input{Kind: OnAnswer, Flight: order[1].Flight, Revision: rev(2)}).Keep)
+	}
+}
+
+// After a reset the answer held has no age: what was asked for before it came
+// may be older still, whatever its stamp.
+func TestRule_resetDistrustsWhatIsHeld(t *testing.T) {
+	r := fetched(t)
+	slow := r.On(Input{Kind: OnRefresh}).Fetch
+	quick := r.On(Input{Kind: OnRefresh}).Fetch
+	require.True(t, r.On(Input{Kind: OnAnswer, Flight: quick.Flight, Revision: rev(2)}).Keep)
+	r.On(Input{Kind: OnReset, Revision: rev(3)})
+	require.False(t, r.On(Input{Kind: OnAnswer, Flight: slow.Flight, Revision: rev(3)}).Keep)
+	f := r.On(Input{Kind: OnTimer}).Fetch
+	require.True(t, r.On(Input{Kind: OnAnswer, Flight: f.Flight, Revision: rev(3)}).Keep)
+}
+
+// AT_LEAST_UNKNOWN: it is forgotten, and a strong read says what there is.
+func TestRule_atLeastUnknown(t *testing.T) {
+	r := fetched(t)
+	f := r.On(Input{Kind: OnInvalidate, Revision: rev(1000), Own: true}).Fetch
+	require.NotNil(t, r.On(Input{Kind: OnFailure, Flight: f.Flight, Unknown: true}).Pause)
+	require.False(t, r.Fresh())
+	again := r.On(Input{Kind: OnTimer}).Fetch
+	require.Zero(t, again.AtLeast)
+	require.Equal(t, Step{Keep: true}, r.On(Input{Kind: OnAnswer, Flight: again.Flight, Revision: rev(7)}))
+	require.Equal(t, rev(7), r.Have())
+	require.Equal(t, Idle, r.Phase())
+
+	// What the stream told stays needed, whatever becomes of the strong read.
+	r.On(Input{Kind: OnInvalidate, Revision: rev(9)})
+	r.On(Input{Kind: OnInvalidate, Revision: rev(1000), Own: true})
+	r.On(Input{Kind: OnFailure, Flight: again.Flight + 1})
+	f = r.On(Input{Kind: OnTimer}).Fetch
+	require.Equal(t, rev(1000), f.AtLeast)
+	r.On(Input{Kind: OnFailure, Flight: f.Flight, Unknown: true})
+	f = r.On(Input{Kind: OnTimer}).Fetch
+	require.Zero(t, f.AtLeast)
+	r.On(Input{Kind: OnFailure, Flight: f.Flight})
+	require.Equal(t, rev(9), r.On(Input{Kind: OnTimer}).Fetch.AtLeast)
 }
 
 // EPOCH_CHANGED: at-least is dropped, the retry is strong.
@@ -154,180 +273,4 @@ func TestRule_frontierEndsBackOff(t *testing.T) {
 	f := r.On(Input{Kind: OnInvalidate, Revision: rev(2)}).Fetch
 	require.NotNil(t, r.On(Input{Kind: OnFailure, Flight: f.Flight}).Pause)
 	require.Equal(t, rev(2), r.On(Input{Kind: OnFrontier, Revision: rev(3)}).Fetch.AtLeast)
-}
-
-// world is a server with one topic, its stream, and the requests under way.
-type world struct {
-	t       *rapid.T
-	rule    Rule
-	now     freshet.Revision
-	content int                      // what a read sees now; grows with every change of the topic
-	at      map[freshet.Revision]int // content at each revision
-	stream  []Input                  // not yet delivered
-	flights []*worldFlight
-	shown   int
-	fetches int
-}
-
-type worldFlight struct {
-	Request
-	processed bool
-	end       Input
-	content   int
-}
-
-func (w *world) do(in Input, content int) {
-	step := w.rule.On(in)
-	if step.Keep {
-		if content < w.shown {
-			w.t.Fatalf("G4: content %d replaced by %d", w.shown, content)
-		}
-		w.shown = content
-	}
-	if step.Fetch != nil {
-		w.fetches++
-		w.flights = append(w.flights, &worldFlight{Request: *step.Fetch})
-	}
-	if step.Fetch != nil && step.Pause != nil {
-		w.t.Fatal("both a fetch and a pause")
-	}
-	if step.Pause != nil && w.rule.Phase() != Pausing {
-		w.t.Fatal("a pause outside of Pausing")
-	}
-	if w.rule.Phase() == Idle && !w.rule.Fresh() {
-		w.t.Fatal("idle, but not fresh")
-	}
-	if have := w.rule.Have(); !have.IsZero() && w.rule.held && w.shown < w.at[have] {
-		w.t.Fatalf("have %v is a lie: content %d shown, %d then", have, w.shown, w.at[have])
-	}
-	if w.rule.Phase() == Flying {
-		mains := 0
-		for _, f := range w.rule.flights {
-			if f.main {
-				mains++
-			}
-		}
-		if mains != 1 {
-			w.t.Fatalf("%d main flights", mains)
-		}
-	}
-}
-
-func (w *world) commit(onTopic bool) {
-	w.now.Position++
-	if onTopic {
-		w.content++
-		w.stream = append(w.stream, Input{Kind: OnInvalidate, Revision: w.now})
-	}
-	w.at[w.now] = w.content
-}
-
-func (w *world) deliver() {
-	in := w.stream[0]
-	w.stream = w.stream[1:]
-	w.do(in, 0)
-}
-
-// process runs the query of a flight.
-func (w *world) process(f *worldFlight) {
-	f.processed = true
-	f.content = w.content
-	f.end = Input{Kind: OnAnswer, Flight: f.Flight, Revision: w.now}
-	if !f.AtLeast.IsZero() && f.AtLeast.Epoch < w.now.Epoch {
-		f.end = Input{Kind: OnFailure, Flight: f.Flight, EpochChanged: true, Revision: freshet.Revision{Epoch: w.now.Epoch}}
-	}
-}
-
-func (w *world) land(i int) {
-	f := w.flights[i]
-	w.flights = append(w.flights[:i], w.flights[i+1:]...)
-	w.do(f.end, f.content)
-}
-
-func TestRule_model(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		w := &world{t: t, now: rev(1), at: map[freshet.Revision]int{}, content: 1}
-		w.at[w.now] = 1
-		w.stream = []Input{{Kind: OnReady, Revision: w.now}}
-		pick := func() int { return rapid.IntRange(0, len(w.flights)-1).Draw(t, "flight") }
-		some := func(f func()) func(*rapid.T) {
-			return func(t *rapid.T) {
-				if len(w.flights) == 0 {
-					t.Skip()
-				}
-				f()
-			}
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"change":    func(*rapid.T) { w.commit(true) },
-			"other":     func(*rapid.T) { w.commit(false) },
-			"heartbeat": func(*rapid.T) { w.stream = append(w.stream, Input{Kind: OnFrontier, Revision: w.now}) },
-			"resume":    func(*rapid.T) { w.stream = append(w.stream, Input{Kind: OnReady, Revision: w.now, Resumed: true}) },
-			"epoch": func(t *rapid.T) {
-				w.now = freshet.Revision{Epoch: w.now.Epoch + 1, Position: rapid.Uint64Range(1, 20).Draw(t, "position")}
-				w.content++
-				w.at[w.now] = w.content
-				if rapid.Bool().Draw(t, "cut") {
-					w.stream = nil
-				}
-				w.stream = append(w.stream, Input{Kind: OnReset, Revision: w.now})
-			},
-			"reset": func(*rapid.T) { w.stream = append(w.stream, Input{Kind: OnReset, Revision: w.now}) },
-			"deliver": func(t *rapid.T) {
-				if len(w.stream) == 0 {
-					t.Skip()
-				}
-				w.deliver()
-			},
-			"process": some(func() {
-				if f := w.flights[pick()]; !f.processed {
-					w.process(f)
-				}
-			}),
-			"land": some(func() {
-				if i := pick(); w.flights[i].processed {
-					w.land(i)
-				}
-			}),
-			"fail": some(func() {
-				i := pick()
-				w.flights[i].end = Input{Kind: OnFailure, Flight: w.flights[i].Flight,
-					Wait: time.Duration(rapid.IntRange(0, 1).Draw(t, "wait")) * time.Second}
-				w.land(i)
-			}),
-			"unknown": some(func() { // F35
-				i := pick()
-				if f := w.flights[i]; f.processed && f.end.Kind == OnAnswer {
-					f.end.Revision = freshet.Revision{}
-					w.land(i)
-				}
-			}),
-			"timer":   func(*rapid.T) { w.do(Input{Kind: OnTimer}, 0) },
-			"refresh": func(*rapid.T) { w.do(Input{Kind: OnRefresh}, 0) },
-		})
-
-		// Writes stop, the network heals: it converges (G3), and not by
-		// fetching on and on.
-		before, steps := w.fetches, 0
-		for len(w.stream) > 0 || len(w.flights) > 0 || w.rule.Phase() != Idle {
-			if steps++; steps > 1000 {
-				t.Fatalf("does not settle: %+v", w.rule)
-			}
-			switch {
-			case len(w.stream) > 0:
-				w.deliver()
-			case len(w.flights) > 0:
-				w.process(w.flights[0])
-				w.land(0)
-			default:
-				w.do(Input{Kind: OnTimer}, 0)
-			}
-		}
-		if w.shown != w.content {
-			t.Fatalf("G3: shows %d, the database holds %d: %+v", w.shown, w.content, w.rule)
-		}
-		if w.fetches-before > 5 {
-			t.Fatalf("%d fetches to settle", w.fetches-before)
-		}
-	})
 }

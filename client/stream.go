@@ -89,6 +89,7 @@ type stream struct {
 	backoff backoff
 
 	last    freshet.Revision // the last id: all up to it has been told
+	caught  bool             // there has been a ready or a reset: last stands for every topic
 	part    []string         // topics of a split list whose last frame is still to come
 	suspect bool             // the attempt before sent nonsense: Ready alone doesn't clear it
 }
@@ -96,11 +97,22 @@ type stream struct {
 // sinkError marks an error as the sink's own.
 type sinkError struct{ error }
 
+// resumeError of a sink ends the attempt: the stream is in an earlier history
+// than since, which the next attempt begins at. The server then proves its own.
+type resumeError struct{ since freshet.Revision }
+
+func (e resumeError) Error() string { return "the stream is in an earlier history than an answer" }
+
 func (s *stream) run(ctx context.Context) error {
 	for {
 		err := s.attempt(ctx)
 		if own, ok := errors.AsType[sinkError](err); ok {
-			return own.error
+			resume, ok := own.error.(resumeError) //nolint:errorlint // ours, as it is
+			if !ok {
+				return own.error
+			}
+			s.last, s.caught = resume.since, true
+			err = &ProtocolError{Event: "revision", Err: resume}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -183,6 +195,7 @@ func (s *stream) took(e Event) error {
 	case Frontier:
 		s.backoff.reset()
 	case Ready:
+		s.caught = true
 		if !s.suspect {
 			s.backoff.reset()
 		}
@@ -193,7 +206,7 @@ func (s *stream) took(e Event) error {
 	case Reset:
 		// Whatever was told before belongs to another history, also if its
 		// revisions sort higher: a reconnect continues from here.
-		defer func() { s.last = e.Revision }()
+		defer func() { s.last, s.caught = e.Revision, true }()
 	}
 	return s.tell(e)
 }
@@ -223,8 +236,10 @@ func (s *stream) join(e Event) (Event, error) {
 // silenceOf is the silence after which a stream with these heartbeats is dead.
 func silenceOf(heartbeat time.Duration) time.Duration { return heartbeat * 5 / 2 }
 
-// request builds the next attempt's request. A position heard on the stream
-// replaces every since that the caller gave: all topics have been told up to it.
+// request builds the next attempt's request. Once the stream has caught up, a
+// position heard on it replaces every since that the caller gave: all topics
+// have been told up to it. Before, it stands for none of them (F88): of topics
+// without a since nothing has been told.
 func (s *stream) request(ctx context.Context) (request, error) {
 	header := maps.Clone(s.client.header)
 	// A proxy that compresses is a proxy that buffers.
@@ -239,7 +254,8 @@ func (s *stream) request(ctx context.Context) (request, error) {
 		}
 	}
 	since, byTopic := s.cfg.since, s.cfg.sinceByTopic
-	if !s.last.IsZero() {
+	resumes := s.caught && !s.last.IsZero()
+	if resumes {
 		since, byTopic = s.last, nil
 	}
 
@@ -249,7 +265,7 @@ func (s *stream) request(ctx context.Context) (request, error) {
 	}
 	if encoded := query.Encode(); len(byTopic) == 0 && len(encoded) <= maxQuery {
 		switch {
-		case !s.last.IsZero():
+		case resumes:
 			header["Last-Event-ID"] = s.last.String()
 		case !since.IsZero():
 			encoded += "&since=" + since.String()

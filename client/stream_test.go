@@ -257,6 +257,24 @@ func TestStream_post(t *testing.T) {
 	}
 }
 
+// F88: before the first ready an id says nothing of a topic without a since, so
+// a reconnect asks as the first attempt did; afterwards it says all.
+func TestStream_F88_cutBeforeReady(t *testing.T) {
+	byTopic := map[string]freshet.Revision{"t": rev(3)}
+	for _, opts := range [][]StreamOption{nil, {WithSince(rev(2))}, {WithSinceByTopic(byTopic)}} {
+		f := newFakeServer(t,
+			func(c *wire) { c.send(invalidateFrame(rev(5), "t")) },
+			func(c *wire) { c.send(readyFrame(rev(6), time.Minute)) },
+			func(c *wire) { c.send(frontierFrame(rev(7), 0)); c.hold() })
+		collect(t, quick(t, f), last[Frontier], opts...)
+		first, second, third := f.call(0), f.call(1), f.call(2)
+		require.Equal(t, first.query, second.query)
+		require.Equal(t, first.body, second.body)
+		require.Empty(t, second.header.Get("Last-Event-ID"))
+		require.Equal(t, rev(6).String(), third.header.Get("Last-Event-ID"))
+	}
+}
+
 func TestStream_ends(t *testing.T) {
 	f := newFakeServer(t, func(c *wire) { c.send(readyFrame(rev(1), time.Minute)); c.hold() })
 	c := quick(t, f)

@@ -1,0 +1,81 @@
+package client
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// Reasons of a google.rpc.ErrorInfo in domain freshet.dev.
+const (
+	errorDomain          = "freshet.dev"
+	reasonEpochChanged   = "EPOCH_CHANGED"
+	reasonAtLeastUnknown = "AT_LEAST_UNKNOWN"
+)
+
+// failureOf reads what the error of a call is for a [Rule]: an answer, if it
+// says how things are as data would, and as of when; else a failure.
+func failureOf(err error) (in Input, answered bool) {
+	in.Kind = OnFailure
+	cerr, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return in, false
+	}
+	in.Wait = retryAfter(cerr.Meta(), time.Now())
+	for _, d := range cerr.Details() {
+		message, err := d.Value()
+		if err != nil {
+			continue
+		}
+		switch m := message.(type) {
+		case *errdetails.RetryInfo:
+			in.Wait = m.GetRetryDelay().AsDuration()
+		case *errdetails.ErrorInfo:
+			switch {
+			case m.GetDomain() != errorDomain:
+			case m.GetReason() == reasonEpochChanged:
+				in.EpochChanged = true
+				in.Revision = currentOf(m.GetMetadata())
+			case m.GetReason() == reasonAtLeastUnknown:
+				in.Unknown = true
+			}
+		}
+	}
+	in.Wait = min(max(0, in.Wait), longestWish)
+	stamp := stampOf(cerr.Meta())
+	if !isAnswer(cerr.Code()) || stamp.Revision.IsZero() || in.EpochChanged || in.Unknown {
+		return in, false
+	}
+	return Input{Kind: OnAnswer, Revision: stamp.Revision}, true
+}
+
+// isAnswer reports whether an error of this code says something about what is
+// stored. Without a stamp it is none all the same: no handler looked. Every
+// other code is about the request, the caller or the server, and nothing of it
+// may take the place of data, whatever stamp a server gives it (F87).
+func isAnswer(code connect.Code) bool {
+	switch code {
+	case connect.CodeNotFound, connect.CodeAlreadyExists, connect.CodePermissionDenied,
+		connect.CodeFailedPrecondition, connect.CodeAborted, connect.CodeOutOfRange:
+		return true
+	default:
+		return false
+	}
+}
+
+// currentOf reads the history that an EPOCH_CHANGED names; zero: it doesn't.
+func currentOf(metadata map[string]string) freshet.Revision {
+	if rev, err := freshet.ParseRevision(metadata["revision"]); err == nil {
+		return rev
+	}
+	epoch, err := strconv.ParseUint(metadata["epoch"], 16, 32)
+	if err != nil {
+		return freshet.Revision{}
+	}
+	return freshet.Revision{Epoch: freshet.Epoch(epoch)}
+}
