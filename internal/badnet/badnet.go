@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -31,15 +33,17 @@ type Proxy struct {
 	refuse          bool
 	paused          chan struct{} // closed by Resume; nil: not paused
 	delay           time.Duration
-	changed         chan struct{}         // closed and replaced when a connection that waits should look again
-	conns           map[net.Conn]struct{} // both ends of each connection
+	changed         chan struct{} // closed and replaced when a connection that waits should look again
+	served          int
+	conns           map[net.Conn]int      // both ends of each connection, and which one it is
+	silent          map[net.Conn]struct{} // of them, those that nothing comes through any more
 }
 
 // New forwards from a free port on 127.0.0.1 to target, host:port.
 func New(target string) (*Proxy, error) { return forward("tcp", target) }
 
 func forward(network, target string) (*Proxy, error) {
-	p := &Proxy{network: network, target: target, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	p := &Proxy{network: network, target: target, changed: make(chan struct{}), conns: map[net.Conn]int{}, silent: map[net.Conn]struct{}{}}
 	p.life, p.end = context.WithCancel(context.Background())
 	var err error
 	if p.listener, err = (&net.ListenConfig{}).Listen(p.life, "tcp", "127.0.0.1:0"); err != nil {
@@ -97,6 +101,7 @@ func (p *Proxy) cut() {
 		_ = conn.Close()
 	}
 	clear(p.conns)
+	clear(p.silent)
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
@@ -116,6 +121,29 @@ func (p *Proxy) Pause() {
 	defer p.mu.Unlock()
 	if p.paused == nil {
 		p.paused = make(chan struct{})
+	}
+}
+
+// Silence lets nothing through the present connections any more, for good and
+// without a word, while new ones work: an address that moved, a firewall that
+// has forgotten them. Only Cut and its like end them.
+func (p *Proxy) Silence() { p.silenceSome(func(_, _ int) bool { return true }) }
+
+// SilenceOldest is Silence for the n connections that were opened first.
+func (p *Proxy) SilenceOldest(n int) { p.silenceSome(func(i, _ int) bool { return i < n }) }
+
+// SilenceNewest is Silence for the n connections that were opened last.
+func (p *Proxy) SilenceNewest(n int) { p.silenceSome(func(i, of int) bool { return i >= of-n }) }
+
+// silenceSome asks of each connection, in the order in which they were opened.
+func (p *Proxy) silenceSome(which func(i, of int) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids := slices.Compact(slices.Sorted(maps.Values(p.conns)))
+	for conn, id := range p.conns {
+		if which(slices.Index(ids, id), len(ids)) {
+			p.silent[conn] = struct{}{}
+		}
 	}
 }
 
@@ -170,28 +198,29 @@ func (p *Proxy) accept() {
 	}
 }
 
-// add takes a connection in, unless it is refused.
-func (p *Proxy) add(conn net.Conn) bool {
+// add takes one end of the connection with this number in, unless it is refused.
+func (p *Proxy) add(conn net.Conn, id int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || p.refuse {
 		_ = conn.Close()
 		return false
 	}
-	p.conns[conn] = struct{}{}
+	p.conns[conn] = id
 	return true
 }
 
 func (p *Proxy) serve(client net.Conn) {
-	if !p.add(client) {
+	p.mu.Lock()
+	p.served++
+	id, network, target := p.served, p.network, p.target
+	p.mu.Unlock()
+	if !p.add(client, id) {
 		return
 	}
 	defer p.forget(client)
-	p.mu.Lock()
-	network, target := p.network, p.target
-	p.mu.Unlock()
 	server, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(p.life, network, target)
-	if err != nil || !p.add(server) {
+	if err != nil || !p.add(server, id) {
 		return
 	}
 	defer p.forget(server)
@@ -236,11 +265,16 @@ func (p *Proxy) copy(from, to net.Conn) {
 	}
 }
 
-// hold waits as Delay and Pause say; false: the connection was cut meanwhile.
+// hold waits as Delay, Pause and Silence say; false: the connection was cut meanwhile.
 func (p *Proxy) hold(conn net.Conn) bool {
 	p.mu.Lock()
 	paused, delay, changed := p.paused, p.delay, p.changed
+	_, silent := p.silent[conn]
 	p.mu.Unlock()
+	if silent {
+		<-changed
+		return false
+	}
 	if delay > 0 {
 		timer := time.NewTimer(delay)
 		select {

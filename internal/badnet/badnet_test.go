@@ -75,6 +75,17 @@ func TestProxy(t *testing.T) {
 	proxy.Resume()
 	reads(conn, "held")
 
+	proxy.Silence()
+	_, err = io.WriteString(conn, "lost")
+	require.NoError(t, err)
+	other := dial()
+	reads(other, "1")
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	_, err = conn.Read(make([]byte, 1))
+	require.ErrorAs(t, err, &late)
+	require.True(t, late.Timeout(), "nothing passes, while others go on")
+	conn = other
+
 	proxy.Delay(20 * time.Millisecond)
 	began := time.Now()
 	_, err = io.WriteString(conn, "late")

@@ -15,7 +15,8 @@ import (
 )
 
 // receive reads the stream as fast as it comes: decoding overlaps the gate's
-// round trip, so that a batch is whatever came meanwhile.
+// round trip, so that a batch is whatever came meanwhile. It has no
+// deadline but checkAlive, which ends the session.
 func (s *session) receive(context.Context) error {
 	for {
 		msg, err := s.repl.ReceiveMessage(context.Background())

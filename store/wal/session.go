@@ -18,51 +18,53 @@ import (
 // session is one attempt at following the WAL: its connections, and the
 // goroutines that the attempt starts and waits for.
 //
-//	receive   socket → decode → gate          (repl)
-//	release   gate → snapshot → sink          (gate connection)
-//	pace      answers the walsender           (writes to repl)
-//	probe     primary's position, nudges, lag (probe connection)
-//	watch     watchdog, set-up checks         (watch connection)
+//	receive   socket → decode → gate          reads repl
+//	release   gate → snapshot → sink          gateConn
+//	pace      answers the walsender           writes repl
+//	probe     primary's position, nudges, lag probeConn
+//	watch     watchdog, set-up checks         watchConn
 //
 // An error of any of them ends all, at once: a walsender that is behind keeps
-// Postgres from shutting down.
+// Postgres from shutting down. Before they start, and after they have ended,
+// all fields are Run's goroutine's; in between, the fields are grouped by who
+// may touch them.
 type session struct {
-	f   *Feed
-	log *slog.Logger
+	// Not changed while the loops run.
+	f         *Feed
+	log       *slog.Logger
+	dial      *dialer
+	repl      *pgconn.PgConn
+	replPID   uint32
+	gateConn  *pgx.Conn // each connection for SQL is used by its loop only
+	probeConn *pgx.Conn
+	watchConn *pgx.Conn
 
-	repl        *pgconn.PgConn
-	gateConn    *pgx.Conn
-	probeConn   *pgx.Conn
-	watchConn   *pgx.Conn
-	replPID     uint32
-	dec         *decoder      // receive only
+	// receive's.
+	dec *decoder
+
+	// release's.
+	snap     *snapshot     // the last one, taken after snapAt
+	snapAt   time.Time     //
+	settleAt uint64        // not before a snapshot's xmin reaches it; 0: settled
+	target   sample        // serve once applied is there; zero: not known yet
+	lastGap  time.Duration // the back-off after misses
+	warned   bool          // a held commit was logged
+
+	// Everybody's.
+	mu          sync.Mutex    // guards gate
+	gate        gate          // receive pushes, release takes
+	received    atomic.Uint64 // the stream has brought everything that ends at or below
 	watched     chan struct{} // capacity 1: a table was described anew
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
 	work        chan struct{} // capacity 1: the gate has something
-	received    atomic.Uint64 // the stream has brought everything that ends at or below
-	snap        *snapshot     // release only: the last one, taken after snapAt
-	snapAt      time.Time     // release only
-	settleAt    uint64        // release only: not before a snapshot's xmin reaches it; 0: settled
-	target      sample        // release only: serve once applied is there; zero: not known yet
-	lastGap     time.Duration // release only: the back-off after misses
-	warned      bool          // release only: a held commit was logged
-	mu          sync.Mutex    // guards gate
-	gate        gate
-	closeOnce   sync.Once
+	cut         sync.Once     // the replication socket is closed
 }
-
-// Parameters of our own connections. A paused holder loses the slot after
-// wal_sender_timeout. A nudge and the epoch must not wait for a standby.
-const (
-	applicationName  = "freshet"
-	walSenderTimeout = "4s"
-)
 
 // attempt runs one session. live says whether it got as far as streaming; err
 // is never nil.
 func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	s := &session{
-		f: f, log: f.log,
+		f: f, log: f.log, dial: newDialer(),
 		gate: gate{limit: maxWaiting}, watched: make(chan struct{}, 1), replyWanted: make(chan struct{}, 1), work: make(chan struct{}, 1),
 	}
 	defer s.close()
@@ -107,64 +109,66 @@ const (
 	codeObjectInUse     = "55006"
 )
 
+// cutReplication ends whatever waits for the walsender, and frees that.
 func (s *session) cutReplication() {
-	s.closeOnce.Do(func() {
+	s.cut.Do(func() {
 		if s.repl != nil {
 			_ = s.repl.Conn().Close()
 		}
 	})
 }
 
+// close closes the connections, and waits for what pgx does with them.
 func (s *session) close() {
 	s.cutReplication()
-	// A context that is over: the sockets are closed without a farewell that
-	// could block; the server notices.
+	// A farewell, if it doesn't take long; then the sockets are closed, and the
+	// server notices.
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
+	var conns []*pgconn.PgConn
 	for _, conn := range []*pgx.Conn{s.gateConn, s.probeConn, s.watchConn} {
 		if conn != nil {
 			_ = conn.Close(ctx)
+			conns = append(conns, conn.PgConn())
 		}
 	}
+	if s.repl != nil {
+		_ = s.repl.Close(ctx)
+		conns = append(conns, s.repl)
+	}
+	for _, conn := range conns {
+		select {
+		case <-conn.CleanupDone():
+		case <-ctx.Done():
+		}
+	}
+	s.dial.close()
+	for _, conn := range conns {
+		<-conn.CleanupDone() // its socket is closed, and it can open no other
+	}
 }
+
+// connectTimeout bounds the making of a session's connections.
+const connectTimeout = 10 * time.Second
 
 // connect opens the session's four connections; the one for replication last,
 // once the set-up is known to be good.
 func (s *session) connect(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	for _, conn := range []**pgx.Conn{&s.watchConn, &s.gateConn, &s.probeConn} {
-		if *conn, err = openConn(ctx, s.f.cfg.URL); err != nil {
+		if *conn, err = s.openConn(ctx); err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
 	}
 	if err := s.checkSetup(ctx); err != nil {
 		return err
 	}
-	config, err := pgconn.ParseConfig(s.f.cfg.URL)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	config.RuntimeParams["replication"] = "database"
-	config.RuntimeParams["application_name"] = applicationName
-	config.RuntimeParams["wal_sender_timeout"] = walSenderTimeout
-	config.BuildFrontend = newFrontend(s.f.cfg.Linger)
-	if s.repl, err = pgconn.ConnectConfig(ctx, config); err != nil {
+	if s.repl, err = s.openReplication(ctx); err != nil {
 		return fmt.Errorf("connect for replication: %w", err)
 	}
 	s.replPID = s.repl.PID()
 	return nil
-}
-
-// openConn opens a connection of the feed's own.
-func openConn(ctx context.Context, url string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, err
-	}
-	config.RuntimeParams["application_name"] = applicationName
-	config.RuntimeParams["synchronous_commit"] = "local"
-	return pgx.ConnectConfig(ctx, config)
 }
 
 // start brings the session to the point where the stream begins: epoch, slot,
@@ -219,6 +223,7 @@ func (s *session) start(ctx context.Context) error {
 	if err := s.startReplication(ctx, slot.confirmed); err != nil {
 		return err
 	}
+	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
 	s.received.Store(uint64(slot.confirmed))
 	s.dec = newDecoder(f.cfg.Program, func() { signal(s.watched) })
 	return s.checkSyncState(ctx)
@@ -257,17 +262,48 @@ func (s *session) streamError(err error) error {
 // checkSyncState refuses to be a synchronous standby: with
 // synchronous_standby_names = '*' our late confirmations would hang every
 // commit of the database.
+//
+// The setting alone decides: what the server says of our walsender a role
+// without pg_read_all_stats can't see. sync_state is asked besides, since the
+// walsender may have read another setting than this connection.
 func (s *session) checkSyncState(ctx context.Context) error {
-	var state string
-	err := s.watchConn.QueryRow(ctx, `select coalesce((select sync_state from pg_stat_replication where pid = $1), 'async')`, s.replPID).Scan(&state)
-	if err != nil {
+	var names, state string
+	err := s.watchConn.QueryRow(ctx, `
+select current_setting('synchronous_standby_names'),
+  coalesce((select sync_state from pg_stat_replication where pid = $1), 'async')`, s.replPID).Scan(&names, &state)
+	switch {
+	case err != nil:
 		return fmt.Errorf("check sync_state: %w", err)
-	}
-	if state != "async" {
+	case candidate(names):
+		return &SetupError{Problems: []Problem{candidateProblem(names)}}
+	case state != "async":
 		return &SetupError{Problems: []Problem{syncStandbyProblem(state)}}
 	}
 	return nil
 }
+
+// checkAlive ends a session whose walsender has said nothing for too long, and
+// has no reason: it is gone, or has nothing to do but to answer us. A limit to
+// the stream's silence alone would end each session at the same place where
+// decoding something huge takes longer than that.
+func (s *session) checkAlive(ctx context.Context) error {
+	silent := socketOf(s.repl.Conn()).silent()
+	if silent < streamSilence {
+		return nil
+	}
+	var busy bool
+	if err := s.watchConn.QueryRow(ctx, `select `+walsenderBusy, s.replPID).Scan(&busy); err != nil {
+		return fmt.Errorf("look after the walsender: %w", err)
+	}
+	if !busy {
+		return fmt.Errorf("the replication stream is silent: %w: nothing for %s", errSilent, silent.Round(time.Second))
+	}
+	return nil
+}
+
+// walsenderBusy is whether the backend with the pid $1 is there, and does
+// anything but wait for its client.
+const walsenderBusy = `exists (select from pg_stat_activity where pid = $1 and coalesce(wait_event_type, '') not in ('Activity', 'Client'))`
 
 // signal marks a capacity-1 channel without blocking.
 func signal(c chan struct{}) {

@@ -119,7 +119,7 @@ select current_setting('server_version_num')::int, pg_is_in_recovery(), current_
 		add(Problem{Text: "the schema freshet is missing or incomplete: run `freshet migrate up`"})
 	}
 	if candidate(names) {
-		add(syncStandbyProblem("a candidate of synchronous_standby_names = '" + names + "'"))
+		add(candidateProblem(names))
 	}
 	if keep == "-1" {
 		add(Problem{Warning: true, Text: "max_slot_wal_keep_size is unlimited: while Freshet is stopped its slot keeps WAL for ever",
@@ -137,6 +137,10 @@ func candidate(names string) bool {
 		}
 	}
 	return false
+}
+
+func candidateProblem(names string) Problem {
+	return syncStandbyProblem("a candidate of synchronous_standby_names = '" + names + "'")
 }
 
 func syncStandbyProblem(state string) Problem {

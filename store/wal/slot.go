@@ -75,16 +75,18 @@ func (s *session) createSlot(ctx context.Context) (slotState, error) {
 		return slotState{}, fmt.Errorf("unmark slot: %w", err)
 	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "creating the replication slot", slog.String("slot", f.cfg.Slot))
-	watch, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.logBlockers(watch)
-	}()
+	// It may take as long as somebody's transaction, and nothing comes
+	// meanwhile; logBlockers sees to it that somebody is still at it.
+	socketOf(s.repl.Conn()).allow(0)
+	made, lost := make(chan struct{}), make(chan error, 1)
+	go func() { lost <- s.logBlockers(ctx, made) }()
 	created, err := pglogrepl.CreateReplicationSlot(ctx, s.repl, f.cfg.Slot, "pgoutput",
 		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT"})
-	stop()
-	<-done
+	close(made)
+	if gone := <-lost; gone != nil {
+		err = gone
+	}
+	socketOf(s.repl.Conn()).allow(answerSilence)
 	if err != nil {
 		return slotState{}, fmt.Errorf("create slot %q: %w", f.cfg.Slot, err)
 	}
@@ -96,27 +98,46 @@ func (s *session) createSlot(ctx context.Context) (slotState, error) {
 	return slotState{confirmed: confirmed}, nil
 }
 
-// logBlockers names, every few seconds, what the slot's creation waits for. It
-// has the probe connection to itself until the session streams.
-func (s *session) logBlockers(ctx context.Context) {
+// logBlockers names, every few seconds, what the slot's creation waits for, and
+// ends the replication connection, and so the wait, when nobody is at it any
+// more, or when the database doesn't answer. It has the probe connection to
+// itself until the session streams. It returns why it ended the wait, or nil
+// when made was closed.
+func (s *session) logBlockers(ctx context.Context, made <-chan struct{}) error {
 	ticker := time.NewTicker(2 * time.Second)
 	defer ticker.Stop()
+	idle := 0
 	for {
 		select {
+		case <-made:
+			return nil
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		case <-ticker.C:
 		}
-		rows, err := s.probeConn.Query(ctx, `
-select 'pid ' || pid || ' (' || coalesce(application_name, '') || ', ' || coalesce(state, '') || ', since ' || coalesce(xact_start::text, '?') || ')'
-from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
-union all
-select 'prepared transaction ' || quote_literal(gid) || ', since ' || prepared from pg_prepared_xacts`)
-		if err != nil {
-			return // the session's next step reports a broken connection
+		var (
+			busy     bool
+			blockers []string
+		)
+		err := s.probeConn.QueryRow(ctx, `
+select `+walsenderBusy+`, array(
+  select 'pid ' || pid || ' (' || coalesce(application_name, '') || ', ' || coalesce(state, '') || ', since ' || coalesce(xact_start::text, '?') || ')'
+  from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+  union all
+  select 'prepared transaction ' || quote_literal(gid) || ', since ' || prepared from pg_prepared_xacts)`, s.replPID).Scan(&busy, &blockers)
+		idle++
+		if busy {
+			idle = 0
 		}
-		blockers, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err == nil && len(blockers) > 0 {
+		switch {
+		case err == nil && idle > 1: // twice: the first time the answer may be on its way
+			err = errSilent
+			fallthrough
+		case err != nil:
+			s.cutReplication()
+			return err
+		}
+		if len(blockers) > 0 {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "creating the replication slot waits for open transactions",
 				slog.Any("blockers", blockers))
 		}

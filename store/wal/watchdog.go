@@ -52,6 +52,9 @@ func (s *session) watch(ctx context.Context) error {
 			if err := s.checkSyncState(ctx); err != nil {
 				return err
 			}
+			if err := s.checkAlive(ctx); err != nil {
+				return err
+			}
 			continue
 		case <-look.C:
 		case <-s.watched:

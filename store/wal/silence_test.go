@@ -1,0 +1,67 @@
+package wal_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// TestRecovery_F47_silentConnections: the feed's connections, or the stream
+// alone, bring nothing any more, and nobody says so, while new ones work.
+// Readiness fails, the feed reconnects, and nothing is lost.
+func TestRecovery_F47_silentConnections(t *testing.T) {
+	for name, c := range map[string]struct {
+		silence func(*testkit.Proxy)
+		reason  string
+	}{
+		"all":            {func(p *testkit.Proxy) { p.Silence() }, "the database doesn't answer"},
+		"the stream":     {func(p *testkit.Proxy) { p.SilenceNewest(1) }, "the replication stream is silent"},
+		"the statements": {func(p *testkit.Proxy) { p.SilenceOldest(3) }, "the database doesn't answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := database(t)
+			proxy := testkit.NewProxy(t, url)
+			log := newLogs()
+			feed := start(t, proxy.URL(), func(c *wal.Config) { c.Logger = log.logger() }).live(t)
+			horizon := feed.Horizon()
+			testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('before', 'a', 'b')`)
+			feed.awaitTopic(t, "conversations/before/messages")
+			c.silence(proxy)
+			testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('silent', 'a', 'b')`)
+			feed.awaitWithin(t, time.Minute, "readiness fails", func() bool { return feed.Ready() != nil })
+			feed.awaitWithin(t, time.Minute, "the log says why", func() bool { return log.contains(c.reason) })
+			feed.awaitWithin(t, time.Minute, "ready again", func() bool { return feed.Ready() == nil })
+			feed.awaitTopic(t, "conversations/silent/messages")
+			require.Equal(t, horizon, feed.Horizon(), "no gap")
+			require.Len(t, feed.all(), 2, "each told once")
+			require.True(t, slices.IsSortedFunc(feed.all(), func(a, b freshet.Commit) int { return a.Revision.Compare(b.Revision) }))
+		})
+	}
+}
+
+// TestRecovery_F47_silentWhileTheSlotIsMade: making a slot waits for open
+// transactions, as long as they take, and nothing comes meanwhile; but not for
+// ever on a connection that is dead.
+func TestRecovery_F47_silentWhileTheSlotIsMade(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	ctx := testkit.Context(t)
+	tx, err := testkit.Conn(t, url).Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
+	require.NoError(t, err)
+	proxy := testkit.NewProxy(t, url)
+	feed := start(t, proxy.URL())
+	waitForSlotWait(t, url, tx)
+	proxy.Silence()
+	feed.awaitWithin(t, time.Minute, "the attempt ends", func() bool { return feed.Stats().Sessions > 0 })
+	require.NoError(t, tx.Rollback(ctx))
+	feed.live(t)
+}
