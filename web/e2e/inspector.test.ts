@@ -1,12 +1,9 @@
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Locator, Page } from "playwright-core";
 import { expect, test, vi } from "vitest";
-import { bodies, desktop, live, message, Pages, phone, say } from "./pages.js";
+import { bodies, desktop, live, message, Pages, phone, say, violations } from "./pages.js";
 
 const pages = Pages.forFile();
 const patience = { timeout: 40_000, interval: 50 };
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** With the inspector beside the page. */
 const wide = { viewport: { width: 1360, height: 850 } };
@@ -17,17 +14,6 @@ function inspector(page: Page): Locator {
 
 async function count(page: Page, name: string): Promise<number> {
   return Number(await inspector(page).locator("dt", { hasText: name }).locator("xpath=../dd").textContent());
-}
-
-/** What axe finds wrong, by rule. Evaluated, since the page's policy lets no script in. */
-async function violations(page: Page): Promise<string[]> {
-  await page.evaluate(axe);
-  return page.evaluate(async () => {
-    const { violations } = await window.axe.run(document, {
-      runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    });
-    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
-  });
 }
 
 test.each([
@@ -222,6 +208,5 @@ test("infinite scroll: older messages come, what is in sight stays, a change ref
 declare global {
   interface Window {
     shown: string[];
-    axe: { run(context: Document, options: object): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
   }
 }

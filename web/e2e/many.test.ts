@@ -1,7 +1,7 @@
 // The page with much on it: F73, as somebody found it who looked.
 import type { Page } from "playwright-core";
 import { beforeAll, expect, test, vi } from "vitest";
-import { bodies, desktop, message, Pages, phone, say } from "./pages.js";
+import { bodies, desktop, message, Pages, phone, say, violations } from "./pages.js";
 
 const pages = Pages.forFile();
 const patience = { timeout: 40_000, interval: 50 };
@@ -80,6 +80,7 @@ test("F73: conversations are in the order of their numbers, and a list that ends
     `insert into messages (conversation, author, body) select 'room-' || n, 'psql', 'hello' from generate_series(51, 230) n`,
   );
   await page.getByText("The first 200 by name.").waitFor();
+  expect(await violations(page)).toEqual([]);
   await page.getByRole("button", { name: "More" }).click();
   await vi.waitFor(async () => expect(await names()).toEqual(numbers(230)), patience);
   await page.getByText(/^The first/).waitFor({ state: "detached" });
@@ -128,6 +129,7 @@ test("F73: further up, new messages are told of and nothing moves; at the end th
   for (const body of ["one", "two", "three"]) await pages.insert("up", body);
   await page.getByRole("button", { name: "3 new messages" }).waitFor();
   await page.locator("[aria-live]", { hasText: "3 new messages below" }).waitFor();
+  expect(await violations(page)).toEqual([]);
   // Gone and changed above: the list is another one, what is in sight is the same.
   await pages.program.sql("delete from messages where conversation = 'up' and body in ('row 460', 'row 461')");
   await message(page, "row 461").waitFor({ state: "detached" });
@@ -164,6 +166,7 @@ test("F73: a delete is asked about, and the focus goes on to the next message", 
   await message(page, "b").locator(":focus[aria-label^=Delete]").waitFor(); // kept, and back where it was asked
   await page.keyboard.press("Enter");
   await page.getByRole("button", { name: "Delete for good" }).and(page.locator(":focus")).waitFor();
+  expect(await violations(page)).toEqual([]);
   await page.keyboard.press("Enter");
   await message(page, "b").waitFor({ state: "detached" });
   await focused("c");
@@ -210,6 +213,7 @@ test("F73: what is edited stays when somebody deletes it, or it leaves the list,
   await page.getByRole("alert").filter({ hasText: "Someone deleted this message" }).waitFor();
   expect(await field.inputValue()).toBe("an hour of work");
   await page.locator("textarea[aria-label='Message text']:focus").waitFor();
+  expect(await violations(page)).toEqual([]);
   await page.getByRole("button", { name: "Send as new" }).click();
   await message(page, "an hour of work").waitFor();
   expect(await field.count()).toBe(0);

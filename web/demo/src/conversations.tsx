@@ -93,7 +93,7 @@ function NewConversation() {
       <input
         aria-label="New conversation"
         aria-invalid={text !== "" && !valid}
-        placeholder="New conversation"
+        placeholder="New…"
         autoComplete="off"
         maxLength={63}
         value={text}

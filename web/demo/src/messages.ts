@@ -12,7 +12,7 @@ const { listMessages, listConversations, getMessage } = MessageService.method;
 /** From one size to the next as older ones are read; the server gives no more than 1,000 at once. */
 const messageSizes = [50, 100, 200, 500, 1000] as const;
 const conversationSizes = [200, 1000] as const;
-/** A size that is off the screen is soon forgotten: the next one contains it. */
+/** What is off the screen is soon forgotten, where something else contains it. */
 const passedMs = 10_000;
 
 const paging = {
@@ -66,7 +66,11 @@ export function useConversations() {
 
 /** One message by itself; live as the lists are. */
 export function useMessage(name: string) {
-  return useQuery(getMessage, { name }, { retry: (failures, error) => error.code !== Code.NotFound && failures < 3 });
+  return useQuery(
+    getMessage,
+    { name },
+    { gcTime: passedMs, retry: (failures, error) => error.code !== Code.NotFound && failures < 3 },
+  );
 }
 
 type MessagePages = InfiniteData<ListMessagesResponse>;

@@ -50,6 +50,9 @@ function Row({ query }: { query: QueryReport }) {
 
 /** Of one of connect-query's keys: the method, and what it reads. */
 function nameOf({ queryKey }: QueryReport): [method: string, of: string | undefined] {
-  const [, key] = queryKey as [unknown, { methodName?: string; input?: { parent?: string } } | undefined];
-  return [key?.methodName ?? "query", key?.input?.parent?.replace(/^conversations\//, "#")];
+  const [, key] = queryKey as [unknown, { methodName?: string; input?: Record<string, unknown> } | undefined];
+  const { parent = "", name = parent, pageSize } = key?.input ?? {};
+  const conversation = /^conversations\/([^/]+)/.exec(String(name))?.[1];
+  const of = [conversation && `#${conversation}`, pageSize && `${String(pageSize)} at most`];
+  return [key?.methodName ?? "query", of.filter(Boolean).join(" · ")];
 }
