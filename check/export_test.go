@@ -46,10 +46,14 @@ func Summarize(values []time.Duration) Latency {
 
 // WriteByRPC is what a writer does in n turns.
 func WriteByRPC(ctx context.Context, messages messagesv1connect.MessageServiceClient, conversations []string, n int) []Write {
-	rec := newRecorder()
-	w := newWriter("rpc-1", rec, rand.New(rand.NewPCG(1, 1)), conversations, &atomic.Int64{})
+	rec, names := newRecorder(), newDirectory()
+	r := &reader{messages: messages, names: names, rec: rec, ours: conversations, kept: map[string]tagged{}}
+	w := newWriter("rpc-1", rec, names, rand.New(rand.NewPCG(1, 1)), conversations, &atomic.Int64{})
 	for range n {
-		w.byRPC(ctx, messages)
+		w.byRPC(ctx, r)
 	}
 	return rec.cut().Writes
 }
+
+// Insert is how a row is made.
+func Insert(row int) Manner { return Manner{IDs: []string{rowID(1, row)}} }

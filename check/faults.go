@@ -24,14 +24,25 @@ type Stage struct {
 	RestartPostgres, CrashPostgres func(context.Context) error
 	// Pool and Feed are between the server and Postgres: its pool's connections,
 	// and those of its feed.
-	Pool, Feed *badnet.Proxy
+	Pool, Feed Connections
 	// HoldCommits makes commits wait for a synchronous standby that doesn't
 	// exist, or ends that; DropSlot drops the server's replication slot.
 	HoldCommits func(ctx context.Context, on bool) error
 	DropSlot    func(context.Context) error
 }
 
-// need is what a fault can't do without.
+// Connections go through a place where they can be disturbed.
+type Connections interface {
+	// Cut breaks all there are.
+	Cut()
+	// Pause lets nothing through while they stay open, Delay holds everything back
+	// for a while, both until Resume.
+	Pause()
+	Delay(time.Duration)
+	Resume()
+}
+
+// need is what a fault, or an exercise, can't do without.
 type need uint8
 
 const (
@@ -72,9 +83,10 @@ var faults = []fault{
 		}},
 	{"cut-clients", "all connections to the server break", anything, 0,
 		func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error { r.front.Cut(); return nil }},
-	{"refuse-clients", "all break, and new ones are refused", anything, 2 * time.Second, onProxies((*badnet.Proxy).Refuse, front)},
+	{"refuse-clients", "all break, and new ones are refused", anything, 2 * time.Second,
+		onProxies(func(c Connections) { c.(*badnet.Proxy).Refuse() }, front)},
 	{"stall-clients", "nothing passes between clients and server, and connections stay open", anything, 4 * time.Second,
-		onProxies((*badnet.Proxy).Pause, front)},
+		onProxies(Connections.Pause, front)},
 	{"delay-clients", "whatever passes between clients and server takes 50 ms", anything, 3 * time.Second, onProxies(slow, front)},
 	{"cut-pool", "the server's connections for queries break", stage, 0,
 		func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
@@ -86,7 +98,7 @@ var faults = []fault{
 			r.cfg.Stage.Feed.Cut()
 			return nil
 		}},
-	{"stall-feed", "nothing passes between the feed and Postgres", stage, 6 * time.Second, onProxies((*badnet.Proxy).Pause, feed)},
+	{"stall-feed", "nothing passes between the feed and Postgres", stage, 6 * time.Second, onProxies(Connections.Pause, feed)},
 	{"delay-database", "whatever passes between server and Postgres takes 50 ms", stage, 3 * time.Second, onProxies(slow, pool, feed)},
 	{"stop-reading", "every tenth client stops reading its stream", anything, 4 * time.Second,
 		func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
@@ -104,7 +116,7 @@ var faults = []fault{
 		}},
 	{"long-transaction", "a transaction writes early and ends late", database, 4 * time.Second,
 		func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
-			r.long.bySQL(ctx, r.longSession, Ending{After: length, Rollback: rng.IntN(4) == 0})
+			r.long.bySQL(ctx, r.longSession, r.readers[byPost], Manner{After: length, Rollback: rng.IntN(4) == 0})
 			return nil
 		}},
 	{"lose-slot", "the server's replication slot is dropped under it", stage, 0,
@@ -113,14 +125,14 @@ var faults = []fault{
 		}},
 }
 
-func front(r *run) *badnet.Proxy { return r.front }
-func pool(r *run) *badnet.Proxy  { return r.cfg.Stage.Pool }
-func feed(r *run) *badnet.Proxy  { return r.cfg.Stage.Feed }
+func front(r *run) Connections { return r.front }
+func pool(r *run) Connections  { return r.cfg.Stage.Pool }
+func feed(r *run) Connections  { return r.cfg.Stage.Feed }
 
-func slow(p *badnet.Proxy) { p.Delay(50 * time.Millisecond) }
+func slow(c Connections) { c.Delay(50 * time.Millisecond) }
 
 // onProxies does something to proxies, and mends it after a while.
-func onProxies(do func(*badnet.Proxy), to ...func(*run) *badnet.Proxy) func(context.Context, *run, time.Duration, *rand.Rand) error {
+func onProxies(do func(Connections), to ...func(*run) Connections) func(context.Context, *run, time.Duration, *rand.Rand) error {
 	return func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
 		for _, proxy := range to {
 			do(proxy(r))

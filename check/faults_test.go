@@ -90,7 +90,7 @@ func TestPostgres_faults(t *testing.T) {
 	go func() {
 		for row := 1; ; row++ {
 			write := check.Write{Changes: []check.Change{{Cell: check.Cell{Row: row, Version: 1}, To: "check-faulty-0"}}}
-			err := session.Write(ctx, &write, []int{0}, check.Ending{}, func() time.Duration { return 0 })
+			err := session.Write(ctx, &write, check.Insert(row), func() time.Duration { return 0 })
 			select {
 			case <-released:
 				outcomes <- write.Outcome

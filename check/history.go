@@ -2,8 +2,8 @@ package check
 
 import (
 	"cmp"
+	"maps"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/freshet-dev/freshet"
@@ -52,8 +52,10 @@ type Write struct {
 	// The commit's position: At if it is known, and in any case above After and
 	// not above Upto. Zero: not known. Compare with notAbove and above only.
 	At, After, Upto freshet.Revision
-	// Stamp is the response's, of a write by RPC.
-	Stamp freshet.Revision
+	// Stamp is the response's, of a write by RPC, and Topics those that it named;
+	// nil: none.
+	Stamp  freshet.Revision
+	Topics []string
 	// Xid finds At.
 	Xid uint64
 }
@@ -84,13 +86,14 @@ type FrameKind uint8
 
 // Kinds of frames: those of the stream, and what happened to the connection.
 const (
-	Subscribe    FrameKind = iota // with Topics and Since
+	Subscribe    FrameKind = iota // with Topics, Since and SinceBy
 	Connected                     // a connection was accepted; also one that the client package made by itself
 	Disconnected                  // a connection ended
 	Invalidate                    // with Topics and Revision
 	Ready                         // with Revision
 	Reset                         // with Revision
 	Heartbeat                     // the event `frontier`
+	Part                          // with Topics and Revision: an invalidate without an id, of a list that was split
 )
 
 // Frame is one thing that a client's stream told.
@@ -99,21 +102,33 @@ type Frame struct {
 	At       time.Duration
 	Kind     FrameKind
 	Revision freshet.Revision
-	Since    freshet.Revision
-	Topics   []string // conversations, whose messages the topics are
+	// Topics are written short; see AllMessages.
+	Topics []string
+	// Since is what all topics are subscribed with that SinceBy doesn't name;
+	// zero: nothing is owed of the time before.
+	Since   freshet.Revision
+	SinceBy map[string]freshet.Revision
 }
 
-// Read is a request for the messages of a conversation, and its answer.
+// since is what a topic is subscribed with.
+func (f *Frame) since(topic string) freshet.Revision {
+	if rev, ok := f.SinceBy[topic]; ok {
+		return rev
+	}
+	return f.Since
+}
+
+// Read is a request for what a topic names, and its answer.
 type Read struct {
-	Client       string
-	Conversation string
-	AtLeast      freshet.Revision // zero: strong
-	Direct       bool             // a SELECT on the primary, beside the server
-	Start, End   time.Duration    // sent; taken in by the client, one after the other
-	Failed       bool             // no answer; all below is unset
-	Stamp        freshet.Revision // zero: none
-	Cells        []Cell           // ascending
-	Kept         bool             // the client showed it from now on
+	Client     string
+	Topic      string           // short; see AllMessages
+	AtLeast    freshet.Revision // zero: strong
+	Direct     bool             // a SELECT on the primary, beside the server
+	Start, End time.Duration    // sent; taken in by the client, one after the other
+	Failed     bool             // no answer; all below is unset
+	Stamp      freshet.Revision // zero: none
+	Content
+	Kept bool // the client showed it from now on
 }
 
 // View is what a client showed some time after writes had stopped, and what
@@ -121,8 +136,8 @@ type Read struct {
 type View struct {
 	Client       string
 	At           time.Duration
-	Conversation string
-	Shown, Truth []Cell // ascending
+	Topic        string
+	Shown, Truth Content
 }
 
 // index is a history in the order that rules need. A history may come in
@@ -131,9 +146,13 @@ type View struct {
 type index struct {
 	*History
 	rows     map[int]*row
-	byConv   map[string][]*row   // rows that ever were, or may have been, in a conversation
-	writesOn map[string][]*Write // committed ones, by their upper position
+	rowsOf   map[string][]*row   // by topic: rows that are, were not long ago, or may be in it
+	writesOn map[string][]*Write // by topic: committed ones, by their upper position
 	epoch    freshet.Epoch       // the highest seen
+	// conversations are all that rows ever were in, ascending.
+	conversations []string
+	// What left its topic in this window, and in the one before.
+	gone, older []departure
 	memory
 
 	// Of this window.
@@ -148,7 +167,7 @@ type memory struct {
 	known     []Frame // G1: who was told what first, ascending by revision
 	listeners map[string]*listening
 	before    map[string]Frame            // G4: the connection's last frame with an id
-	shown     map[string]map[string]*Read // G4: client → conversation → what it shows
+	shown     map[string]map[string]*Read // G4: client → topic → what it shows
 	resets    map[string][]time.Duration  // G4: of each client
 	live      map[string]time.Duration    // latencies: since when a client listens
 }
@@ -167,7 +186,7 @@ type version struct {
 
 func newIndex() *index {
 	return &index{
-		rows: map[int]*row{}, byConv: map[string][]*row{}, writesOn: map[string][]*Write{},
+		rows: map[int]*row{}, rowsOf: map[string][]*row{}, writesOn: map[string][]*Write{},
 		memory: memory{
 			listeners: map[string]*listening{}, before: map[string]Frame{}, shown: map[string]map[string]*Read{},
 			resets: map[string][]time.Duration{}, live: map[string]time.Duration{},
@@ -187,8 +206,12 @@ func (x *index) take(h *History) {
 		}
 		x.frames[f.Client] = append(x.frames[f.Client], f)
 		x.epoch = max(x.epoch, f.Revision.Epoch)
-		if f.Kind == Reset {
+		switch f.Kind {
+		case Reset:
 			x.resets[f.Client] = append(x.resets[f.Client], f.At)
+		case Subscribe:
+			maps.DeleteFunc(x.shown[f.Client], func(topic string, _ *Read) bool { return !slices.Contains(f.Topics, topic) })
+		default:
 		}
 	}
 	for i := range h.Reads {
@@ -222,7 +245,32 @@ func (x *index) withWrites() *History {
 	return &h
 }
 
+// departure is a row that has left a topic for good, as it seems.
+type departure struct {
+	row   *row
+	topic string
+}
+
+// forget takes rows out of topics that they left before the window before began,
+// so that a long run's reads are judged as fast as a short one's. An answer that
+// shows such a row is found all the same.
+func (x *index) forget() {
+	for _, d := range x.older {
+		if d.row.left(d.topic) {
+			x.rowsOf[d.topic] = slices.DeleteFunc(x.rowsOf[d.topic], func(r *row) bool { return r == d.row })
+		}
+	}
+	x.gone, x.older = nil, x.gone
+}
+
+// left says that a row's last version is committed and not in the topic.
+func (r *row) left(topic string) bool {
+	last := r.versions[len(r.versions)-1]
+	return last.by.Outcome == Committed && !last.by.upper().IsZero() && !last.within(topic)
+}
+
 func (x *index) takeWrites(writes []Write) {
+	x.forget()
 	touched := map[*row]bool{}
 	for i := range writes {
 		w := &writes[i]
@@ -239,12 +287,25 @@ func (x *index) takeWrites(writes []Write) {
 				r.placed = append(r.placed, i)
 			}
 		}
+		for _, topic := range topicsOf(r.changes()) {
+			if r.left(topic) && topic != Conversations {
+				x.gone = append(x.gone, departure{r, topic})
+			}
+		}
 	}
 	byUpper := func(a, b *Write) int { return a.upper().Compare(b.upper()) }
-	for conversation, fresh := range x.fresh {
+	for topic, fresh := range x.fresh {
 		slices.SortStableFunc(fresh, byUpper)
-		slices.SortStableFunc(x.writesOn[conversation], byUpper)
+		slices.SortStableFunc(x.writesOn[topic], byUpper)
 	}
+}
+
+func (r *row) changes() []Change {
+	changes := make([]Change, 0, len(r.versions))
+	for _, v := range r.versions {
+		changes = append(changes, v.Change)
+	}
+	return changes
 }
 
 func (x *index) add(w *Write, c Change) *row {
@@ -254,96 +315,18 @@ func (x *index) add(w *Write, c Change) *row {
 		x.rows[c.Row] = r
 	}
 	r.versions = append(r.versions, version{c, w})
-	for _, conversation := range []string{c.From, c.To} {
-		if conversation == "" {
-			continue
+	for _, topic := range c.topics() {
+		if at, known := slices.BinarySearch(x.conversations, topic); !known && isConversation(topic) {
+			x.conversations = slices.Insert(x.conversations, at, topic)
 		}
-		if rows := x.byConv[conversation]; !slices.Contains(rows, r) {
-			x.byConv[conversation] = append(rows, r)
+		if rows := x.rowsOf[topic]; topic != Conversations && !slices.Contains(rows, r) {
+			x.rowsOf[topic] = append(rows, r)
 		}
-		if fresh := x.fresh[conversation]; w.Outcome == Committed && !w.upper().IsZero() &&
+		if fresh := x.fresh[topic]; w.Outcome == Committed && !w.upper().IsZero() &&
 			(len(fresh) == 0 || fresh[len(fresh)-1] != w) {
-			x.fresh[conversation] = append(fresh, w)
-			x.writesOn[conversation] = append(x.writesOn[conversation], w)
+			x.fresh[topic] = append(fresh, w)
+			x.writesOn[topic] = append(x.writesOn[topic], w)
 		}
 	}
 	return r
-}
-
-// missing returns the write that an answer lacks, which it should show because
-// due says so; nil: none. If due holds for a version of a row, it holds for
-// earlier ones too.
-func (x *index) missing(r *Read, due func(*Write) bool) *Write {
-	for _, row := range x.byConv[r.Conversation] {
-		after := sort.Search(len(row.placed), func(i int) bool { return !due(row.versions[row.placed[i]].by) })
-		if after == 0 {
-			continue
-		}
-		at := row.placed[after-1]
-		if w := row.versions[at].by; x.outlives(w, r) && row.lacks(r, at) {
-			return w
-		}
-	}
-	return nil
-}
-
-// outlives says that a committed write can't have been lost before a read. Those
-// by SQL never are: their sessions commit synchronously. The server's may commit
-// asynchronously, so that a crash of Postgres takes some back; it begins another
-// epoch. An answer without a stamp names no epoch: then there must have been none
-// but the write's.
-func (x *index) outlives(w *Write, r *Read) bool {
-	return w.Stamp.IsZero() || w.Stamp.Epoch == r.Stamp.Epoch || r.Stamp.IsZero() && !r.Direct && w.Stamp.Epoch == x.epoch
-}
-
-// lacks says that an answer shows neither a version of the row nor a later one.
-func (r *row) lacks(read *Read, at int) bool {
-	if shown, ok := find(read.Cells, r.number); ok {
-		return shown.Version < r.versions[at].Version
-	}
-	// Not shown: right if some version since then is elsewhere, and was sent
-	// before the answer came.
-	return !slices.ContainsFunc(r.versions[at:], func(v version) bool {
-		return v.To != read.Conversation && v.by.Outcome != RolledBack && v.by.Sent < read.End
-	})
-}
-
-// shows says that an answer shows a write, or what came after it.
-func (x *index) shows(r *Read, w *Write) bool {
-	for _, c := range w.Changes {
-		row := x.rows[c.Row]
-		at := slices.IndexFunc(row.versions, func(v version) bool { return v.by == w })
-		if (c.From == r.Conversation || c.To == r.Conversation) && row.lacks(r, at) {
-			return false
-		}
-	}
-	return true
-}
-
-func find(cells []Cell, row int) (Cell, bool) {
-	i, ok := slices.BinarySearchFunc(cells, row, func(c Cell, row int) int { return cmp.Compare(c.Row, row) })
-	if !ok {
-		return Cell{}, false
-	}
-	return cells[i], true
-}
-
-// impossible returns a cell that the answer can't have: one that was rolled
-// back, or that was never written there.
-func (x *index) impossible(r *Read) (Cell, *Write, bool) {
-	for _, cell := range r.Cells {
-		row := x.rows[cell.Row]
-		if row == nil {
-			return cell, nil, true
-		}
-		i, ok := slices.BinarySearchFunc(row.versions, cell.Version, func(v version, n int) int { return cmp.Compare(v.Version, n) })
-		if !ok {
-			return cell, nil, true
-		}
-		v := row.versions[i]
-		if v.To != r.Conversation || v.by.Outcome == RolledBack {
-			return cell, v.by, true
-		}
-	}
-	return Cell{}, nil, false
 }

@@ -110,7 +110,9 @@ func (x *index) latencies(names []string, faults []Caused, quiet, disturbed *del
 			since = notLive
 		}
 		for _, topic := range l.subscribe.Topics {
-			x.latency(name, topic, since, into)
+			if isConversation(topic) {
+				x.latency(name, topic, since, into)
+			}
 		}
 		for _, f := range frames {
 			since = f.live(since)
@@ -129,7 +131,7 @@ func (f *Frame) live(since time.Duration) time.Duration {
 		return f.At
 	case Subscribe, Connected, Disconnected, Reset:
 		return notLive
-	case Invalidate, Heartbeat:
+	case Invalidate, Heartbeat, Part:
 	}
 	return since
 }
@@ -138,7 +140,7 @@ func (x *index) latency(name, topic string, live time.Duration, into func(from, 
 	told := slices.DeleteFunc(slices.Clone(x.frames[name]), func(f Frame) bool {
 		return f.Kind == Invalidate && !slices.Contains(f.Topics, topic)
 	})
-	kept := slices.DeleteFunc(slices.Clone(x.reads[name]), func(r *Read) bool { return !r.Kept || r.Conversation != topic })
+	kept := slices.DeleteFunc(slices.Clone(x.reads[name]), func(r *Read) bool { return !r.Kept || r.Topic != topic })
 	f, k := 0, 0
 	for _, w := range x.fresh[topic] {
 		if w.At.IsZero() {

@@ -78,8 +78,8 @@ func (r *run) holds(ctx context.Context) (map[string][]Cell, error) {
 	}
 	truth := map[string][]Cell{}
 	for _, c := range r.conversations {
-		read := Read{Conversation: c}
-		if err := list(ctx, r.messages, &read); err != nil {
+		read := Read{Topic: c}
+		if err := r.readers[byPost].read(ctx, &read); err != nil {
 			return nil, err
 		}
 		truth[c] = read.Cells
@@ -89,23 +89,19 @@ func (r *run) holds(ctx context.Context) (map[string][]Cell, error) {
 
 // witness follows everything and looks on the primary whenever it is told.
 func (r *run) witness(ctx context.Context, session Session) {
-	var topics []string
-	for _, c := range r.conversations {
-		topics = append(topics, topicOf(c))
-	}
 	const name = "witness"
 	subject := &subject{name: name, rec: r.rec}
-	r.rec.frame(Frame{Client: name, At: r.rec.now(), Kind: Subscribe, Topics: r.conversations})
-	err := r.freshet.Stream(ctx, topics, func(e client.Event) error {
-		subject.record(e)
+	topics := slices.Concat(r.conversations, []string{AllMessages, Conversations})
+	r.rec.frame(Frame{Client: name, At: r.rec.now(), Kind: Subscribe, Topics: topics})
+	err := r.streams.follow(ctx, getStream, subscription{topics: r.names.fullAll(topics)}, func(e client.Event) error {
 		told, ok := e.(client.Invalidate)
 		if !ok {
+			subject.record(e)
 			return nil
 		}
-		var conversations []string
-		for _, topic := range told.Topics {
-			conversations = append(conversations, conversationOf(topic))
-		}
+		told.Topics = r.names.shortAll(told.Topics)
+		subject.record(told)
+		conversations := slices.DeleteFunc(slices.Clone(told.Topics), func(topic string) bool { return !isConversation(topic) })
 		start := r.rec.now()
 		held, err := session.Read(ctx, conversations)
 		end := r.rec.now()
@@ -116,10 +112,11 @@ func (r *run) witness(ctx context.Context, session Session) {
 			return nil
 		}
 		for _, c := range conversations {
-			r.rec.read(Read{Client: name, Conversation: c, Direct: true, Start: start, End: end, Cells: held[c]})
+			r.rec.read(Read{Client: name, Topic: c, Direct: true, Start: start, End: end, Content: contentOf(c, held)})
 		}
+		r.rec.did("SELECT on the primary")
 		return nil
-	}, client.WithThrottle(0))
+	})
 	if ctx.Err() == nil {
 		r.rec.failed("stream refused", err)
 	}

@@ -212,25 +212,36 @@ func (s *pgSession) alive(ctx context.Context) error {
 }
 
 // Write implements Session.
-func (s *pgSession) Write(ctx context.Context, w *Write, was []int, end Ending, now func() time.Duration) error {
+func (s *pgSession) Write(ctx context.Context, w *Write, how Manner, now func() time.Duration) (err error) {
 	w.Outcome = RolledBack // until COMMIT is sent
 	w.Sent, w.Done = now(), now()
 	if err := s.alive(ctx); err != nil {
 		return err
 	}
+	if how.Unpublished {
+		publish, failed := s.unpublish(ctx)
+		defer func() { err = errors.Join(err, publish()) }()
+		if failed != nil {
+			return failed
+		}
+	}
+	return s.write(ctx, w, how, now)
+}
+
+func (s *pgSession) write(ctx context.Context, w *Write, how Manner, now func() time.Duration) error {
 	tx, err := s.conn.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // a no-op after COMMIT
-	if err := s.change(ctx, tx, w, was); err != nil {
+	if err := s.change(ctx, tx, w, how); err != nil {
 		return err
 	}
-	if end.After > 0 {
-		pass(ctx, end.After)
+	if how.After > 0 {
+		pass(ctx, how.After)
 	}
 	w.Sent = now()
-	if end.Rollback {
+	if how.Rollback {
 		err := tx.Rollback(ctx)
 		w.Done = now()
 		return err
@@ -267,26 +278,51 @@ func position(ctx context.Context, conn *pgx.Conn) (freshet.Revision, error) {
 	return freshet.Revision{Epoch: freshet.Epoch(epoch), Position: uint64(at)}, nil
 }
 
-// change runs a transaction's statements in one round trip.
-func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, was []int) error {
+// change runs a transaction's statements, but for COPY in one round trip.
+func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner) error {
 	batch := &pgx.Batch{}
+	var queued, copied []Change
+	var made [][]any
+	if how.Truncate {
+		batch.Queue("truncate public.messages")
+	}
 	for i, c := range w.Changes {
-		old := Cell{c.Row, was[i]}.String()
 		switch {
+		case how.Truncate:
+			continue
+		case c.From == "" && how.Copy:
+			made = append(made, []any{how.IDs[i], c.To, author, c.Cell.String()})
+			copied = append(copied, c)
+			continue
 		case c.From == "":
-			batch.Queue("insert into public.messages (conversation, author, body) values ($1, 'freshet check', $2)", c.To, c.Cell.String())
+			batch.Queue("insert into public.messages (id, conversation, author, body) values ($1, $2, $3, $4)", how.IDs[i], c.To, author, c.Cell.String())
 		case c.To == "":
-			batch.Queue("delete from public.messages where conversation = $1 and body = $2", c.From, old)
+			batch.Queue("delete from public.messages where conversation = $1 and body = $2", c.From, Cell{c.Row, how.Was[i]}.String())
 		default:
 			batch.Queue("update public.messages set conversation = $3, body = $4 where conversation = $1 and body = $2",
-				c.From, old, c.To, c.Cell.String())
+				c.From, Cell{c.Row, how.Was[i]}.String(), c.To, c.Cell.String())
+		}
+		queued = append(queued, c)
+	}
+	if len(made) > 0 {
+		n, err := tx.CopyFrom(ctx, pgx.Identifier{"public", "messages"}, []string{"id", "conversation", "author", "body"}, pgx.CopyFromRows(made))
+		if err == nil && n != int64(len(made)) {
+			err = fmt.Errorf("%v: %d rows were copied instead of %d", copied, n, len(made))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	batch.Queue("insert into " + s.p.table() + ` (xid, position) values (pg_current_xact_id(), pg_current_wal_insert_lsn())
 		returning xid::text::bigint, (position - '0/0'::pg_lsn)::bigint`)
 	results := tx.SendBatch(ctx, batch)
 	defer func() { _ = results.Close() }() // its error has been seen
-	for _, c := range w.Changes {
+	if how.Truncate {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
+	for _, c := range queued {
 		tag, err := results.Exec()
 		if err != nil {
 			return err
@@ -302,6 +338,9 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, was []int) 
 	w.Xid, w.After.Position = uint64(xid), uint64(at)
 	return nil
 }
+
+// author is who the checker's messages are of.
+const author = "freshet check"
 
 // Read implements Session. A connection that has been cut since it was used last
 // shows it only now, so it gets a second chance.

@@ -3,6 +3,7 @@ package check
 import (
 	"maps"
 	"math"
+	"math/rand/v2"
 	"regexp"
 	"sync"
 	"time"
@@ -10,16 +11,21 @@ import (
 	"github.com/freshet-dev/freshet"
 )
 
+// maxRecent is how many ids are kept for those who resume from an old one.
+const maxRecent = 1000
+
 // recorder collects a history, window by window. Safe for concurrent use.
 type recorder struct {
 	start time.Time
 
 	mu       sync.Mutex // guards all below
 	h        *History
-	heard    freshet.Revision // the highest id that any stream showed
-	failures map[string]int   // what went wrong on the way, which breaks no rule
+	heard    freshet.Revision   // the highest id that any stream showed
+	recent   []freshet.Revision // of the last notices, from all streams
+	failures map[string]int     // what went wrong on the way, which breaks no rule
 	progress Progress
 	exact    int
+	done     map[Exercise]int
 
 	// Exact positions of commits, by the low bits of xid: those that were learnt
 	// during this window, and during the one before.
@@ -40,7 +46,7 @@ type Progress struct {
 }
 
 func newRecorder() *recorder {
-	return &recorder{start: time.Now(), h: &History{}, failures: map[string]int{}, positions: map[uint64]uint64{}}
+	return &recorder{start: time.Now(), h: &History{}, failures: map[string]int{}, done: map[Exercise]int{}, positions: map[uint64]uint64{}}
 }
 
 func (r *recorder) now() time.Duration { return time.Since(r.start) }
@@ -50,8 +56,45 @@ func (r *recorder) frame(f Frame) {
 	defer r.mu.Unlock()
 	r.h.Frames = append(r.h.Frames, f)
 	r.heard = r.heard.Max(f.Revision)
-	if f.Kind == Invalidate {
+	switch f.Kind {
+	case Invalidate, Part:
+		for _, topic := range f.Topics {
+			r.done[noticeOf(topic)]++
+		}
+		if f.Kind == Part {
+			r.done["a notice in several frames"]++
+			return
+		}
 		r.progress.Notices++
+		r.recent = append(r.recent, f.Revision)
+		r.recent = r.recent[max(0, len(r.recent)-maxRecent):]
+	case Subscribe:
+		for _, rev := range f.SinceBy {
+			if rev != f.Since {
+				r.done["since_by_topic"]++
+				break
+			}
+		}
+	default:
+	}
+}
+
+// since is an id that some stream showed not long ago; zero: none has.
+func (r *recorder) since(rng *rand.Rand) freshet.Revision {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.recent) == 0 {
+		return freshet.Revision{}
+	}
+	return r.recent[rng.IntN(len(r.recent))]
+}
+
+// did counts exercises.
+func (r *recorder) did(exercises ...Exercise) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range exercises {
+		r.done[e]++
 	}
 }
 

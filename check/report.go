@@ -32,6 +32,9 @@ type Report struct {
 	// what Postgres held, once a round.
 	Converged Latency
 	Faults    []Caused
+	// Exercised is what the server was asked for, and what it wasn't: of that
+	// nothing is known.
+	Exercised []Exercised
 	// Failures are what went wrong without breaking a rule (requests refused,
 	// streams cut), and how often.
 	Failures map[string]int
@@ -43,7 +46,7 @@ func (r *run) report(elapsed time.Duration) *Report {
 	report := &Report{
 		URL: r.cfg.URL, Run: r.cfg.Run, Seed: r.cfg.Seed, Duration: elapsed, Clients: r.cfg.Clients,
 		Writes: r.rec.progress.Writes, Exact: r.rec.exact, Notices: r.rec.progress.Notices, Reads: r.rec.progress.Reads,
-		Verdicts: r.judge.verdicts, Failures: r.rec.failures, Faults: r.caused,
+		Verdicts: r.judge.verdicts, Failures: r.rec.failures, Faults: r.caused, Exercised: r.exercised(),
 		Notice: r.quiet.notice.summary(), Data: r.quiet.data.summary(),
 		DisturbedNotice: r.disturbed.notice.summary(), DisturbedData: r.disturbed.data.summary(), Converged: r.converged.summary(),
 	}
@@ -56,6 +59,9 @@ func (r *run) report(elapsed time.Duration) *Report {
 	}
 	if n := report.Failures["convergence: "+errNotConnected.Error()]; n > 0 {
 		report.Notes = append(report.Notes, fmt.Sprintf("%d times a client wasn't connected when writes had stopped, and could not be held to G3", n))
+	}
+	if n := r.rec.done[longList]; n > 0 {
+		report.Notes = append(report.Notes, fmt.Sprintf("%d times a list was longer than the %d pages that are read of it: what was missing in it could not be judged", n, maxPages))
 	}
 	for _, v := range report.Verdicts {
 		if v.Observations == 0 {
@@ -117,6 +123,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, l := range r.latencies() {
 		histogram(&b, l)
 	}
+	b.WriteString(r.exercisedText())
 	r.rest(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -287,13 +294,21 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	for _, f := range r.Faults {
 		caused = append(caused, object{"name": f.Name, "at_ms": f.At.Milliseconds(), "took_ms": f.Took.Milliseconds()})
 	}
+	exercised, not := object{}, []object{}
+	for _, e := range r.Exercised {
+		if e.N > 0 {
+			exercised[string(e.Exercise)] = e.N
+		} else {
+			not = append(not, object{"what": e.Exercise, "needs": e.Needs})
+		}
+	}
 	return json.Marshal(object{
 		"url": r.URL, "run": r.Run, "seed": fmt.Sprint(r.Seed), "duration_ms": r.Duration.Milliseconds(),
 		"clients": r.Clients, "writes": r.Writes, "exact_positions": r.Exact, "notices": r.Notices, "reads": r.Reads,
 		"observations": r.Observations(), "violations": r.Violations(), "rules": rules,
 		"commit_to_notice": latency(r.Notice), "commit_to_data": latency(r.Data), "convergence": latency(r.Converged),
 		"disturbed_commit_to_notice": latency(r.DisturbedNotice), "disturbed_commit_to_data": latency(r.DisturbedData),
-		"faults":   caused,
+		"faults": caused, "exercised": exercised, "not_exercised": not,
 		"failures": r.Failures, "notes": slices.Concat([]string{}, r.Notes),
 	})
 }

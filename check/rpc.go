@@ -1,10 +1,14 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -16,29 +20,181 @@ import (
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 )
 
-// list sends a read and fills in its answer.
-func list(ctx context.Context, messages messagesv1connect.MessageServiceClient, read *Read) error {
-	var stamp client.Stamp
+// protocol is a way to send a read.
+type protocol uint8
+
+const (
+	byPost protocol = iota
+	byGet           // with If-None-Match, as browsers do
+	byGRPCWeb
+	byJSON
+	protocols
+)
+
+var protocolNames = [protocols]Exercise{"Connect POST", "Connect GET", "gRPC-Web", "JSON"}
+
+// newMessages makes a client for each protocol.
+func newMessages(h *http.Client, url string, opts ...connect.ClientOption) [protocols]messagesv1connect.MessageServiceClient {
+	extra := [protocols]connect.ClientOption{byGet: connect.WithHTTPGet(), byGRPCWeb: connect.WithGRPCWeb(), byJSON: connect.WithProtoJSON()}
+	var all [protocols]messagesv1connect.MessageServiceClient
+	for p := range all {
+		if opts := slices.Clone(opts); extra[p] != nil {
+			all[p] = messagesv1connect.NewMessageServiceClient(h, url, append(opts, extra[p])...)
+		} else {
+			all[p] = messagesv1connect.NewMessageServiceClient(h, url, opts...)
+		}
+	}
+	return all
+}
+
+// reader reads what topics name, by one protocol. By GET it keeps each answer
+// that has an entity tag, and takes it again when the server says 304. Safe for
+// concurrent use.
+type reader struct {
+	messages messagesv1connect.MessageServiceClient
+	protocol protocol
+	names    *directory
+	rec      *recorder
+	ours     []string // conversations, ascending
+
+	mu   sync.Mutex // guards kept
+	kept map[string]tagged
+}
+
+// tagged is an answer and its entity tag.
+type tagged struct {
+	tag     string
+	message any
+}
+
+// maxKept bounds a reader's answers.
+const maxKept = 64
+
+// maxPages bounds what is read of a list; a server that others use may hold more.
+const maxPages = 5
+
+// read sends a read and fills in its answer. A list that comes in pages is as old
+// as the oldest of them.
+func (r *reader) read(ctx context.Context, read *Read) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	ctx = client.CaptureStamp(client.AtLeast(client.Strong(ctx), read.AtLeast), &stamp)
-	resp, err := messages.ListMessages(ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{
-		Parent: "conversations/" + read.Conversation, PageSize: 1000,
-	}))
+	var err error
+	name := r.names.full(read.Topic)
+	_, _, isItem := itemOf(read.Topic)
+	switch {
+	case isItem:
+		err = r.get(ctx, read, name)
+	case read.Topic == Conversations:
+		err = r.pages(ctx, read, r.countPage)
+	default:
+		parent := strings.TrimSuffix(name, "/messages")
+		err = r.pages(ctx, read, func(ctx context.Context, read *Read, token string) (string, freshet.Revision, error) {
+			return r.listPage(ctx, read, parent, token)
+		})
+	}
 	if err != nil {
-		read.Failed = true
+		read.Failed, read.Stamp, read.Content = true, freshet.Revision{}, Content{}
 		return err
 	}
-	read.Stamp = stamp.Revision
-	for _, m := range resp.Msg.GetMessages() {
-		cell, err := ParseCell(m.GetBody())
-		if err != nil {
-			continue // somebody else's
-		}
-		read.Cells = append(read.Cells, cell)
-	}
+	r.rec.did(methodOf(read.Topic), protocolNames[r.protocol])
 	slices.SortFunc(read.Cells, compareCells)
 	return nil
+}
+
+// pages reads a list; one reads a page and returns the token of the next.
+func (r *reader) pages(ctx context.Context, read *Read, one func(context.Context, *Read, string) (string, freshet.Revision, error)) error {
+	token := ""
+	for page := range maxPages {
+		next, stamp, err := one(ctx, read, token)
+		if err != nil {
+			return err
+		}
+		if page == 0 || stamp.Less(read.Stamp) {
+			read.Stamp = stamp
+		}
+		if token = next; token == "" {
+			return nil
+		}
+	}
+	read.Partial = true
+	r.rec.did(longList)
+	return nil
+}
+
+func (r *reader) listPage(ctx context.Context, read *Read, parent, token string) (string, freshet.Revision, error) {
+	answer, stamp, err := call(ctx, r, read, token, &messagesv1.ListMessagesRequest{Parent: parent, PageSize: 1000, PageToken: token}, r.messages.ListMessages)
+	for _, m := range answer.GetMessages() {
+		r.cell(read, m)
+	}
+	return answer.GetNextPageToken(), stamp, err
+}
+
+func (r *reader) countPage(ctx context.Context, read *Read, token string) (string, freshet.Revision, error) {
+	answer, stamp, err := call(ctx, r, read, token, &messagesv1.ListConversationsRequest{PageSize: 1000, PageToken: token}, r.messages.ListConversations)
+	for _, c := range answer.GetConversations() {
+		if name := strings.TrimPrefix(c.GetName(), "conversations/"); r.isOurs(name) {
+			read.Counts = append(read.Counts, Count{name, int(c.GetMessageCount())})
+		}
+	}
+	slices.SortFunc(read.Counts, func(a, b Count) int { return cmp.Compare(a.Conversation, b.Conversation) })
+	return answer.GetNextPageToken(), stamp, err
+}
+
+// get reads one message. That there is none is an answer, too.
+func (r *reader) get(ctx context.Context, read *Read, name string) error {
+	answer, stamp, err := call(ctx, r, read, "", &messagesv1.GetMessageRequest{Name: name}, r.messages.GetMessage)
+	if read.Stamp = stamp; connect.CodeOf(err) == connect.CodeNotFound && !stamp.IsZero() {
+		return nil
+	}
+	if err == nil {
+		r.cell(read, answer.GetMessage())
+	}
+	return err
+}
+
+// cell adds a message, if it is the checker's.
+func (r *reader) cell(read *Read, m *messagesv1.Message) {
+	conversation, _, _ := strings.Cut(strings.TrimPrefix(m.GetName(), "conversations/"), "/")
+	if cell, err := ParseCell(m.GetBody()); err == nil && r.isOurs(conversation) {
+		read.Cells = append(read.Cells, cell)
+	}
+}
+
+func (r *reader) isOurs(conversation string) bool { return slices.Contains(r.ours, conversation) }
+
+// call sends one request of a read and returns its answer and stamp.
+func call[Q, A any](ctx context.Context, r *reader, read *Read, page string, request *Q,
+	send func(context.Context, *connect.Request[Q]) (*connect.Response[A], error),
+) (*A, freshet.Revision, error) {
+	var stamp client.Stamp
+	ctx = client.CaptureStamp(client.AtLeast(client.Strong(ctx), read.AtLeast), &stamp)
+	req, key := connect.NewRequest(request), read.Topic+" "+page
+	var held tagged
+	if r.protocol == byGet {
+		r.mu.Lock()
+		held = r.kept[key]
+		r.mu.Unlock()
+		if held.tag != "" {
+			req.Header().Set("If-None-Match", held.tag)
+		}
+	}
+	resp, err := send(ctx, req)
+	switch {
+	case held.tag != "" && connect.IsNotModifiedError(err):
+		r.rec.did("304")
+		return held.message.(*A), stamp.Revision, nil
+	case err != nil:
+		return nil, stamp.Revision, err
+	}
+	if tag := resp.Header().Get("ETag"); tag != "" && r.protocol == byGet {
+		r.mu.Lock()
+		if len(r.kept) >= maxKept {
+			clear(r.kept)
+		}
+		r.kept[key] = tagged{tag, resp.Msg}
+		r.mu.Unlock()
+	}
+	return resp.Msg, stamp.Revision, nil
 }
 
 // failure reads what an error says to clients.

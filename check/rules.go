@@ -94,30 +94,29 @@ func (v *Verdict) accusef(excerpt *History, format string, args ...any) {
 func (h *History) size() int { return len(h.Writes) + len(h.Frames) + len(h.Reads) + len(h.Views) }
 
 // excerpt is the part of the history that says why a read is wrong: the read,
-// the write that it lacks, the writes that made what it shows of those rows
-// instead, and what the client had been told.
-func (x *index) excerpt(read *Read, lacks *Write, frames ...Frame) *History {
+// what it lacks, the writes that made what it shows of those rows instead, and
+// what the client had been told.
+func (x *index) excerpt(read *Read, lacks *lack, frames ...Frame) *History {
 	h := &History{Reads: []Read{*read}, Frames: frames}
-	add := func(w *Write) {
-		if w != nil && !slices.ContainsFunc(h.Writes, func(o Write) bool { return o.Writer == w.Writer && o.Sent == w.Sent }) {
+	if lacks == nil {
+		return h
+	}
+	for _, w := range lacks.writes {
+		if !slices.ContainsFunc(h.Writes, func(o Write) bool { return o.Writer == w.Writer && o.Sent == w.Sent }) {
 			h.Writes = append(h.Writes, *w)
 		}
 	}
-	add(lacks)
-	var cells []Cell
-	if lacks != nil {
-		for _, c := range lacks.Changes {
-			if shown, ok := find(read.Cells, c.Row); ok {
-				cells = append(cells, shown)
-				i := slices.IndexFunc(x.rows[c.Row].versions, func(v version) bool { return v.Version == shown.Version })
-				if i >= 0 {
-					add(x.rows[c.Row].versions[i].by)
-				}
-			}
-		}
-		h.Reads[0].Cells = cells
-	}
+	r := &h.Reads[0]
+	r.Cells = slices.DeleteFunc(slices.Clone(r.Cells), func(c Cell) bool { return !lacks.write.has(c.Row) })
+	r.Counts = slices.DeleteFunc(slices.Clone(r.Counts), func(c Count) bool {
+		return lacks.count != nil && c.Conversation != lacks.count.Conversation
+	})
 	return h
+}
+
+// has says that a write changes a row.
+func (w *Write) has(row int) bool {
+	return w != nil && slices.ContainsFunc(w.Changes, func(c Change) bool { return c.Row == row })
 }
 
 // judgeG1: a read that starts after somebody was told R, and asks at-least R or
@@ -153,9 +152,9 @@ func judgeG1(x *index, v *Verdict) {
 		}
 		v.Observations++
 		bound := x.known[end-1]
-		if w := x.missing(r, func(w *Write) bool { return w.notAbove(bound.Revision) }); w != nil {
-			v.accusef(x.excerpt(r, w, subscription(bound), bound), "%s was told %v; the later read of %s by %s doesn't show %s",
-				bound.Client, bound.Revision, r.Conversation, r.Client, w.name(r))
+		if l := x.missing(r, func(w *Write) bool { return w.notAbove(bound.Revision) }); l != nil {
+			v.accusef(x.excerpt(r, l, subscribed(bound), bound), "%s was told %v; the later read of %s by %s doesn't show %s",
+				bound.Client, bound.Revision, r.Topic, r.Client, l.what)
 		}
 	}
 	for _, f := range told[next:] {
@@ -187,8 +186,8 @@ func tells(x *index) []Frame {
 	return told
 }
 
-// subscription stands for what came before a frame, in an excerpt.
-func subscription(f Frame) Frame {
+// subscribed stands for what came before a frame, in an excerpt.
+func subscribed(f Frame) Frame {
 	return Frame{Client: f.Client, Kind: Subscribe, At: f.At, Topics: f.Topics}
 }
 
@@ -206,21 +205,24 @@ func (x *index) allReads() []*Read {
 // judgeG3: what a client shows is what Postgres holds.
 func judgeG3(x *index, v *Verdict) {
 	for _, view := range x.Views {
+		if view.Shown.Partial || view.Truth.Partial {
+			continue
+		}
 		v.Observations++
-		if !slices.Equal(view.Shown, view.Truth) {
+		if !view.Shown.equal(view.Truth) {
 			h := &History{Views: []View{view}}
-			if f, ok := last(x.frames[view.Client], view.At, view.Conversation); ok {
-				h.Frames = []Frame{subscription(f), f}
+			if f, ok := last(x.frames[view.Client], view.At, view.Topic); ok {
+				h.Frames = []Frame{subscribed(f), f}
 			}
-			v.accusef(h, "%s shows another %s than Postgres holds, after writes had stopped", view.Client, view.Conversation)
+			v.accusef(h, "%s shows another %s than Postgres holds, after writes had stopped", view.Client, view.Topic)
 		}
 	}
 }
 
-// last is the last invalidation of a conversation up to a time.
-func last(frames []Frame, at time.Duration, conversation string) (Frame, bool) {
+// last is the last invalidation of a topic up to a time.
+func last(frames []Frame, at time.Duration, topic string) (Frame, bool) {
 	for _, f := range slices.Backward(frames) {
-		if f.Kind == Invalidate && f.At <= at && slices.Contains(f.Topics, conversation) {
+		if f.Kind == Invalidate && f.At <= at && slices.Contains(f.Topics, topic) {
 			return f, true
 		}
 	}
@@ -228,8 +230,12 @@ func last(frames []Frame, at time.Duration, conversation string) (Frame, bool) {
 }
 
 // judgeG5: a read at-least a write's stamp shows it, and so does a strong read
-// that starts after the write's response.
+// that starts after the write's response. The stamp is above all that had been
+// told before the write was sent, and the topics beside it are all of the write's.
 func judgeG5(x *index, v *Verdict) {
+	for i := range x.Writes {
+		judgeResponse(&x.Writes[i], v)
+	}
 	for _, r := range x.allReads() {
 		if r.Direct {
 			continue // that is Postgres' own promise
@@ -239,14 +245,41 @@ func judgeG5(x *index, v *Verdict) {
 			due = func(w *Write) bool { return w.Done < r.Start }
 		}
 		v.Observations++
-		if w := x.missing(r, due); w != nil {
-			v.accusef(x.excerpt(r, w), "a read of %s doesn't show %s, though %s", r.Conversation, w.name(r), why(r, w))
+		if l := x.missing(r, due); l != nil {
+			v.accusef(x.excerpt(r, l), "a read of %s doesn't show %s, though %s", r.Topic, l.what, why(r, l.write))
+		}
+	}
+}
+
+// judgeResponse judges what the answer to a write says of it.
+func judgeResponse(w *Write, v *Verdict) {
+	if w.Outcome != Committed || w.Stamp.IsZero() {
+		return
+	}
+	if !w.After.IsZero() {
+		v.Observations++
+		if !w.After.Less(w.Stamp) {
+			v.accusef(&History{Writes: []Write{*w}}, "%s of %s was answered with the stamp %v, and %v had been told before it was sent",
+				cellsOf(w.Changes), w.Writer, w.Stamp, w.After)
+		}
+	}
+	if w.Topics == nil {
+		return
+	}
+	v.Observations++
+	for _, topic := range topicsOf(w.Changes) {
+		if !slices.Contains(w.Topics, topic) {
+			v.accusef(&History{Writes: []Write{*w}}, "the answer to %s of %s doesn't name the topic %s, which it changed", cellsOf(w.Changes), w.Writer, topic)
+			return
 		}
 	}
 }
 
 func why(r *Read, w *Write) string {
-	if r.AtLeast.IsZero() {
+	switch {
+	case w == nil:
+		return "nobody put them there"
+	case r.AtLeast.IsZero():
 		return "it is strong and began after the write's answer"
 	}
 	return fmt.Sprintf("it asked at-least %v and the write was stamped %v", r.AtLeast, w.Stamp)
@@ -263,7 +296,7 @@ func judgeG6(x *index, v *Verdict) {
 				h.Writes = []Write{*w}
 			}
 			v.Observations++
-			v.accusef(h, "%s was shown %v in %s, which was never committed there", r.Client, cell, r.Conversation)
+			v.accusef(h, "%s was shown %v in %s, which was never committed there", r.Client, cell, r.Topic)
 			continue
 		}
 		if r.Direct {
@@ -277,8 +310,8 @@ func judgeG6(x *index, v *Verdict) {
 			continue
 		}
 		v.Observations++
-		if w := x.missing(r, func(w *Write) bool { return w.notAbove(r.Stamp) }); w != nil {
-			v.accusef(x.excerpt(r, w), "an answer stamped %v doesn't show %s", r.Stamp, w.name(r))
+		if l := x.missing(r, func(w *Write) bool { return w.notAbove(r.Stamp) }); l != nil {
+			v.accusef(x.excerpt(r, l), "an answer stamped %v doesn't show %s", r.Stamp, l.what)
 		}
 	}
 }
@@ -286,10 +319,10 @@ func judgeG6(x *index, v *Verdict) {
 // name says which of a write's cells a read of a conversation lacks.
 func (w *Write) name(r *Read) string {
 	for _, c := range w.Changes {
-		if c.From == r.Conversation || c.To == r.Conversation {
-			if c.To == r.Conversation {
-				return fmt.Sprintf("%v of %s", c.Cell, w.Writer)
-			}
+		switch {
+		case c.within(r.Topic):
+			return fmt.Sprintf("%v of %s", c.Cell, w.Writer)
+		case slices.Contains(c.topics(), r.Topic):
 			return fmt.Sprintf("that %v of %s took the row away", c.Cell, w.Writer)
 		}
 	}

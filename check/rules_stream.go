@@ -9,12 +9,12 @@ import (
 )
 
 // judgeG2: whenever a stream shows an id, every commit up to it on its topics
-// has been told.
+// has been told, or a reset.
 func judgeG2(x *index, v *Verdict) {
 	for _, name := range x.clients {
 		l := x.listeners[name]
 		if l == nil {
-			l = &listening{told: map[string]Frame{}, judged: map[string]freshet.Revision{}}
+			l = &listening{}
 			x.listeners[name] = l
 		}
 		l.x, l.v = x, v
@@ -27,78 +27,121 @@ type listening struct {
 	x *index
 	v *Verdict
 
-	subscribe Frame                       // the last one
-	base      freshet.Revision            // nothing is owed up to here
-	based     bool                        // base is known
-	told      map[string]Frame            // topic → its highest invalidation
-	judged    map[string]freshet.Revision // topic → the id up to which its writes have been judged
+	subscribe Frame // the last one
+	owed      map[string]*debt
+}
+
+// debt is what is owed of a topic.
+type debt struct {
+	base   freshet.Revision // nothing is owed up to here; zero: not known yet
+	told   Frame            // the highest invalidation
+	judged freshet.Revision // the id up to which its writes have been judged
 }
 
 func (l *listening) run(frames []Frame) {
 	for _, f := range frames {
 		switch f.Kind {
 		case Subscribe:
-			l.subscribe = f
-			if !f.Since.IsZero() {
-				// What the client says it has been told: a promise of its own.
-				l.base, l.based = l.base.Max(f.Since), true
+			// What the client says it has been told: a promise of its own.
+			l.subscribe, l.owed = f, map[string]*debt{}
+			for _, topic := range f.Topics {
+				l.owed[topic] = &debt{base: f.since(topic), judged: f.since(topic)}
 			}
 			continue
 		case Connected, Disconnected:
 			continue
 		case Reset:
-			l.base, l.based = f.Revision, true
+			l.begin(f.Revision)
 		case Ready:
-			if !l.based {
-				l.base, l.based = f.Revision, true
+			for _, d := range l.owed {
+				if d.base.IsZero() {
+					d.base, d.judged = f.Revision, f.Revision
+				}
 			}
-		case Invalidate:
+		case Invalidate, Part:
 			for _, topic := range f.Topics {
-				if l.told[topic].Revision.Less(f.Revision) {
-					l.told[topic] = f
+				if d := l.owed[topic]; d != nil && d.told.Revision.Less(f.Revision) {
+					d.told = f
 				}
 			}
 		case Heartbeat:
 		}
-		if l.based {
+		if f.Kind != Part && !l.otherEpoch(f) {
 			l.judge(f)
 		}
 	}
 }
 
-// judge takes a frame with an id: nothing at or below it is still to come.
-func (l *listening) judge(f Frame) {
-	subscribe := l.subscribe
-	for _, topic := range subscribe.Topics {
-		done := l.judged[topic]
-		if !done.Less(f.Revision) {
+// begin is where a new history begins.
+func (l *listening) begin(rev freshet.Revision) {
+	for _, d := range l.owed {
+		*d = debt{base: rev, judged: rev}
+	}
+}
+
+// otherEpoch: no id of another epoch comes before a reset.
+func (l *listening) otherEpoch(f Frame) bool {
+	if f.Kind == Reset {
+		l.v.Observations++
+		return false
+	}
+	for _, topic := range l.subscribe.Topics {
+		base := l.owed[topic].base
+		if base.IsZero() || base.Epoch == f.Revision.Epoch {
 			continue
 		}
-		l.judged[topic] = f.Revision
+		l.v.Observations++
+		subscribe := l.subscribe
+		subscribe.Topics, subscribe.Since, subscribe.SinceBy = []string{topic}, base, nil
+		l.v.accusef(&History{Frames: []Frame{subscribe, f}}, "%s had been told %v and was shown the id %v of another epoch, without a reset between",
+			f.Client, base, f.Revision)
+		l.begin(f.Revision)
+		return true
+	}
+	return false
+}
+
+// judge takes a frame with an id: nothing at or below it is still to come.
+func (l *listening) judge(f Frame) {
+	for _, topic := range l.subscribe.Topics {
+		d := l.owed[topic]
+		if d.base.IsZero() || !d.judged.Less(f.Revision) {
+			continue
+		}
+		done := d.judged
+		d.judged = f.Revision
 		writes := l.x.writesOn[topic]
 		from := sort.Search(len(writes), func(i int) bool { return done.Less(writes[i].upper()) })
 		for i := from; i < len(writes) && writes[i].notAbove(f.Revision); i++ {
 			w := writes[i]
-			if !w.above(l.base) {
+			if !w.above(d.base) {
 				continue
 			}
 			l.v.Observations++
-			if !w.above(l.told[topic].Revision) {
+			if !w.above(d.told.Revision) {
 				continue
 			}
-			h := &History{Writes: []Write{*w}, Frames: []Frame{subscribe}}
-			if subscribe.Since.IsZero() {
-				// Where the excerpt begins to owe.
-				h.Frames = append(h.Frames, Frame{Client: f.Client, At: subscribe.At, Kind: Ready, Revision: l.base})
-			}
-			if before := l.told[topic]; before.Kind == Invalidate && subscribe.At < before.At {
-				h.Frames = append(h.Frames, before)
-			}
-			h.Frames = append(h.Frames, f)
-			l.v.accusef(h, "%s was shown the id %v, and had not been told of %s of %s in %s",
+			l.v.accusef(l.excerpt(topic, w, f), "%s was shown the id %v, and had not been told of %s of %s in %s",
 				f.Client, f.Revision, cellsOf(w.Changes), w.Writer, topic)
 		}
 	}
+}
+
+// excerpt is what shows that a write wasn't told.
+func (l *listening) excerpt(topic string, w *Write, f Frame) *History {
+	d, subscribe := l.owed[topic], l.subscribe
+	subscribe.Topics, subscribe.Since, subscribe.SinceBy = []string{topic}, subscribe.since(topic), nil
+	h := &History{Writes: []Write{*w}, Frames: []Frame{subscribe}}
+	if subscribe.Since != d.base {
+		// Where the excerpt begins to owe.
+		h.Frames[0].Since = freshet.Revision{}
+		h.Frames = append(h.Frames, Frame{Client: f.Client, At: subscribe.At, Kind: Ready, Revision: d.base})
+	}
+	if before := d.told; !before.Revision.IsZero() && subscribe.At < before.At {
+		h.Frames = append(h.Frames, before)
+	}
+	h.Frames = append(h.Frames, f)
+	return h
 }
 
 // judgeG4: nothing that a client keeps is older than what it had, nobody who
@@ -116,6 +159,8 @@ func judgeIDs(before Frame, frames []Frame, v *Verdict) Frame {
 		switch f.Kind {
 		case Subscribe, Connected, Disconnected:
 			before = Frame{}
+			continue
+		case Part: // without an id
 			continue
 		case Invalidate, Ready, Reset, Heartbeat:
 		}
@@ -148,26 +193,24 @@ func judgeKept(x *index, name string, v *Verdict) {
 		if !r.Kept {
 			continue
 		}
-		before := shown[r.Conversation]
+		before := shown[r.Topic]
 		keep := *r // not the window with it
-		shown[r.Conversation] = &keep
+		shown[r.Topic] = &keep
 		if before == nil || r.Stamp.IsZero() || before.Stamp.IsZero() || resetBetween(x.resets[name], before.End, r.End) {
 			continue
 		}
 		v.Observations++
 		if r.Stamp.Less(before.Stamp) && (!r.AtLeast.IsZero() || r.Start < before.End) {
-			v.accusef(&History{Reads: []Read{*before, *r}}, "%s replaced its %s of %v by one of %v", r.Client, r.Conversation, before.Stamp, r.Stamp)
+			v.accusef(&History{Reads: []Read{*before, *r}}, "%s replaced its %s of %v by one of %v", r.Client, r.Topic, before.Stamp, r.Stamp)
 			continue
 		}
-		w := x.missing(r, func(w *Write) bool { return w.notAbove(before.Stamp) })
-		if w != nil && x.shows(before, w) {
-			h := x.excerpt(r, w)
+		l := x.missing(r, func(w *Write) bool { return w.notAbove(before.Stamp) })
+		if l != nil && l.count == nil && x.shows(before, l.write) {
+			h := x.excerpt(r, l)
 			first := *before
-			first.Cells = slices.DeleteFunc(slices.Clone(first.Cells), func(c Cell) bool {
-				return !slices.ContainsFunc(w.Changes, func(o Change) bool { return o.Row == c.Row })
-			})
+			first.Cells = slices.DeleteFunc(slices.Clone(first.Cells), func(c Cell) bool { return !l.write.has(c.Row) })
 			h.Reads = []Read{first, h.Reads[0]}
-			v.accusef(h, "%s showed %s and then an answer without it", r.Client, w.name(r))
+			v.accusef(h, "%s showed %s and then an answer without it", r.Client, l.what)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/freshet-dev/freshet/client"
-	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	"github.com/freshet-dev/freshet/internal/badnet"
 )
 
@@ -25,8 +25,9 @@ type run struct {
 	rec           *recorder
 	conversations []string
 	calm          atomic.Bool
-	freshet       *client.Client
-	messages      messagesv1connect.MessageServiceClient
+	names         *directory
+	streams       *streams
+	readers       [protocols]*reader // for who has none of its own
 	subjects      []*subject
 	sessions      []Session
 	truth         Session // nil: no database
@@ -39,8 +40,9 @@ type run struct {
 	schedule    *schedule
 	planned     *planned // the next fault, if it has been dealt
 	caused      []Caused
-	judged      int     // how many of them happened in rounds that are over
-	long        *writer // of long transactions
+	judged      int       // how many of them happened in rounds that are over
+	every       []*writer // all there are
+	long        *writer   // of long transactions
 	longSession Session
 }
 
@@ -58,7 +60,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, rec: newRecorder(), conversations: cfg.ConversationNames(), judge: newJudge()}
+	r := &run{cfg: cfg, rec: newRecorder(), names: newDirectory(), conversations: cfg.ConversationNames(), judge: newJudge()}
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	dial := dialer.DialContext
 	if len(chosen) > 0 {
@@ -77,17 +79,21 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		}
 	}
 	orElse(&r.cfg.Round, 5*time.Second)
-	streams := &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial} // HTTP/1.1: a connection per stream
+	lines := &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial} // HTTP/1.1: a connection per stream
 	rpcs := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: maxRPCs, MaxConnsPerHost: maxRPCs, DialContext: dial}
 	rpcs.Protocols.SetHTTP1(true)
-	defer streams.CloseIdleConnections()
+	defer lines.CloseIdleConnections()
 	defer rpcs.CloseIdleConnections()
-	r.messages = messagesv1connect.NewMessageServiceClient(&http.Client{Transport: rpcs}, cfg.URL, connect.WithInterceptors(client.NewInterceptor(), cfg.bearer()))
-	options := []client.Option{client.WithHTTPClient(&http.Client{Transport: streams}), client.WithBackoff(50*time.Millisecond, time.Second)}
+	for p, messages := range newMessages(&http.Client{Transport: rpcs}, cfg.URL, connect.WithInterceptors(client.NewInterceptor(), cfg.bearer())) {
+		r.readers[p] = &reader{messages: messages, protocol: protocol(p), names: r.names, rec: r.rec, ours: r.conversations, kept: map[string]tagged{}}
+	}
+	h := &http.Client{Transport: lines}
+	r.streams = &streams{http: h, url: cfg.URL, token: cfg.Token, watch: freshetv1connect.NewInvalidationServiceClient(h, cfg.URL)}
+	options := []client.Option{client.WithHTTPClient(h), client.WithBackoff(50*time.Millisecond, time.Second)}
 	if cfg.Token != nil {
 		options = append(options, client.WithTokenSource(cfg.Token))
 	}
-	if r.freshet, err = client.New(cfg.URL, options...); err != nil {
+	if r.streams.freshet, err = client.New(cfg.URL, options...); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -124,7 +130,7 @@ func (r *run) point(address string) error {
 
 // first finds out whether there is anybody to judge.
 func (r *run) first(ctx context.Context) error {
-	return list(ctx, r.messages, &Read{Conversation: r.conversations[0]})
+	return r.readers[byPost].read(ctx, &Read{Topic: r.conversations[0]})
 }
 
 func (r *run) open(ctx context.Context) error {
@@ -159,6 +165,13 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 		r.subjects = append(r.subjects, s)
 		background.Go(func() { s.run(ctx) })
 	}
+	for by := range transports {
+		p := &probe{
+			name: "probe-" + by.String(), by: by, streams: r.streams, rec: r.rec, names: r.names,
+			rng: r.rng(uint64(by) + 300), ours: r.conversations, pace: r.pace(),
+		}
+		background.Go(func() { p.run(ctx) })
+	}
 	if r.truth != nil {
 		background.Go(func() { r.witness(ctx, r.sessions[r.cfg.Writers]) })
 		background.Go(func() { r.locate(ctx) })
@@ -170,6 +183,9 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 	writers := r.writers()
 	began := r.rec.now()
 	for left, n := r.cfg.Duration, 1; left > 0 && ctx.Err() == nil; left, n = left-r.cfg.Round, n+1 {
+		if r.cfg.Stage != nil && n%2 == 0 {
+			r.truncate(ctx)
+		}
 		round, cancel := context.WithTimeout(ctx, min(left, r.cfg.Round))
 		// Every fourth round is without faults: what they broke would show, and
 		// latencies are those of a server in order.
@@ -178,27 +194,51 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
+		r.calm.Store(true)
+		if r.cfg.Stage != nil && n%2 == 1 {
+			r.behindItsBack(ctx)
+		}
 		r.checkpoint(ctx)
 		r.close(ctx)
 	}
 	return r.rec.now() - began, nil
 }
 
-// subject makes a client; every fourth takes the server's throttle, so that
-// notices are merged, the others none. Each follows three conversations.
+// pace is one when there are few clients: each does less when there are many.
+func (r *run) pace() int { return max(1, r.cfg.Clients/100) }
+
+// subject makes a client. They differ in how they subscribe and read. Every fifth
+// takes the server's throttle, so that notices are merged, the others none. Each
+// follows three conversations, or one and whatever changes at all; every other one
+// some messages besides.
 func (r *run) subject(i int) *subject {
 	rng := r.rng(uint64(i) + 1000)
-	var conversations []string
-	for _, n := range rng.Perm(len(r.conversations))[:min(3, len(r.conversations))] {
-		conversations = append(conversations, r.conversations[n])
+	topics := []string{AllMessages, Conversations}
+	n := 1
+	if wide := i < int(transports) || i%32 == 0; !wide {
+		topics, n = nil, 3
 	}
-	s := newSubject(fmt.Sprintf("client-%d", i+1), conversations, rng)
-	s.pace = max(1, r.cfg.Clients/100)
-	if s.throttle = 0; i%4 == 3 {
+	for _, c := range rng.Perm(len(r.conversations))[:min(n, len(r.conversations))] {
+		topics = append(topics, r.conversations[c])
+	}
+	s := newSubject(fmt.Sprintf("client-%d", i+1), topics, rng)
+	s.pace = r.pace()
+	if s.throttle = 0; i%5 == 4 {
 		s.throttle = -1
 	}
-	s.freshet, s.messages, s.rec, s.calm = r.freshet, r.messages, r.rec, &r.calm
+	if i%2 == 1 {
+		s.items = 2
+	}
+	s.by = [...]transport{getStream, postStream, watchStream, getStream}[i%4]
+	s.reader = r.reader([...]protocol{byPost, byGet, byGRPCWeb, byPost, byGet, byJSON}[i%6])
+	s.streams, s.names, s.rec, s.calm = r.streams, r.names, r.rec, &r.calm
 	return s
+}
+
+// reader is one with answers of its own.
+func (r *run) reader(by protocol) *reader {
+	of := r.readers[by]
+	return &reader{messages: of.messages, protocol: by, names: of.names, rec: of.rec, ours: of.ours, kept: map[string]tagged{}}
 }
 
 // startUp waits until most clients are connected; who isn't then comes later.
@@ -227,15 +267,24 @@ func (r *run) writers() []func(context.Context) {
 	numbers := &atomic.Int64{}
 	var writers []func(context.Context)
 	for i := range r.cfg.Writers {
-		byRPC := newWriter(fmt.Sprintf("rpc-%d", i+1), r.rec, r.rng(uint64(i)+1), r.conversations, numbers)
-		writers = append(writers, func(ctx context.Context) { byRPC.byRPC(ctx, r.messages) })
+		byRPC := r.writer(fmt.Sprintf("rpc-%d", i+1), uint64(i)+1, numbers)
+		writers = append(writers, func(ctx context.Context) { byRPC.byRPC(ctx, r.readers[i%int(protocols)]) })
 		if r.truth != nil {
-			bySQL := newWriter(fmt.Sprintf("sql-%d", i+1), r.rec, r.rng(uint64(i)+100), r.conversations, numbers)
-			writers = append(writers, func(ctx context.Context) { bySQL.bySQL(ctx, r.sessions[i], bySQL.sometimes()) })
+			bySQL := r.writer(fmt.Sprintf("sql-%d", i+1), uint64(i)+100, numbers)
+			writers = append(writers, func(ctx context.Context) {
+				bySQL.bySQL(ctx, r.sessions[i], r.readers[(i+1)%int(protocols)], bySQL.sometimes())
+			})
 		}
 	}
-	r.long = newWriter("long-1", r.rec, r.rng(99), r.conversations, numbers)
+	r.long = r.writer("long-1", 99, numbers)
 	return writers
+}
+
+func (r *run) writer(name string, part uint64, numbers *atomic.Int64) *writer {
+	w := newWriter(name, r.rec, r.names, r.rng(part), r.conversations, numbers)
+	w.ids = r.cfg.Seed
+	r.every = append(r.every, w)
+	return w
 }
 
 // write lets the writers write, and faults happen or not, until round ends. What they

@@ -149,7 +149,7 @@ func TestOpenPostgres_withoutSlot(t *testing.T) {
 	defer s.Close()
 	began := time.Now()
 	write := check.Write{Writer: "sql-1", Changes: []check.Change{{Cell: check.Cell{Row: 1, Version: 1}, To: "check-slotless-0"}}}
-	require.NoError(t, s.Write(ctx, &write, []int{0}, check.Ending{}, func() time.Duration { return time.Since(began) }))
+	require.NoError(t, s.Write(ctx, &write, check.Insert(1), func() time.Duration { return time.Since(began) }))
 	require.Equal(t, check.Committed, write.Outcome)
 	require.Positive(t, write.After.Position)
 	held, err := s.Read(ctx, []string{"check-slotless-0"})
@@ -181,8 +181,10 @@ func TestPostgres_outcomes(t *testing.T) {
 	defer s.Close()
 	var writes []check.Write
 	for i, rollback := range []bool{false, true} {
+		how := check.Insert(i + 1)
+		how.Rollback = rollback
 		w := check.Write{Changes: []check.Change{{Cell: check.Cell{Row: i + 1, Version: 1}, To: "check-outcomes-0"}}}
-		require.NoError(t, s.Write(ctx, &w, []int{0}, check.Ending{Rollback: rollback}, func() time.Duration { return 0 }))
+		require.NoError(t, s.Write(ctx, &w, how, func() time.Duration { return 0 }))
 		writes = append(writes, w)
 	}
 	again := writes[0] // the xid was given a second time

@@ -2,30 +2,32 @@ package check
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
-	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 )
 
-// subject is a simulated client: one stream, and a query for each conversation
-// that it follows, which fetches as client.Rule says. It naps from time to time,
-// so that it has to resume, and reloads strongly without a reason. One goroutine
-// owns it; what mu guards is for others too.
+// subject is a simulated client: one stream, and a query for each topic that it
+// follows, which fetches as client.Rule says. It naps from time to time, so that
+// it has to resume, and reloads strongly without a reason. One goroutine owns it;
+// what mu guards is for others too.
 type subject struct {
 	name     string
-	freshet  *client.Client
-	messages messagesv1connect.MessageServiceClient
+	by       transport
+	streams  *streams
+	reader   *reader
+	names    *directory
 	rec      *recorder
 	rng      *rand.Rand
 	throttle time.Duration // negative: the server's
-	calm     *atomic.Bool  // no naps: writes have stopped
+	items    int           // messages that it follows beside the rest; others after each nap
+	calm     *atomic.Bool  // neither naps nor reloads: writes have stopped
 	pace     int           // one when there are few clients: naps and reloads are rarer when there are many
 
 	// Faults: until the channel is closed it doesn't read its stream, or does
@@ -34,14 +36,13 @@ type subject struct {
 
 	inbox   chan func(context.Context)
 	flights sync.WaitGroup
-	screens map[string]*screen
-	last    freshet.Revision // the last id
-	resumed bool             // there has been a ready
-	hush    func()           // ends the stream and waits for its end
+	screens map[string]*screen // by topic
+	last    freshet.Revision   // the last id
+	hush    func()             // ends the stream and waits for its end
 	napping bool
 
-	mu        sync.Mutex // guards all below
-	shown     map[string][]Cell
+	mu        sync.Mutex         // guards all below
+	shown     map[string]Content // by topic; what it follows no more isn't there
 	connected bool
 	heartbeat time.Duration
 	changed   chan struct{} // closed at the next change
@@ -49,36 +50,48 @@ type subject struct {
 
 // screen is one query.
 type screen struct {
-	conversation string
-	rule         client.Rule
-	pause        int // the pause that the timer is for
+	topic string
+	rule  client.Rule
+	pause int  // the pause that the timer is for
+	young bool // the stream hasn't been ready since it was added: nothing is known of the time before
 }
 
-func newSubject(name string, conversations []string, rng *rand.Rand) *subject {
+func newSubject(name string, topics []string, rng *rand.Rand) *subject {
 	s := &subject{
 		name: name, rng: rng, pace: 1,
 		inbox: make(chan func(context.Context)), screens: map[string]*screen{},
-		shown: map[string][]Cell{}, changed: make(chan struct{}),
+		shown: map[string]Content{}, changed: make(chan struct{}),
 	}
-	for _, c := range conversations {
-		s.screens[c] = &screen{conversation: c}
+	for _, topic := range topics {
+		s.add(topic)
 	}
 	return s
 }
 
-func topicOf(conversation string) string { return "conversations/" + conversation + "/messages" }
-
-func conversationOf(topic string) string {
-	return strings.TrimSuffix(strings.TrimPrefix(topic, "conversations/"), "/messages")
+func (s *subject) add(topic string) {
+	s.screens[topic] = &screen{topic: topic, young: true}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shown[topic] = Content{}
 }
 
-func (s *subject) conversations() []string {
-	names := make([]string, 0, len(s.screens))
-	for name := range s.screens {
-		names = append(names, name)
+// lookElsewhere follows other messages than before.
+func (s *subject) lookElsewhere() {
+	for topic := range s.screens {
+		if _, _, isItem := itemOf(topic); isItem {
+			delete(s.screens, topic)
+			s.mu.Lock()
+			delete(s.shown, topic)
+			s.mu.Unlock()
+		}
 	}
-	slices.Sort(names)
-	return names
+	for _, topic := range s.names.pick(s.rng, s.items) {
+		s.add(topic)
+	}
+}
+
+func (s *subject) topics() []string {
+	return slices.Sorted(maps.Keys(s.screens))
 }
 
 // between is a random time.
@@ -108,9 +121,6 @@ func obey(ctx context.Context, fault *atomic.Pointer[chan struct{}]) {
 func (s *subject) run(ctx context.Context) {
 	defer s.flights.Wait()
 	s.listen(ctx)
-	for _, sc := range s.screens {
-		s.do(ctx, sc, client.Step{Pause: &client.Pause{Least: time.Second}}) // for the stream
-	}
 	nap := time.NewTimer(s.untilNap())
 	defer nap.Stop()
 	reload := time.NewTimer(s.untilReload())
@@ -125,7 +135,10 @@ func (s *subject) run(ctx context.Context) {
 			f(ctx)
 		case <-reload.C:
 			reload.Reset(s.untilReload())
-			sc := s.screens[s.conversations()[s.rng.IntN(len(s.screens))]]
+			if s.calm.Load() {
+				continue // what it wasn't told it must not find out by chance
+			}
+			sc := s.screens[s.topics()[s.rng.IntN(len(s.screens))]]
 			s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnRefresh}))
 		case <-nap.C:
 			nap.Reset(s.untilNap())
@@ -164,19 +177,16 @@ func (s *subject) tell(ctx context.Context, f func(context.Context)) bool {
 // listen opens the stream, with a since if there has been one before.
 func (s *subject) listen(ctx context.Context) {
 	s.napping = false
-	conversations := s.conversations()
-	topics := make([]string, 0, len(conversations))
-	for _, c := range conversations {
-		topics = append(topics, topicOf(c))
+	s.lookElsewhere()
+	topics := s.topics()
+	for _, sc := range s.screens {
+		if sc.young {
+			s.do(ctx, sc, client.Step{Pause: &client.Pause{Least: time.Second}}) // for the stream
+		}
 	}
-	var opts []client.StreamOption
-	if !s.last.IsZero() {
-		opts = append(opts, client.WithSince(s.last))
-	}
-	if s.throttle >= 0 {
-		opts = append(opts, client.WithThrottle(s.throttle))
-	}
-	s.rec.frame(Frame{Client: s.name, At: s.rec.now(), Kind: Subscribe, Since: s.last, Topics: conversations})
+	s.rec.frame(Frame{Client: s.name, At: s.rec.now(), Kind: Subscribe, Since: s.last, Topics: topics})
+	s.rec.did(Exercise("stream by " + s.by.String()))
+	sub := subscription{topics: s.names.fullAll(topics), since: s.last, throttle: s.throttle}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	s.hush = func() {
@@ -186,14 +196,18 @@ func (s *subject) listen(ctx context.Context) {
 	}
 	go func() {
 		defer close(done)
-		err := s.freshet.Stream(ctx, topics, func(e client.Event) error {
+		err := s.streams.follow(ctx, s.by, sub, func(e client.Event) error {
 			obey(ctx, &s.deaf)
+			if told, ok := e.(client.Invalidate); ok {
+				told.Topics = s.names.shortAll(told.Topics)
+				e = told
+			}
 			s.record(e)
 			if !s.tell(ctx, func(outer context.Context) { s.hear(outer, e) }) {
 				return ctx.Err()
 			}
 			return nil
-		}, opts...)
+		})
 		if ctx.Err() == nil {
 			s.rec.failed("stream refused", err)
 		}
@@ -202,26 +216,13 @@ func (s *subject) listen(ctx context.Context) {
 
 // record notes an event at the moment it came.
 func (s *subject) record(e client.Event) {
-	f := Frame{Client: s.name, At: s.rec.now()}
-	switch e := e.(type) {
-	case client.Connected:
-		f.Kind = Connected
-	case client.Disconnected:
-		f.Kind = Disconnected
-		s.rec.failed("stream", e.Err)
-	case client.Invalidate:
-		f.Kind, f.Revision = Invalidate, e.Revision
-		for _, topic := range e.Topics {
-			f.Topics = append(f.Topics, conversationOf(topic))
-		}
-	case client.Ready:
-		f.Kind, f.Revision = Ready, e.Revision
-	case client.Reset:
-		f.Kind, f.Revision = Reset, e.Revision
-	case client.Frontier:
-		f.Kind, f.Revision = Heartbeat, e.Revision
-	default:
+	f, ok := frameOf(e)
+	if !ok {
 		return
+	}
+	f.Client, f.At = s.name, s.rec.now()
+	if cut, ok := e.(client.Disconnected); ok {
+		s.rec.failed("stream", cut.Err)
 	}
 	s.rec.frame(f)
 }
@@ -233,16 +234,19 @@ func (s *subject) hear(ctx context.Context, e client.Event) {
 	case client.Invalidate:
 		s.last = s.last.Max(e.Revision)
 		for _, topic := range e.Topics {
-			if sc := s.screens[conversationOf(topic)]; sc != nil {
+			if sc := s.screens[topic]; sc != nil {
 				s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnInvalidate, Revision: e.Revision, Spread: e.Spread}))
 			}
 		}
 		return
 	case client.Ready:
 		s.last = s.last.Max(e.Revision)
-		in = client.Input{Kind: client.OnReady, Revision: e.Revision, Resumed: s.resumed}
-		s.resumed = true
+		for _, sc := range s.screens {
+			s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnReady, Revision: e.Revision, Resumed: !sc.young}))
+			sc.young = false
+		}
 		s.setConnected(true, e.Heartbeat)
+		return
 	case client.Reset:
 		s.last = e.Revision
 		in = client.Input{Kind: client.OnReset, Revision: e.Revision}
@@ -273,8 +277,8 @@ func (s *subject) do(ctx context.Context, sc *screen, step client.Step) {
 	}
 	if f := step.Fetch; f != nil {
 		s.flights.Go(func() {
-			read := Read{Client: s.name, Conversation: sc.conversation, AtLeast: f.AtLeast, Start: s.rec.now()}
-			err := list(ctx, s.messages, &read)
+			read := Read{Client: s.name, Topic: sc.topic, AtLeast: f.AtLeast, Start: s.rec.now()}
+			err := s.reader.read(ctx, &read)
 			s.tell(ctx, func(ctx context.Context) { s.land(ctx, sc, f.Flight, read, err) })
 		})
 	}
@@ -282,7 +286,11 @@ func (s *subject) do(ctx context.Context, sc *screen, step client.Step) {
 
 // land takes the end of a flight.
 func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, err error) {
-	read.End = s.rec.now() // the order in which answers were kept is that of their ends
+	read.End = s.rec.now()         // the order in which answers were kept is that of their ends
+	if s.screens[sc.topic] != sc { // it looks elsewhere now
+		s.rec.read(read)
+		return
+	}
 	in := client.Input{Kind: client.OnAnswer, Flight: flight, Revision: read.Stamp}
 	if err != nil {
 		s.rec.failed("read", err)
@@ -294,7 +302,7 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 	s.rec.read(read)
 	if step.Keep {
 		s.mu.Lock()
-		s.shown[sc.conversation] = read.Cells
+		s.shown[sc.topic] = read.Content
 		s.mu.Unlock()
 		s.news()
 	}
@@ -326,9 +334,9 @@ func (s *subject) await(ctx context.Context, truth map[string][]Cell, at func() 
 		same := true
 		s.mu.Lock()
 		connected, changed := s.connected, s.changed
-		for conversation := range s.screens {
-			v := View{Client: s.name, At: at(), Conversation: conversation, Shown: s.shown[conversation], Truth: truth[conversation]}
-			same = same && slices.Equal(v.Shown, v.Truth)
+		for topic, shown := range s.shown {
+			v := View{Client: s.name, At: at(), Topic: topic, Shown: shown, Truth: contentOf(topic, truth)}
+			same = same && (v.Shown.Partial || v.Shown.equal(v.Truth))
 			views = append(views, v)
 		}
 		s.mu.Unlock()

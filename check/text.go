@@ -1,10 +1,8 @@
 package check
 
 import (
-	"bufio"
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +20,8 @@ import (
 //	14..16  client-1  read a at-least=00000001-0000000000000064 stamp=00000001-0000000000000064 kept
 //	20      client-1  shows a r1@2 truth r1@2
 //
+// What is subscribed since another revision than the rest is written
+// `topic@revision`, and what the topic `messages` shows is written `a:2,b:1`.
 // A line may end in a comment, from # on.
 
 func (c Cell) String() string { return fmt.Sprintf("r%d@%d", c.Row, c.Version) }
@@ -42,7 +42,7 @@ func (c Change) String() string { return fmt.Sprintf("%v:%s>%s", c.Cell, c.From,
 
 func (o Outcome) String() string { return [...]string{"unknown", "committed", "rolled-back"}[o] }
 
-var frameNames = []string{"subscribe", "connected", "disconnected", "invalidate", "ready", "reset", "frontier"}
+var frameNames = []string{"subscribe", "connected", "disconnected", "invalidate", "ready", "reset", "frontier", "part"}
 
 func (k FrameKind) String() string { return frameNames[k] }
 
@@ -91,12 +91,41 @@ func word(on bool, name string) string {
 	return " " + name
 }
 
+// named writes the topics that an answer named.
+func named(topics []string) string {
+	if topics == nil {
+		return ""
+	}
+	return " topics=" + strings.Join(topics, ",")
+}
+
+func (f *Frame) topics() string {
+	texts := make([]string, 0, len(f.Topics))
+	for _, topic := range f.Topics {
+		if rev, ok := f.SinceBy[topic]; ok {
+			topic += "@" + rev.String()
+		}
+		texts = append(texts, topic)
+	}
+	return strings.Join(texts, ",")
+}
+
+// String writes `a:2`.
+func (c Count) String() string { return fmt.Sprintf("%s:%d", c.Conversation, c.N) }
+
+func (c Content) text(topic string) string {
+	if topic == Conversations {
+		return join(c.Counts)
+	}
+	return join(c.Cells)
+}
+
 func (h *History) lines() []line {
 	var lines []line
 	for i := range h.Writes {
 		w := &h.Writes[i]
 		lines = append(lines, line{w.Sent, millis(w.Sent) + ".." + millis(w.Done), w.Writer, "write " + w.Outcome.String() + " " + join(w.Changes) +
-			pair("at", w.At) + pair("after", w.After) + pair("upto", w.Upto) + pair("stamp", w.Stamp), 0})
+			pair("at", w.At) + pair("after", w.After) + pair("upto", w.Upto) + pair("stamp", w.Stamp) + named(w.Topics), 0})
 	}
 	for i, f := range h.Frames {
 		what := f.Kind.String()
@@ -104,21 +133,21 @@ func (h *History) lines() []line {
 			what += " " + f.Revision.String()
 		}
 		if len(f.Topics) > 0 {
-			what += " " + strings.Join(f.Topics, ",")
+			what += " " + f.topics()
 		}
 		lines = append(lines, line{f.At, millis(f.At), f.Client, what + pair("since", f.Since), i + 1})
 	}
 	for i := range h.Reads {
 		r := &h.Reads[i]
-		what := "read " + r.Conversation + word(r.AtLeast.IsZero(), "strong") + pair("at-least", r.AtLeast) +
+		what := "read " + r.Topic + word(r.AtLeast.IsZero(), "strong") + pair("at-least", r.AtLeast) +
 			word(r.Direct, "direct") + word(r.Failed, "failed") + word(r.Kept, "kept") + pair("stamp", r.Stamp)
 		if !r.Failed {
-			what += " shows " + join(r.Cells)
+			what += word(r.Partial, "partial") + " shows " + r.text(r.Topic)
 		}
 		lines = append(lines, line{r.Start, millis(r.Start) + ".." + millis(r.End), r.Client, what, len(h.Frames) + i + 1})
 	}
 	for _, v := range h.Views {
-		lines = append(lines, line{v.At, millis(v.At), v.Client, "shows " + v.Conversation + " " + join(v.Shown) + " truth " + join(v.Truth), len(lines) + 1})
+		lines = append(lines, line{v.At, millis(v.At), v.Client, "shows " + v.Topic + " " + v.Shown.text(v.Topic) + " truth " + v.Truth.text(v.Topic), len(lines) + 1})
 	}
 	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.afterwards, b.afterwards)) })
 	return lines
@@ -136,182 +165,4 @@ func (h *History) String() string {
 		fmt.Fprintf(&b, "%-*s  %-*s  %s\n", when, l.when, who, l.who, l.what)
 	}
 	return b.String()
-}
-
-// ParseHistory reads what String writes. In it a revision may be short:
-// `1-64`, both in hex.
-func ParseHistory(r io.Reader) (*History, error) {
-	h := &History{}
-	scanner := bufio.NewScanner(r)
-	for n := 1; scanner.Scan(); n++ {
-		text, _, _ := strings.Cut(scanner.Text(), "#")
-		fields := strings.Fields(text)
-		if len(fields) == 0 {
-			continue
-		}
-		if err := h.parse(fields); err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
-		}
-	}
-	return h, scanner.Err()
-}
-
-func (h *History) parse(fields []string) error {
-	if len(fields) < 3 {
-		return fmt.Errorf("%q: want a time, who, and what", strings.Join(fields, " "))
-	}
-	p := parser{rest: fields[3:]}
-	from, to, spans := strings.Cut(fields[0], "..")
-	start := p.millis(from)
-	end := start
-	if spans {
-		end = p.millis(to)
-	}
-	switch who, what := fields[1], fields[2]; what {
-	case "write":
-		w := Write{Writer: who, Sent: start, Done: end, Outcome: p.outcome(), Changes: p.changes()}
-		p.pairs(map[string]*freshet.Revision{"at": &w.At, "after": &w.After, "upto": &w.Upto, "stamp": &w.Stamp})
-		h.Writes = append(h.Writes, w)
-	case "read":
-		r := Read{Client: who, Start: start, End: end, Conversation: p.next()}
-		p.pairs(map[string]*freshet.Revision{"at-least": &r.AtLeast, "stamp": &r.Stamp})
-		p.flag("strong")
-		r.Direct, r.Failed, r.Kept = p.flag("direct"), p.flag("failed"), p.flag("kept")
-		if p.flag("shows") {
-			r.Cells = p.cells()
-		}
-		h.Reads = append(h.Reads, r)
-	case "shows":
-		v := View{Client: who, At: start, Conversation: p.next(), Shown: p.cells()}
-		p.flag("truth")
-		v.Truth = p.cells()
-		h.Views = append(h.Views, v)
-	default:
-		kind := slices.Index(frameNames, what)
-		if kind < 0 {
-			return fmt.Errorf("%q is nothing that can happen", what)
-		}
-		f := Frame{Client: who, At: start, Kind: FrameKind(kind)}
-		p.pairs(map[string]*freshet.Revision{"since": &f.Since})
-		if f.Kind == Invalidate || f.Kind == Ready || f.Kind == Reset || f.Kind == Heartbeat {
-			f.Revision = p.revision(p.next())
-		}
-		if f.Kind == Subscribe || f.Kind == Invalidate {
-			f.Topics = strings.Split(p.next(), ",")
-		}
-		h.Frames = append(h.Frames, f)
-	}
-	if p.err == nil && len(p.rest) > 0 {
-		return fmt.Errorf("%q is too much", strings.Join(p.rest, " "))
-	}
-	return p.err
-}
-
-// parser takes the fields of a line; its first error stays.
-type parser struct {
-	rest []string
-	err  error
-}
-
-func (p *parser) fail(err error) {
-	if p.err == nil {
-		p.err = err
-	}
-}
-
-func (p *parser) next() string {
-	if len(p.rest) == 0 {
-		p.fail(io.ErrUnexpectedEOF)
-		return ""
-	}
-	field := p.rest[0]
-	p.rest = p.rest[1:]
-	return field
-}
-
-// flag takes a word if it comes next.
-func (p *parser) flag(word string) bool {
-	if len(p.rest) == 0 || p.rest[0] != word {
-		return false
-	}
-	p.rest = p.rest[1:]
-	return true
-}
-
-// pairs takes every name=revision, wherever it stands.
-func (p *parser) pairs(of map[string]*freshet.Revision) {
-	p.rest = slices.DeleteFunc(slices.Clone(p.rest), func(field string) bool {
-		name, text, ok := strings.Cut(field, "=")
-		if ok && of[name] != nil {
-			*of[name] = p.revision(text)
-		}
-		return ok && of[name] != nil
-	})
-}
-
-func (p *parser) millis(text string) time.Duration {
-	ms, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		p.fail(fmt.Errorf("%q is no time in milliseconds", text))
-	}
-	return time.Duration(ms * float64(time.Millisecond))
-}
-
-func (p *parser) revision(text string) freshet.Revision {
-	if rev, err := freshet.ParseRevision(text); err == nil {
-		return rev
-	}
-	epoch, position, _ := strings.Cut(text, "-")
-	e, err := strconv.ParseUint(epoch, 16, 32)
-	at, err2 := strconv.ParseUint(position, 16, 64)
-	if err != nil || err2 != nil {
-		p.fail(fmt.Errorf("%q is no revision", text))
-	}
-	return freshet.Revision{Epoch: freshet.Epoch(e), Position: at}
-}
-
-func (p *parser) outcome() Outcome {
-	word := p.next()
-	for o := Unknown; o <= RolledBack; o++ {
-		if o.String() == word {
-			return o
-		}
-	}
-	p.fail(fmt.Errorf("%q is no outcome", word))
-	return Unknown
-}
-
-func (p *parser) cells() []Cell {
-	var cells []Cell
-	text := p.next()
-	if text == "-" {
-		return nil
-	}
-	for part := range strings.SplitSeq(text, ",") {
-		cell, err := ParseCell(part)
-		if err != nil {
-			p.fail(err)
-		}
-		cells = append(cells, cell)
-	}
-	slices.SortFunc(cells, compareCells)
-	return cells
-}
-
-func compareCells(a, b Cell) int {
-	return cmp.Or(cmp.Compare(a.Row, b.Row), cmp.Compare(a.Version, b.Version))
-}
-
-func (p *parser) changes() []Change {
-	var changes []Change
-	for part := range strings.SplitSeq(p.next(), ",") {
-		cell, way, _ := strings.Cut(part, ":")
-		from, to, ok := strings.Cut(way, ">")
-		c, err := ParseCell(cell)
-		if err != nil || !ok {
-			p.fail(fmt.Errorf("%q is no change: want r1@2:from>to", part))
-		}
-		changes = append(changes, Change{c, from, to})
-	}
-	return changes
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,9 +23,12 @@ type world struct {
 	flaw flaw
 
 	mu       sync.Mutex // guards all below
-	end      uint64     // of the log
-	log      []*commit  // those that the frontier hasn't passed
-	messages map[string]message
+	epoch    freshet.Epoch
+	end      uint64    // of the log
+	log      []*commit // those that the frontier hasn't passed
+	commits  int
+	messages map[string]message // by id
+	known    map[string]bool    // topics that there ever were
 	ids      int
 }
 
@@ -37,17 +39,21 @@ type commit struct {
 	visible bool
 }
 
-const epoch = 7
+const (
+	epoch = 7
+	// lifetime of the first epoch, in commits: then a second one begins.
+	lifetime = 150
+)
 
 func newWorld(flaw flaw) *world {
-	w := &world{hub: hub.New(hub.Config{}), flaw: flaw, end: 1000, messages: map[string]message{}}
+	w := &world{hub: hub.New(hub.Config{}), flaw: flaw, epoch: epoch, end: 1000, messages: map[string]message{}, known: map[string]bool{}}
 	w.hub.Begin(w.at(w.end))
 	w.hub.Serve(w.at(w.end))
 	return w
 }
 
 func (w *world) at(position uint64) freshet.Revision {
-	return freshet.Revision{Epoch: epoch, Position: position}
+	return freshet.Revision{Epoch: w.epoch, Position: position}
 }
 
 func (w *world) logEnd() freshet.Revision {
@@ -57,12 +63,12 @@ func (w *world) logEnd() freshet.Revision {
 }
 
 // commit writes to the log, and returns when everybody sees it.
-func (w *world) commit(ctx context.Context, conversations []string, change func()) freshet.Revision {
+func (w *world) commit(ctx context.Context, topics []string, change func()) freshet.Revision {
 	w.mu.Lock()
 	w.end += 8 * uint64(1+rand.IntN(8))
-	c := &commit{told: freshet.Commit{Revision: w.at(w.end)}}
-	for _, conversation := range conversations {
-		c.told.Topics = append(c.told.Topics, topic(conversation))
+	c := &commit{told: freshet.Commit{Revision: w.at(w.end), Topics: topics}}
+	for _, topic := range topics {
+		w.known[topic] = true
 	}
 	w.log = append(w.log, c)
 	if w.flaw == tellsEarly {
@@ -84,7 +90,38 @@ func (w *world) commit(ctx context.Context, conversations []string, change func(
 		}
 		w.log = w.log[1:]
 	}
+	if w.commits++; w.commits >= lifetime && len(w.log) == 0 && w.epoch == epoch {
+		w.epoch++
+		w.hub.Begin(w.at(w.end))
+		w.hub.Serve(w.at(w.end))
+	}
 	return c.told.Revision
+}
+
+// look is the watchdog's: something happened that the log doesn't show, so all
+// topics are told.
+func (w *world) look(ctx context.Context) {
+	w.mu.Lock()
+	topics := slices.Collect(maps.Keys(w.known))
+	w.mu.Unlock()
+	if w.flaw != noWatchdog {
+		w.commit(ctx, topics, func() {})
+	}
+}
+
+// topicsOf are those that a message's change from one place to another concerns.
+func (w *world) topicsOf(id string, places ...string) []string {
+	if w.flaw == forgetsOldPlace {
+		places = places[len(places)-1:]
+	}
+	topics := []string{"messages", "conversations/-/messages"}
+	for _, conversation := range places {
+		if conversation != "" {
+			topics = append(topics, topic(conversation), topic(conversation)+"/"+id)
+		}
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics)
 }
 
 // pass lets time pass: the delay is what is simulated.
@@ -98,19 +135,6 @@ func pass(ctx context.Context, d time.Duration) {
 }
 
 func topic(conversation string) string { return "conversations/" + conversation + "/messages" }
-
-// bodies are what is visible in a conversation.
-func (w *world) bodies(conversation string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var found []string
-	for _, m := range w.messages {
-		if m.conversation == conversation {
-			found = append(found, m.body)
-		}
-	}
-	return found
-}
 
 // everything is all that is visible.
 func (w *world) everything() map[string]message {
@@ -139,52 +163,71 @@ type session struct{ w *world }
 
 func (s session) Close() {}
 
-func (s session) Write(ctx context.Context, write *check.Write, was []int, end check.Ending, now func() time.Duration) error {
+func (s session) Write(ctx context.Context, write *check.Write, how check.Manner, now func() time.Duration) error {
 	write.Outcome, write.Sent = check.RolledBack, now()
 	defer func() { write.Done = now() }()
-	if end.Rollback {
+	if how.Rollback {
 		return nil
 	}
-	var conversations []string
-	for _, c := range write.Changes {
-		for _, name := range []string{c.From, c.To} {
-			if name != "" && !slices.Contains(conversations, name) {
-				conversations = append(conversations, name)
+	topics, change := s.changes(write, how)
+	pass(ctx, how.After)
+	write.At = s.w.commit(ctx, topics, change)
+	write.Upto, write.Outcome = write.At, check.Committed
+	if how.Unpublished {
+		s.w.look(ctx)
+	}
+	return nil
+}
+
+// changes are what a transaction does, and the topics that it concerns.
+func (s session) changes(write *check.Write, how check.Manner) (topics []string, change func()) {
+	held := s.w.everything()
+	after := map[string]*message{}
+	for i, c := range write.Changes {
+		var id string
+		if i < len(how.IDs) {
+			id = how.IDs[i]
+		}
+		for other, m := range held {
+			if cell, _ := check.ParseCell(m.body); cell.Row == c.Row && m.conversation == c.From {
+				if id = other; !how.Truncate && cell.Version != how.Was[i] {
+					panic("the writer doesn't know what it wrote")
+				}
+			}
+		}
+		if after[id] = nil; c.To != "" {
+			after[id] = &message{c.To, c.Cell.String()}
+		}
+		untold := s.w.flaw == ignoresCopy && how.Copy && c.From == "" || s.w.flaw == ignoresDelete && c.To == "" ||
+			s.w.flaw == ignoresTruncate && how.Truncate || how.Unpublished
+		if !untold {
+			topics = append(topics, s.w.topicsOf(id, c.From, c.To)...)
+		}
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics), func() {
+		for id, m := range after {
+			if delete(s.w.messages, id); m != nil {
+				s.w.messages[id] = *m
 			}
 		}
 	}
-	pass(ctx, end.After)
-	write.At = s.w.commit(ctx, conversations, func() {
-		for i, c := range write.Changes {
-			id := fmt.Sprintf("r%d of %s", c.Row, runOf(c))
-			if old := s.w.messages[id]; c.From != "" && old.body != (check.Cell{Row: c.Row, Version: was[i]}).String() {
-				panic("the writer doesn't know what it wrote")
-			}
-			if delete(s.w.messages, id); c.To != "" {
-				s.w.messages[id] = message{c.To, c.Cell.String()}
-			}
-		}
-	})
-	write.Upto, write.Outcome = write.At, check.Committed
-	return nil
 }
 
 func (s session) Read(_ context.Context, conversations []string) (map[string][]check.Cell, error) {
 	held := map[string][]check.Cell{}
-	for _, conversation := range conversations {
-		for _, body := range s.w.bodies(conversation) {
-			cell, err := check.ParseCell(body)
-			if err != nil {
-				return nil, err
-			}
-			held[conversation] = append(held[conversation], cell)
+	for _, m := range s.w.everything() {
+		if !slices.Contains(conversations, m.conversation) {
+			continue
 		}
-		slices.SortFunc(held[conversation], func(a, b check.Cell) int { return cmp.Compare(a.Row, b.Row) })
+		cell, err := check.ParseCell(m.body)
+		if err != nil {
+			return nil, err
+		}
+		held[m.conversation] = append(held[m.conversation], cell)
+	}
+	for _, cells := range held {
+		slices.SortFunc(cells, func(a, b check.Cell) int { return cmp.Compare(a.Row, b.Row) })
 	}
 	return held, nil
-}
-
-// runOf tells the rows of runs on one world apart: check-<run>-<n>.
-func runOf(c check.Change) string {
-	return strings.Split(cmp.Or(c.From, c.To), "-")[1]
 }

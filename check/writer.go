@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -31,29 +32,39 @@ type Database interface {
 // Session is one connection, for one user at a time.
 type Session interface {
 	// Write makes w's changes in one transaction and fills in its times,
-	// outcome and position. was are the versions that the rows have now.
-	// An error leaves the outcome as far as it is known.
-	Write(ctx context.Context, w *Write, was []int, end Ending, now func() time.Duration) error
+	// outcome and position. An error leaves the outcome as far as it is known.
+	Write(ctx context.Context, w *Write, how Manner, now func() time.Duration) error
 	// Read returns what conversations hold.
 	Read(ctx context.Context, conversations []string) (map[string][]Cell, error)
 	Close()
 }
 
-// Ending is how a transaction ends: some time after its changes, with COMMIT or
-// ROLLBACK.
-type Ending struct {
-	After    time.Duration
+// Manner is how a transaction does what it does.
+type Manner struct {
+	Was   []int    // the versions that the rows have now, one for each change
+	IDs   []string // the ids of rows that it makes
+	After time.Duration
+	// Rollback ends it, after that time, in place of COMMIT.
 	Rollback bool
+	// Copy makes rows by COPY, not INSERT.
+	Copy bool
+	// Truncate empties the table, and with it all rows that are changed.
+	Truncate bool
+	// Unpublished takes the table out of every publication meanwhile.
+	Unpublished bool
 }
 
 // writer owns some rows and changes them, one transaction after the other.
 type writer struct {
 	name          string
 	rec           *recorder
+	names         *directory
+	ids           uint64 // tells the ids of runs on one database apart
 	rng           *rand.Rand
 	conversations []string
 	numbers       *atomic.Int64 // of rows; shared by all writers
 	slots         []slot
+	lost          []Change // the last of each row that was given up
 }
 
 // slot is a row of the writer's.
@@ -67,16 +78,19 @@ type slot struct {
 
 const slotsPerWriter = 8
 
-func newWriter(name string, rec *recorder, rng *rand.Rand, conversations []string, numbers *atomic.Int64) *writer {
-	w := &writer{name: name, rec: rec, rng: rng, conversations: conversations, numbers: numbers, slots: make([]slot, slotsPerWriter)}
+func newWriter(name string, rec *recorder, names *directory, rng *rand.Rand, conversations []string, numbers *atomic.Int64) *writer {
+	w := &writer{name: name, rec: rec, names: names, rng: rng, conversations: conversations, numbers: numbers, slots: make([]slot, slotsPerWriter)}
 	for i := range w.slots {
 		w.retire(&w.slots[i])
 	}
 	return w
 }
 
-// retire gives a row up whose state nobody knows.
-func (w *writer) retire(s *slot) { *s = slot{row: int(w.numbers.Add(1))} }
+// retire gives a row up: nobody knows its state, or its number must not be used again.
+func (w *writer) retire(s *slot) {
+	w.names.place(s.row, "")
+	*s = slot{row: int(w.numbers.Add(1))}
+}
 
 // next is one random change of a row.
 func (w *writer) next(s *slot, moves bool) Change {
@@ -93,53 +107,113 @@ func (w *writer) next(s *slot, moves bool) Change {
 	return c
 }
 
-// sometimes rolls back.
-func (w *writer) sometimes() Ending { return Ending{Rollback: w.rng.IntN(100) < 8} }
+// sometimes rolls back, and sometimes copies.
+func (w *writer) sometimes() Manner {
+	return Manner{Rollback: w.rng.IntN(100) < 8, Copy: w.rng.IntN(4) == 0}
+}
 
-// bySQL writes one transaction of one to three rows.
-func (w *writer) bySQL(ctx context.Context, session Session, end Ending) {
+// bySQL writes one transaction of one to three rows and, every now and then, reads
+// strongly what it has changed.
+func (w *writer) bySQL(ctx context.Context, session Session, reader *reader, how Manner) {
 	rows := w.rng.Perm(len(w.slots))[:1+max(0, w.rng.IntN(6)-3)]
 	write := Write{Writer: w.name}
-	var was []int
 	for _, i := range rows {
-		write.Changes = append(write.Changes, w.next(&w.slots[i], true))
-		was = append(was, w.slots[i].shown)
+		s := &w.slots[i]
+		write.Changes = append(write.Changes, w.next(s, true))
+		how.Was, how.IDs = append(how.Was, s.shown), append(how.IDs, rowID(w.ids, s.row))
+		w.names.name(s.row, rowID(w.ids, s.row))
 	}
-	err := session.Write(ctx, &write, was, end, w.rec.now)
+	err := session.Write(ctx, &write, how, w.rec.now)
 	if err != nil {
 		if ctx.Err() == nil {
 			w.rec.failed("write by SQL", err)
 		}
 	}
-	w.rec.write(write)
+	if how.Unpublished {
+		// Nothing that Postgres tells the server shows it, so no stamp and no notice
+		// can be held to it: it is written down as one that may have been.
+		w.rec.write(unseen(write))
+	} else {
+		w.rec.write(write)
+	}
+	w.tell(write, how)
 	for n, i := range rows {
 		w.settle(&w.slots[i], write.Changes[n], write.Outcome)
 	}
+	if write.Outcome == Committed && w.rng.IntN(3) == 0 {
+		w.readBack(ctx, reader, &write, freshet.Revision{})
+	}
+}
+
+// tell counts what was exercised.
+func (w *writer) tell(write Write, how Manner) {
+	switch {
+	case write.Outcome == RolledBack && how.Rollback:
+		w.rec.did("ROLLBACK")
+	case write.Outcome == Committed && how.Unpublished:
+		w.rec.did("a change while the table is out of its publication")
+	case write.Outcome == Committed:
+		for _, c := range write.Changes {
+			w.rec.did(c.statement(how))
+		}
+	}
+}
+
+func (c Change) statement(how Manner) Exercise {
+	switch {
+	case c.From == "" && how.Copy:
+		return "COPY"
+	case c.From == "":
+		return "INSERT"
+	case c.To == "":
+		return "DELETE"
+	case c.From != c.To:
+		return "UPDATE that moves a row"
+	default:
+		return "UPDATE"
+	}
+}
+
+// unseen is a write of which no rule may say that it is due: it only explains what
+// is shown.
+func unseen(w Write) Write {
+	if w.Outcome == Committed {
+		w.Outcome, w.Xid = Unknown, 0
+	}
+	return w
 }
 
 func (w *writer) settle(s *slot, c Change, outcome Outcome) {
 	switch outcome {
 	case Committed:
 		s.in, s.shown = c.To, c.Version
+		w.names.place(s.row, s.in)
 	case Unknown:
+		w.lost = append(w.lost, c)
 		w.retire(s)
 	case RolledBack:
 	}
 }
 
 // byRPC writes one row and, every now and then, reads it back.
-func (w *writer) byRPC(ctx context.Context, messages messagesv1connect.MessageServiceClient) {
+func (w *writer) byRPC(ctx context.Context, reader *reader) {
 	s := &w.slots[w.rng.IntN(len(w.slots))]
 	change := w.next(s, false)
 	write := Write{Writer: w.name, Changes: []Change{change}, After: w.rec.floor(), Sent: w.rec.now()}
-	name, stamp, err := send(ctx, messages, change, s.name)
+	name, stamp, err := send(ctx, reader.messages, change, s.name)
 	write.Done = w.rec.now()
 	if err != nil {
 		if ctx.Err() == nil {
 			w.rec.failed("write by RPC", err)
 		}
 	} else {
-		write.Outcome, write.Stamp, write.Upto = Committed, stamp, stamp
+		w.names.name(change.Row, name[strings.LastIndexByte(name, '/')+1:])
+		write.Outcome, write.Stamp, write.Upto = Committed, stamp.Revision, stamp.Revision
+		write.Topics = w.names.shortAll(stamp.Topics)
+		w.rec.did([...]Exercise{"CreateMessage", "UpdateMessage", "DeleteMessage"}[kind(change)])
+		if write.Topics != nil {
+			w.rec.did("Freshet-Topics")
+		}
 	}
 	if write.After.Epoch != write.Upto.Epoch {
 		write.After = freshet.Revision{}
@@ -154,33 +228,48 @@ func (w *writer) byRPC(ctx context.Context, messages messagesv1connect.MessageSe
 		// then there would be two of a row that is made again.
 		w.retire(s)
 	}
-	if roll := w.rng.IntN(4); roll < 2 {
-		read := Read{Client: w.name, Conversation: change.To, Start: w.rec.now()}
-		if read.Conversation == "" {
-			read.Conversation = change.From
-		}
-		if roll == 0 {
-			read.AtLeast = stamp
-		}
-		err := list(ctx, messages, &read)
-		read.End = w.rec.now()
-		if err == nil {
-			w.rec.read(read)
-		} else if ctx.Err() == nil {
-			w.rec.failed("read", err)
-		}
+	switch w.rng.IntN(4) {
+	case 0:
+		w.readBack(ctx, reader, &write, write.Stamp)
+	case 1:
+		w.readBack(ctx, reader, &write, freshet.Revision{})
 	}
 }
 
-// send makes the one call that a change is.
-func send(ctx context.Context, messages messagesv1connect.MessageServiceClient, c Change, name string) (string, freshet.Revision, error) {
+// readBack reads something that a write has changed.
+func (w *writer) readBack(ctx context.Context, reader *reader, write *Write, atLeast freshet.Revision) {
+	topics := write.Changes[0].topics()
+	read := Read{Client: w.name, Topic: topics[w.rng.IntN(len(topics))], AtLeast: atLeast, Start: w.rec.now()}
+	err := reader.read(ctx, &read)
+	read.End = w.rec.now()
+	if err == nil {
+		w.rec.read(read)
+	} else if ctx.Err() == nil {
+		w.rec.failed("read", err)
+	}
+}
+
+// kind is 0 for a new row, 1 for a changed one, 2 for one that goes.
+func kind(c Change) int {
+	switch {
+	case c.From == "":
+		return 0
+	case c.To != "":
+		return 1
+	default:
+		return 2
+	}
+}
+
+// send makes the one call that a change is, and returns the message's name.
+func send(ctx context.Context, messages messagesv1connect.MessageServiceClient, c Change, name string) (string, client.Stamp, error) {
 	var stamp client.Stamp
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	ctx = client.CaptureStamp(ctx, &stamp)
 	var err error
-	switch {
-	case c.From == "":
+	switch kind(c) {
+	case 0:
 		var resp *connect.Response[messagesv1.CreateMessageResponse]
 		resp, err = messages.CreateMessage(ctx, connect.NewRequest(&messagesv1.CreateMessageRequest{
 			Parent: "conversations/" + c.To, Message: &messagesv1.Message{Author: "freshet check", Body: c.Cell.String()},
@@ -188,12 +277,12 @@ func send(ctx context.Context, messages messagesv1connect.MessageServiceClient, 
 		if err == nil {
 			name = resp.Msg.GetMessage().GetName()
 		}
-	case c.To == "":
-		_, err = messages.DeleteMessage(ctx, connect.NewRequest(&messagesv1.DeleteMessageRequest{Name: name}))
-	default:
+	case 1:
 		_, err = messages.UpdateMessage(ctx, connect.NewRequest(&messagesv1.UpdateMessageRequest{
 			Message: &messagesv1.Message{Name: name, Body: c.Cell.String()},
 		}))
+	default:
+		_, err = messages.DeleteMessage(ctx, connect.NewRequest(&messagesv1.DeleteMessageRequest{Name: name}))
 	}
-	return name, stamp.Revision, err
+	return name, stamp, err
 }

@@ -1,0 +1,450 @@
+package check_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet"
+	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/server/hub"
+)
+
+// node is a server of a world, small enough to see that it is right but for its
+// flaw.
+type node struct {
+	messagesv1connect.UnimplementedMessageServiceHandler
+
+	world *world
+	hub   *hub.Hub
+	flaw  flaw
+	url   string
+
+	mu      sync.Mutex // guards all below
+	kept    map[string]*flight
+	flying  map[string]*flight
+	replica struct {
+		messages map[string]message
+		stamp    freshet.Revision
+		taken    time.Time
+	}
+}
+
+// flight is a query, and later its answer.
+type flight struct {
+	start freshet.Revision // the frontier before its snapshot
+	found map[string]message
+	done  chan struct{}
+	ended time.Time
+}
+
+func newNode(t *testing.T, flaw flaw) *node {
+	t.Helper()
+	w := newWorld(flaw)
+	n := &node{world: w, hub: w.hub, flaw: flaw, kept: map[string]*flight{}, flying: map[string]*flight{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/events", n.events)
+	mux.Handle(messagesv1connect.NewMessageServiceHandler(n))
+	mux.Handle(freshetv1connect.NewInvalidationServiceHandler(watcher{n}))
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	n.url = server.URL
+	return n
+}
+
+const heartbeat = 200 * time.Millisecond
+
+func revision(text string) freshet.Revision {
+	rev, _ := freshet.ParseRevision(text) // what isn't one is none
+	return rev
+}
+
+func (n *node) events(w http.ResponseWriter, r *http.Request) {
+	topics, since := r.URL.Query()["topic"], hub.Since{All: revision(r.URL.Query().Get("since"))}
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		since.All = revision(id)
+	}
+	if n.flaw == losesAtResume {
+		since = hub.Since{}
+	}
+	if r.Method == http.MethodPost {
+		var body struct {
+			Topics       []string          `json:"topics"`
+			Since        string            `json:"since"`
+			SinceByTopic map[string]string `json:"since_by_topic"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		topics, since = body.Topics, n.since(body.Since, body.SinceByTopic)
+		if n.flaw == ignoresSinceByPost {
+			since.All = freshet.Revision{}
+		}
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	controller := http.NewResponseController(w)
+	send := func(event string, rev freshet.Revision, topics []string, part bool) {
+		if !part {
+			_, _ = fmt.Fprintf(w, "id: %s\n", rev) // the client went
+		}
+		data, _ := json.Marshal(map[string]any{"revision": rev.String(), "topics": topics, "heartbeat_ms": heartbeat.Milliseconds()})
+		if event != "invalidate" {
+			data, _ = json.Marshal(map[string]any{"revision": rev.String(), "heartbeat_ms": heartbeat.Milliseconds()})
+		}
+		_, _ = fmt.Fprintf(w, "event: %s\ndata: %s\n\n", event, data)
+		_ = controller.Flush()
+	}
+	if err := n.stream(r.Context(), topics, since, false, send); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+func (n *node) since(all string, byTopic map[string]string) hub.Since {
+	since := hub.Since{All: revision(all), ByTopic: map[string]freshet.Revision{}}
+	for topic, text := range byTopic {
+		since.ByTopic[topic] = revision(text)
+	}
+	if n.flaw == ignoresSinceByTopic {
+		since.ByTopic = nil
+	}
+	return since
+}
+
+// watcher is a node's InvalidationService.
+type watcher struct{ *node }
+
+func (n watcher) Watch(ctx context.Context, req *connect.Request[freshetv1.WatchRequest], out *connect.ServerStream[freshetv1.WatchResponse]) error {
+	since := n.since(req.Msg.GetSince(), req.Msg.GetSinceByTopic())
+	if n.flaw == ignoresSinceByWatch {
+		since = hub.Since{}
+	}
+	return n.stream(ctx, req.Msg.GetTopics(), since, true, func(event string, rev freshet.Revision, topics []string, part bool) {
+		text, m := rev.String(), &freshetv1.WatchResponse{}
+		switch event {
+		case "invalidate":
+			if n.flaw == tellsNothingByWatch {
+				return
+			}
+			if part {
+				text = ""
+			}
+			m.Event = &freshetv1.WatchResponse_Invalidate_{Invalidate: &freshetv1.WatchResponse_Invalidate{Revision: text, Topics: topics}}
+		case "ready":
+			m.Event = &freshetv1.WatchResponse_Ready_{Ready: &freshetv1.WatchResponse_Ready{Revision: text, HeartbeatMs: uint32(heartbeat.Milliseconds())}}
+		case "reset":
+			m.Event = &freshetv1.WatchResponse_Reset_{Reset_: &freshetv1.WatchResponse_Reset{Revision: text}}
+		case "frontier":
+			m.Event = &freshetv1.WatchResponse_Frontier_{Frontier: &freshetv1.WatchResponse_Frontier{Revision: text}}
+		}
+		_ = out.Send(m) // the client went
+	})
+}
+
+// heard takes out of a notice what a flaw keeps to itself.
+func (n *node) heard(topics []string) []string {
+	silent := func(topic string) bool {
+		switch n.flaw {
+		case silentOnMessages:
+			return topic == "messages"
+		case silentOnAll:
+			return topic == "conversations/-/messages"
+		case silentOnItems:
+			return strings.Count(topic, "/") == 3
+		default:
+			return false
+		}
+	}
+	topics = slices.DeleteFunc(slices.Clone(topics), silent)
+	if n.flaw == tellsTheFirst && len(topics) > 1 {
+		topics = topics[:1]
+	}
+	return topics
+}
+
+// stream serves one subscription. It returns nil when the client goes.
+func (n *node) stream(ctx context.Context, topics []string, since hub.Since, watch bool, send func(event string, rev freshet.Revision, topics []string, part bool)) error {
+	sub, err := n.hub.Subscribe(topics, since)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	tell := func(told hub.Notice) {
+		if told.Reset && n.flaw != tellsNoReset {
+			send("reset", told.Frontier, nil, false)
+		}
+		rest := n.heard(told.Topics)
+		const most = 200 // topics in a frame
+		for len(rest) > 0 {
+			part := rest[:min(most, len(rest))]
+			rest = rest[len(part):]
+			send("invalidate", told.Revision, part, len(rest) > 0 && n.flaw != putsIDsOnParts)
+		}
+	}
+	caughtUp := sub.Take()
+	if n.flaw != readyEarly {
+		tell(caughtUp)
+	}
+	send("ready", caughtUp.Frontier, nil, false)
+	if n.flaw == readyEarly {
+		tell(caughtUp)
+	}
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
+	var held *hub.Notice
+	for {
+		beat := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-sub.Wake():
+		case <-ticker.C:
+			beat = true
+		}
+		told := sub.Take()
+		switch {
+		case n.flaw == drops && rand.IntN(100) == 0:
+			continue
+		case n.flaw == reorders && held == nil && rand.IntN(10) == 0:
+			held = &told
+			continue
+		}
+		tell(told)
+		if held != nil {
+			tell(*held)
+			held = nil
+		}
+		if beat && n.flaw == beatsAhead {
+			told.Frontier = n.world.logEnd()
+		}
+		if beat {
+			send("frontier", told.Frontier, nil, false)
+		}
+	}
+}
+
+func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision) (map[string]message, freshet.Revision, error) {
+	if n.flaw == ignoresAtLeast && !atLeast.IsZero() {
+		found, stamp := n.behind(topic)
+		return found, stamp, nil
+	}
+	if !atLeast.IsZero() {
+		if err := n.hub.Wait(ctx, atLeast); err != nil {
+			return nil, freshet.Revision{}, err
+		}
+	}
+	asked := n.hub.Frontier()
+	floor := n.hub.Floor([]string{topic})
+	answers := func(f *flight, unchecked bool) bool {
+		return f != nil && !atLeast.IsZero() && (unchecked || !f.start.Less(floor))
+	}
+	trusts := n.flaw == trustsCache || n.flaw == trustsCacheOfCounts && topic == "messages" || n.flaw == trustsCacheOfItems && strings.Count(topic, "/") == 3
+	n.mu.Lock()
+	f := n.kept[topic]
+	if answers(f, trusts) && time.Since(f.ended) < time.Second/10 || f != nil && n.flaw == keepsForStrong && f.start == asked {
+		n.mu.Unlock()
+		return f.found, asked, nil
+	}
+	f = n.flying[topic]
+	if answers(f, n.flaw == joinsAny) {
+		n.mu.Unlock()
+		<-f.done
+	} else {
+		f = &flight{start: n.hub.Frontier(), done: make(chan struct{})}
+		n.flying[topic] = f
+		n.mu.Unlock()
+		n.fly(ctx, topic, f, &asked)
+	}
+	switch {
+	case n.flaw == oldEpoch && rand.IntN(20) == 0:
+		asked.Epoch--
+	case n.flaw == stampsNothing && rand.IntN(20) == 0:
+		asked = freshet.Revision{}
+	}
+	return f.found, asked, nil
+}
+
+// fly runs a query whose answer takes its time.
+func (n *node) fly(ctx context.Context, topic string, f *flight, stamp *freshet.Revision) {
+	f.found = within(topic, n.world.everything())
+	if n.flaw == stampsWAL {
+		*stamp = n.world.logEnd()
+	}
+	pass(context.WithoutCancel(ctx), rand.N(8*time.Millisecond)) // others may have joined
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.flying[topic] == f {
+		delete(n.flying, topic)
+	}
+	f.ended = time.Now()
+	if old := n.kept[topic]; old == nil || !f.start.Less(old.start) {
+		n.kept[topic] = f
+	}
+	close(f.done)
+}
+
+// within are the messages that a topic's read shows.
+func within(of string, messages map[string]message) map[string]message {
+	found := map[string]message{}
+	for id, m := range messages {
+		switch of {
+		case "messages", "conversations/-/messages", topic(m.conversation), topic(m.conversation) + "/" + id:
+			found[id] = m
+		}
+	}
+	return found
+}
+
+// behind answers from a copy that is up to 40 ms old, and says so.
+func (n *node) behind(topic string) (map[string]message, freshet.Revision) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Since(n.replica.taken) > 40*time.Millisecond {
+		n.replica.stamp = n.hub.Frontier()
+		n.replica.messages, n.replica.taken = n.world.everything(), time.Now()
+	}
+	return within(topic, n.replica.messages), n.replica.stamp
+}
+
+// answer answers a read, or fails as the real server does.
+func answer[Q, A any](ctx context.Context, n *node, req *connect.Request[Q], topic string, of func(map[string]message) (*A, error)) (*connect.Response[A], error) {
+	var atLeast freshet.Revision
+	if text := req.Header().Get("Freshet-At-Least"); text != "" && !(n.flaw == ignoresAtLeastByGet && req.HTTPMethod() == http.MethodGet) {
+		if atLeast = revision(text); atLeast.IsZero() {
+			return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("no revision"))
+		}
+	}
+	found, stamp, err := n.read(ctx, topic, atLeast)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	}
+	if n.flaw == ignoresAtLeastByGet && req.HTTPMethod() == http.MethodGet {
+		found, stamp = n.behind(topic)
+	}
+	message, err := of(found)
+	if err != nil {
+		failed := connect.NewError(connect.CodeNotFound, err)
+		failed.Meta().Set("Freshet-Revision", stamp.String())
+		return nil, failed
+	}
+	resp := connect.NewResponse(message)
+	resp.Header().Set("Freshet-Revision", stamp.String())
+	if req.HTTPMethod() != http.MethodGet {
+		return resp, nil
+	}
+	tag := n.tag(found)
+	if asked := req.Header().Get("If-None-Match"); asked == tag || asked != "" && n.flaw == saysNotModified {
+		return nil, connect.NewNotModifiedError(http.Header{"Freshet-Revision": {stamp.String()}, "Etag": {tag}})
+	}
+	resp.Header().Set("ETag", tag)
+	return resp, nil
+}
+
+// tag names an answer's content.
+func (n *node) tag(found map[string]message) string {
+	if n.flaw == tagsByNumber {
+		return fmt.Sprintf(`"%d"`, len(found))
+	}
+	return fmt.Sprintf("%q", fmt.Sprintf("%x", fmt.Sprint(found))) // maps are printed in order
+}
+
+func (n *node) ListMessages(ctx context.Context, req *connect.Request[messagesv1.ListMessagesRequest]) (*connect.Response[messagesv1.ListMessagesResponse], error) {
+	return answer(ctx, n, req, req.Msg.GetParent()+"/messages", func(found map[string]message) (*messagesv1.ListMessagesResponse, error) {
+		list := &messagesv1.ListMessagesResponse{}
+		for _, id := range slices.Sorted(maps.Keys(found)) {
+			if n.flaw == leavesOneOut && req.Msg.GetParent() == "conversations/-" && rand.IntN(100) == 0 {
+				continue
+			}
+			list.Messages = append(list.Messages, found[id].proto(id))
+		}
+		return list, nil
+	})
+}
+
+func (n *node) ListConversations(ctx context.Context, req *connect.Request[messagesv1.ListConversationsRequest]) (*connect.Response[messagesv1.ListConversationsResponse], error) {
+	return answer(ctx, n, req, "messages", func(found map[string]message) (*messagesv1.ListConversationsResponse, error) {
+		counts := map[string]int64{}
+		for _, m := range found {
+			if counts[m.conversation]++; n.flaw == countsTooMany && rand.IntN(100) == 0 {
+				counts[m.conversation]++
+			}
+		}
+		list := &messagesv1.ListConversationsResponse{}
+		for _, name := range slices.Sorted(maps.Keys(counts)) {
+			list.Conversations = append(list.Conversations, &messagesv1.Conversation{Name: "conversations/" + name, MessageCount: counts[name]})
+		}
+		return list, nil
+	})
+}
+
+func (n *node) GetMessage(ctx context.Context, req *connect.Request[messagesv1.GetMessageRequest]) (*connect.Response[messagesv1.GetMessageResponse], error) {
+	return answer(ctx, n, req, req.Msg.GetName(), func(found map[string]message) (*messagesv1.GetMessageResponse, error) {
+		for id, m := range found {
+			if n.flaw == findsNothing && rand.IntN(20) == 0 {
+				break
+			}
+			return &messagesv1.GetMessageResponse{Message: m.proto(id)}, nil
+		}
+		return nil, errors.New("no such message")
+	})
+}
+
+func (m message) proto(id string) *messagesv1.Message {
+	return &messagesv1.Message{Name: topic(m.conversation) + "/" + id, Body: m.body}
+}
+
+func (n *node) CreateMessage(ctx context.Context, req *connect.Request[messagesv1.CreateMessageRequest]) (*connect.Response[messagesv1.CreateMessageResponse], error) {
+	conversation := strings.TrimPrefix(req.Msg.GetParent(), "conversations/")
+	name := topic(conversation) + "/" + n.world.newID()
+	return write(ctx, n, name, &message{conversation, req.Msg.GetMessage().GetBody()}, &messagesv1.CreateMessageResponse{Message: &messagesv1.Message{Name: name}})
+}
+
+func (n *node) UpdateMessage(ctx context.Context, req *connect.Request[messagesv1.UpdateMessageRequest]) (*connect.Response[messagesv1.UpdateMessageResponse], error) {
+	name := req.Msg.GetMessage().GetName()
+	return write(ctx, n, name, &message{strings.Split(name, "/")[1], req.Msg.GetMessage().GetBody()}, &messagesv1.UpdateMessageResponse{})
+}
+
+func (n *node) DeleteMessage(ctx context.Context, req *connect.Request[messagesv1.DeleteMessageRequest]) (*connect.Response[messagesv1.DeleteMessageResponse], error) {
+	return write(ctx, n, req.Msg.GetName(), nil, &messagesv1.DeleteMessageResponse{})
+}
+
+// write settles as the real one does: the answer comes when reads contain it.
+func write[A any](ctx context.Context, n *node, name string, m *message, a *A) (*connect.Response[A], error) {
+	before := n.hub.Frontier()
+	id := name[strings.LastIndexByte(name, '/')+1:]
+	topics := n.world.topicsOf(id, strings.Split(name, "/")[1])
+	at := n.world.commit(ctx, topics, func() {
+		if delete(n.world.messages, id); m != nil {
+			n.world.messages[id] = *m
+		}
+	})
+	stamp := at
+	if err := n.hub.Wait(ctx, at); err != nil {
+		return nil, connect.NewError(connect.CodeUnavailable, errors.New("not settled"))
+	}
+	switch n.flaw {
+	case stampsBefore:
+		stamp = before
+	case namesTheFirst:
+		topics = topics[:1]
+	}
+	resp := connect.NewResponse(a)
+	resp.Header().Set("Freshet-Revision", stamp.String())
+	resp.Header().Set("Freshet-Topics", strings.Join(topics, ","))
+	return resp, nil
+}
