@@ -29,6 +29,9 @@ type Stage struct {
 	// exist, or ends that; DropSlot drops the server's replication slot.
 	HoldCommits func(ctx context.Context, on bool) error
 	DropSlot    func(context.Context) error
+	// Look is how often the server looks at its database's catalog: clients may
+	// take twice that long for changes that nothing else shows it.
+	Look time.Duration
 }
 
 // Connections go through a place where they can be disturbed.

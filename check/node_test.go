@@ -324,7 +324,8 @@ func (n *node) behind(topic string) (map[string]message, freshet.Revision) {
 // answer answers a read, or fails as the real server does.
 func answer[Q, A any](ctx context.Context, n *node, req *connect.Request[Q], topic string, of func(map[string]message) (*A, error)) (*connect.Response[A], error) {
 	var atLeast freshet.Revision
-	if text := req.Header().Get("Freshet-At-Least"); text != "" && !(n.flaw == ignoresAtLeastByGet && req.HTTPMethod() == http.MethodGet) {
+	ignores := n.flaw == ignoresAtLeastByGet && req.HTTPMethod() == http.MethodGet
+	if text := req.Header().Get("Freshet-At-Least"); text != "" && !ignores {
 		if atLeast = revision(text); atLeast.IsZero() {
 			return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("no revision"))
 		}
@@ -333,7 +334,7 @@ func answer[Q, A any](ctx context.Context, n *node, req *connect.Request[Q], top
 	if err != nil {
 		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
-	if n.flaw == ignoresAtLeastByGet && req.HTTPMethod() == http.MethodGet {
+	if ignores {
 		found, stamp = n.behind(topic)
 	}
 	message, err := of(found)

@@ -23,6 +23,9 @@ func (r *run) checkpoint(ctx context.Context) {
 		patience = max(patience, 2*s.heartbeat+2*time.Second)
 		s.mu.Unlock()
 	}
+	if r.cfg.Stage != nil {
+		patience += 2 * r.cfg.Stage.Look
+	}
 	began := r.rec.now()
 	limit, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -61,8 +61,11 @@ func (s *pgSession) unpublish(ctx context.Context) (publish func() error, err er
 		return s.p.once(context.WithoutCancel(ctx), func(ctx context.Context, conn *pgx.Conn) error {
 			for _, publication := range publications {
 				_, err := conn.Exec(ctx, "alter publication "+publication+" add table public.messages")
-				const exists = "42710"
-				if said, ok := errors.AsType[*pgconn.PgError](err); err != nil && !(ok && said.Code == exists) {
+				const exists = "42710" // the server was faster
+				if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == exists {
+					continue
+				}
+				if err != nil {
 					return err
 				}
 			}

@@ -152,10 +152,13 @@ func (r *reader) get(ctx context.Context, read *Read, name string) error {
 	return err
 }
 
-// cell adds a message, if it is the checker's.
+// cell adds a message, if it is this run's: in all conversations there are others'.
 func (r *reader) cell(read *Read, m *messagesv1.Message) {
 	conversation, _, _ := strings.Cut(strings.TrimPrefix(m.GetName(), "conversations/"), "/")
-	if cell, err := ParseCell(m.GetBody()); err == nil && r.isOurs(conversation) {
+	if read.Topic == AllMessages && !r.isOurs(conversation) {
+		return
+	}
+	if cell, err := ParseCell(m.GetBody()); err == nil {
 		read.Cells = append(read.Cells, cell)
 	}
 }

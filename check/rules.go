@@ -210,13 +210,25 @@ func judgeG3(x *index, v *Verdict) {
 		}
 		v.Observations++
 		if !view.Shown.equal(view.Truth) {
-			h := &History{Views: []View{view}}
+			h := &History{Views: []View{view.differences()}}
 			if f, ok := last(x.frames[view.Client], view.At, view.Topic); ok {
 				h.Frames = []Frame{subscribed(f), f}
 			}
 			v.accusef(h, "%s shows another %s than Postgres holds, after writes had stopped", view.Client, view.Topic)
 		}
 	}
+}
+
+// differences are what a client shows and Postgres doesn't hold, and the reverse.
+func (v View) differences() View {
+	shown, truth := v.Shown, v.Truth
+	v.Shown = Content{Cells: without(shown.Cells, truth.Cells), Counts: without(shown.Counts, truth.Counts)}
+	v.Truth = Content{Cells: without(truth.Cells, shown.Cells), Counts: without(truth.Counts, shown.Counts)}
+	return v
+}
+
+func without[T comparable](list, others []T) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(v T) bool { return slices.Contains(others, v) })
 }
 
 // last is the last invalidation of a topic up to a time.

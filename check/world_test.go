@@ -27,6 +27,7 @@ type world struct {
 	end      uint64    // of the log
 	log      []*commit // those that the frontier hasn't passed
 	commits  int
+	lifetime int                // of the first epoch, in commits: then a second one begins
 	messages map[string]message // by id
 	known    map[string]bool    // topics that there ever were
 	ids      int
@@ -39,14 +40,10 @@ type commit struct {
 	visible bool
 }
 
-const (
-	epoch = 7
-	// lifetime of the first epoch, in commits: then a second one begins.
-	lifetime = 150
-)
+const epoch = 7
 
 func newWorld(flaw flaw) *world {
-	w := &world{hub: hub.New(hub.Config{}), flaw: flaw, epoch: epoch, end: 1000, messages: map[string]message{}, known: map[string]bool{}}
+	w := &world{hub: hub.New(hub.Config{}), flaw: flaw, epoch: epoch, lifetime: 150, end: 1000, messages: map[string]message{}, known: map[string]bool{}}
 	w.hub.Begin(w.at(w.end))
 	w.hub.Serve(w.at(w.end))
 	return w
@@ -90,7 +87,7 @@ func (w *world) commit(ctx context.Context, topics []string, change func()) fres
 		}
 		w.log = w.log[1:]
 	}
-	if w.commits++; w.commits >= lifetime && len(w.log) == 0 && w.epoch == epoch {
+	if w.commits++; w.commits >= w.lifetime && len(w.log) == 0 && w.epoch == epoch {
 		w.epoch++
 		w.hub.Begin(w.at(w.end))
 		w.hub.Serve(w.at(w.end))

@@ -100,6 +100,7 @@ func (o *ownServer) stage(database *check.Postgres) *check.Stage {
 		Pool: o.pool, Feed: o.feed,
 		HoldCommits: database.HoldCommits,
 		DropSlot:    func(ctx context.Context) error { return database.DropSlot(ctx, ownSlot) },
+		Look:        5 * time.Second, // wal.Config's default
 	}
 }
 

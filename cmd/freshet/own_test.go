@@ -45,7 +45,8 @@ func TestCheck_serveWithFaults(t *testing.T) {
 			Rule                     string
 			Observations, Violations int
 		}
-		Faults []struct{ Name string }
+		Faults       []struct{ Name string }
+		NotExercised []struct{ What, Needs string } `json:"not_exercised"`
 	}
 	require.NoError(t, json.Unmarshal(text, &report))
 	require.Len(t, report.Rules, len(check.Rules))
@@ -54,6 +55,7 @@ func TestCheck_serveWithFaults(t *testing.T) {
 		require.Zero(t, rule.Violations, rule.Rule)
 	}
 	require.NotEmpty(t, report.Faults)
+	require.Empty(t, report.NotExercised, "F68: whatever isn't asked for isn't judged")
 }
 
 // readyz asks whether somebody serves there.
