@@ -31,12 +31,18 @@ type Config struct {
 	Authorize func(ctx context.Context, topics []string) error
 
 	Heartbeat      time.Duration // between frontier events; unset: 15 s
-	Throttle       time.Duration // for who doesn't ask for one; unset: 100 ms
+	Throttle       time.Duration // for who doesn't ask for one; unset: 100 ms, negative: none
 	WriteTimeout   time.Duration // per frame; unset: 10 s
 	MaxLag         time.Duration // crossing it is told at once; unset: 5 s
 	MaxTopics      int           // per stream; unset: 1,000
 	MaxConnections int           // streams at a time; unset: 10,000
 	MaxBodyBytes   int64         // of POST; unset: 1 MiB
+	MaxTopicBytes  int           // of the topics of all streams, with what the server keeps per topic; unset: 256 MiB
+
+	// Caller says whose stream it is, so that none has more than MaxPerCaller.
+	// Nil: nobody's. It is asked with the request's context.
+	Caller       func(context.Context) string
+	MaxPerCaller int // unset: no bound
 
 	// KeepHandler keeps every stream on its handler's goroutine. Unset: where it
 	// can be, a connection is taken over from net/http (see the package comment).
@@ -50,10 +56,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Hub == nil {
 		return c, errors.New("stream: Config.Hub is nil")
 	}
-	if c.Throttle < 0 || c.Throttle > MaxThrottle {
-		return c, errors.New("stream: Config.Throttle is not within 0 and 10 s")
+	if c.Throttle > MaxThrottle {
+		return c, errors.New("stream: Config.Throttle is above 10 s")
 	}
-	if c.Heartbeat < 0 || c.WriteTimeout < 0 || c.MaxLag < 0 || c.MaxTopics < 0 || c.MaxConnections < 0 || c.MaxBodyBytes < 0 {
+	if c.MaxTopicBytes < 0 || c.MaxPerCaller < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.MaxLag < 0 || c.MaxTopics < 0 || c.MaxConnections < 0 || c.MaxBodyBytes < 0 {
 		return c, errors.New("stream: a negative limit in Config")
 	}
 	orDefault(&c.Heartbeat, 15*time.Second)
@@ -63,6 +69,11 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.MaxTopics, 1000)
 	orDefault(&c.MaxConnections, 10_000)
 	orDefault(&c.MaxBodyBytes, 1<<20)
+	orDefault(&c.MaxTopicBytes, 256<<20)
+	c.Throttle = max(c.Throttle, 0)
+	if c.Caller == nil {
+		c.Caller = func(context.Context) string { return "" }
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -10,6 +10,7 @@ import (
 type metrics struct {
 	connections   prometheus.Gauge
 	topics        prometheus.Gauge
+	topicBytes    prometheus.Gauge
 	frames        *prometheus.CounterVec // by event
 	writeTimeouts prometheus.Counter
 	refused       *prometheus.CounterVec // by reason
@@ -26,6 +27,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		topics: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "subscribed_topics", Help: "Topics of all open streams, counted per stream.",
 		}),
+		topicBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "topic_bytes", Help: "What these cost in memory, about.",
+		}),
 		frames: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "frames_total", Help: "Frames sent.",
 		}, []string{"event"}),
@@ -41,7 +45,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.topics, m.frames, m.writeTimeouts, m.refused} {
+	for _, c := range []prometheus.Collector{m.connections, m.topics, m.topicBytes, m.frames, m.writeTimeouts, m.refused} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the stream's metrics: %w", err)
 		}

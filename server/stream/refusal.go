@@ -32,6 +32,10 @@ func tooLarge(reason, format string, args ...any) *refusal {
 	return &refusal{status: http.StatusRequestEntityTooLarge, code: connect.CodeResourceExhausted, reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
+func tooMany(reason, message string) *refusal {
+	return &refusal{status: http.StatusTooManyRequests, code: connect.CodeResourceExhausted, reason: reason, message: message, retryAfter: time.Second}
+}
+
 func notReady(message string) *refusal {
 	return &refusal{status: http.StatusServiceUnavailable, code: connect.CodeUnavailable, reason: "not_ready", message: message, retryAfter: time.Second}
 }

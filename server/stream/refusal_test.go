@@ -148,3 +148,33 @@ func TestEvents_refusalsOfANodeThatCannot(t *testing.T) {
 	s.hub.Begin(at(200))
 	refused("?topic=a", http.StatusServiceUnavailable)
 }
+
+// F62: the memory of all subscriptions is bounded, and one caller can't take
+// every stream.
+func TestEvents_F62_loadsAreBounded(t *testing.T) {
+	s := newSite(t, h1, Config{
+		MaxTopicBytes: 2 * weigh([]string{"four"}), MaxPerCaller: 2, MaxConnections: 3,
+		Caller: func(ctx context.Context) string { c, _ := ctx.Value(callerOfTest{}).(string); return c },
+	})
+	start := func(caller string, topics ...string) (*session, *refusal) {
+		return s.server.start(context.WithValue(t.Context(), callerOfTest{}, caller), &request{topics: topics})
+	}
+	one, refused := start("ada", "four")
+	require.Nil(t, refused)
+	_, refused = start("bob", "four", "more")
+	require.Equal(t, "too_many_topic_bytes", refused.reason)
+	require.Equal(t, http.StatusTooManyRequests, refused.status)
+	two, refused := start("ada", "four")
+	require.Nil(t, refused)
+	_, refused = start("ada", "a")
+	require.Equal(t, "too_many_of_caller", refused.reason)
+	two.close()
+	three, refused := start("ada", "four")
+	require.Nil(t, refused, "what was left can be taken")
+	one.close()
+	three.close()
+	require.Empty(t, s.server.callers)
+	require.Zero(t, s.server.weight)
+}
+
+type callerOfTest struct{}

@@ -3,12 +3,9 @@ package stream
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"connectrpc.com/connect"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/server/hub"
@@ -28,9 +25,11 @@ type Server struct {
 	pumps   pumps
 	peers   peers
 
-	mu      sync.Mutex // guards what follows
-	open    int        // streams
-	running int        // goroutines of streams that were taken over: see spawn
+	mu      sync.Mutex     // guards what follows
+	open    int            // streams
+	weight  int            // of their topics, in bytes
+	callers map[string]int // streams of each
+	running int            // goroutines of streams that were taken over: see spawn
 	closed  bool
 	ended   bool
 	drained chan struct{} // closed when ended is set
@@ -42,7 +41,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{})}
+	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{}), callers: map[string]int{}}
 	s.pumps.init(s)
 	if s.metrics, err = newMetrics(c.Registerer); err != nil {
 		return nil, err
@@ -98,30 +97,63 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// enter takes one of the connections, leave gives it back.
-func (s *Server) enter() *refusal {
+// perTopic is what the server keeps for a topic beside its text, about: an
+// entry of the topic table, and the subscription's place in it.
+const perTopic = 400
+
+// weigh returns what a stream's topics cost in memory, about.
+func weigh(topics []string) int {
+	weight := perTopic * len(topics)
+	for _, topic := range topics {
+		weight += len(topic)
+	}
+	return weight
+}
+
+// load is what a stream takes of what there is.
+type load struct {
+	caller         string
+	topics, weight int
+}
+
+// enter takes a stream's load, leave gives it back.
+func (s *Server) enter(l load) *refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case s.closed:
 		return notReady("the server is shutting down")
 	case s.open >= s.config.MaxConnections:
-		return &refusal{
-			status: http.StatusTooManyRequests, code: connect.CodeResourceExhausted,
-			reason: "too_many_connections", message: "too many streams are open", retryAfter: time.Second,
-		}
+		return tooMany("too_many_connections", "too many streams are open")
+	case s.config.MaxPerCaller > 0 && l.caller != "" && s.callers[l.caller] >= s.config.MaxPerCaller:
+		return tooMany("too_many_of_caller", "too many streams are open from your address")
+	case s.weight+l.weight > s.config.MaxTopicBytes:
+		return tooMany("too_many_topic_bytes", "the topics of all open streams are too many: ask for fewer, or later")
 	}
 	s.open++
+	s.weight += l.weight
 	s.metrics.connections.Inc()
+	s.metrics.topics.Add(float64(l.topics))
+	s.metrics.topicBytes.Add(float64(l.weight))
+	if l.caller != "" {
+		s.callers[l.caller]++
+	}
 	return nil
 }
 
-func (s *Server) leave(topics int) {
-	s.metrics.topics.Sub(float64(topics))
+func (s *Server) leave(l load) {
 	s.metrics.connections.Dec()
+	s.metrics.topics.Sub(float64(l.topics))
+	s.metrics.topicBytes.Sub(float64(l.weight))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
+	s.weight -= l.weight
+	if l.caller != "" {
+		if s.callers[l.caller]--; s.callers[l.caller] == 0 {
+			delete(s.callers, l.caller)
+		}
+	}
 	s.settle()
 }
 
@@ -164,15 +196,16 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 			return nil, refused
 		}
 	}
-	if refused := s.enter(); refused != nil {
+	l := load{caller: s.config.Caller(ctx), topics: len(r.topics), weight: weigh(r.topics)}
+	if refused := s.enter(l); refused != nil {
 		return nil, refused
 	}
 	session, refused := s.subscribe(ctx, r)
 	if refused != nil {
-		s.leave(0)
+		s.leave(l)
 		return nil, refused
 	}
-	s.metrics.topics.Add(float64(len(r.topics)))
+	session.load = l
 	return session, nil
 }
 

@@ -26,6 +26,7 @@ type session struct {
 	sub      *hub.Subscription
 	first    hub.Notice // the catch-up
 	throttle time.Duration
+	load     load
 
 	out   encoder
 	last  freshet.Revision // the highest id sent, of its history
@@ -150,5 +151,5 @@ func (s *session) beat(send func(freshet.Revision, time.Duration) error) error {
 
 func (s *session) close() {
 	s.sub.Close()
-	s.server.leave(s.sub.Topics())
+	s.server.leave(s.load)
 }

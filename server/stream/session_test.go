@@ -273,7 +273,7 @@ func TestSession_endsWithItsEncoder(t *testing.T) {
 func TestNew_refusesNonsense(t *testing.T) {
 	_, err := New(Config{})
 	require.Error(t, err)
-	for _, c := range []Config{{Throttle: -1}, {Throttle: MaxThrottle + 1}, {Heartbeat: -1}, {MaxTopics: -1}} {
+	for _, c := range []Config{{Throttle: MaxThrottle + 1}, {Heartbeat: -1}, {MaxTopics: -1}} {
 		c.Hub = hub.New(hub.Config{})
 		_, err := New(c)
 		require.Error(t, err)

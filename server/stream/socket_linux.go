@@ -60,9 +60,15 @@ func (s *Server) takeOver(w http.ResponseWriter, session *session) bool {
 	return true
 }
 
+// tcpConn is *net.TCPConn, or what a listener has put around one.
+type tcpConn interface {
+	syscall.Conn
+	SetWriteBuffer(bytes int) error
+}
+
 // prepare bounds what the connection may cost.
 func (k *socket) prepare() error {
-	tcp, ok := k.conn.(*net.TCPConn)
+	tcp, ok := k.conn.(tcpConn)
 	if !ok {
 		return nil // a listener's own: a goroutine sends each frame
 	}

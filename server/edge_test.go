@@ -1,0 +1,97 @@
+package server_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
+)
+
+// raw sends one request's text on a connection of its own, and returns the
+// answer's status and body. The connection is closed with the test.
+func raw(t *testing.T, addr, text string) (status int, body string) {
+	t.Helper()
+	resp := answer(t, connectTo(t, addr), text)
+	if resp.Header.Get("Content-Type") == "text/event-stream" {
+		return resp.StatusCode, "" // it has no end
+	}
+	read, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return resp.StatusCode, string(read)
+}
+
+func connectTo(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(testkit.Context(t), "tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func answer(t *testing.T, conn net.Conn, text string) *http.Response {
+	t.Helper()
+	_, err := io.WriteString(conn, text)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	return resp
+}
+
+// F57: whoever asks for a name that isn't ours (a page whose own name resolves to
+// our address) gets 421, on every port, path and protocol.
+func TestRun_F57_foreignHost(t *testing.T) {
+	admin := freeAddr(t)
+	r := start(t, testkit.Migrated(t), func(c *server.Config) {
+		c.AdminAddr = admin
+		c.Hosts = []string{"app.example.com"}
+	})
+	addr := strings.TrimPrefix(r.url, "http://")
+	const list = "/messages.v1.MessageService/ListConversations?connect=v1&encoding=json&message=%7B%7D"
+	for _, path := range []string{"/", "/healthz", "/readyz", "/events?topic=messages", list} {
+		code, body := raw(t, addr, "GET "+path+" HTTP/1.1\r\nHost: evil.example:8080\r\nConnection: close\r\n\r\n")
+		require.Equal(t, http.StatusMisdirectedRequest, code, path)
+		require.Contains(t, body, `{"code":"permission_denied","message":"`, path)
+		for _, host := range []string{"localhost:1", "APP.example.com"} {
+			code, _ = raw(t, addr, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+			require.Equal(t, http.StatusOK, code, path)
+		}
+	}
+	code, _ := raw(t, addr, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+	require.Equal(t, http.StatusMisdirectedRequest, code, "the target's host counts")
+	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/cmdline"} {
+		code, _ := raw(t, admin, "GET "+path+" HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+		require.Equal(t, http.StatusMisdirectedRequest, code, path)
+	}
+
+	req, err := http.NewRequestWithContext(r.ctx, http.MethodPost, r.url+"/messages.v1.MessageService/CreateMessage", strings.NewReader(`{}`))
+	require.NoError(t, err)
+	req.Host = "evil.example" // HTTP/2: :authority
+	resp, err := r.http.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusMisdirectedRequest, resp.StatusCode)
+
+	foreign, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("evil.example"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, foreign.Close()) }()
+	err = foreign.Invoke(r.ctx, messagesv1connect.MessageServiceListConversationsProcedure,
+		new(messagesv1.ListConversationsRequest), new(messagesv1.ListConversationsResponse))
+	require.Equal(t, codes.Unknown, status.Code(err), "%v", err)
+	_, err = healthv1.NewHealthClient(foreign).Check(r.ctx, new(healthv1.HealthCheckRequest))
+	require.ErrorContains(t, err, "421")
+}

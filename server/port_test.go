@@ -1,0 +1,296 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/stretchr/testify/require"
+)
+
+const testPatience = time.Minute
+
+// testNode is a node that has nothing but ports.
+func testNode(t *testing.T, change func(*Config)) *node {
+	t.Helper()
+	cfg := Config{DatabaseURL: "postgres://x", Logger: slog.New(slog.DiscardHandler)}
+	change(&cfg)
+	cfg, err := cfg.withDefaults()
+	require.NoError(t, err)
+	n := &node{Server: &Server{cfg: cfg}, ready: new(readiness), registry: prometheus.NewRegistry()}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), testPatience)
+		defer cancel()
+		require.NoError(t, n.parts.Stop(ctx))
+	})
+	return n
+}
+
+func (n *node) testPort(t *testing.T, p *port, h http.Handler) (at string) {
+	t.Helper()
+	p.name, p.addr = "test", "127.0.0.1:0"
+	p.limit = max(p.limit, 1)
+	p.metrics = newPortMetrics(n.registry)("test")
+	at, err := n.start(t.Context(), p, h)
+	require.NoError(t, err)
+	return at
+}
+
+// clientVia speaks HTTP/1.1 or HTTP/2 without TLS.
+func clientVia(t *testing.T, h2 bool) *http.Client {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetHTTP1(!h2)
+	transport.Protocols.SetUnencryptedHTTP2(h2)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: testPatience}
+}
+
+func receiveFrom[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(testPatience):
+		require.FailNow(t, "nothing came")
+		panic("unreachable")
+	}
+}
+
+func count(t *testing.T, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	require.NoError(t, c.Write(&m))
+	return m.GetCounter().GetValue()
+}
+
+// F62: a caller that doesn't read is cut when the next part of its answer can't
+// be sent, and so is one stream of an HTTP/2 connection.
+func TestPort_F62_answersThatAreNotRead(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %t", h2), func(t *testing.T) {
+			n := testNode(t, func(c *Config) { c.WriteTimeout = 200 * time.Millisecond })
+			ended := make(chan error, 1)
+			p := new(port)
+			at := n.testPort(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, err := w.Write(make([]byte, 64<<20)) // more than sockets hold
+				ended <- errors.Join(err, r.Context().Err())
+			}))
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at, nil)
+			require.NoError(t, err)
+			resp, err := clientVia(t, h2).Do(req)
+			require.NoError(t, err)
+			require.Error(t, receiveFrom(t, ended))
+			require.InDelta(t, 1, count(t, p.metrics.cut.WithLabelValues("write")), 0)
+			_, err = io.Copy(io.Discard, resp.Body)
+			require.Error(t, err, "what came isn't taken for the whole")
+			require.NoError(t, resp.Body.Close())
+		})
+	}
+}
+
+// F62: a caller whose body doesn't come is told so, and cut.
+func TestPort_F62_bodiesThatDoNotCome(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %t", h2), func(t *testing.T) {
+			n := testNode(t, func(c *Config) { c.ReadTimeout = 200 * time.Millisecond })
+			ended := make(chan error, 1)
+			p := new(port)
+			at := n.testPort(t, p, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, err := io.ReadAll(r.Body)
+				ended <- err
+			}))
+			body, never := io.Pipe()
+			defer func() { _ = never.Close() }()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at, body)
+			require.NoError(t, err)
+			answered := make(chan error, 1)
+			go func() {
+				resp, err := clientVia(t, h2).Do(req)
+				if err == nil {
+					err = resp.Body.Close()
+				}
+				answered <- err
+			}()
+			_, err = io.WriteString(never, "{")
+			require.NoError(t, err)
+			var said *connect.Error
+			require.ErrorAs(t, receiveFrom(t, ended), &said)
+			require.Equal(t, connect.CodeDeadlineExceeded, said.Code())
+			require.Equal(t, "the request did not arrive within 200ms", said.Message(), "no addresses")
+			require.InDelta(t, 1, count(t, p.metrics.cut.WithLabelValues("read")), 0)
+			_ = never.CloseWithError(io.ErrUnexpectedEOF)
+			<-answered // in whatever way
+		})
+	}
+}
+
+// A reader that takes its time for the whole, but not for a part, is not cut.
+func TestAnswer_slowReadersAreNotCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &slowWriter{header: http.Header{}, pause: 900 * time.Millisecond}
+		a := &answer{ResponseWriter: w, control: http.NewResponseController(w), patience: &patience{write: time.Second}}
+		n, err := a.Write(make([]byte, 10*answerPart+1))
+		require.NoError(t, err)
+		require.Equal(t, 10*answerPart+1, n)
+		require.Equal(t, 11, w.parts)
+		time.Sleep(time.Hour)
+		a.Flush()
+		time.Sleep(time.Hour) // a stream that idles after a flush
+		require.True(t, w.deadline.IsZero())
+	})
+}
+
+// slowWriter is a connection whose peer takes a part per pause.
+type slowWriter struct {
+	header   http.Header
+	pause    time.Duration
+	deadline time.Time
+	parts    int
+}
+
+func (w *slowWriter) Header() http.Header                       { return w.header }
+func (w *slowWriter) WriteHeader(int)                           {}
+func (w *slowWriter) SetWriteDeadline(deadline time.Time) error { w.deadline = deadline; return nil }
+func (w *slowWriter) FlushError() error                         { return nil }
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	w.parts++
+	time.Sleep(w.pause)
+	if time.Now().After(w.deadline) {
+		return 0, errors.New("cut")
+	}
+	return len(p), nil
+}
+
+// F62: when a port has all the connections that it may have, health checks are
+// answered all the same, others are told, and there is a line in the log.
+func TestPort_F62_connectionsAreBounded(t *testing.T) {
+	var log bytes.Buffer
+	n := testNode(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	f := newFront(n.ready)
+	f.open(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") }))
+	p := &port{limit: 4, perAddress: 3}
+	at := n.testPort(t, p, f)
+	ask := func(from, path string) (status int, conn net.Conn) {
+		t.Helper()
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext(t.Context(), "tcp", at)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		require.NoError(t, err)
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(testPatience)))
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return 0, conn
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, conn
+	}
+	status, first := ask("127.0.0.1", "/")
+	require.Equal(t, http.StatusOK, status)
+	for range 2 {
+		status, _ = ask("127.0.0.1", "/")
+		require.Equal(t, http.StatusOK, status)
+	}
+	status, _ = ask("127.0.0.1", "/")
+	require.Equal(t, http.StatusServiceUnavailable, status, "one address has its share")
+	status, _ = ask("127.0.0.2", "/")
+	require.Equal(t, http.StatusOK, status)
+	status, _ = ask("127.0.0.3", "/")
+	require.Equal(t, http.StatusServiceUnavailable, status, "all are taken")
+	status, _ = ask("127.0.0.3", "/healthz")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, log.String(), "connections are turned away")
+	require.LessOrEqual(t, strings.Count(log.String(), "turned away"), 1, "said once in a while")
+
+	// Even those have an end.
+	cut := 0
+	for range spareConnections + 10 {
+		if status, _ := ask("127.0.0.3", "/healthz"); status == 0 {
+			cut++
+		}
+	}
+	require.Positive(t, cut)
+	// A spare connection ends by itself, and one that is closed makes room.
+	require.NoError(t, first.Close())
+	require.Eventually(t, func() bool {
+		status, conn := ask("127.0.0.1", "/")
+		_ = conn.Close()
+		return status == http.StatusOK
+	}, testPatience, 50*time.Millisecond)
+}
+
+// failingListener fails some times, as under a limit of open files.
+type failingListener struct {
+	net.Listener
+	left int
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.left--; l.left >= 0 {
+		return nil, errors.New("accept: too many open files")
+	}
+	return nil, net.ErrClosed
+}
+
+// F62: that nobody can connect is said, once in a while.
+func TestDoor_F62_acceptErrorsAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		metrics := newPortMetrics(prometheus.NewRegistry())("test")
+		d := &door{Listener: &failingListener{left: 20}, logger: slog.New(slog.NewTextHandler(&log, nil)), metrics: metrics}
+		for range 20 {
+			_, err := d.Accept()
+			require.Error(t, err)
+			time.Sleep(time.Second)
+		}
+		require.InDelta(t, 20, count(t, metrics.acceptErrors), 0)
+		require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), log.String())
+		require.Contains(t, log.String(), "too many open files")
+		require.Contains(t, log.String(), "times_before=9")
+		_, err := d.Accept()
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), "the end is no error")
+	})
+}
+
+func TestCallers(t *testing.T) {
+	who, err := newCallers([]string{"10.0.0.0/8", "::1", "127.0.0.1"})
+	require.NoError(t, err)
+	for _, tt := range []struct{ peer, forwarded, want string }{
+		{"192.0.2.1:5", "", "192.0.2.1"},
+		{"192.0.2.1:5", "198.51.100.7", "192.0.2.1"}, // not a proxy of ours: made up
+		{"10.1.2.3:5", "198.51.100.7", "198.51.100.7"},
+		{"10.1.2.3:5", "203.0.113.9, 198.51.100.7", "198.51.100.7"},
+		{"10.1.2.3:5", "203.0.113.9, 198.51.100.7, 10.9.9.9", "198.51.100.7"},
+		{"10.1.2.3:5", "junk", "10.1.2.3"},
+		{"10.1.2.3:5", "", "10.1.2.3"},
+		{"[::ffff:10.1.2.3]:5", "198.51.100.7", "198.51.100.7"},
+		{"[::1]:5", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"}, // a /64 is one
+		{"[2001:db8:1:2::9]:5", "", "2001:db8:1:2::"},
+	} {
+		r := &http.Request{RemoteAddr: tt.peer, Header: http.Header{}}
+		if tt.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", tt.forwarded)
+		}
+		require.Equal(t, netip.MustParseAddr(tt.want), who.request(r), "%+v", tt)
+	}
+	require.False(t, who.connection(&net.TCPAddr{IP: net.ParseIP("10.1.2.3")}).IsValid(), "a proxy's connection is many people's")
+	require.True(t, who.connection(&net.TCPAddr{IP: net.ParseIP("11.1.2.3")}).IsValid())
+}
