@@ -25,7 +25,7 @@ import (
 // answer's status and body. The connection is closed with the test.
 func raw(t *testing.T, addr, text string) (status int, body string) {
 	t.Helper()
-	resp := answer(t, connectTo(t, addr), text)
+	resp := answerTo(t, connectTo(t, addr), text)
 	if resp.Header.Get("Content-Type") == "text/event-stream" {
 		return resp.StatusCode, "" // it has no end
 	}
@@ -43,7 +43,7 @@ func connectTo(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-func answer(t *testing.T, conn net.Conn, text string) *http.Response {
+func answerTo(t *testing.T, conn net.Conn, text string) *http.Response {
 	t.Helper()
 	_, err := io.WriteString(conn, text)
 	require.NoError(t, err)

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -25,8 +28,15 @@ const maxStreamsPerConnection = 1000
 
 // listen opens the ports and answers /healthz and /readyz on them.
 func (n *node) listen(ctx context.Context) (*front, error) {
+	who, err := newCallers(n.cfg.TrustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	metrics := newPortMetrics(n.registry)
 	f := newFront(n.ready)
-	at, err := n.start(ctx, "http", n.cfg.Addr, f)
+	main := &port{name: "http", addr: n.cfg.Addr, metrics: metrics("main"), limit: n.maxConnections(ctx), callers: who}
+	main.perAddress = max(n.cfg.MaxConnectionsPerAddress, 0)
+	at, err := n.start(ctx, main, f)
 	if err != nil {
 		return nil, fmt.Errorf("%w (--addr chooses another address)", err)
 	}
@@ -34,22 +44,57 @@ func (n *node) listen(ctx context.Context) (*front, error) {
 	if n.cfg.AdminAddr == "" {
 		return f, nil
 	}
-	if _, err := n.start(ctx, "admin http", n.cfg.AdminAddr, adminHandler(n.registry, n.ready)); err != nil {
+	admin := &port{name: "admin http", addr: n.cfg.AdminAddr, metrics: metrics("admin"), limit: adminConnections}
+	if _, err := n.start(ctx, admin, adminHandler(n.registry, n.ready)); err != nil {
 		return nil, fmt.Errorf("%w (--admin-addr chooses another address, an empty one none)", err)
 	}
 	return f, nil
 }
 
-// start listens on addr and serves h until the group stops; running requests
-// have been drained by then.
-func (n *node) start(ctx context.Context, name, addr string, h http.Handler) (at string, _ error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+// maxConnections is how many connections the main port may have: what is
+// configured, or less where the limit of open files leaves less.
+func (n *node) maxConnections(ctx context.Context) int {
+	// The database, the admin port, and what a Go program has open anyway.
+	reserved := int(n.cfg.MaxConns) + runtime.NumCPU() + adminConnections + 2*spareConnections + 32
+	files := openFiles()
+	room := max(files-reserved, files/4)
+	if n.cfg.MaxConnections <= room {
+		return n.cfg.MaxConnections
+	}
+	n.cfg.Logger.WarnContext(ctx, "the limit of open files (ulimit -n) leaves room for fewer connections than --max-connections",
+		"open_files", files, "connections", room, "max_connections", n.cfg.MaxConnections)
+	return room
+}
+
+// port is what is served on one address.
+type port struct {
+	name, addr string
+	limit      int // of connections
+	perAddress int // 0: no bound
+	callers    callers
+	metrics    *portMetrics
+}
+
+// start serves h on p until the group stops; running requests have been
+// drained by then.
+func (n *node) start(ctx context.Context, p *port, h http.Handler) (at string, _ error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", p.addr)
 	if err != nil {
 		return "", err
 	}
-	server := n.httpServer(h)
+	at = listener.Addr().String()
+	listener = &door{
+		Listener: listener, limit: p.limit, perAddress: p.perAddress, callers: p.callers,
+		logger: n.cfg.Logger, metrics: p.metrics, addresses: map[netip.Addr]int{},
+	}
+	patience := &patience{
+		read: n.cfg.ReadTimeout, write: n.cfg.WriteTimeout, metrics: p.metrics,
+		streams: map[string]bool{eventsPath: true, freshetv1connect.InvalidationServiceWatchProcedure: true},
+		endless: map[string]bool{reflectV1: true, reflectV1Alpha: true},
+	}
+	server := n.httpServer(patience.bound(newHosts(p.addr, n.cfg.Hosts).check(h)))
 	n.https = append(n.https, server)
-	n.parts.Go(name, func(ctx context.Context) error {
+	n.parts.Go(p.name, func(ctx context.Context) error {
 		ended := make(chan error, 1)
 		go func() { ended <- server.Serve(listener) }()
 		select {
@@ -65,7 +110,7 @@ func (n *node) start(ctx context.Context, name, addr string, h http.Handler) (at
 			return err
 		}
 	})
-	return listener.Addr().String(), nil
+	return at, nil
 }
 
 // drain lets running requests end; no new ones are accepted.
@@ -84,15 +129,24 @@ func (n *node) httpServer(h http.Handler) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           h,
-		Protocols:         &protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreamsPerConnection},
-		ReadHeaderTimeout: n.cfg.ReadHeaderTimeout,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    n.cfg.MaxHeaderBytes,
-		ErrorLog:          httpLog(n.cfg.Logger),
+		Handler:   h,
+		Protocols: &protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreamsPerConnection,
+			// A connection whose peer has vanished, or reads nothing.
+			SendPingTimeout:  30 * time.Second,
+			WriteByteTimeout: n.cfg.WriteTimeout,
+		},
+		ReadTimeout:    n.cfg.ReadTimeout,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: n.cfg.MaxHeaderBytes,
+		ErrorLog:       httpLog(n.cfg.Logger),
+		ConnContext:    connContext,
 	}
 }
+
+// isClosed reports whether a listener fails because it was closed.
+func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
 
 // httpLog is net/http's complaints about peers, which are their problem.
 func httpLog(logger *slog.Logger) *log.Logger {
@@ -119,12 +173,16 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.ready.ServeHTTP(w, r)
 		return
 	}
+	if isSpare(r.Context()) {
+		w.Header().Set("Connection", "close")
+		unavailable(w, "too many connections are open")
+		return
+	}
 	if inner := f.inner.Load(); inner != nil {
 		(*inner).ServeHTTP(w, r)
 		return
 	}
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, "starting", http.StatusServiceUnavailable)
+	unavailable(w, "the server is starting")
 }
 
 // wrap is the middleware of everything that front serves, outermost first: the

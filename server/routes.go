@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -12,6 +13,12 @@ import (
 	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/stream"
+)
+
+const (
+	eventsPath     = "/events"
+	reflectV1      = "/" + grpcreflect.ReflectV1ServiceName + "/ServerReflectionInfo"
+	reflectV1Alpha = "/" + grpcreflect.ReflectV1AlphaServiceName + "/ServerReflectionInfo"
 )
 
 // serve builds RPC, stream and page, and opens the front door to them.
@@ -26,6 +33,9 @@ func (n *node) serve(_ context.Context, f *front) error {
 		MaxTopics:      n.cfg.MaxStreamTopics,
 		MaxLag:         n.cfg.MaxLag,
 		MaxConnections: n.cfg.MaxStreams,
+		Caller:         callerOf,
+		MaxPerCaller:   max(n.cfg.MaxStreamsPerAddress, 0),
+		MaxTopicBytes:  n.cfg.MaxTopicBytes,
 		MaxBodyBytes:   int64(n.cfg.MaxRequestBytes),
 		Logger:         n.cfg.Logger,
 		Registerer:     n.registry,
@@ -38,8 +48,8 @@ func (n *node) serve(_ context.Context, f *front) error {
 		Hub:       n.hub,
 		Primary:   n.feed,
 		Settler:   n.feed,
-		MaxWait:   n.cfg.MaxWait,
-		MaxSettle: n.cfg.MaxSettle,
+		MaxWait:   atOnce(n.cfg.MaxWait),
+		MaxSettle: atOnce(n.cfg.MaxSettle),
 		MaxRead:   n.cfg.MaxRead,
 
 		ReadInterval: n.cfg.ReadInterval,
@@ -56,10 +66,15 @@ func (n *node) serve(_ context.Context, f *front) error {
 		mux.Handle(s.Handler(n.db, options...))
 		served = append(served, s.Descriptor)
 	}
-	mux.Handle(streams.WatchHandler(options...))
+	who, err := newCallers(n.cfg.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	path, watch := streams.WatchHandler(options...)
+	mux.Handle(path, who.name(watch))
 	served = append(served, freshetv1.File_freshet_v1_invalidation_service_proto.Services().ByName("InvalidationService"))
 	procedures := n.standard(mux, served, connect.WithReadMaxBytes(n.cfg.MaxRequestBytes))
-	mux.Handle("/events", streams)
+	mux.Handle(eventsPath, who.name(streams))
 	mux.Handle("/", n.page())
 	f.open(n.wrap(procedures, mux))
 
@@ -70,6 +85,14 @@ func (n *node) serve(_ context.Context, f *front) error {
 	return nil
 }
 
+// atOnce is None as a bound: the least there is.
+func atOnce(d time.Duration) time.Duration {
+	if d < 0 {
+		return 1
+	}
+	return d
+}
+
 // standard mounts health and reflection for the services, and returns every
 // procedure that mux serves.
 func (n *node) standard(mux *http.ServeMux, services []protoreflect.ServiceDescriptor, options ...connect.HandlerOption) []string {
@@ -77,8 +100,8 @@ func (n *node) standard(mux *http.ServeMux, services []protoreflect.ServiceDescr
 	procedures := []string{
 		"/" + grpchealth.HealthV1ServiceName + "/Check",
 		"/" + grpchealth.HealthV1ServiceName + "/Watch",
-		"/" + grpcreflect.ReflectV1ServiceName + "/ServerReflectionInfo",
-		"/" + grpcreflect.ReflectV1AlphaServiceName + "/ServerReflectionInfo",
+		reflectV1,
+		reflectV1Alpha,
 	}
 	names := []string{grpchealth.HealthV1ServiceName}
 	for _, s := range services {

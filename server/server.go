@@ -106,7 +106,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	defer func() {
 		n.ready.enter("shutting down")
 		s.cfg.Logger.InfoContext(ctx, "shutting down: streams are told to come back, calls may end")
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownTimeout)
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(s.cfg.Drain, 0))
 		defer cancel()
 		err = errors.Join(err, n.parts.Stop(stopping))
 	}()
@@ -186,7 +186,7 @@ func (n *node) capture(context.Context) error {
 		Publication:   Publication,
 		MaxLag:        n.cfg.MaxLag,
 		WindowAge:     n.cfg.ReplayWindow,
-		WindowBytes:   n.cfg.ReplayWindowBytes,
+		WindowBytes:   uint64(n.cfg.ReplayWindowBytes), //nolint:gosec // checked,
 		ProbeInterval: n.cfg.ProbeInterval,
 		Linger:        n.cfg.Linger,
 	})

@@ -82,6 +82,7 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, er
 		kong.DefaultEnvars("FRESHET"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Vars{"version": version()},
+		serveDefaults(),
 		kong.Writers(stdout, stderr),
 		kong.Exit(exit))
 }
