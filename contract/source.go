@@ -31,20 +31,6 @@ func (s *Source) Templates() []string { return texts(s.templates) }
 // by one of them.
 func (s *Source) Floors() []freshet.Pattern { return s.floors }
 
-// The types that a column of a template may have, by the fixed OIDs of
-// pg_type.dat. Their text output is one canonical text for each value, whatever
-// the session's settings; that of floats, times and char(n) is not. A domain has
-// an OID of its own and is refused.
-const (
-	oidBool    = 16
-	oidInt8    = 20
-	oidInt2    = 21
-	oidInt4    = 23
-	oidText    = 25
-	oidVarchar = 1043
-	oidUUID    = 2950
-)
-
 // Rows turns rows of a table, as one version of its schema has them, into
 // topics. It is immutable, and safe for concurrent use.
 type Rows struct {
@@ -66,11 +52,11 @@ func (s *Source) Bind(types []uint32) (*Rows, error) {
 		case oidText, oidVarchar:
 		case oidUUID, oidInt2, oidInt4, oidInt8, oidBool:
 			if s.isPath(i) {
-				return nil, &TypeError{Schema: s.Schema, Table: s.Table, Column: s.columns[i], OID: oid, Path: true}
+				return nil, s.typeError(i, oid, true)
 			}
 			r.bools[i] = oid == oidBool
 		default:
-			return nil, &TypeError{Schema: s.Schema, Table: s.Table, Column: s.columns[i], OID: oid}
+			return nil, s.typeError(i, oid, false)
 		}
 	}
 	return r, nil
@@ -86,21 +72,6 @@ func (s *Source) isPath(column int) bool {
 		}
 	}
 	return false
-}
-
-// TypeError says that a column has a type which a template can't take.
-type TypeError struct {
-	Schema, Table, Column string
-	OID                   uint32
-	Path                  bool // the column is used as {column=**}
-}
-
-func (e *TypeError) Error() string {
-	takes := "topic templates take text, varchar, uuid, smallint, integer, bigint and boolean"
-	if e.Path {
-		takes = "{" + e.Column + "=**} takes text and varchar"
-	}
-	return fmt.Sprintf("%s.%s: column %q has the type with oid %d; %s", e.Schema, e.Table, e.Column, e.OID, takes)
 }
 
 // AppendTopics appends the topics of one row. Column is asked for the text
