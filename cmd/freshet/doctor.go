@@ -16,7 +16,9 @@ type doctorCmd struct {
 
 // Help is printed by `freshet doctor --help`.
 func (*doctorCmd) Help() string {
-	return `Changes nothing. Prints each problem with the SQL that mends it, and exits with status 1 if one of them keeps capture from working; warnings don't.`
+	return `Changes nothing. Prints each problem with the SQL that mends it, and exits with status 1 if one of them keeps capture from working; warnings don't.
+
+The output is an SQL script (freshet doctor | psql). What the role of --database-url may not run, and what somebody has to decide, is in it as a comment that says who may.`
 }
 
 // Run checks the database.
@@ -49,8 +51,14 @@ func report(w io.Writer, problems []wal.Problem, fine string) error {
 			fatal++
 		}
 		fmt.Fprintf(w, "-- %s: %s\n", kind, p.Text)
+		comment := ""
+		if p.By != "" && len(p.SQL) > 0 {
+			// The rest can be piped into psql as it is.
+			fmt.Fprintln(w, "-- to be run by", p.By+":")
+			comment = "--   "
+		}
 		for _, sql := range p.SQL {
-			fmt.Fprintln(w, sql)
+			fmt.Fprintln(w, comment+sql)
 		}
 	}
 	if fatal > 0 {

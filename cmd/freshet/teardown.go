@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/store/wal"
@@ -10,22 +12,31 @@ import (
 
 type teardownCmd struct {
 	databaseFlags
-	Slot string `default:"freshet" help:"Replication slot."`
+	Slot  string `default:"freshet" help:"Replication slot."`
+	Force bool   `help:"Even while nodes follow the database: they fail from then on."`
 }
 
 // Help is printed by `freshet teardown --help`.
 func (*teardownCmd) Help() string {
-	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before.`
+	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before: while one follows it nothing is changed.`
 }
 
 // Run removes what serve and migrate have set up.
 func (c *teardownCmd) Run(ctx context.Context, to streams) error {
 	err := c.connect(ctx, func(conn *wal.Conn) error {
-		return wal.Teardown(ctx, conn, c.Slot, server.Publication)
-	})
-	if err != nil {
+		if err := wal.Teardown(ctx, conn, c.Slot, server.Publication, c.Force); err != nil {
+			return err
+		}
+		fmt.Fprintf(to.out, "The slot %q and the publication %q are gone.\n", c.Slot, server.Publication)
+		orphans, err := wal.Orphans(ctx, conn, c.Slot)
+		for _, p := range orphans {
+			fmt.Fprintf(to.out, "But %s: %s\n", p.Text, strings.Join(p.SQL, " "))
+		}
 		return err
+	})
+	var used *wal.InUseError
+	if errors.As(err, &used) {
+		return fmt.Errorf("%w; --force takes it down under them", err)
 	}
-	fmt.Fprintf(to.out, "The slot %q and the publication %q are gone.\n", c.Slot, server.Publication)
-	return nil
+	return err
 }

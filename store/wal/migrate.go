@@ -3,6 +3,9 @@ package wal
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -10,72 +13,72 @@ import (
 )
 
 // Setup creates and mends the publication and the replica identities that
-// program needs, as far as no moment of it breaks writers: each problem's
-// statements in one transaction, under a lock timeout. It returns the problems
-// that are left, warnings included, for a person to mend.
+// program needs, as far as no moment of it breaks or holds up writers: each
+// problem's statements in one transaction, under a short lock timeout. It
+// returns the problems that are left, warnings included, for a person to mend.
+// Where the server or the role isn't as capture needs it, it changes nothing.
+//
+// Concurrent callers may fail, none leaves anything half done.
 func Setup(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string) ([]Problem, error) {
+	done := make(map[string]bool)
 	for {
 		problems, err := Check(ctx, conn, program, publication)
 		if err != nil {
 			return nil, err
 		}
-		at := -1
-		for i, p := range problems {
-			if p.apply {
-				at = i
-				break
-			}
-		}
-		if at < 0 {
+		elsewhere := func(p Problem) bool { return p.Source == "" && !p.Warning && p.mend == nil }
+		at := slices.IndexFunc(problems, func(p Problem) bool { return p.mend != nil })
+		if at < 0 || slices.ContainsFunc(problems, elsewhere) {
 			return problems, nil
 		}
 		// One at a time, and then looked at anew: mending one changes what
 		// the others need.
-		if err := apply(ctx, conn, problems[at]); err != nil {
-			return nil, fmt.Errorf("%s: %w", problems[at].Text, err)
+		p := problems[at]
+		if key := p.Text + strings.Join(p.mend, ""); done[key] {
+			return nil, fmt.Errorf("%s: it was mended, and is there again: does something undo it (an event trigger, another program)?", p.Text)
+		} else {
+			done[key] = true
+		}
+		if err := mend(ctx, conn, p); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Text, err)
 		}
 	}
 }
 
-func apply(ctx context.Context, conn *pgx.Conn, p Problem) error {
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `set local lock_timeout = '5s'`); err != nil {
-			return err
-		}
-		for _, sql := range p.SQL {
-			if _, err := tx.Exec(ctx, sql); err != nil {
+// Whoever comes after a statement that waits for a lock waits as well, so ours
+// waits for a moment only, and tries again after a longer one.
+const (
+	mendAttempts = 20
+	mendPause    = 400 * time.Millisecond
+	mendTimeout  = "100ms"
+)
+
+func mend(ctx context.Context, conn *pgx.Conn, p Problem) error {
+	for attempt := 1; ; attempt++ {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `set local lock_timeout = '`+mendTimeout+`'`); err != nil {
 				return err
 			}
+			for _, sql := range p.mend {
+				if _, err := tx.Exec(ctx, sql); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if sqlState(err) != codeLockNotAvailable {
+			return err
 		}
-		return nil
-	})
+		if attempt == mendAttempts {
+			return fmt.Errorf("transactions that are open hold the table's lock; it is tried again at the next start (or run: %s): %w", strings.Join(p.SQL, " "), err)
+		}
+		select {
+		case <-time.After(mendPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-// Teardown drops the slot and the publication. Nothing of Freshet holds WAL
-// back after it. A slot that is in use is an error that says by whom.
-func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string) error {
-	var pid *int32
-	rows, err := conn.Query(ctx, `select active_pid from pg_replication_slots where slot_name = $1 and database = current_database()`, slot)
-	if err != nil {
-		return fmt.Errorf("look up slot: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowTo[*int32])
-	if err != nil {
-		return fmt.Errorf("look up slot: %w", err)
-	}
-	if len(found) > 0 {
-		if pid = found[0]; pid != nil {
-			return fmt.Errorf("the slot %q is in use by the backend with pid %d: stop every `freshet serve` on this database first", slot, *pid)
-		}
-		if _, err := conn.Exec(ctx, `select pg_drop_replication_slot($1)`, slot); err != nil {
-			return fmt.Errorf("drop slot %q: %w", slot, err)
-		}
-	}
-	if _, err := conn.Exec(ctx, "drop publication if exists "+quoteIdent(publication)); err != nil {
-		return fmt.Errorf("drop publication %q: %w", publication, err)
-	}
-	if _, err := conn.Exec(ctx, `delete from freshet.fingerprint`); err != nil && sqlState(err) != "42P01" {
-		return fmt.Errorf("forget the sources' fingerprints: %w", err)
-	}
-	return nil
-}
+// codeLockNotAvailable is SQLSTATE 55P03: lock_timeout.
+const codeLockNotAvailable = "55P03"

@@ -2,7 +2,6 @@ package wal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,10 +20,36 @@ type Problem struct {
 	// Source is the source that it is about, as contract.Source.String has it.
 	// Empty: it concerns all of them.
 	Source string
-	// apply says that migrate may run SQL by itself: it is ours, and no
-	// moment of it breaks writers.
-	apply bool
+	// By says whose rights the SQL needs, if not those of the role that looked:
+	// "a superuser". Empty: that role may run it.
+	By string
+
+	// mend is what migrate may run by itself, in one transaction: it is ours,
+	// and no moment of it breaks writers.
+	mend []string
 }
+
+// newProblem is a problem with the statements that mend it, which can run in one
+// transaction and belong in one if there are several. by is whose rights they
+// need, if not ours.
+func newProblem(text, by string, sql ...string) Problem {
+	p := Problem{Text: text, By: by, SQL: sql}
+	if by == "" {
+		p.mend = sql
+	}
+	switch {
+	case slices.ContainsFunc(sql, func(s string) bool { return strings.HasPrefix(s, "alter table ") }):
+		p.SQL = slices.Concat([]string{"begin;", "set local lock_timeout = '" + lockTimeout + "';"}, sql, []string{"commit;"})
+	case len(sql) > 1:
+		p.SQL = slices.Concat([]string{"begin;"}, sql, []string{"commit;"})
+	}
+	return p
+}
+
+// lockTimeout is how long a statement of ours may wait for a lock of the
+// application's tables: whatever comes after it waits as well. It is below
+// deadlock_timeout, so that in a deadlock it is never the application that fails.
+const lockTimeout = "500ms"
 
 // SetupError says that capture can't run, or can't be trusted, and what to do.
 type SetupError struct{ Problems []Problem }
@@ -32,12 +57,20 @@ type SetupError struct{ Problems []Problem }
 func (e *SetupError) Error() string {
 	var b strings.Builder
 	for i, p := range e.Problems {
-		if i > 0 {
+		switch {
+		case i > 0 && len(e.Problems[i-1].SQL) > 0: // it ends in a semicolon
+			b.WriteString(" ")
+		case i > 0:
 			b.WriteString("; ")
 		}
 		b.WriteString(p.Text)
 		if len(p.SQL) > 0 {
-			b.WriteString(" — run: ")
+			b.WriteString(" — run")
+			if p.By != "" {
+				b.WriteString(", as ")
+				b.WriteString(p.By)
+			}
+			b.WriteString(": ")
 			b.WriteString(strings.Join(p.SQL, " "))
 		}
 	}
@@ -74,7 +107,8 @@ func Check(ctx context.Context, conn *pgx.Conn, program *contract.Program, publi
 	// One snapshot: a change between two look-ups must not make up a problem.
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = pgx.BeginTxFunc(ctx, conn, opts, func(tx pgx.Tx) error {
-		if problems, err = checkServer(ctx, tx); err != nil || len(fatalOnly(problems)) > 0 {
+		var supported bool
+		if problems, supported, err = checkServer(ctx, tx); err != nil || !supported {
 			return err
 		}
 		found, err := checkPublication(ctx, tx, program, publication)
@@ -84,23 +118,38 @@ func Check(ctx context.Context, conn *pgx.Conn, program *contract.Program, publi
 	return problems, err
 }
 
-// checkServer checks what belongs to the server and the role.
-func checkServer(ctx context.Context, tx pgx.Tx) ([]Problem, error) {
-	var (
-		version                    int
-		standby, mayReplicate, own bool
-		level, keep, names, role   string
-	)
-	err := tx.QueryRow(ctx, `
-select current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('wal_level'),
-  current_setting('max_slot_wal_keep_size'), current_setting('synchronous_standby_names'), quote_ident(current_user),
-  (select rolsuper or rolreplication from pg_roles where rolname = current_user),
-  to_regclass('freshet.incarnation') is not null and to_regclass('freshet.fingerprint') is not null`).
-		Scan(&version, &standby, &level, &keep, &names, &role, &mayReplicate, &own)
-	if err != nil {
-		return nil, fmt.Errorf("check set-up: %w", err)
+// superuser is who may do what the owner of a database may not.
+const superuser = "a superuser (at a managed provider: in its console)"
+
+// alterSystem is a problem that a setting of the server mends.
+func alterSystem(text string, super bool, sql ...string) Problem {
+	p := Problem{Text: text, SQL: sql}
+	if !super {
+		p.By = superuser
 	}
-	var problems []Problem
+	return p
+}
+
+// checkServer checks what belongs to the server, the database and the role.
+// supported is false where the catalog can't be asked for the rest.
+func checkServer(ctx context.Context, tx pgx.Tx) (problems []Problem, supported bool, err error) {
+	var (
+		version                     int
+		standby, super, convertible bool
+		level, keep, names          string
+		encoding                    string
+	)
+	err = tx.QueryRow(ctx, `
+select current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('wal_level'),
+  current_setting('max_slot_wal_keep_size'), current_setting('synchronous_standby_names'),
+  (select rolsuper from pg_roles where rolname = current_user), pg_encoding_to_char(d.encoding),
+  d.encoding = pg_char_to_encoding('UTF8') or exists (
+    select from pg_conversion c where c.condefault and c.conforencoding = d.encoding and c.contoencoding = pg_char_to_encoding('UTF8'))
+from pg_database d where d.datname = current_database()`).
+		Scan(&version, &standby, &level, &keep, &names, &super, &encoding, &convertible)
+	if err != nil {
+		return nil, false, fmt.Errorf("check set-up: %w", err)
+	}
 	add := func(p Problem) { problems = append(problems, p) }
 	if version < 150000 {
 		add(Problem{Text: fmt.Sprintf("PostgreSQL %d is too old: publications have column lists from 15 on", version/10000)})
@@ -108,24 +157,32 @@ select current_setting('server_version_num')::int, pg_is_in_recovery(), current_
 	if standby {
 		add(Problem{Text: "the database is a standby: connect to the primary"})
 	}
+	if len(problems) > 0 {
+		return problems, false, nil
+	}
 	if level != "logical" {
-		add(Problem{Text: "wal_level is " + level + ", not logical; the change needs a restart of Postgres",
-			SQL: []string{"alter system set wal_level = 'logical';"}})
+		add(alterSystem("wal_level is "+level+", not logical; the change needs a restart of Postgres", super, "alter system set wal_level = 'logical';"))
 	}
-	if !mayReplicate {
-		add(Problem{Text: "the role " + role + " may not replicate", SQL: []string{"alter role " + role + " replication;"}})
+	if !convertible {
+		add(Problem{Text: "the database's encoding is " + encoding + ", which can't be converted to UTF-8: topics and answers would be bytes of no known meaning; " +
+			"dump it, and restore it into a database that is created with encoding 'UTF8' (or LATIN1, or another one that says what its bytes mean)"})
 	}
-	if !own {
-		add(Problem{Text: "the schema freshet is missing or incomplete: run `freshet migrate up`"})
+	found, err := checkPrivileges(ctx, tx)
+	if err != nil {
+		return nil, false, fmt.Errorf("check privileges: %w", err)
 	}
+	problems = append(problems, found...)
 	if candidate(names) {
-		add(candidateProblem(names))
+		p := candidateProblem(names)
+		add(alterSystem(p.Text, super, p.SQL...))
 	}
 	if keep == "-1" {
-		add(Problem{Warning: true, Text: "max_slot_wal_keep_size is unlimited: while Freshet is stopped its slot keeps WAL for ever",
-			SQL: []string{"alter system set max_slot_wal_keep_size = '16GB';", "select pg_reload_conf();"}})
+		p := alterSystem("max_slot_wal_keep_size is unlimited: while Freshet is stopped its slot keeps WAL for ever", super,
+			"alter system set max_slot_wal_keep_size = '16GB';", "select pg_reload_conf();")
+		p.Warning = true
+		add(p)
 	}
-	return problems, nil
+	return problems, true, nil
 }
 
 // candidate reports whether synchronous_standby_names could choose a walsender
@@ -148,91 +205,6 @@ func syncStandbyProblem(state string) Problem {
 		Text: "our walsender would be a synchronous standby (" + state + "), and every commit of the database would wait for it; name the real standbys instead of *",
 		SQL:  []string{"alter system set synchronous_standby_names = 'ANY 1 (standby1, standby2)';", "select pg_reload_conf();"},
 	}
-}
-
-// published is what a publication says of one table.
-type published struct {
-	columns  []string // nil: all
-	filtered bool
-}
-
-// checkPublication checks the publication and each source's table.
-func checkPublication(ctx context.Context, tx pgx.Tx, program *contract.Program, publication string) ([]Problem, error) {
-	var viaRoot, all, exists bool
-	err := tx.QueryRow(ctx, `
-select pubviaroot, puballtables, pubinsert and pubupdate and pubdelete and pubtruncate from pg_publication where pubname = $1`, publication).
-		Scan(&viaRoot, &all, &exists)
-	missing := errors.Is(err, pgx.ErrNoRows)
-	if err != nil && !missing {
-		return nil, fmt.Errorf("check publication: %w", err)
-	}
-	var problems []Problem
-	if !missing && (!viaRoot || !exists) {
-		problems = append(problems, Problem{
-			Text:  fmt.Sprintf("the publication %q doesn't publish everything via the partition root", publication),
-			SQL:   []string{"alter publication " + quoteIdent(publication) + " set (publish_via_partition_root = true, publish = 'insert, update, delete, truncate');"},
-			apply: true,
-		})
-	}
-	var tables []string // what the publication should list
-	for _, source := range program.Sources() {
-		table, found, err := lookUp(ctx, tx, source, publication)
-		if err != nil {
-			return nil, err
-		}
-		of := len(problems)
-		problems = append(problems, found...)
-		if table == nil {
-			nameSource(problems[of:], source)
-			continue
-		}
-		identity, found := table.identityProblems(source)
-		list := table.columnList(source, identity)
-		switch {
-		case missing:
-			tables = append(tables, list)
-		case all:
-		case table.published == nil:
-			problems = append(problems, Problem{
-				Text:  fmt.Sprintf("the publication %q lacks the table %s", publication, table.name),
-				SQL:   []string{"alter publication " + quoteIdent(publication) + " add table " + list + ";"},
-				apply: true,
-			})
-		default:
-			problems = append(problems, table.publishedProblems(source, publication, identity)...)
-		}
-		// After the publication's list covers the new identity's columns:
-		// the other order would make every UPDATE fail in between.
-		problems = append(problems, found...)
-		nameSource(problems[of:], source)
-	}
-	if missing && len(fatalOnly(problems)) == countApply(problems) {
-		create := Problem{
-			Text:  fmt.Sprintf("the publication %q is missing", publication),
-			SQL:   []string{"create publication " + quoteIdent(publication) + " for table " + strings.Join(tables, ", ") + " with (publish_via_partition_root = true);"},
-			apply: true,
-		}
-		problems = append([]Problem{create}, problems...)
-	} else if missing {
-		problems = append(problems, Problem{Text: fmt.Sprintf("the publication %q is missing; it can be made once the rest is mended", publication)})
-	}
-	return problems, nil
-}
-
-func nameSource(problems []Problem, source *contract.Source) {
-	for i := range problems {
-		problems[i].Source = source.String()
-	}
-}
-
-func countApply(problems []Problem) int {
-	n := 0
-	for _, p := range problems {
-		if p.apply && !p.Warning {
-			n++
-		}
-	}
-	return n
 }
 
 func quoteIdent(parts ...string) string { return pgx.Identifier(parts).Sanitize() }

@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -12,14 +13,15 @@ type slotUse struct {
 	maxSlots, slots     int
 	maxSenders, senders int
 	prepared            []string // prepared transactions, as literals
+	super               bool     // the role may change settings
 
 	exists, ours, active bool
 	status               string
 	keeps                string // WAL, as text for people
 }
 
-// CheckSlot looks at what a replication slot of this name needs from the server,
-// and at the slot if it is there already. It changes nothing, and none of what it
+// CheckSlot looks at what a replication slot of this name needs from the server
+// and the role, at the slot if it is there already, and for orphaned ones. It changes nothing, and none of what it
 // finds is mended by migrate. The error is a failure to look, not a finding.
 func CheckSlot(ctx context.Context, conn *pgx.Conn, slot string) ([]Problem, error) {
 	var u slotUse
@@ -27,34 +29,39 @@ func CheckSlot(ctx context.Context, conn *pgx.Conn, slot string) ([]Problem, err
 select current_setting('max_replication_slots')::int, (select count(*) from pg_replication_slots),
   current_setting('max_wal_senders')::int, (select count(*) from pg_stat_replication),
   array(select quote_literal(gid) from pg_prepared_xacts order by prepared),
-  s.slot_name is not null, coalesce(s.plugin = 'pgoutput' and s.database = current_database(), false), coalesce(s.active, false),
+  (select rolsuper from pg_roles where rolname = current_user), s.slot_name is not null, coalesce(s.plugin = 'pgoutput' and s.database = current_database(), false), coalesce(s.active, false),
   coalesce(s.wal_status, ''), coalesce(pg_size_pretty(case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end - s.restart_lsn), '')
 from (select) one left join pg_replication_slots s on s.slot_name = $1`, slot).
-		Scan(&u.maxSlots, &u.slots, &u.maxSenders, &u.senders, &u.prepared, &u.exists, &u.ours, &u.active, &u.status, &u.keeps)
+		Scan(&u.maxSlots, &u.slots, &u.maxSenders, &u.senders, &u.prepared, &u.super, &u.exists, &u.ours, &u.active, &u.status, &u.keeps)
 	if err != nil {
 		return nil, fmt.Errorf("check slot %q: %w", slot, err)
 	}
-	return u.problems(slot), nil
+	problems, err := checkReplication(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	orphans, err := Orphans(ctx, conn, slot)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(problems, u.problems(slot), orphans), nil
 }
 
 func (u *slotUse) problems(slot string) (problems []Problem) {
 	add := func(p Problem) { problems = append(problems, p) }
 	drop := "select pg_drop_replication_slot(" + quoteLiteral(slot) + ");"
 	if u.exists && !u.ours {
-		add(Problem{Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin: choose another name with --slot, or drop it if nobody needs it", slot), SQL: []string{drop}})
+		// Nothing to run: somebody may be in need of it.
+		add(Problem{Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin: choose another name with --slot", slot)})
 		return problems
 	}
 	if !u.exists && u.slots >= u.maxSlots {
-		add(Problem{
-			Text: fmt.Sprintf("all replication slots are taken (%d of max_replication_slots = %d): drop one that nobody needs, or allow more, which needs a restart of Postgres", u.slots, u.maxSlots),
-			SQL:  []string{fmt.Sprintf("alter system set max_replication_slots = %d;", u.slots+2)},
-		})
+		add(alterSystem(fmt.Sprintf("all replication slots are taken (%d of max_replication_slots = %d): drop one that nobody needs, or allow more, which needs a restart of Postgres", u.slots, u.maxSlots),
+			u.super, fmt.Sprintf("alter system set max_replication_slots = %d;", u.slots+2)))
 	}
 	if !u.active && u.senders >= u.maxSenders {
-		add(Problem{
-			Text: fmt.Sprintf("all walsenders are taken (%d of max_wal_senders = %d); to allow more needs a restart of Postgres", u.senders, u.maxSenders),
-			SQL:  []string{fmt.Sprintf("alter system set max_wal_senders = %d;", u.senders+2)},
-		})
+		add(alterSystem(fmt.Sprintf("all walsenders are taken (%d of max_wal_senders = %d); to allow more needs a restart of Postgres", u.senders, u.maxSenders),
+			u.super, fmt.Sprintf("alter system set max_wal_senders = %d;", u.senders+2)))
 	}
 	if !u.exists {
 		for _, gid := range u.prepared {
@@ -62,6 +69,7 @@ func (u *slotUse) problems(slot string) (problems []Problem) {
 				Warning: true,
 				Text:    "the prepared transaction " + gid + " holds up the making of the replication slot: commit it, or roll it back",
 				SQL:     []string{"rollback prepared " + gid + ";"},
+				By:      "whoever knows that it is to be undone",
 			})
 		}
 	}

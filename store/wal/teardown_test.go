@@ -1,0 +1,81 @@
+package wal_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// TestTeardown drops slot and publication, but not under a running node,
+// whatever slot it reads; unless it is told to.
+func TestTeardown(t *testing.T) {
+	url := database(t)
+	slot := slotOf(t, url)
+	feed := start(t, url).live(t)
+	conn := testkit.Conn(t, url)
+	ctx := testkit.Context(t)
+	left := func() (slots, publications int) {
+		require.NoError(t, conn.QueryRow(ctx, `
+select (select count(*) from pg_replication_slots where database = current_database()), (select count(*) from pg_publication)`).Scan(&slots, &publications))
+		return slots, publications
+	}
+	for _, name := range []string{slot, "another_slot"} {
+		var used *wal.InUseError
+		require.ErrorAs(t, wal.Teardown(ctx, conn, name, "freshet", false), &used)
+		require.Contains(t, used.Error(), "stop every `freshet serve`")
+		require.Contains(t, used.Error(), "slot "+slot+" with pid ")
+		slots, publications := left()
+		require.Equal(t, 1, slots)
+		require.Equal(t, 1, publications, "the publication of a node that lives")
+	}
+	feed.stop()
+	require.Eventually(t, func() bool { return wal.Teardown(ctx, conn, slot, "freshet", false) == nil }, testTimeout, testTick)
+	slots, publications := left()
+	require.Zero(t, slots+publications)
+	require.NoError(t, wal.Teardown(ctx, conn, slot, "freshet", false), "twice is fine")
+
+	_, err := wal.Setup(ctx, conn, program(), "freshet")
+	require.NoError(t, err)
+	feed = start(t, url).live(t)
+	require.NoError(t, wal.Teardown(ctx, conn, slot, "freshet", true))
+	slots, publications = left()
+	require.Zero(t, slots+publications, "by force, under the node")
+	feed.await(t, "the node isn't ready", func() bool { return feed.Ready() != nil })
+}
+
+// TestTeardown_anotherReader: whoever reads the slot counts, whatever it calls
+// itself.
+func TestTeardown_anotherReader(t *testing.T) {
+	url := database(t)
+	slot := slotOf(t, url)
+	conn := testkit.Conn(t, url)
+	ctx := testkit.Context(t)
+	reader := testkit.Conn(t, testkit.WithParam(t, url, "replication", "database")).PgConn()
+	_, err := pglogrepl.CreateReplicationSlot(ctx, reader, slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{})
+	require.NoError(t, err)
+	require.NoError(t, pglogrepl.StartReplication(ctx, reader, slot, 0, pglogrepl.StartReplicationOptions{
+		PluginArgs: []string{"proto_version '1'", "publication_names 'freshet'"},
+	}))
+	var used *wal.InUseError
+	require.ErrorAs(t, wal.Teardown(ctx, conn, slot, "freshet", false), &used)
+	require.NoError(t, wal.Teardown(ctx, conn, slot, "freshet", true))
+}
+
+// TestOrphans: a slot that nobody reads holds WAL back, whatever its name.
+func TestOrphans(t *testing.T) {
+	url := database(t)
+	testkit.Exec(t, url, `select pg_create_logical_replication_slot($1, 'pgoutput')`, slotOf(t, url)+"_2")
+	testkit.Exec(t, testkit.Database(t), `select pg_create_logical_replication_slot($1, 'pgoutput')`, slotOf(t, url)+"_elsewhere")
+	text, found := checkSlot(t, url, slotOf(t, url))
+	require.Len(t, found, 1, text)
+	require.True(t, found[0].Warning)
+	require.Contains(t, text, "nobody reads the replication slot \""+slotOf(t, url)+"_2\"")
+	require.NotEmpty(t, found[0].By, "it may be another program's")
+	mend(t, url, found)
+	_, found = checkSlot(t, url, slotOf(t, url))
+	require.Empty(t, found)
+}
