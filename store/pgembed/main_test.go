@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 
 // order is what playProgram is told on its command line.
 type order struct {
-	DataDir, RootDir, Binaries string
-	NoDeathSig                 bool
+	DataDir, RootDir, Binaries, NPMDir string
+	NoDeathSig                         bool
 }
 
 // playProgram runs a private server until its standard input ends, and tells about signals.
@@ -49,7 +49,7 @@ func playProgram() int {
 	}
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
-	server, err := Start(context.Background(), Config{DataDir: o.DataDir, RootDir: o.RootDir, Binaries: o.Binaries, noDeathSig: o.NoDeathSig})
+	server, err := Start(context.Background(), Config{DataDir: o.DataDir, RootDir: o.RootDir, Binaries: o.Binaries, NPMDir: o.NPMDir, noDeathSig: o.NoDeathSig})
 	if err != nil {
 		fmt.Println("error:", err)
 		return 1
@@ -78,6 +78,7 @@ type program struct {
 
 func startProgram(t *testing.T, o order) *program {
 	t.Helper()
+	o.NPMDir = npmDir(t)
 	text, err := json.Marshal(o)
 	require.NoError(t, err)
 	p := &program{cmd: exec.Command(os.Args[0], string(text))}

