@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,41 +76,86 @@ var caughtBy = map[flaw]string{
 // TestRun_brokenServers, F68: the judge is judged. Each broken double of a server
 // is caught by the rule that it breaks, and the same double without a flaw is not.
 func TestRun_brokenServers(t *testing.T) {
+	// Runs mostly wait, so there are more of them than t.Parallel would have.
+	const atOnce = 8
+	turns := make(chan struct{}, atOnce)
+	type running struct {
+		flaw  flaw
+		rule  string
+		ended chan outcome
+	}
+	var started []running
+	var all sync.WaitGroup
 	for flaw, rule := range caughtBy {
-		t.Run(string(flaw), func(t *testing.T) {
-			t.Parallel()
-			n := newNode(t, flaw)
-			report, broken := judge(t, n, 1)
-			// A second is enough as a rule; where the machine has no time for
-			// clients, one goes on for the minute that is promised.
-			for seed, end := uint64(2), time.Now().Add(50*time.Second); rule != "" && broken[rule] == 0 && time.Now().Before(end); seed++ {
-				report, broken = judge(t, n, seed)
-			}
+		n := newNode(t, flaw)
+		ended := make(chan outcome, 1)
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			ended <- n.judge(t.Context(), rule)
+		})
+		started = append(started, running{flaw, rule, ended})
+	}
+	t.Cleanup(all.Wait)
+	for _, r := range started {
+		t.Run(string(r.flaw), func(t *testing.T) {
+			o := <-r.ended
+			require.NoError(t, o.err)
 			var text strings.Builder
-			require.NoError(t, report.WriteText(&text))
-			if flaw == none {
-				require.Empty(t, broken, text.String())
-				require.Positive(t, report.Notice.N)
-				require.Positive(t, report.Data.N)
-				for _, v := range report.Verdicts {
-					require.Positive(t, v.Observations, v.Rule)
-				}
-				for _, e := range report.Exercised {
+			require.NoError(t, o.report.WriteText(&text))
+			if r.flaw == none {
+				requireNoViolation(t, o.report)
+				require.Positive(t, o.report.Notice.N)
+				require.Positive(t, o.report.Data.N)
+				for _, e := range o.report.Exercised {
 					require.Positive(t, e.N, e.Exercise)
 				}
 				return
 			}
-			require.Contains(t, broken, rule, text.String())
-			t.Logf("%s: %v", flaw, broken)
+			require.Contains(t, o.broken(), r.rule, text.String())
+			for _, v := range o.report.Verdicts {
+				if v.Violations > 0 {
+					requireShown(t, v)
+				}
+			}
+			t.Logf("%s: %v", r.flaw, o.broken())
 		})
 	}
 }
 
-// judge runs the checker for two rounds, or until a rule is broken; broken counts
-// violations.
-func judge(t *testing.T, n *node, seed uint64) (report *check.Report, broken map[string]int) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+// outcome is what became of a run.
+type outcome struct {
+	report *check.Report
+	err    error
+}
+
+// broken counts violations by rule.
+func (o outcome) broken() map[string]int {
+	broken := map[string]int{}
+	for _, v := range o.report.Verdicts {
+		if v.Violations > 0 {
+			broken[v.Rule] = v.Violations
+		}
+	}
+	return broken
+}
+
+// judge runs the checker until the rule is broken. Two seconds are enough as a
+// rule; where the machine has no time for clients, one goes on for the minute that
+// is promised. No rule: once.
+func (n *node) judge(ctx context.Context, rule string) (o outcome) {
+	for seed, end := uint64(1), time.Now().Add(time.Minute); ctx.Err() == nil && time.Now().Before(end); seed++ {
+		o = n.judgeOnce(ctx, seed)
+		if o.err != nil || rule == "" || o.broken()[rule] > 0 {
+			return o
+		}
+	}
+	return o
+}
+
+// judgeOnce runs the checker for two rounds, or until something is wrong.
+func (n *node) judgeOnce(ctx context.Context, seed uint64) outcome {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cfg := check.Config{
 		URL: n.url, Database: n.world, Run: fmt.Sprintf("test%d", seed), Seed: seed, Duration: 2 * time.Second, Round: time.Second,
@@ -121,15 +167,7 @@ func judge(t *testing.T, n *node, seed uint64) (report *check.Report, broken map
 		cfg.Patience = time.Minute // a busy machine is no flaw
 	}
 	report, err := check.Run(ctx, cfg)
-	require.NoError(t, err)
-	broken = map[string]int{}
-	for _, v := range report.Verdicts {
-		if v.Violations > 0 {
-			broken[v.Rule] = v.Violations
-			requireShown(t, v)
-		}
-	}
-	return report, broken
+	return outcome{report, err}
 }
 
 // requireShown: the excerpt is short, and condemned by the same rule.
