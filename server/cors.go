@@ -10,6 +10,14 @@ import (
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
+// traceHeaders are what tracing adds to a page's requests: W3C Trace Context and
+// Baggage (OpenTelemetry's default), B3, Jaeger's, Sentry's.
+var traceHeaders = []string{
+	"traceparent", "tracestate", "baggage",
+	"b3", "X-B3-TraceId", "X-B3-SpanId", "X-B3-ParentSpanId", "X-B3-Sampled", "X-B3-Flags",
+	"uber-trace-id", "sentry-trace",
+}
+
 // cors answers pages of other origins by an allow-list (the Fetch standard,
 // "CORS protocol"). It never allows credentials: callers are told apart by
 // bearer tokens, which a page has to hold itself.
@@ -19,7 +27,7 @@ func cors(origins []string, next http.Handler) http.Handler {
 	}
 	methods := strings.Join(connectcors.AllowedMethods(), ", ")
 	headers := strings.Join(append(connectcors.AllowedHeaders(),
-		intercept.HeaderAtLeast, intercept.HeaderRequestID, "Authorization", "If-None-Match", "Last-Event-ID"), ", ")
+		append(slices.Clip(traceHeaders), intercept.HeaderAtLeast, intercept.HeaderRequestID, "Authorization", "If-None-Match", "Last-Event-ID")...), ", ")
 	exposed := strings.Join(append(connectcors.ExposedHeaders(),
 		intercept.HeaderRevision, intercept.HeaderTopics, intercept.HeaderCache, intercept.HeaderRequestID, "ETag", "Retry-After"), ", ")
 	everyone := slices.Contains(origins, "*")

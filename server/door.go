@@ -36,7 +36,7 @@ type door struct {
 
 	mu        sync.Mutex // guards what follows
 	open      int
-	spares    int // open connections beyond the limits
+	spares    int                // open connections beyond the limits
 	addresses map[netip.Addr]int // open connections of each
 }
 

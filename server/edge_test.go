@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -73,6 +74,9 @@ func TestRun_F57_foreignHost(t *testing.T) {
 	}
 	code, _ := raw(t, addr, "GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 	require.Equal(t, http.StatusMisdirectedRequest, code, "the target's host counts")
+	// F69: arguments may hold a password.
+	_, body := raw(t, admin, "GET /debug/pprof/cmdline HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+	require.Equal(t, os.Args[0], body)
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/cmdline"} {
 		code, _ := raw(t, admin, "GET "+path+" HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
 		require.Equal(t, http.StatusMisdirectedRequest, code, path)
@@ -94,4 +98,23 @@ func TestRun_F57_foreignHost(t *testing.T) {
 	require.Equal(t, codes.Unknown, status.Code(err), "%v", err)
 	_, err = healthv1.NewHealthClient(foreign).Check(r.ctx, new(healthv1.HealthCheckRequest))
 	require.ErrorContains(t, err, "421")
+}
+
+// F72: what errs is kept by no cache, whoever answers.
+func TestRun_F72_errorsAreNotKept(t *testing.T) {
+	r := start(t, testkit.Migrated(t), nil)
+	addr := strings.TrimPrefix(r.url, "http://")
+	for _, target := range []string{
+		"/messages.v1.MessageService/GetMessage?connect=v1&encoding=json&message=%7B%22name%22%3A%22conversations/7/messages/01890a5d-ac96-774b-bcce-b302099a8057%22%7D",
+		"/messages.v1.MessageService/GetMessage?connect=v1&encoding=json&message=junk",
+		"/messages.v1.MessageService/ListMessages?connect=v1&encoding=json&message=%7B%7D",
+		"/messages.v1.MessageService/Nothing?connect=v1&encoding=json&message=%7B%7D",
+		"/messages.v1.MessageService/CreateMessage?connect=v1&encoding=json&message=%7B%7D",
+		"/nothing", "/events", "/events?topic=a&typo=b",
+	} {
+		resp := answerTo(t, connectTo(t, addr), "GET "+target+" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+		require.GreaterOrEqual(t, resp.StatusCode, 400, target)
+		require.Equal(t, "no-store", resp.Header.Get("Cache-Control"), target)
+		require.NoError(t, resp.Body.Close())
+	}
 }

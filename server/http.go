@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -45,7 +46,7 @@ func (n *node) listen(ctx context.Context) (*front, error) {
 		return f, nil
 	}
 	admin := &port{name: "admin http", addr: n.cfg.AdminAddr, metrics: metrics("admin"), limit: adminConnections}
-	if _, err := n.start(ctx, admin, adminHandler(n.registry, n.ready)); err != nil {
+	if _, err := n.start(ctx, admin, adminHandler(n.registry, http.HandlerFunc(n.ready.detailed))); err != nil {
 		return nil, fmt.Errorf("%w (--admin-addr chooses another address, an empty one none)", err)
 	}
 	return f, nil
@@ -223,7 +224,11 @@ func adminHandler(registry *prometheus.Registry, ready http.Handler) http.Handle
 	mux.HandleFunc("GET /healthz", alive)
 	mux.Handle("GET /readyz", ready)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	// Without arguments, which may hold a password.
+	mux.HandleFunc("GET /debug/pprof/cmdline", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, os.Args[0])
+	})
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -293,4 +294,28 @@ func TestCallers(t *testing.T) {
 	}
 	require.False(t, who.connection(&net.TCPAddr{IP: net.ParseIP("10.1.2.3")}).IsValid(), "a proxy's connection is many people's")
 	require.True(t, who.connection(&net.TCPAddr{IP: net.ParseIP("11.1.2.3")}).IsValid())
+}
+
+// A server that starts says so in the form of every other error, and when to
+// come back; and why it isn't ready, in a word.
+func TestFront_starting(t *testing.T) {
+	ready := new(readiness)
+	ready.enter(reasonStarting, "migrating the database at 10.0.0.1")
+	f := newFront(ready)
+	ask := func(path string) (*http.Response, string) {
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		return w.Result(), w.Body.String() //nolint:bodyclose // a recorder's
+	}
+	resp, body := ask("/events?topic=messages")
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Equal(t, "1", resp.Header.Get("Retry-After"))
+	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
+	require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
+	require.JSONEq(t, `{"code":"unavailable","message":"the server is starting"}`, body)
+	resp, body = ask("/readyz")
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Equal(t, "not ready: starting\n", body)
+	resp, _ = ask("/healthz")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
 }

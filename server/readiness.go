@@ -13,53 +13,85 @@ import (
 	"connectrpc.com/grpchealth"
 )
 
+// Why a node isn't ready, in a word for everybody. The rest may name databases,
+// addresses and users: it is told on the admin port, and logged.
+const (
+	reasonStarting = "starting"
+	reasonStopping = "stopping"
+	reasonCapture  = "capture"
+	reasonDatabase = "database"
+)
+
+// condition is one of those that readiness consists of.
+type condition struct {
+	reason string
+	check  func() error
+}
+
+// unready is what keeps a node from being ready.
+type unready struct{ reason, detail string }
+
+func (e *unready) Error() string { return e.detail }
+
 // readiness is whether the node should get traffic, and why not.
 type readiness struct {
-	mu    sync.Mutex
-	phase string         // why not, while starting or stopping; "" in between
-	parts []func() error // asked in between, in order
+	mu         sync.Mutex
+	phase      *unready    // why not, while starting or stopping; nil in between
+	conditions []condition // asked in between, in order
 }
 
-func (r *readiness) enter(phase string) {
+// enter begins a phase in which the node isn't ready.
+func (r *readiness) enter(reason, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.phase = phase
+	r.phase = &unready{reason, detail}
 }
 
-// open ends the start: from now on the parts decide.
-func (r *readiness) open(parts ...func() error) {
+// open ends the start: from now on the conditions decide.
+func (r *readiness) open(conditions ...condition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.phase, r.parts = "", parts
+	r.phase, r.conditions = nil, conditions
 }
 
-// check returns nil when the node is ready, else the reason in words.
+// check returns nil when the node is ready, else an *unready.
 func (r *readiness) check() error {
 	r.mu.Lock()
-	phase, parts := r.phase, r.parts
+	phase, conditions := r.phase, r.conditions
 	r.mu.Unlock()
-	if phase != "" {
-		return errors.New(phase)
+	if phase != nil {
+		return phase
 	}
-	for _, part := range parts {
-		if err := part(); err != nil {
-			return err
+	for _, c := range conditions {
+		if err := c.check(); err != nil {
+			return &unready{c.reason, err.Error()}
 		}
 	}
 	return nil
 }
 
-// ServeHTTP is /readyz: 200, or 503 with the reason; JSON for those who accept
-// it, else a line of text.
-func (r *readiness) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+// ServeHTTP is /readyz on the main port: 200, or 503 with the reason; JSON for
+// those who accept it, else a line of text.
+func (r *readiness) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.answer(w, req, false) }
+
+// detailed is /readyz on the admin port.
+func (r *readiness) detailed(w http.ResponseWriter, req *http.Request) { r.answer(w, req, true) }
+
+func (r *readiness) answer(w http.ResponseWriter, req *http.Request, detail bool) {
 	answer := struct {
 		Ready  bool   `json:"ready"`
 		Reason string `json:"reason,omitempty"`
+		Detail string `json:"detail,omitempty"`
 	}{Ready: true}
 	code, text := http.StatusOK, "ready"
-	if err := r.check(); err != nil {
-		answer.Ready, answer.Reason = false, err.Error()
-		code, text = http.StatusServiceUnavailable, "not ready: "+err.Error()
+	var why *unready
+	if errors.As(r.check(), &why) {
+		answer.Ready, answer.Reason = false, why.reason
+		code, text = http.StatusServiceUnavailable, "not ready: "+why.reason
+		if detail {
+			answer.Detail = why.detail
+			text += ": " + why.detail
+		}
 		w.Header().Set("Retry-After", "1")
 	}
 	w.Header().Set("Cache-Control", "no-store")

@@ -102,9 +102,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		registry: newRegistry(),
 		hub:      hub.New(hub.Config{MaxTopics: s.cfg.MaxTopics}),
 	}
-	n.ready.enter("starting")
+	n.ready.enter(reasonStarting, "the ports are opened")
 	defer func() {
-		n.ready.enter("shutting down")
+		n.ready.enter(reasonStopping, "the server is shutting down")
 		s.cfg.Logger.InfoContext(ctx, "shutting down: streams are told to come back, calls may end")
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(s.cfg.Drain, 0))
 		defer cancel()
@@ -123,7 +123,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		{"starting capture", n.capture},
 		{"starting services", func(ctx context.Context) error { return n.serve(ctx, front) }},
 	} {
-		n.ready.enter(start.phase)
+		n.ready.enter(reasonStarting, start.phase)
 		s.cfg.Logger.InfoContext(ctx, start.phase)
 		if err := start.run(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -132,7 +132,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("%s: %w", start.phase, err)
 		}
 	}
-	n.ready.open(n.feed.Ready, n.caughtUp)
+	n.ready.open(condition{reasonCapture, n.feed.Ready}, condition{reasonCapture, n.caughtUp})
 	n.parts.Go("readiness log", n.logReadiness)
 	return n.parts.Wait(ctx)
 }
@@ -219,7 +219,7 @@ func (n *node) logReadiness(ctx context.Context) error {
 	tick := time.NewTicker(readinessInterval)
 	defer tick.Stop()
 	told, first := "", true
-	var at time.Time
+	at := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -236,7 +236,7 @@ func (n *node) logReadiness(ctx context.Context) error {
 		case err == nil && told != "ready":
 			told = "ready"
 			n.cfg.Logger.InfoContext(ctx, "ready again")
-		case err != nil && !first && (told == "ready" || told != err.Error() && time.Since(at) >= reasonInterval):
+		case err != nil && (told == "ready" || told != err.Error() && time.Since(at) >= reasonInterval):
 			told, at = err.Error(), time.Now()
 			n.cfg.Logger.WarnContext(ctx, "not ready", "reason", told)
 		}

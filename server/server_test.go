@@ -264,45 +264,50 @@ func TestRun_errorsLeakNothing(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, code, "resource_exhausted: larger than --max-request-bytes")
 }
 
+// F69: /readyz says on the main port whether, and in a word why not; what it
+// waits for is told on the admin port.
 func TestRun_readyzSaysWhy(t *testing.T) {
 	database := testkit.Migrated(t)
 	first := start(t, database, nil)
-	answer := func(r *running, accept string) (int, string) {
-		req, err := http.NewRequestWithContext(r.ctx, http.MethodGet, r.url+"/readyz", nil)
+	ask := func(r *running, url, accept string) (int, string) {
+		req, err := http.NewRequestWithContext(r.ctx, http.MethodGet, url+"/readyz", nil)
 		require.NoError(t, err)
 		req.Header.Set("Accept", accept)
 		resp, err := r.http.Do(req)
-		require.NoError(t, err)
+		if err != nil {
+			return 0, err.Error()
+		}
 		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		return resp.StatusCode, string(body)
 	}
-	code, text := answer(first, "*/*")
+	code, text := ask(first, first.url, "*/*")
 	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, "ready\n", text)
 
 	// A second node stands by: only one can hold the slot.
-	addr := freeAddr(t)
-	second, ready, _ := launch(t, database, func(c *server.Config) { c.Addr = addr })
+	addr, adminAddr := freeAddr(t), freeAddr(t)
+	second, ready, _ := launch(t, database, func(c *server.Config) { c.Addr, c.AdminAddr = addr, adminAddr })
 	second.url = "http://" + addr
+	admin := "http://" + adminAddr
 	require.Eventually(t, func() bool {
-		resp, err := http.Get(second.url + "/readyz") //nolint:noctx // a poll
-		if err != nil {
-			return false
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, _ := io.ReadAll(resp.Body)
-		return strings.Contains(string(body), "another node holds the replication slot")
+		_, text := ask(second, admin, "*/*")
+		return text == "not ready: capture: another node holds the replication slot\n"
 	}, 20*time.Second, 10*time.Millisecond)
-	code, text = answer(second, "application/json")
+	code, text = ask(second, second.url, "application/json")
 	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.JSONEq(t, `{"ready":false,"reason":"another node holds the replication slot"}`, text)
+	require.JSONEq(t, `{"ready":false,"reason":"capture"}`, text)
+	code, text = ask(second, second.url, "*/*")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, "not ready: capture\n", text)
+	_, text = ask(second, admin, "application/json")
+	require.JSONEq(t, `{"ready":false,"reason":"capture","detail":"another node holds the replication slot"}`, text)
 
 	// F37: it takes over.
 	require.NoError(t, first.stop())
 	require.Equal(t, second.url, receive(t, second.ctx, ready))
-	code, _ = answer(second, "*/*")
+	code, _ = ask(second, second.url, "*/*")
 	require.Equal(t, http.StatusOK, code)
 }
 
@@ -319,7 +324,7 @@ func TestRun_shutdownEndsStreamsAndReturns(t *testing.T) {
 
 	began := time.Now()
 	require.NoError(t, r.stop())
-	require.Less(t, time.Since(began), 10*time.Second, "less than ShutdownTimeout: nobody was waited for in vain")
+	require.Less(t, time.Since(began), 10*time.Second, "less than Drain: nobody was waited for in vain")
 	_, err = io.ReadAll(resp.Body)
 	require.NoError(t, err, "a clean end, not a cut connection")
 	_, err = http.Get(r.url + "/healthz") //nolint:noctx // refused at once

@@ -178,3 +178,41 @@ func TestEvents_F62_loadsAreBounded(t *testing.T) {
 }
 
 type callerOfTest struct{}
+
+// F65: whoever comes back is served, with whatever a polyfill or a proxy has put
+// into the query meanwhile: an EventSource that is refused never tries again.
+func TestEvents_F65_whoComesBackIsNotRefused(t *testing.T) {
+	s := newSite(t, h1, Config{})
+	s.publish(110, "a")
+	s.publish(120, "b")
+	id, before := at(115).String(), at(100).String()
+	for name, tt := range map[string]struct{ query, header, want string }{
+		"a polyfill's parameter":            {query: "&lastEventId=" + id, want: "invalidate b"},
+		"another's":                         {query: "&lastEventID=" + id, want: "invalidate b"},
+		"its parameter replaces since":      {query: "&lastEventId=" + id + "&since=" + before, want: "invalidate b"},
+		"the header counts above it":        {query: "&lastEventId=" + before, header: id, want: "invalidate b"},
+		"garbage":                           {query: "&lastEventId=1234", want: "reset"},
+		"twice":                             {query: "&lastEventId=" + id + "&lastEventId=" + id, want: "reset"},
+		"empty":                             {query: "&lastEventId=", want: "ready"},
+		"empty beside since":                {query: "&lastEventId=&since=" + id, want: "invalidate b"},
+		"with a parameter that isn't ours":  {query: "&lastEventId=" + id + "&r=0.123", want: "invalidate b"},
+		"the header, and one that isn't":    {query: "&_=5&utm_source=x", header: id, want: "invalidate b"},
+		"the header, and a malformed since": {query: "&since=garbage", header: id, want: "invalidate b"},
+		"the header, and a malformed query": {query: "&x=%zz", header: id, want: "invalidate b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			header := http.Header{}
+			if tt.header != "" {
+				header.Set("Last-Event-ID", tt.header)
+			}
+			r := s.get(t, topicsQuery("a", "b")+tt.query, header)
+			require.Equal(t, http.StatusOK, r.res.StatusCode)
+			kind, topic, _ := strings.Cut(tt.want, " ")
+			e := r.next()
+			require.Equal(t, kind, e.kind)
+			if topic != "" {
+				require.Equal(t, []string{topic}, decode(t, e).list)
+			}
+		})
+	}
+}

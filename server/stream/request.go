@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -83,11 +84,17 @@ func parseSince(name, text string) (freshet.Revision, *refusal) {
 }
 
 // query parses the URL's query. Anything that isn't known is an error: a typo
-// that is skipped would leave a client waiting for topics it never subscribed to.
-func query(r *http.Request, known ...string) (url.Values, *refusal) {
+// that is skipped would leave a client waiting for topics it never subscribed
+// to, or without its catch-up. Whoever comes back isn't refused for it: what it
+// asks for has been served before, whatever a library or a proxy has added
+// since, and an EventSource that is refused never tries again.
+func query(r *http.Request, comesBack bool, known ...string) (url.Values, *refusal) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
+	if err != nil && !comesBack {
 		return nil, badRequest("malformed query: %v", err)
+	}
+	if comesBack {
+		return values, nil
 	}
 	for name, list := range values {
 		switch {
@@ -99,6 +106,30 @@ func query(r *http.Request, known ...string) (url.Values, *refusal) {
 	}
 	return values, nil
 }
+
+// lastEventIDs are the ids that a client has come back with: of the header, or of
+// the query parameter that polyfills of EventSource use, since theirs can't set
+// headers without a preflight. Nil: it doesn't come back.
+func lastEventIDs(r *http.Request) []string {
+	if ids := r.Header.Values("Last-Event-Id"); len(ids) > 0 {
+		return ids
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil
+	}
+	var ids []string
+	for name, list := range values {
+		if strings.EqualFold(name, lastEventIDParameter) {
+			ids = append(ids, list...)
+		}
+	}
+	return ids
+}
+
+// lastEventIDParameter in whatever case: event-source-polyfill sends lastEventId,
+// Mercure's clients lastEventID.
+const lastEventIDParameter = "lastEventId"
 
 func (req *request) setThrottle(values url.Values) *refusal {
 	if !values.Has("throttle") {
@@ -117,21 +148,25 @@ func (req *request) setThrottle(values url.Values) *refusal {
 // isn't a revision asks for a reset, since an error would close an EventSource
 // for good.
 func (s *Server) parseGet(r *http.Request) (*request, *refusal) {
-	values, bad := query(r, "topic", "since", "throttle")
+	ids := lastEventIDs(r)
+	values, bad := query(r, len(ids) > 0, "topic", "since", "throttle", lastEventIDParameter)
 	if bad != nil {
 		return nil, bad
 	}
-	req, bad := s.newRequest(values["topic"], values.Get("since"), nil)
+	since := values.Get("since")
+	// Browsers leave an empty id out; other clients mean the same.
+	replaced := len(ids) > 1 || len(ids) == 1 && ids[0] != ""
+	if replaced {
+		since = ""
+	}
+	req, bad := s.newRequest(values["topic"], since, nil)
 	if bad != nil {
 		return nil, bad
 	}
 	if bad = req.setThrottle(values); bad != nil {
 		return nil, bad
 	}
-	switch ids := r.Header.Values("Last-Event-Id"); {
-	case len(ids) == 1 && ids[0] == "":
-		// Browsers leave an empty id out; other clients mean the same.
-	case len(ids) > 0:
+	if replaced {
 		rev, err := freshet.ParseRevision(ids[0])
 		req.since = hub.Since{All: rev, Reset: err != nil || len(ids) > 1}
 	}
@@ -140,7 +175,7 @@ func (s *Server) parseGet(r *http.Request) (*request, *refusal) {
 
 // parsePost reads the JSON body; throttle is in the query.
 func (s *Server) parsePost(w http.ResponseWriter, r *http.Request) (*request, *refusal) {
-	values, bad := query(r, "throttle")
+	values, bad := query(r, false, "throttle")
 	if bad != nil {
 		return nil, bad
 	}
