@@ -1,4 +1,4 @@
-import type { FormEvent, KeyboardEvent, ReactNode } from "react";
+import { useRef, type FormEvent, type KeyboardEvent, type ReactNode } from "react";
 import type { Draft } from "./messages.js";
 import { setAuthor, setDraft, useUi } from "./ui-store.js";
 
@@ -11,12 +11,14 @@ interface Props {
 export function Composer({ conversation, onSend, children }: Props) {
   const author = useUi((ui) => ui.author);
   const body = useUi((ui) => ui.drafts[conversation] ?? "");
+  const field = useRef<HTMLTextAreaElement>(null);
   const ready = author.trim() !== "" && body.trim() !== "";
   const submit = (event?: FormEvent) => {
     event?.preventDefault();
     if (!ready) return;
     onSend({ conversation, author: author.trim(), body: body.trim() });
     setDraft(conversation, "");
+    field.current?.focus(); // the button is about to be disabled
   };
   const onKey = (event: KeyboardEvent) => {
     if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
@@ -36,6 +38,7 @@ export function Composer({ conversation, onSend, children }: Props) {
         onChange={(event) => setAuthor(event.target.value)}
       />
       <textarea
+        ref={field}
         aria-label="Message"
         placeholder={`Message #${conversation}`}
         rows={1}

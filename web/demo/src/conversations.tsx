@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState, type FormEvent } from "react";
+import { busy, useFocusAfter } from "./focus.js";
 import { useConversations } from "./messages.js";
 import { addressOf, conversationPattern, selectConversation } from "./ui-store.js";
 
@@ -52,15 +53,28 @@ export function Conversations({ selected }: { selected: string }) {
         </ul>
         {hasMore && (
           <p className="more">
-            <span className="hint">The first {known.length} by name.</span>{" "}
-            <button type="button" disabled={growing} onClick={grow}>
-              {growing ? "Reading…" : "More"}
-            </button>
+            <span className="hint">The first {known.length} by name.</span>
+            <More growing={growing} grow={grow} next={() => scroller.current?.querySelector("li:last-child a")} />
           </p>
         )}
         {((read.isError && !read.data) || growError) && <p className="hint">The list could not be read just now.</p>}
       </div>
     </nav>
+  );
+}
+
+interface MoreProps {
+  readonly growing: boolean;
+  readonly grow: () => void;
+  readonly next: () => HTMLElement | null | undefined;
+}
+
+function More({ growing, grow, next }: MoreProps) {
+  useFocusAfter(next);
+  return (
+    <button type="button" {...busy(growing)} onClick={grow}>
+      {growing ? "Reading…" : "More"}
+    </button>
   );
 }
 
@@ -82,15 +96,18 @@ function NewConversation() {
   const [text, setText] = useState("");
   const id = text.trim().toLowerCase().replace(/\s+/g, "-");
   const valid = conversationPattern.test(id);
+  const field = useRef<HTMLInputElement>(null);
   const submit = (event: FormEvent) => {
     event.preventDefault();
     if (!valid) return;
     selectConversation(id);
     setText("");
+    field.current?.focus(); // the button is about to be disabled
   };
   return (
     <form className="new-conversation" onSubmit={submit}>
       <input
+        ref={field}
         aria-label="New conversation"
         aria-invalid={text !== "" && !valid}
         placeholder="New…"

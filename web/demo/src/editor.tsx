@@ -2,18 +2,22 @@ import { Code } from "@connectrpc/connect";
 import { useMutation } from "@tanstack/react-query";
 import { useLayoutEffect, useRef, type FormEvent, type KeyboardEvent } from "react";
 import { describeError } from "./describe-error.js";
+import { useFocusAfter } from "./focus.js";
 import { updateMessage, useMessage } from "./messages.js";
 import { closeEditor, edit, type Editing } from "./ui-store.js";
 
 interface Props {
   readonly editing: Editing;
+  /** Where the focus goes when it is closed. */
+  readonly next: () => HTMLElement | null;
   /** The message is gone: all that can be done with the text is to send it anew. */
   readonly onResend?: (body: string) => void;
   /** It took the place of an editor that may have had the focus: nobody opened it. */
   readonly moved?: boolean;
 }
 
-export function Editor({ editing, onResend, moved = false }: Props) {
+export function Editor({ editing, next, onResend, moved = false }: Props) {
+  useFocusAfter(next);
   const { name, etag, body } = editing;
   const field = useRef<HTMLTextAreaElement>(null);
   const close = () => closeEditor(name);
@@ -72,7 +76,7 @@ export function Editor({ editing, onResend, moved = false }: Props) {
  * An editor whose message has left the list: deleted by somebody, or above what
  * is read by now. What was typed stays either way.
  */
-export function LostEditor({ editing, onResend }: Required<Omit<Props, "moved">>) {
+export function LostEditor({ editing, next, onResend }: Required<Omit<Props, "moved">>) {
   const { error } = useMessage(editing.name);
   const deleted = error?.code === Code.NotFound;
   return (
@@ -83,7 +87,11 @@ export function LostEditor({ editing, onResend }: Required<Omit<Props, "moved">>
           : "The message that you edit is further up."}
       </p>
       {/* A key each: what failed for the one is no news for the other. */}
-      {deleted ? <Editor key="new" editing={editing} onResend={onResend} moved /> : <Editor key="edit" editing={editing} moved />}
+      {deleted ? (
+        <Editor key="new" editing={editing} next={next} onResend={onResend} moved />
+      ) : (
+        <Editor key="edit" editing={editing} next={next} moved />
+      )}
     </div>
   );
 }

@@ -42,8 +42,11 @@ export function useGrowing<L extends Pages>(
     hasMore: list.hasNextPage,
     growing: growth.isPending,
     growError: growth.error,
-    grow: () => growth.mutate(),
+    grow: () => {
+      if (!growth.isPending) growth.mutate();
+    },
     grown: pageSize > sizes[0],
+    leastSize: sizes[0],
     /** Back to the first size, unless that is no longer wanted once it is there. */
     shrink: (stillWanted: () => boolean) => {
       if (!shrinking.isPending && !growth.isPending) shrinking.mutate(stillWanted);

@@ -28,29 +28,17 @@ export const MessageItem = memo(
 function Item({ message, fresh, onDelete }: Props) {
   const { name, author, body, etag } = message;
   const editing = useUi((ui) => ui.edits[name]);
-  const open = editing !== undefined;
   const editButton = useRef<HTMLButtonElement>(null);
   const created = message.createTime && timestampDate(message.createTime);
   const updated = message.updateTime && timestampDate(message.updateTime);
   const sending = isPending(message);
-  // The focus goes back to where the editor was opened, unless it has moved on.
-  useEffect(() => {
-    if (!open) return;
-    return () => {
-      requestAnimationFrame(() => {
-        if (document.activeElement === document.body) editButton.current?.focus();
-      });
-    };
-  }, [open]);
-
   return (
-    // The focus may come here when the message before is deleted.
-    <li className={sending ? "message sending" : "message"} data-name={name} tabIndex={-1}>
+    <li className={sending ? "message sending" : "message"} data-name={name}>
       <span className="avatar" data-hue={hue(author)} aria-hidden="true">
         {[...author][0]?.toUpperCase()}
       </span>
       {/* The key restarts the flash when the message changes, but not under an editor. */}
-      <div className={fresh && !sending ? "content fresh" : "content"} key={open ? "editor" : etag}>
+      <div className={fresh && !sending ? "content fresh" : "content"} key={editing ? "editor" : etag}>
         <p className="meta">
           <b>{author}</b>
           {created && (
@@ -61,9 +49,9 @@ function Item({ message, fresh, onDelete }: Props) {
           {created && updated && updated > created && <span title={full.format(updated)}>edited</span>}
           {sending && <span>sending…</span>}
         </p>
-        {editing ? <Editor editing={editing} /> : <p className="body">{body}</p>}
+        {editing ? <Editor editing={editing} next={() => editButton.current} /> : <p className="body">{body}</p>}
       </div>
-      {!open && !sending && (
+      {!editing && !sending && (
         <div className="actions">
           <button ref={editButton} type="button" onClick={() => edit({ name, etag, body })} aria-label={`Edit message by ${author}`}>
             Edit

@@ -1,12 +1,12 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 import { describeError } from "./describe-error.js";
 import { LostEditor } from "./editor.js";
+import { busy, useFocusAfter, useKeptFocus } from "./focus.js";
 import type { Message } from "./gen/messages/v1/messages_pb.js";
 import { MessageItem } from "./message-item.js";
 import { isPending, ownEtags, useMessages } from "./messages.js";
 import { useUi } from "./ui-store.js";
 import { useArrivals } from "./use-arrivals.js";
-import { useKeptFocus } from "./use-kept-focus.js";
 import { useScroll } from "./use-scroll.js";
 
 interface Props {
@@ -37,7 +37,7 @@ export function MessageList({ conversation, onDelete, onResend }: Props) {
   const { scroller, items, atEnd, toEnd } = useScroll(list);
   const { unseen, said } = useArrivals(read, atEnd);
   const focus = useKeptFocus(list, items, scroller);
-  const older = useOlder(messages, scroller);
+  const region = () => scroller.current;
   useShrinking(messages, { atEnd, list, scroller, items });
   // Whoever sends something wants to see it.
   const newest = list.at(-1);
@@ -58,10 +58,7 @@ export function MessageList({ conversation, onDelete, onResend }: Props) {
         <div className={isFetching || messages.growing ? "progress on" : "progress"} aria-hidden="true" />
         {error && (
           <p className="notice" role="alert">
-            {describeError(error)}{" "}
-            <button type="button" className="link" onClick={() => (messages.list.error ? void refetch() : messages.grow())}>
-              Try again
-            </button>
+            {describeError(error)} <TryAgain onTry={() => (messages.list.error ? void refetch() : messages.grow())} next={region} />
           </p>
         )}
         {!data && !error && <p className="hint center">Reading…</p>}
@@ -71,13 +68,7 @@ export function MessageList({ conversation, onDelete, onResend }: Props) {
             <p className="hint">Say something below, or insert a row by SQL. Both appear at once.</p>
           </div>
         )}
-        {messages.hasMore && (
-          <p className="center">
-            <button ref={older} type="button" disabled={messages.growing} onClick={messages.grow}>
-              {messages.growing ? "Reading…" : "Older messages"}
-            </button>
-          </p>
-        )}
+        {messages.hasMore && <Older messages={messages} scroller={scroller} />}
         <ol ref={items} aria-label={`Messages in ${conversation}`} {...focus}>
           {list.map((message) => (
             <MessageItem
@@ -107,7 +98,7 @@ export function MessageList({ conversation, onDelete, onResend }: Props) {
       {lost.length > 0 && (
         <div className="lost-editors">
           {lost.map((editing) => (
-            <LostEditor key={editing.name} editing={editing} onResend={onResend} />
+            <LostEditor key={editing.name} editing={editing} next={region} onResend={onResend} />
           ))}
         </div>
       )}
@@ -118,8 +109,19 @@ export function MessageList({ conversation, onDelete, onResend }: Props) {
 type Messages = ReturnType<typeof useMessages>;
 type Place = ReturnType<typeof useScroll>;
 
+function TryAgain({ onTry, next }: { onTry: () => void; next: () => HTMLElement | null }) {
+  useFocusAfter(next);
+  return (
+    <button type="button" className="link" onClick={onTry}>
+      Try again
+    </button>
+  );
+}
+
 /** The button comes into sight: that is as good as pressing it, once. After a failure it has to be pressed. */
-function useOlder({ list, growing, growError, grow, hasMore, pageSize }: Messages, scroller: Place["scroller"]) {
+function Older({ messages, scroller }: { messages: Messages; scroller: Place["scroller"] }) {
+  const { list, growing, growError, grow, pageSize } = messages;
+  useFocusAfter(() => scroller.current);
   const older = useRef<HTMLButtonElement>(null);
   const press = useRef(grow);
   useEffect(() => {
@@ -135,17 +137,23 @@ function useOlder({ list, growing, growError, grow, hasMore, pageSize }: Message
     });
     observer.observe(older.current);
     return () => observer.disconnect();
-  }, [scroller, idle, hasMore, pageSize, pages]);
-  return older;
+  }, [scroller, idle, pageSize, pages]);
+  return (
+    <p className="center">
+      <button ref={older} type="button" {...busy(growing)} onClick={grow}>
+        {growing ? "Reading…" : "Older messages"}
+      </button>
+    </p>
+  );
 }
 
 /**
  * Back at the end, what was read further up is let go: nobody looks at it, and
- * each change would read it again. Not as long as something up there has the
- * focus, nor where it would be in sight at once.
+ * each change would read it again. Not as long as something up there is in use,
+ * nor where it would be in sight at once.
  */
 function useShrinking(
-  { grown, shrink }: Messages,
+  { grown, leastSize, shrink }: Messages,
   { atEnd, list, scroller, items }: Pick<Place, "atEnd" | "scroller" | "items"> & { list: readonly Message[] },
 ) {
   const act = useRef({ wanted: (): boolean => false, shrink });
@@ -153,9 +161,11 @@ function useShrinking(
     const wanted = () => {
       const [view, all] = [scroller.current, items.current];
       if (!view || !all || view.scrollHeight - view.scrollTop - view.clientHeight > 1) return false;
-      const oldest = all.children[all.children.length - 50];
+      const oldest = all.children[all.children.length - leastSize];
       const room = oldest ? view.getBoundingClientRect().bottom - oldest.getBoundingClientRect().top : 0;
-      return room > view.clientHeight + 600 && !all.contains(document.activeElement) && !all.querySelector(".editor");
+      const going = [...all.children].slice(0, -leastSize);
+      const used = going.some((item) => item.contains(document.activeElement) || item.querySelector(".editor"));
+      return room > view.clientHeight + 600 && !used;
     };
     act.current = { wanted, shrink };
   });

@@ -20,6 +20,9 @@ const paging = {
   getNextPageParam: (last: { readonly nextPageToken: string }) => last.nextPageToken || undefined,
 } as const;
 
+/** As TanStack Query does, except where the answer is that there is nothing. */
+const retry = (failures: number, error: Error) => failures < 3 && ConnectError.from(error).code !== Code.NotFound;
+
 const messagesOf = (conversation: string, pageSize = 0) => ({
   parent: `conversations/${conversation}`,
   pageSize,
@@ -37,6 +40,7 @@ export function useMessages(conversation: string) {
       queryClient.fetchInfiniteQuery({
         ...createInfiniteQueryOptions(listMessages, messagesOf(conversation, pageSize), { ...paging, transport }),
         ...keep(pageSize, messageSizes),
+        retry,
       }),
   );
 }
@@ -60,6 +64,7 @@ export function useConversations() {
       queryClient.fetchInfiniteQuery({
         ...createInfiniteQueryOptions(listConversations, { pageSize, pageToken: "" }, { ...paging, transport }),
         ...keep(pageSize, conversationSizes),
+        retry,
       }),
   );
 }
@@ -69,7 +74,7 @@ export function useMessage(name: string) {
   return useQuery(
     getMessage,
     { name },
-    { gcTime: passedMs, retry: (failures, error) => error.code !== Code.NotFound && failures < 3 },
+    { gcTime: passedMs, retry },
   );
 }
 

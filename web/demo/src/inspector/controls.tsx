@@ -2,6 +2,7 @@ import { useFreshet, useFreshetStatus } from "@freshet/query/react";
 import { useEffect, useState } from "react";
 import { faults } from "../live.js";
 import { cutMs, type Delay } from "../faults.js";
+import { busy } from "../focus.js";
 import { sendMessage } from "../messages.js";
 import { useUi } from "../ui-store.js";
 
@@ -23,6 +24,7 @@ export function Controls({ conversation }: { conversation: string }) {
   const [failed, setFailed] = useState(0);
 
   const write = async () => {
+    if (writing) return;
     setWriting(true);
     const all = Array.from({ length: burst }, (_, n) =>
       sendMessage({ conversation, author: author.trim() || "you", body: `write ${n + 1} of ${burst}` }),
@@ -55,7 +57,7 @@ export function Controls({ conversation }: { conversation: string }) {
         ))}
       </fieldset>
       <p>
-        <button type="button" disabled={writing} onClick={() => void write()}>
+        <button type="button" {...busy(writing)} onClick={() => void write()}>
           Write {burst} at once
         </button>
         <span className="hint">

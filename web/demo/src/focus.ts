@@ -1,4 +1,27 @@
-import { useLayoutEffect, useRef, type FocusEvent, type RefObject } from "react";
+import { useEffect, useLayoutEffect, useRef, type FocusEvent, type RefObject } from "react";
+
+/**
+ * For a button while its work is under way: it does nothing then, but keeps the
+ * focus, which `disabled` would throw away.
+ */
+export const busy = (is: boolean) => ({ "aria-disabled": is || undefined });
+
+/** When the component goes, and the focus with it, the focus goes to what `next` finds. */
+export function useFocusAfter(next: () => HTMLElement | null | undefined): void {
+  const find = useRef(next);
+  useEffect(() => {
+    find.current = next;
+  });
+  useLayoutEffect(
+    () => () => {
+      const held = document.activeElement; // what goes is still there
+      requestAnimationFrame(() => {
+        if (!held?.isConnected && document.activeElement === document.body) find.current()?.focus({ preventScroll: true });
+      });
+    },
+    [],
+  );
+}
 
 /**
  * When the item that has the focus is deleted, here or elsewhere, the one that
@@ -18,6 +41,7 @@ export function useKeptFocus(list: unknown, items: RefObject<HTMLElement | null>
     place.current = undefined;
     if (document.activeElement !== document.body) return;
     const next = children[Math.min(held.index, children.length - 1)] as HTMLElement | undefined;
+    if (next) next.tabIndex = -1; // from now on it can have it, though not by the Tab key
     (next ?? region.current)?.focus({ preventScroll: true });
   }, [list, items, region]);
   return {
