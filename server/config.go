@@ -98,6 +98,9 @@ type Config struct {
 	WriteTimeout time.Duration
 	// MaxRead bounds a query that reads share. Zero: 30 s.
 	MaxRead time.Duration
+	// MaxWrite bounds one transaction of a write, from its first statement to the
+	// answer to its COMMIT. Zero: 30 s.
+	MaxWrite time.Duration
 	// ReadInterval is the least mean time between two queries of one read
 	// at-least a revision that several clients are after. Zero: 100 ms; None:
 	// there is none.
@@ -153,6 +156,7 @@ func Defaults() Config {
 		MaxTopicBytes:     256 << 20,
 		WriteTimeout:      10 * time.Second,
 		MaxRead:           30 * time.Second,
+		MaxWrite:          30 * time.Second,
 		ReadInterval:      100 * time.Millisecond,
 		ReplayWindow:      time.Minute,
 		ReplayWindowBytes: 64 << 20,
@@ -238,6 +242,7 @@ func (c *Config) checkBounds(d Config) error {
 		bound("--write-timeout", &c.WriteTimeout, d.WriteTimeout, 100*ms, time.Hour, false),
 		bound("--read-timeout", &c.ReadTimeout, d.ReadTimeout, 100*ms, time.Hour, false),
 		bound("--max-read", &c.MaxRead, d.MaxRead, ms, 24*time.Hour, false),
+		bound("--max-write", &c.MaxWrite, d.MaxWrite, ms, 24*time.Hour, false),
 		bound("--max-request-bytes", &c.MaxRequestBytes, d.MaxRequestBytes, 1<<10, 1<<30, false),
 		bound("--max-header-bytes", &c.MaxHeaderBytes, d.MaxHeaderBytes, 1<<10, 1<<24, false),
 		bound("--drain", &c.Drain, d.Drain, ms, time.Hour, true),

@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -89,6 +90,23 @@ func (n *node) observe() {
 	} {
 		counter(name, value.help, func() uint64 { return value.of(n.feed.Stats()) })
 	}
+	for name, value := range map[string]struct {
+		help string
+		of   func(store.Stats) int
+	}{
+		"freshet_pool_max_connections":    {"Size of the pool.", func(s store.Stats) int { return s.Max }},
+		"freshet_pool_in_use_connections": {"Connections in the hands of calls.", func(s store.Stats) int { return s.InUse }},
+		"freshet_pool_idle_connections":   {"Open connections that wait for a call.", func(s store.Stats) int { return s.Idle }},
+		"freshet_pool_writes":             {"Writes that have a connection, or are about to.", func(s store.Stats) int { return s.Writing }},
+		"freshet_pool_max_writes":         {"How many may: the rest of the pool is for reads.", func(s store.Stats) int { return s.MaxWriting }},
+		"freshet_pool_waiting_calls":      {"Calls that wait for a connection.", func(s store.Stats) int { return s.Waiting }},
+	} {
+		gauge(name, value.help, func() float64 { return float64(value.of(n.db.Stats())) })
+	}
+	counter("freshet_pool_acquires_total", "Connections handed out.", func() uint64 { return n.db.Stats().Acquires })
+	n.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "freshet_pool_acquire_seconds_total", Help: "Time that calls waited for them.",
+	}, func() float64 { return n.db.Stats().AcquireTime.Seconds() }))
 	gauge("freshet_feed_window_bytes", "WAL between the slot's confirmed position and what was applied: what a restart replays.",
 		func() float64 { return float64(n.feed.Stats().WindowBytes) })
 	gauge("freshet_feed_window_seconds", "How long ago the oldest of it was applied.",

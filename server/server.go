@@ -132,7 +132,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("%s: %w", start.phase, err)
 		}
 	}
-	n.ready.open(condition{reasonCapture, n.feed.Ready}, condition{reasonCapture, n.caughtUp})
+	n.ready.open(condition{reasonCapture, n.feed.Ready}, condition{reasonCapture, n.caughtUp}, condition{reasonDatabase, n.db.Ready})
 	n.parts.Go("readiness log", n.logReadiness)
 	return n.parts.Wait(ctx)
 }
@@ -141,7 +141,11 @@ func (n *node) migrate(ctx context.Context) error {
 	if n.cfg.SkipMigrate {
 		return nil
 	}
-	if err := store.Migrate(ctx, n.cfg.DatabaseURL); err != nil {
+	url, err := n.migrateURL(ctx)
+	if err != nil {
+		return err
+	}
+	if err := store.Migrate(ctx, url); err != nil {
 		return err
 	}
 	conn, err := wal.Connect(ctx, n.cfg.CaptureURL)
@@ -161,10 +165,31 @@ func (n *node) migrate(ctx context.Context) error {
 	return nil
 }
 
+// migrateURL is the database URL, unless that leads through a pooler: migrations
+// take turns by a lock of their session, which a pooler would leave to others.
+func (n *node) migrateURL(ctx context.Context) (string, error) {
+	pooled, err := store.Pooled(ctx, n.cfg.DatabaseURL)
+	switch {
+	case err != nil:
+		return "", err
+	case !pooled:
+		return n.cfg.DatabaseURL, nil
+	case n.cfg.CaptureURL == n.cfg.DatabaseURL:
+		return "", errors.New("the database URL leads through a pooler: capture and migrations need a direct one besides, --capture-url")
+	}
+	return n.cfg.CaptureURL, nil
+}
+
 func (n *node) open(ctx context.Context) error {
+	var sources []string
+	for _, source := range n.program.Sources() {
+		sources = append(sources, source.String())
+	}
 	db, err := store.Open(ctx, store.Config{
 		URL:        n.cfg.DatabaseURL,
 		MaxConns:   n.cfg.MaxConns,
+		MaxWrite:   n.cfg.MaxWrite,
+		Sources:    sources,
 		Logger:     n.cfg.Logger,
 		AuditReads: n.cfg.AuditReads,
 	})
@@ -173,6 +198,7 @@ func (n *node) open(ctx context.Context) error {
 	}
 	n.db = db
 	n.parts.Defer("pool", func(context.Context) error { db.Close(); return nil })
+	n.parts.Go("pool watch", db.Watch)
 	return nil
 }
 
@@ -214,7 +240,8 @@ const readinessInterval = 10 * time.Millisecond
 // behind" changes with every look.
 const reasonInterval = 5 * time.Second
 
-// logReadiness logs each change of readiness, and tells OnReady of the first.
+// logReadiness logs each change of readiness, and why a start takes long; it
+// tells OnReady of the first.
 func (n *node) logReadiness(ctx context.Context) error {
 	tick := time.NewTicker(readinessInterval)
 	defer tick.Stop()

@@ -4,23 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
-	"github.com/freshet-dev/freshet/gen/db"
 )
 
 // tag is what a connection is known to read. It can't change under a live
 // connection: a standby that is promoted, and a server that crashes, end or
-// refuse theirs.
+// refuse theirs. Behind a pooler it is only what the last transaction has proved.
 type tag struct {
 	epoch  freshet.Epoch
 	opened time.Time
+	// pooled says that somebody between us and the server hands its connections on,
+	// so that the next transaction may be another server's. prepares says that the
+	// connection is to be replaced by one that prepares no statements.
+	pooled, prepares bool
 }
 
 // tagKey is where a connection's tag is, in its CustomData.
@@ -31,26 +37,117 @@ func tagOf(conn *pgx.Conn) tag {
 	return t
 }
 
-// tagConn looks, once per connection, at which history the connection reads. An
-// error refuses the connection.
-func tagConn(ctx context.Context, conn *pgx.Conn) error {
+func setTag(conn *pgx.Conn, t tag) { conn.PgConn().CustomData()[tagKey] = t }
+
+// tagSQL asks which history a session reads, and which process serves it. It
+// stands here because it is sent by the simple protocol: nothing of ours is
+// prepared behind a pooler, and several statements cost one round trip.
+const tagSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid() from freshet.incarnation"
+
+// lockTimeoutSQL bounds waits for locks, where neither the URL nor anybody else
+// has; for the transaction only, or for the session.
+const lockTimeoutSQL = "select set_config('lock_timeout', '5s', %t) where current_setting('lock_timeout') = '0'"
+
+var (
+	sessionLockTimeoutSQL     = fmt.Sprintf(lockTimeoutSQL, false)
+	transactionLockTimeoutSQL = fmt.Sprintf(lockTimeoutSQL, true)
+)
+
+// afterConnect looks, once per connection, at which history it reads and by whom
+// it is served. An error refuses the connection.
+func (d *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	row, err := db.New(conn).ConnectionTag(ctx)
+	results, err := conn.PgConn().Exec(ctx, tagSQL).ReadAll()
+	t, err := parseTag(results, err)
+	if err != nil {
+		return err
+	}
+	// The id that came with the connection is the server's own, unless somebody
+	// answers in its place.
+	t.pooled = t.backend != conn.PgConn().PID()
+	t.prepares = t.pooled && !d.execModeGiven && conn.Config().DefaultQueryExecMode != pooledExecMode
+	t.opened = time.Now()
+	setTag(conn, t.tag)
+	if t.pooled {
+		if !d.pooled.Swap(true) {
+			d.logger.LogAttrs(ctx, slog.LevelInfo, "the database URL leads through a pooler: each call proves in its own transaction what it reads")
+		}
+		return nil // its session isn't ours to set
+	}
+	_, err = conn.PgConn().Exec(ctx, sessionLockTimeoutSQL).ReadAll()
+	return err
+}
+
+// Pooled reports whether a URL leads through a pooler, which answers in the
+// server's place. What it needs of the database is a connection.
+func Pooled(ctx context.Context, url string) (bool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return false, fmt.Errorf("database URL: %w", err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	results, err := conn.PgConn().Exec(ctx, "select pg_backend_pid()").ReadAll()
+	if err != nil {
+		return false, err
+	}
+	return string(results[0].Rows[0][0]) != strconv.FormatUint(uint64(conn.PgConn().PID()), 10), nil
+}
+
+type answeredTag struct {
+	tag
+	backend uint32 // the process that serves the session
+}
+
+// parseTag reads the last result as tagSQL's.
+func parseTag(results []*pgconn.Result, err error) (t answeredTag, _ error) {
 	var pg *pgconn.PgError
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return ErrNoEpoch
 	case errors.As(err, &pg) && (pg.Code == codeUndefinedTable || pg.Code == codeInvalidSchema):
-		return fmt.Errorf("%w: %w", ErrNoEpoch, err)
+		return t, fmt.Errorf("%w: %w", ErrNoEpoch, err)
 	case errors.As(err, &pg) && pg.Code == codeFeatureNotSupported: // unlogged tables can't be read
-		return ErrStandby
+		return t, ErrStandby
 	case err != nil:
-		return err
-	case row.InRecovery:
-		return ErrStandby
+		return t, err
 	}
-	conn.PgConn().CustomData()[tagKey] = tag{epoch: freshet.Epoch(row.Epoch), opened: time.Now()}
+	rows := results[len(results)-1].Rows
+	if len(rows) == 0 {
+		return t, ErrNoEpoch
+	}
+	if string(rows[0][1]) != "f" {
+		return t, ErrStandby
+	}
+	epoch, err := strconv.ParseUint(string(rows[0][0]), 10, 32)
+	if err != nil {
+		return t, fmt.Errorf("epoch: %w", err)
+	}
+	backend, err := strconv.ParseUint(string(rows[0][2]), 10, 32)
+	if err != nil {
+		return t, fmt.Errorf("backend: %w", err)
+	}
+	t.epoch, t.backend = freshet.Epoch(epoch), uint32(backend)
+	return t, nil
+}
+
+// beginProven opens a transaction on a pooled connection, and proves in it that
+// it reads the epoch (zero: any): the server behind may be another one than a
+// moment ago (F86).
+func beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, epoch freshet.Epoch) error {
+	results, err := exec(ctx, conn, begin+"; "+transactionLockTimeoutSQL+"; "+tagSQL)
+	proven, err := parseTag(results, err)
+	if err != nil {
+		return err
+	}
+	t := tagOf(conn.Conn())
+	t.epoch = proven.epoch
+	setTag(conn.Conn(), t)
+	if epoch != 0 && epoch != t.epoch {
+		return ErrEpoch
+	}
 	return nil
 }
 
@@ -68,6 +165,8 @@ func checkTag(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
 	w, _ := ctx.Value(wantKey{}).(want)
 	t := tagOf(conn)
 	switch {
+	case t.pooled:
+		return !t.prepares, nil // which epoch it is, its transaction will tell
 	case w.epoch == 0 || w.epoch == t.epoch:
 		return true, nil
 	case t.epoch > w.epoch:
@@ -77,6 +176,26 @@ func checkTag(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
 	default:
 		return false, nil // left over from an earlier epoch: open another
 	}
+}
+
+// pooledExecMode is how statements are sent through a pooler, if the URL says
+// nothing: they are described anew each time. A prepared one would be on the
+// server connection of a moment ago; and mode exec, which saves that round trip,
+// guesses the types of arguments.
+const pooledExecMode = pgx.QueryExecModeDescribeExec
+
+// beforeConnect completes the settings of a connection that is to be opened.
+func (d *DB) beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
+	// A password or certificate in a file may have been replaced (F59).
+	now, err := pgxpool.ParseConfig(d.url)
+	if err != nil {
+		return fmt.Errorf("%w: database URL: %w", ErrUnavailable, err)
+	}
+	config.Password, config.TLSConfig, config.Fallbacks = now.ConnConfig.Password, now.ConnConfig.TLSConfig, now.ConnConfig.Fallbacks
+	if d.pooled.Load() && !d.execModeGiven {
+		config.DefaultQueryExecMode = pooledExecMode
+	}
+	return guardCancel(ctx, config)
 }
 
 // cancelGuard keeps cancel requests from a connection while it waits for the

@@ -34,9 +34,14 @@ var (
 	// that it was tried. Nothing of it was committed.
 	ErrConflict = fmt.Errorf("%w: transaction conflict", ErrUnavailable)
 
+	// ErrBusy says that a call has waited too long for what others hold: a
+	// connection of the pool, or a lock. Nothing of it was done.
+	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
+
 	// ErrCommitUnknown says that the answer to COMMIT was lost, and that the
-	// transaction's fate could not be learned. It is not ErrUnavailable: trying
-	// again may do the work twice.
+	// transaction's fate could not be learned; or that the caller's time was over
+	// before it was known, which errors.Is then finds as the context's error. It is
+	// not ErrUnavailable: trying again may do the work twice.
 	ErrCommitUnknown = errors.New("commit outcome unknown")
 )
 
@@ -76,6 +81,9 @@ const (
 	codeSerialization       = "40001"
 	codeDeadlock            = "40P01"
 	codeLockNotAvailable    = "55P03"
+	codePrivilege           = "42501"
+	codeNoStatement         = "26000"
+	codeDuplicateStatement  = "42P05"
 )
 
 var constraintKinds = map[string]ConstraintKind{
@@ -119,8 +127,9 @@ func mapServerError(pg *pgconn.PgError, err error) error {
 	switch {
 	case pg.Code == codeSerialization, pg.Code == codeDeadlock:
 		return fmt.Errorf("%w: %w", ErrConflict, err)
-	case pg.Code == codeLockNotAvailable,
-		strings.HasPrefix(pg.Code, "08"), // connection exceptions
+	case pg.Code == codeLockNotAvailable:
+		return fmt.Errorf("%w: %w", ErrBusy, err)
+	case strings.HasPrefix(pg.Code, "08"), // connection exceptions
 		strings.HasPrefix(pg.Code, "53"), // insufficient resources
 		strings.HasPrefix(pg.Code, "57"): // operator intervention: shutdown, starting up, statement_timeout
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -141,4 +150,24 @@ func isConnectionError(err error) bool {
 func isServerError(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.SeverityUnlocalized != "FATAL" && pg.SeverityUnlocalized != "PANIC"
+}
+
+// isStale reports whether a statement was not run because what had been prepared
+// for it is of no use any more: a migration has changed its result (the message
+// is "cached plan must not change result type", in the server's language), or it
+// is not there, or there already, on the session that a pooler has handed out.
+// pgx has forgotten it by then, and prepares it anew.
+func isStale(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	return pg.Code == codeNoStatement || pg.Code == codeDuplicateStatement ||
+		pg.Code == codeFeatureNotSupported && pg.Routine == "RevalidateCachedQuery"
+}
+
+// isDenied reports whether the role lacks a privilege.
+func isDenied(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == codePrivilege
 }

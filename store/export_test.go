@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // SetMigrateLockTimeout shortens the lock timeout until the returned function
 // is called.
@@ -14,4 +17,12 @@ func SetMigrateLockTimeout(d time.Duration) func() {
 // then for its fate.
 func (d *DB) SetCommitTimeouts(commit, settle time.Duration) {
 	d.commitTimeout, d.settleTimeout = commit, settle
+}
+
+// SetAcquireTimeout shortens how long a call waits for a connection.
+func (d *DB) SetAcquireTimeout(timeout time.Duration) { d.acquireTimeout = timeout }
+
+// Ask scans the value of a query on a connection of the pool.
+func (d *DB) Ask(ctx context.Context, sql string, value any) error {
+	return d.pool.QueryRow(ctx, sql).Scan(value)
 }

@@ -9,53 +9,70 @@ import (
 	"github.com/freshet-dev/freshet/gen/db"
 )
 
+// maxStale bounds how often a call is run again because a statement's plan was
+// stale: each time finds one statement of its function.
+const maxStale = 16
+
 // Read runs fn, which reads with one statement: it has one snapshot, so its
 // answer is of one moment. For several statements, see ReadTx.
 //
 // When its connection breaks, as pooled ones do that have died unseen, it is run
-// again on another, three times in all: fn must have no effect but to set its
-// results.
+// again on another, three times in all; and when a migration has made a prepared
+// statement useless. fn must have no effect but to set its results.
 func (d *DB) Read(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
-	if d.audit {
-		return d.ReadTx(ctx, fn)
-	}
-	return d.reading(ctx, func(conn *pgxpool.Conn, _ *Call) error {
-		return fn(ctx, queries(conn))
-	})
+	return d.reading(ctx, fn, d.audit)
 }
 
 // ReadTx runs fn in one REPEATABLE READ READ ONLY transaction: all its
 // statements have the snapshot of the first one. Otherwise it is as Read.
 func (d *DB) ReadTx(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
-	return d.reading(ctx, func(conn *pgxpool.Conn, call *Call) error {
-		err := d.read(ctx, conn, call, fn)
-		return cmp.Or(err, endRead(ctx, conn))
-	})
+	return d.reading(ctx, fn, true)
 }
 
 // reading runs a read on a connection, and again if that turns out to be dead.
-func (d *DB) reading(ctx context.Context, read func(*pgxpool.Conn, *Call) error) error {
+func (d *DB) reading(ctx context.Context, fn func(context.Context, *db.Queries) error, inTx bool) error {
 	call := callOf(ctx)
 	for attempt := 1; ; attempt++ {
-		dead, err := d.readOnce(ctx, call, read)
+		dead, err := d.readOnce(ctx, call, fn, inTx)
 		if !dead || attempt == maxAttempts || ctx.Err() != nil {
+			if isDenied(err) {
+				d.health.denied()
+			}
 			return err
 		}
 	}
 }
 
-func (d *DB) readOnce(ctx context.Context, call *Call, read func(*pgxpool.Conn, *Call) error) (dead bool, err error) {
+func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, *db.Queries) error, inTx bool) (dead bool, err error) {
 	conn, err := d.acquire(ctx, call.Epoch)
 	if err != nil {
 		return false, err
 	}
 	defer conn.Release() // which closes the connection if fn panics in a transaction
-	err = read(conn, call)
+	for range maxStale {
+		if inTx || tagOf(conn.Conn()).pooled {
+			err = cmp.Or(d.read(ctx, conn, call, fn), endRead(ctx, conn))
+		} else {
+			err = fn(ctx, queries(conn))
+		}
+		if !isStale(err) || conn.Conn().IsClosed() {
+			break
+		}
+	}
 	return err != nil && conn.Conn().IsClosed(), err
 }
 
+// beginReadSQL opens the transaction of ReadTx.
+const beginReadSQL = "begin isolation level repeatable read read only"
+
 func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *db.Queries) error) error {
-	if _, err := exec(ctx, conn, "begin isolation level repeatable read read only"); err != nil {
+	var err error
+	if tagOf(conn.Conn()).pooled {
+		err = beginProven(ctx, conn, beginReadSQL, call.Epoch)
+	} else {
+		_, err = exec(ctx, conn, beginReadSQL)
+	}
+	if err != nil {
 		return err
 	}
 	if !d.audit {

@@ -85,7 +85,13 @@ func (d *DB) askStatus(ctx context.Context, lost lostCommit, status *string, pos
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
+	defer conn.Release() // which closes the connection if it is left in a transaction
+	if tagOf(conn.Conn()).pooled {
+		if err := beginProven(ctx, conn, beginReadSQL, lost.epoch); err != nil {
+			return err
+		}
+		defer func() { _ = endRead(ctx, conn) }()
+	}
 
 	if *status != statusCommitted {
 		*status, err = queries(conn).TransactionStatus(ctx, strconv.FormatUint(lost.xid, 10))

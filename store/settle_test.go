@@ -138,12 +138,11 @@ func requireUnknown(t *testing.T, h *heldCommit) {
 	require.Empty(t, h.call.Outcomes())
 }
 
-// Neither the caller's end nor our impatience cancels a COMMIT: one that isn't
-// answered in time is settled.
+// Our impatience doesn't cancel a COMMIT: one that isn't answered in time is
+// settled.
 func TestInTx_commitTimeout(t *testing.T) {
 	t.Parallel()
 	h := holdCommit(t, 100*time.Millisecond, time.Minute)
-	h.cancel()
 	waitFor(t, "the status is asked for", func() bool {
 		return one[bool](t, h.holder, "select count(*) = 2 from pg_stat_activity where application_name = 'freshet' and datname = current_database()")
 	})
@@ -152,6 +151,25 @@ func TestInTx_commitTimeout(t *testing.T) {
 	require.NoError(t, <-h.result)
 	require.True(t, onlyOutcome(t, h.call).Committed)
 	require.Equal(t, 1, countMessages(t, h.db))
+}
+
+// F78: a caller whose time is over gets its answer, which doesn't say that the
+// commit failed; the commit goes on, and the pool is closed after it.
+func TestInTx_F78_callerLeavesDuringCommit(t *testing.T) {
+	t.Parallel()
+	h := holdCommit(t, time.Minute, time.Minute)
+	h.cancel()
+	err := <-h.result
+	require.ErrorIs(t, err, store.ErrCommitUnknown)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, store.ErrUnavailable, "trying again may do the work twice")
+	h.requireHeld(t)
+	closed := make(chan struct{})
+	go func() { h.db.Close(); close(closed) }()
+	h.release(t)
+	<-closed
+	require.True(t, onlyOutcome(t, h.call).Committed)
+	require.Equal(t, 1, one[int](t, h.holder, "select count(*) from messages"))
 }
 
 // A commit that waits for a standby goes on waiting when its client is lost

@@ -1,29 +1,44 @@
 package store
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/freshet-dev/freshet"
 )
 
 // Config says how to reach the database. URL is required.
 type Config struct {
 	// URL is a connection string as pgx and libpq know it: a URL or key=value
-	// pairs, completed by PG* variables. Not through a pooler that shares
-	// connections between transactions.
+	// pairs, completed by PG* variables. What it leaves to files (passwords,
+	// certificates) is read again for each connection.
+	//
+	// It may lead through a pooler that hands server connections from client to
+	// client: each call then proves in its own transaction which history it reads,
+	// and prepares nothing.
 	URL string
 
 	// MaxConns bounds the pool. Zero: what the URL's pool_max_conns says, or the
-	// greater of 4 and the number of CPUs.
+	// greater of 4 and the number of CPUs. A quarter of it, at least one
+	// connection if there are several, is for reads alone.
 	MaxConns int32
+
+	// MaxWrite bounds one InTx, from the first statement to the answer to COMMIT,
+	// whatever its caller's deadline. Zero: 30 s.
+	MaxWrite time.Duration
+
+	// Sources are the tables, as `schema.table`, that the contract's topics come
+	// from; Watch looks whether the pool finds and may read them. Nil: it
+	// doesn't.
+	Sources []string
 
 	// Logger gets what nobody else is told: retries, commits that had to be
 	// settled. Nil: nothing is logged.
@@ -37,22 +52,41 @@ type Config struct {
 // DB is a pool of connections to one database. It is safe for concurrent use.
 type DB struct {
 	pool   *pgxpool.Pool
+	url    string
 	logger *slog.Logger
 	audit  bool
 
-	// How long to wait for the answer to COMMIT, and then to learn what became
-	// of it. Fields so that tests needn't wait.
-	commitTimeout time.Duration
-	settleTimeout time.Duration
+	// execModeGiven says that the URL chooses how statements are sent: then no
+	// pooler changes it. pooled says that a connection was found to lead through
+	// one.
+	execModeGiven bool
+	pooled        atomic.Bool
+
+	// slots holds an element for each connection that InTx may hold now. What it
+	// leaves of the pool is for reads, so that writes that wait for each other's
+	// locks don't stop them.
+	slots   chan struct{}
+	waiting atomic.Int64   // who waits for a connection
+	commits sync.WaitGroup // COMMITs, each on a goroutine: its caller may leave
+
+	health  health
+	sources []string
+
+	// Bounds. Fields so that tests needn't wait.
+	acquireTimeout time.Duration // how long a call waits for a connection
+	writeTimeout   time.Duration // Config.MaxWrite
+	commitTimeout  time.Duration // for the answer to COMMIT
+	settleTimeout  time.Duration // and then to learn what became of it
 }
 
 const (
 	// cancelTimeout is how long a statement whose context ended has to stop after
-	// the cancel request, before its connection is closed.
-	cancelTimeout = 2 * time.Second
+	// the cancel request, before its connection is closed: by so much an answer can
+	// be later than its deadline.
+	cancelTimeout = 500 * time.Millisecond
 
 	// endTimeout bounds what runs after the caller is gone: a ROLLBACK.
-	endTimeout = 5 * time.Second
+	endTimeout = 2 * time.Second
 
 	// connectTimeout is for opening a connection, unless the URL has a
 	// connect_timeout; pingTimeout for finding out that an idle one is dead, and for
@@ -72,54 +106,56 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if c.MaxConns > 0 {
 		config.MaxConns = c.MaxConns
 	}
-	if _, set := config.ConnConfig.RuntimeParams["application_name"]; !set {
-		config.ConnConfig.RuntimeParams["application_name"] = "freshet"
-	}
-	// The context's end cancels the statement and spares the connection; pgx by
-	// default closes it, so that a burst of impatient clients would empty the pool.
-	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
-	}
-	config.BeforeConnect = guardCancel
-	config.PingTimeout = pingTimeout
-	if config.ConnConfig.ConnectTimeout == 0 { // pgx itself has two minutes
-		config.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	config.AfterConnect = tagConn
-	config.PrepareConn = checkTag
-
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("open pool: %w", err)
-	}
 	logger := c.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &DB{
-		pool:          pool,
-		logger:        logger,
-		audit:         c.AuditReads,
-		commitTimeout: 10 * time.Second,
-		settleTimeout: 5 * time.Second,
-	}, nil
+	d := &DB{
+		url:            c.URL,
+		logger:         logger,
+		audit:          c.AuditReads,
+		execModeGiven:  strings.Contains(c.URL, "default_query_exec_mode"),
+		slots:          make(chan struct{}, max(1, config.MaxConns-max(1, config.MaxConns/4))),
+		health:         health{err: errNotLooked, wake: make(chan struct{}, 1)},
+		sources:        c.Sources,
+		acquireTimeout: 5 * time.Second,
+		writeTimeout:   cmp.Or(c.MaxWrite, 30*time.Second),
+		commitTimeout:  10 * time.Second,
+		settleTimeout:  5 * time.Second,
+	}
+	d.configure(config)
+	if d.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("open pool: %w", err)
+	}
+	return d, nil
 }
 
-// Close closes the pool, after the functions that run in it have returned.
-func (d *DB) Close() { d.pool.Close() }
-
-// acquire takes a connection of the epoch out of the pool.
-func (d *DB) acquire(ctx context.Context, epoch freshet.Epoch) (*pgxpool.Conn, error) {
-	ctx = context.WithValue(ctx, wantKey{}, want{epoch: epoch, since: time.Now()})
-	conn, err := d.pool.Acquire(ctx)
-	switch {
-	case err == nil:
-		return conn, nil
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
-	case errors.Is(err, ErrUnavailable):
-		return nil, err
-	default: // no connection for whatever reason: the database is not to be asked now
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+// configure makes the pool's connections ours.
+func (d *DB) configure(config *pgxpool.Config) {
+	conn := config.ConnConfig
+	if _, set := conn.RuntimeParams["application_name"]; !set {
+		conn.RuntimeParams["application_name"] = "freshet"
 	}
+	// Neither the database's encoding nor what somebody has set for it or the
+	// role may decide how our bytes are taken (F55).
+	conn.RuntimeParams["client_encoding"] = "UTF8"
+	// The context's end cancels the statement and spares the connection; pgx by
+	// default closes it, so that a burst of impatient clients would empty the pool.
+	conn.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
+	}
+	if conn.ConnectTimeout == 0 { // pgx itself has two minutes
+		conn.ConnectTimeout = connectTimeout
+	}
+	config.PingTimeout = pingTimeout
+	config.BeforeConnect = d.beforeConnect
+	config.AfterConnect = d.afterConnect
+	config.PrepareConn = checkTag
+}
+
+// Close closes the pool, after the functions that run in it have returned, and
+// the COMMITs that their callers have left behind.
+func (d *DB) Close() {
+	d.commits.Wait()
+	d.pool.Close()
 }

@@ -20,7 +20,8 @@ var errSwallowed = errors.New("transaction is aborted, but its function returned
 
 // transaction is the db.DBTX of InTx. BEGIN travels with the first statement,
 // and the question for the transaction's id behind each: so that a mutation of
-// one statement takes two round trips, COMMIT included, and not four.
+// one statement takes two round trips, COMMIT included, and not four. (Through a
+// pooler BEGIN has a round trip of its own, which proves the epoch.)
 type transaction struct {
 	conn  *pgxpool.Conn
 	begun bool   // BEGIN has been sent

@@ -35,23 +35,32 @@ const (
 //
 // A transaction that fell to a serialization failure or a deadlock, whose
 // connection broke before COMMIT, or whose COMMIT is known to have been lost on
-// the way, is tried again, three times in all: fn must have no effect but on q,
-// and must set its results anew each time.
+// the way, is tried again, three times in all; one whose statement's plan a
+// migration has made useless too. So fn must have no effect but on q, and must
+// set its results anew each time.
 //
-// COMMIT is not bound to ctx: once sent, its answer is waited for (10 s at
-// most), since cancelling it decides nothing and, with synchronous replication,
-// would release the commit before the standby has it.
+// It ends in time: waits for a connection and for locks are bounded (ErrBusy),
+// and the whole by Config.MaxWrite and ctx. COMMIT is not bound to them: once
+// sent, cancelling it decides nothing and, with synchronous replication, would
+// release the commit before the standby has it. When ctx ends meanwhile, InTx
+// returns ErrCommitUnknown, and what becomes of the commit is awaited without
+// the caller.
 func (d *DB) InTx(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
+	bounded, cancel := context.WithTimeout(ctx, d.writeTimeout)
+	defer cancel()
 	for attempt := 1; ; attempt++ {
-		again, err := d.try(ctx, fn)
-		if err == nil || !again || attempt == maxAttempts || ctx.Err() != nil {
+		again, err := d.try(bounded, fn)
+		if err == nil || !again || attempt == maxAttempts || bounded.Err() != nil {
+			if isDenied(err) {
+				d.health.denied()
+			}
 			return err
 		}
 		d.logger.LogAttrs(ctx, slog.LevelDebug, "transaction tried again", slog.Int("attempt", attempt), slog.Any("error", err))
 		// Two that fell to each other must not meet again.
 		select {
 		case <-time.After(rand.N(10 * time.Millisecond << attempt)):
-		case <-ctx.Done():
+		case <-bounded.Done():
 			return err
 		}
 	}
@@ -61,31 +70,55 @@ func (d *DB) InTx(ctx context.Context, fn func(context.Context, *db.Queries) err
 // another try may succeed.
 func (d *DB) try(ctx context.Context, fn func(context.Context, *db.Queries) error) (again bool, err error) {
 	call := callOf(ctx)
-	conn, err := d.acquire(ctx, call.Epoch)
+	held, err := d.acquireWrite(ctx, call.Epoch)
 	if err != nil {
 		return false, err
 	}
-	defer conn.Release() // which closes the connection if fn panics, since it is in a transaction
+	conn, committing := held.conn, false
+	defer func() {
+		if !committing {
+			held.Release() // which closes the connection if fn panics, since it is in a transaction
+		}
+	}()
 
-	tx := &transaction{conn: conn}
-	err = fn(ctx, db.New(tx))
-	if err == nil {
-		err = tx.check(ctx)
+	var tx *transaction
+	for range maxStale {
+		tx, err = d.run(ctx, conn, call, fn)
+		if !isStale(err) || conn.Conn().IsClosed() {
+			break
+		}
 	}
 	switch {
-	case err != nil && tx.begun && !conn.Conn().IsClosed():
-		d.rollback(ctx, conn, call)
-		return errors.Is(err, ErrConflict), err
 	case err != nil: // without a connection it is rolled back; or nothing was asked
 		return conn.Conn().IsClosed() || errors.Is(err, ErrConflict), err
 	case !tx.begun: // nothing was asked, so nothing was seen
 		return false, nil
 	}
-	xid := tx.xid
-	if xid != 0 && call.BeforeCommit != nil {
-		call.BeforeCommit(xid)
+	if tx.xid != 0 && call.BeforeCommit != nil {
+		call.BeforeCommit(tx.xid)
 	}
-	return d.commit(ctx, conn, call, xid)
+	committing = true
+	return d.commitAside(ctx, held, call, tx.xid)
+}
+
+// run runs fn in a transaction, and rolls back if that fails.
+func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *db.Queries) error) (*transaction, error) {
+	tx := &transaction{conn: conn}
+	var err error
+	if tagOf(conn.Conn()).pooled {
+		// Begun, and nothing written.
+		tx.begun, tx.known = true, true
+		if err = beginProven(ctx, conn, beginSQL, call.Epoch); err != nil {
+			return tx, err // and the connection, in a transaction, is closed
+		}
+	}
+	if err = fn(ctx, db.New(tx)); err == nil {
+		err = tx.check(ctx)
+	}
+	if err != nil && tx.begun && !conn.Conn().IsClosed() {
+		d.rollback(ctx, conn, call)
+	}
+	return tx, err
 }
 
 // rollback ends the transaction, whatever became of the context, and records
@@ -102,9 +135,35 @@ func (d *DB) rollback(ctx context.Context, conn *pgxpool.Conn, call *Call) {
 	}
 }
 
+// commitAside commits on a goroutine, which owns the connection from now on, and
+// waits for it until ctx ends. Close waits for those that were left.
+func (d *DB) commitAside(ctx context.Context, held *lease, call *Call, xid uint64) (again bool, err error) {
+	type ended struct {
+		again bool
+		err   error
+	}
+	done := make(chan ended, 1)
+	d.commits.Go(func() {
+		defer held.Release()
+		again, err := d.commit(context.WithoutCancel(ctx), held, call, xid)
+		done <- ended{again, err}
+	})
+	select {
+	case e := <-done:
+		return e.again, e.err
+	case <-ctx.Done():
+	}
+	select {
+	case e := <-done:
+		return e.again, e.err
+	default:
+		return false, fmt.Errorf("%w: %w before COMMIT was answered", ErrCommitUnknown, ctx.Err())
+	}
+}
+
 // commit sends COMMIT and records its outcome. again is as in try.
-func (d *DB) commit(ctx context.Context, conn *pgxpool.Conn, call *Call, xid uint64) (again bool, err error) {
-	free := context.WithoutCancel(ctx)
+func (d *DB) commit(free context.Context, held *lease, call *Call, xid uint64) (again bool, err error) {
+	conn := held.conn
 	answered := guardCommit(conn.Conn())
 	giveUp := time.AfterFunc(d.commitTimeout, func() {
 		// Not by a context's end, which would send a cancel request.
@@ -133,7 +192,7 @@ func (d *DB) commit(ctx context.Context, conn *pgxpool.Conn, call *Call, xid uin
 	case committed || !isServerError(err):
 		// COMMIT went through and the position did not, or nobody knows.
 		lost := lostCommit{xid: xid, epoch: tagOf(conn.Conn()).epoch, committed: committed, cause: err}
-		conn.Release() // settling needs one, and this may be the pool's only one
+		held.Release() // settling needs one, and this may be the pool's only one
 		return d.settle(free, call, lost)
 	default:
 		// A deferred constraint, a serialization failure: it was rolled back.

@@ -54,6 +54,7 @@ type serveCmd struct {
 	MaxTopicBytes            int           `group:"Limits" default:"${max_topic_bytes}" help:"Memory of all open streams' topics, about."`
 	WriteTimeout             time.Duration `group:"Limits" default:"${write_timeout}" help:"Longest time that a reader may take for a frame of a stream, or for 64 KiB of an answer, before it is cut."`
 	MaxRead                  time.Duration `group:"Limits" default:"${max_read}" help:"Longest time that a query which reads share may take."`
+	MaxWrite                 time.Duration `group:"Limits" default:"${max_write}" help:"Longest time that a write's transaction may take."`
 	MaxRequestBytes          int           `group:"Limits" default:"${max_request_bytes}" help:"Size of a request."`
 	MaxHeaderBytes           int           `group:"Limits" default:"${max_header_bytes}" help:"Size of a request's headers."`
 	ReadTimeout              time.Duration `group:"Limits" default:"${read_timeout}" help:"Longest time that a request, headers and body, may take to arrive."`
@@ -140,6 +141,7 @@ func serveDefaults() kong.Vars {
 		"max_topic_bytes":     strconv.Itoa(d.MaxTopicBytes),
 		"write_timeout":       d.WriteTimeout.String(),
 		"max_read":            d.MaxRead.String(),
+		"max_write":           d.MaxWrite.String(),
 		"max_request_bytes":   strconv.Itoa(d.MaxRequestBytes),
 		"max_header_bytes":    strconv.Itoa(d.MaxHeaderBytes),
 		"read_timeout":        d.ReadTimeout.String(),
@@ -197,6 +199,7 @@ func (c *serveCmd) config(url string, logger *slog.Logger) server.Config {
 		MaxTopicBytes:            given(c.MaxTopicBytes),
 		WriteTimeout:             given(c.WriteTimeout),
 		MaxRead:                  given(c.MaxRead),
+		MaxWrite:                 given(c.MaxWrite),
 		ReadInterval:             given(c.ReadInterval),
 		MaxRequestBytes:          given(c.MaxRequestBytes),
 		MaxHeaderBytes:           given(c.MaxHeaderBytes),

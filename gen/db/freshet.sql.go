@@ -9,24 +9,6 @@ import (
 	"context"
 )
 
-const connectionTag = `-- name: ConnectionTag :one
-select epoch, pg_is_in_recovery()::boolean as in_recovery from freshet.incarnation
-`
-
-type ConnectionTagRow struct {
-	Epoch      int64
-	InRecovery bool
-}
-
-// ConnectionTag says which history a connection reads. On a standby it fails
-// with 0A000: an unlogged table can't be read there.
-func (q *Queries) ConnectionTag(ctx context.Context) (ConnectionTagRow, error) {
-	row := q.db.QueryRow(ctx, connectionTag)
-	var i ConnectionTagRow
-	err := row.Scan(&i.Epoch, &i.InRecovery)
-	return i, err
-}
-
 const transactionStatus = `-- name: TransactionStatus :one
 select coalesce(pg_xact_status(cast($1::text as xid8)), 'unknown')::text as status
 `

@@ -55,8 +55,7 @@ func translate(ctx context.Context, err error) *connect.Error {
 	case errors.As(err, &epoch):
 		return epochChanged(freshet.Revision{Epoch: epoch.Current})
 	case errors.Is(err, store.ErrCommitUnknown):
-		return connect.NewError(connect.CodeUnknown,
-			errors.New("the connection to the database broke during the commit: the change may or may not be there; read before trying again"))
+		return commitUnknown(ctx)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return connect.NewError(connect.CodeDeadlineExceeded, errors.New("the request's deadline has passed"))
 	case ctx.Err() != nil:
@@ -67,6 +66,8 @@ func translate(ctx context.Context, err error) *connect.Error {
 		return unavailable("this node is not caught up with the database")
 	case errors.Is(err, store.ErrConflict):
 		return unavailable("the change lost to concurrent ones, and nothing of it was done")
+	case errors.Is(err, store.ErrBusy):
+		return unavailable("what the call needs has been in use by others for too long, and nothing was done")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return unavailable("the database can't be asked right now")
 	case errors.Is(err, store.ErrNotFound):
@@ -96,6 +97,18 @@ func codeIsAboutData(err *connect.Error) bool {
 		return true
 	}
 	return false
+}
+
+// commitUnknown never says that the change was not made: its COMMIT was sent.
+func commitUnknown(ctx context.Context) *connect.Error {
+	code, why := connect.CodeUnknown, "the answer to the commit was lost"
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		code, why = connect.CodeDeadlineExceeded, "the request's deadline has passed during the commit"
+	case ctx.Err() != nil:
+		code, why = connect.CodeCanceled, "the caller has gone away during the commit"
+	}
+	return connect.NewError(code, errors.New(why+": the change may or may not be there; read before trying again"))
 }
 
 // constraintBroken is for constraints that a handler has not given a meaning.

@@ -1,0 +1,103 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet-dev/freshet"
+)
+
+// acquire takes a connection of the epoch out of the pool, for a read.
+func (d *DB) acquire(ctx context.Context, epoch freshet.Epoch) (*pgxpool.Conn, error) {
+	bounded, cancel := context.WithTimeout(ctx, d.acquireTimeout)
+	defer cancel()
+	return d.take(ctx, bounded, epoch)
+}
+
+// lease is a connection in the hands of a write, and the slot that it takes.
+type lease struct {
+	conn  *pgxpool.Conn
+	slots chan struct{} // nil: released
+}
+
+// Release gives both back; the second time it does nothing. A connection in a
+// transaction is closed.
+func (l *lease) Release() {
+	l.conn.Release()
+	if l.slots != nil {
+		<-l.slots
+		l.slots = nil
+	}
+}
+
+// acquireWrite takes a connection of the epoch out of the pool, for a write.
+func (d *DB) acquireWrite(ctx context.Context, epoch freshet.Epoch) (*lease, error) {
+	bounded, cancel := context.WithTimeout(ctx, d.acquireTimeout)
+	defer cancel()
+	select {
+	case d.slots <- struct{}{}:
+	default:
+		d.waiting.Add(1)
+		defer d.waiting.Add(-1)
+		select {
+		case d.slots <- struct{}{}:
+		case <-bounded.Done():
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, fmt.Errorf("%w: every connection that writes may have is in use", ErrBusy)
+		}
+	}
+	conn, err := d.take(ctx, bounded, epoch)
+	if err != nil {
+		<-d.slots
+		return nil, err
+	}
+	return &lease{conn: conn, slots: d.slots}, nil
+}
+
+// take waits for a connection until bounded, which is ctx with a bound, ends.
+func (d *DB) take(ctx, bounded context.Context, epoch freshet.Epoch) (*pgxpool.Conn, error) {
+	d.waiting.Add(1)
+	defer d.waiting.Add(-1)
+	bounded = context.WithValue(bounded, wantKey{}, want{epoch: epoch, since: time.Now()})
+	conn, err := d.pool.Acquire(bounded)
+	switch {
+	case err == nil:
+		return conn, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
+	case errors.Is(err, ErrEpoch):
+		return nil, err
+	case bounded.Err() != nil:
+		err = fmt.Errorf("%w: no connection within %v", ErrBusy, d.acquireTimeout)
+	case !errors.Is(err, ErrUnavailable): // whatever the reason, the database is not to be asked now
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	d.health.suspect()
+	return nil, err
+}
+
+// Stats is a snapshot of the pool.
+type Stats struct {
+	Max, InUse, Idle    int           // connections
+	Writing, MaxWriting int           // of those in use, by writes; of Max, open to writes
+	Waiting             int           // calls that wait for a connection
+	Acquires            uint64        // connections handed out so far
+	AcquireTime         time.Duration // spent in waiting for them
+}
+
+// Stats returns what the pool is doing.
+func (d *DB) Stats() Stats {
+	s := d.pool.Stat()
+	return Stats{
+		Max: int(s.MaxConns()), InUse: int(s.AcquiredConns()), Idle: int(s.IdleConns()),
+		Writing: len(d.slots), MaxWriting: cap(d.slots),
+		Waiting:  int(d.waiting.Load()),
+		Acquires: uint64(s.AcquireCount()), AcquireTime: s.AcquireDuration(),
+	}
+}
