@@ -59,6 +59,8 @@ const (
 	stampsNothing       flaw = "leaves out a stamp"
 	stampsBefore        flaw = "stamps a mutation from before it"
 	namesTheFirst       flaw = "names the first of a mutation's topics"
+	ignoresEmitted      flaw = "doesn't tell what pg_logical_emit_message says"
+	turnsToOldPages     flaw = "has older rows on the second page of a list"
 )
 
 // caughtBy says which rule each flaw breaks.
@@ -71,6 +73,7 @@ var caughtBy = map[flaw]string{
 	ignoresSinceByTopic: "G2", putsIDsOnParts: "G2", tellsNoReset: "G2", beatsAhead: "G2", saysNotModified: "G6", tagsByNumber: "G6",
 	ignoresAtLeastByGet: "G1", trustsCacheOfCounts: "G6", trustsCacheOfItems: "G6", keepsForStrong: "G5", leavesOneOut: "G6",
 	countsTooMany: "G6", findsNothing: "G6", stampsNothing: "G6", stampsBefore: "G5", namesTheFirst: "G5",
+	ignoresEmitted: "G2", turnsToOldPages: "G6",
 }
 
 // TestRun_brokenServers, F68: the judge is judged. Each broken double of a server

@@ -29,17 +29,18 @@
 // GET, POST and Watch, to the topics of conversations, of single messages, and of
 // everything. Some resume again and again from old revisions, another one for each
 // topic, from another epoch, with lists that don't fit into a frame. They read by
-// ListMessages of one and of all conversations, GetMessage and ListConversations,
-// by Connect's POST and GET (with If-None-Match, so that a 304 stands for the
+// ListMessages of one and of all conversations (some in small pages), GetMessage and
+// ListConversations, by Connect's POST and GET (with If-None-Match, so that a 304 stands for the
 // answer that it confirms), gRPC-Web and JSON. Writers create, update and delete by
-// RPC; by SQL they insert, copy, update, move, delete and roll back. In a server of
+// RPC; by SQL they insert, copy, update, move, delete, roll back, and tell topics of
+// nobody's row. In a server of
 // the checker's own (a [Stage]) they also truncate the table, and change rows while
 // it is out of its publication.
 //
 // [Report.Exercised] counts each of these, and says what a run did not ask for: of
 // that it knows nothing. No run of this package asks whether lag is told honestly,
-// whether several nodes agree, whether anything leaks to whom it is not for, and
-// what happens to partitioned tables.
+// whether several nodes agree, whether anything leaks to whom it is not for, what
+// happens to partitioned tables, and what differs by gRPC over HTTP/2.
 //
 // # What Postgres held
 //

@@ -30,10 +30,12 @@ var exercises = []struct {
 	{"notices of conversations/{conversation}/messages/{id}", anything},
 	{"notices of conversations/-/messages", anything},
 	{"notices of messages", anything},
+	{"notices of topics that SQL tells", database},
 	{"ListMessages of a conversation", anything},
 	{"ListMessages of all conversations", anything},
 	{"GetMessage", anything},
 	{"ListConversations", anything},
+	{"lists in several pages", anything},
 	{"Connect POST", anything},
 	{"Connect GET", anything},
 	{"304", anything},
@@ -50,6 +52,7 @@ var exercises = []struct {
 	{"UPDATE that moves a row", database},
 	{"DELETE", database},
 	{"ROLLBACK", database},
+	{"pg_logical_emit_message", database},
 	{"TRUNCATE", stage},
 	{"a change while the table is out of its publication", stage},
 }
@@ -75,6 +78,8 @@ func noticeOf(topic string) Exercise {
 		return "notices of conversations/-/messages"
 	case isConversation(topic):
 		return "notices of conversations/{conversation}/messages"
+	case isOwn(topic):
+		return "notices of topics that SQL tells"
 	default:
 		return "notices of conversations/{conversation}/messages/{id}"
 	}

@@ -47,7 +47,7 @@ func Summarize(values []time.Duration) Latency {
 // WriteByRPC is what a writer does in n turns.
 func WriteByRPC(ctx context.Context, messages messagesv1connect.MessageServiceClient, conversations []string, n int) []Write {
 	rec, names := newRecorder(), newDirectory()
-	r := &reader{messages: messages, names: names, rec: rec, ours: conversations, kept: map[string]tagged{}}
+	r := newReader(messages, byPost, names, rec, conversations)
 	w := newWriter("rpc-1", rec, names, rand.New(rand.NewPCG(1, 1)), conversations, &atomic.Int64{})
 	for range n {
 		w.byRPC(ctx, r)

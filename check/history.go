@@ -46,6 +46,7 @@ const (
 type Write struct {
 	Writer     string
 	Changes    []Change
+	Emits      []string      // topics that it tells beside those of its changes
 	Sent, Done time.Duration // COMMIT or the RPC was sent, and had its answer
 	Outcome    Outcome
 
@@ -278,6 +279,9 @@ func (x *index) takeWrites(writes []Write) {
 		for _, c := range w.Changes {
 			touched[x.add(w, c)] = true
 		}
+		for _, topic := range w.Emits {
+			x.concerns(w, topic)
+		}
 	}
 	for r := range touched {
 		slices.SortStableFunc(r.versions, func(a, b version) int { return cmp.Compare(a.Version, b.Version) })
@@ -322,11 +326,16 @@ func (x *index) add(w *Write, c Change) *row {
 		if rows := x.rowsOf[topic]; topic != Conversations && !slices.Contains(rows, r) {
 			x.rowsOf[topic] = append(rows, r)
 		}
-		if fresh := x.fresh[topic]; w.Outcome == Committed && !w.upper().IsZero() &&
-			(len(fresh) == 0 || fresh[len(fresh)-1] != w) {
-			x.fresh[topic] = append(fresh, w)
-			x.writesOn[topic] = append(x.writesOn[topic], w)
-		}
+		x.concerns(w, topic)
 	}
 	return r
+}
+
+// concerns enters a write under a topic, once.
+func (x *index) concerns(w *Write, topic string) {
+	if fresh := x.fresh[topic]; w.Outcome == Committed && !w.upper().IsZero() &&
+		(len(fresh) == 0 || fresh[len(fresh)-1] != w) {
+		x.fresh[topic] = append(fresh, w)
+		x.writesOn[topic] = append(x.writesOn[topic], w)
+	}
 }

@@ -194,7 +194,19 @@ func (n *node) tag(found map[string]message) string {
 func (n *node) ListMessages(ctx context.Context, req *connect.Request[messagesv1.ListMessagesRequest]) (*connect.Response[messagesv1.ListMessagesResponse], error) {
 	return answer(ctx, n, req, req.Msg.GetParent()+"/messages", func(found map[string]message) (*messagesv1.ListMessagesResponse, error) {
 		list := &messagesv1.ListMessagesResponse{}
+		last := ""
+		if n.flaw == turnsToOldPages && req.Msg.GetPageToken() != "" {
+			found, _ = n.behind(req.Msg.GetParent() + "/messages")
+		}
 		for _, id := range slices.Sorted(maps.Keys(found)) {
+			if id <= req.Msg.GetPageToken() {
+				continue
+			}
+			if len(list.Messages) == int(req.Msg.GetPageSize()) {
+				list.NextPageToken = last
+				break
+			}
+			last = id
 			if n.flaw == leavesOneOut && req.Msg.GetParent() == "conversations/-" && rand.IntN(100) == 0 {
 				continue
 			}

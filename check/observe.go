@@ -94,7 +94,7 @@ func (r *run) holds(ctx context.Context) (map[string][]Cell, error) {
 func (r *run) witness(ctx context.Context, session Session) {
 	const name = "witness"
 	subject := &subject{name: name, rec: r.rec}
-	topics := slices.Concat(r.conversations, []string{AllMessages, Conversations})
+	topics := slices.Concat(r.conversations, []string{AllMessages, Conversations}, r.own)
 	r.rec.frame(Frame{Client: name, At: r.rec.now(), Kind: Subscribe, Topics: topics})
 	err := r.streams.follow(ctx, getStream, subscription{topics: r.names.fullAll(topics)}, func(e client.Event) error {
 		told, ok := e.(client.Invalidate)

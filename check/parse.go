@@ -44,7 +44,7 @@ func (h *History) parse(fields []string) error {
 	}
 	switch who, what := fields[1], fields[2]; what {
 	case "write":
-		w := Write{Writer: who, Sent: start, Done: end, Topics: p.named(), Outcome: p.outcome(), Changes: p.changes()}
+		w := Write{Writer: who, Sent: start, Done: end, Topics: p.named("topics="), Emits: p.named("emits="), Outcome: p.outcome(), Changes: p.changes()}
 		p.pairs(map[string]*freshet.Revision{"at": &w.At, "after": &w.After, "upto": &w.Upto, "stamp": &w.Stamp})
 		h.Writes = append(h.Writes, w)
 	case "read":
@@ -133,9 +133,8 @@ func (p *parser) pairs(of map[string]*freshet.Revision) {
 	})
 }
 
-// named takes topics=a,b, wherever it stands.
-func (p *parser) named() []string {
-	const name = "topics="
+// named takes topics after a name, wherever it stands.
+func (p *parser) named(name string) []string {
 	i := slices.IndexFunc(p.rest, func(field string) bool { return strings.HasPrefix(field, name) })
 	if i < 0 {
 		return nil

@@ -304,6 +304,9 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner)
 		}
 		queued = append(queued, c)
 	}
+	for _, topic := range how.Emit {
+		batch.Queue("select pg_logical_emit_message(true, 'freshet', $1)", topic)
+	}
 	if len(made) > 0 {
 		n, err := tx.CopyFrom(ctx, pgx.Identifier{"public", "messages"}, []string{"id", "conversation", "author", "body"}, pgx.CopyFromRows(made))
 		if err == nil && n != int64(len(made)) {
@@ -329,6 +332,11 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner)
 		}
 		if tag.RowsAffected() != 1 {
 			return fmt.Errorf("%v: %d rows instead of one: does somebody else write to these conversations?", c, tag.RowsAffected())
+		}
+	}
+	for range how.Emit {
+		if _, err := results.Exec(); err != nil {
+			return err
 		}
 	}
 	var xid, at int64

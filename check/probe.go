@@ -24,6 +24,7 @@ type probe struct {
 	names   *directory
 	rng     *rand.Rand
 	ours    []string // conversations
+	own     []string // topics that SQL tells
 	pace    int
 	turn    int
 }
@@ -55,6 +56,9 @@ func (p *probe) once(ctx context.Context) error {
 	topics := []string{p.ours[p.rng.IntN(len(p.ours))], AllMessages, Conversations}
 	p.rng.Shuffle(len(topics), func(i, j int) { topics[i], topics[j] = topics[j], topics[i] })
 	topics = slices.Compact(append(topics[:1+p.rng.IntN(3)], p.names.pick(p.rng, 3)...))
+	if len(p.own) > 0 {
+		topics = append(topics, p.own[p.rng.IntN(len(p.own))])
+	}
 	subscribe := Frame{Client: p.name, At: p.rec.now(), Kind: Subscribe, Topics: topics, Since: since}
 	var sinceBy map[string]freshet.Revision
 	if p.by != getStream && p.rng.IntN(2) == 0 {

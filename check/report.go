@@ -61,7 +61,7 @@ func (r *run) report(elapsed time.Duration) *Report {
 		report.Notes = append(report.Notes, fmt.Sprintf("%d times a client wasn't connected when writes had stopped, and could not be held to G3", n))
 	}
 	if n := r.rec.done[longList]; n > 0 {
-		report.Notes = append(report.Notes, fmt.Sprintf("%d times a list was longer than the %d pages that are read of it: what was missing in it could not be judged", n, maxPages))
+		report.Notes = append(report.Notes, fmt.Sprintf("%d times a list was longer than the %d rows that are read of it: what was missing in it could not be judged", n, maxRows))
 	}
 	for _, v := range report.Verdicts {
 		if v.Observations == 0 {

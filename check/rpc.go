@@ -55,7 +55,8 @@ type reader struct {
 	protocol protocol
 	names    *directory
 	rec      *recorder
-	ours     []string // conversations, ascending
+	ours     []string // conversations
+	pageSize int      // of lists
 
 	mu   sync.Mutex // guards kept
 	kept map[string]tagged
@@ -70,8 +71,21 @@ type tagged struct {
 // maxKept bounds a reader's answers.
 const maxKept = 64
 
-// maxPages bounds what is read of a list; a server that others use may hold more.
-const maxPages = 5
+const (
+	// maxRows bounds what is read of a list, about; a server that others use may
+	// hold more.
+	maxRows  = 5000
+	maxPage  = 1000
+	someRows = 10 // in a page of those who turn pages
+)
+
+func newReader(messages messagesv1connect.MessageServiceClient, by protocol, names *directory, rec *recorder, ours []string) *reader {
+	r := &reader{messages: messages, protocol: by, names: names, rec: rec, ours: ours, pageSize: maxPage, kept: map[string]tagged{}}
+	if by == byJSON {
+		r.pageSize = someRows
+	}
+	return r
+}
 
 // read sends a read and fills in its answer. A list that comes in pages is as old
 // as the oldest of them.
@@ -104,17 +118,18 @@ func (r *reader) read(ctx context.Context, read *Read) error {
 // pages reads a list; one reads a page and returns the token of the next.
 func (r *reader) pages(ctx context.Context, read *Read, one func(context.Context, *Read, string) (string, freshet.Revision, error)) error {
 	token := ""
-	for page := range maxPages {
+	for rows := 0; rows < maxRows; rows += r.pageSize {
 		next, stamp, err := one(ctx, read, token)
 		if err != nil {
 			return err
 		}
-		if page == 0 || stamp.Less(read.Stamp) {
+		if token == "" || stamp.Less(read.Stamp) {
 			read.Stamp = stamp
 		}
 		if token = next; token == "" {
 			return nil
 		}
+		r.rec.did("lists in several pages")
 	}
 	read.Partial = true
 	r.rec.did(longList)
@@ -122,7 +137,7 @@ func (r *reader) pages(ctx context.Context, read *Read, one func(context.Context
 }
 
 func (r *reader) listPage(ctx context.Context, read *Read, parent, token string) (string, freshet.Revision, error) {
-	answer, stamp, err := call(ctx, r, read, token, &messagesv1.ListMessagesRequest{Parent: parent, PageSize: 1000, PageToken: token}, r.messages.ListMessages)
+	answer, stamp, err := call(ctx, r, read, token, &messagesv1.ListMessagesRequest{Parent: parent, PageSize: int32(r.pageSize), PageToken: token}, r.messages.ListMessages)
 	for _, m := range answer.GetMessages() {
 		r.cell(read, m)
 	}
@@ -130,7 +145,7 @@ func (r *reader) listPage(ctx context.Context, read *Read, parent, token string)
 }
 
 func (r *reader) countPage(ctx context.Context, read *Read, token string) (string, freshet.Revision, error) {
-	answer, stamp, err := call(ctx, r, read, token, &messagesv1.ListConversationsRequest{PageSize: 1000, PageToken: token}, r.messages.ListConversations)
+	answer, stamp, err := call(ctx, r, read, token, &messagesv1.ListConversationsRequest{PageSize: int32(r.pageSize), PageToken: token}, r.messages.ListConversations)
 	for _, c := range answer.GetConversations() {
 		if name := strings.TrimPrefix(c.GetName(), "conversations/"); r.isOurs(name) {
 			read.Counts = append(read.Counts, Count{name, int(c.GetMessageCount())})
@@ -143,7 +158,7 @@ func (r *reader) countPage(ctx context.Context, read *Read, token string) (strin
 // get reads one message. That there is none is an answer, too.
 func (r *reader) get(ctx context.Context, read *Read, name string) error {
 	answer, stamp, err := call(ctx, r, read, "", &messagesv1.GetMessageRequest{Name: name}, r.messages.GetMessage)
-	if read.Stamp = stamp; connect.CodeOf(err) == connect.CodeNotFound && !stamp.IsZero() {
+	if read.Stamp = stamp; connect.CodeOf(err) == connect.CodeNotFound {
 		return nil
 	}
 	if err == nil {

@@ -24,6 +24,7 @@ type run struct {
 	cfg           Config
 	rec           *recorder
 	conversations []string
+	own           []string // topics of nobody's rows, which SQL tells
 	calm          atomic.Bool
 	names         *directory
 	streams       *streams
@@ -61,6 +62,11 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, err
 	}
 	r := &run{cfg: cfg, rec: newRecorder(), names: newDirectory(), conversations: cfg.ConversationNames(), judge: newJudge()}
+	if cfg.Database != nil {
+		for i := range 4 {
+			r.own = append(r.own, fmt.Sprintf("freshet.check.%s.%d", cfg.Run, i))
+		}
+	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	dial := dialer.DialContext
 	if len(chosen) > 0 {
@@ -85,7 +91,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	defer lines.CloseIdleConnections()
 	defer rpcs.CloseIdleConnections()
 	for p, messages := range newMessages(&http.Client{Transport: rpcs}, cfg.URL, connect.WithInterceptors(client.NewInterceptor(), cfg.bearer())) {
-		r.readers[p] = &reader{messages: messages, protocol: protocol(p), names: r.names, rec: r.rec, ours: r.conversations, kept: map[string]tagged{}}
+		r.readers[p] = newReader(messages, protocol(p), r.names, r.rec, r.conversations)
 	}
 	h := &http.Client{Transport: lines}
 	r.streams = &streams{http: h, url: cfg.URL, token: cfg.Token, watch: freshetv1connect.NewInvalidationServiceClient(h, cfg.URL)}
@@ -168,7 +174,7 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 	for by := range transports {
 		p := &probe{
 			name: "probe-" + by.String(), by: by, streams: r.streams, rec: r.rec, names: r.names,
-			rng: r.rng(uint64(by) + 300), ours: r.conversations, pace: r.pace(),
+			rng: r.rng(uint64(by) + 300), ours: r.conversations, own: r.own, pace: r.pace(),
 		}
 		background.Go(func() { p.run(ctx) })
 	}
@@ -230,7 +236,7 @@ func (r *run) subject(i int) *subject {
 		s.items = 2
 	}
 	s.by = [...]transport{getStream, postStream, watchStream, getStream}[i%4]
-	s.reader = r.reader([...]protocol{byPost, byGet, byGRPCWeb, byPost, byGet, byJSON}[i%6])
+	s.reader = r.reader([...]protocol{byJSON, byGet, byGRPCWeb, byPost, byGet, byPost}[i%6])
 	s.streams, s.names, s.rec, s.calm = r.streams, r.names, r.rec, &r.calm
 	return s
 }
@@ -238,7 +244,7 @@ func (r *run) subject(i int) *subject {
 // reader is one with answers of its own.
 func (r *run) reader(by protocol) *reader {
 	of := r.readers[by]
-	return &reader{messages: of.messages, protocol: by, names: of.names, rec: of.rec, ours: of.ours, kept: map[string]tagged{}}
+	return newReader(of.messages, by, of.names, of.rec, of.ours)
 }
 
 // startUp waits until most clients are connected; who isn't then comes later.
@@ -282,7 +288,7 @@ func (r *run) writers() []func(context.Context) {
 
 func (r *run) writer(name string, part uint64, numbers *atomic.Int64) *writer {
 	w := newWriter(name, r.rec, r.names, r.rng(part), r.conversations, numbers)
-	w.ids = r.cfg.Seed
+	w.ids, w.own = r.cfg.Seed, r.own
 	r.every = append(r.every, w)
 	return w
 }

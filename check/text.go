@@ -91,12 +91,11 @@ func word(on bool, name string) string {
 	return " " + name
 }
 
-// named writes the topics that an answer named.
-func named(topics []string) string {
+func named(name string, topics []string) string {
 	if topics == nil {
 		return ""
 	}
-	return " topics=" + strings.Join(topics, ",")
+	return " " + name + "=" + strings.Join(topics, ",")
 }
 
 func (f *Frame) topics() string {
@@ -125,7 +124,7 @@ func (h *History) lines() []line {
 	for i := range h.Writes {
 		w := &h.Writes[i]
 		lines = append(lines, line{w.Sent, millis(w.Sent) + ".." + millis(w.Done), w.Writer, "write " + w.Outcome.String() + " " + join(w.Changes) +
-			pair("at", w.At) + pair("after", w.After) + pair("upto", w.Upto) + pair("stamp", w.Stamp) + named(w.Topics), 0})
+			pair("at", w.At) + pair("after", w.After) + pair("upto", w.Upto) + pair("stamp", w.Stamp) + named("topics", w.Topics) + named("emits", w.Emits), 0})
 	}
 	for i, f := range h.Frames {
 		what := f.Kind.String()

@@ -16,6 +16,7 @@ import (
 //	-         conversations/-/messages: what ListMessages of all conversations shows
 //	messages  messages: what ListConversations shows, a number for each conversation
 //	a/r5      conversations/a/messages/<the id of row 5>: what GetMessage shows
+//	x.y       the same: nobody's row, told by pg_logical_emit_message
 const (
 	// AllMessages is the topic of all messages.
 	AllMessages = "-"
@@ -35,8 +36,11 @@ func itemOf(topic string) (conversation string, row int, ok bool) {
 
 // isConversation says that a topic is that of one conversation's messages.
 func isConversation(topic string) bool {
-	return topic != AllMessages && topic != Conversations && !strings.Contains(topic, "/")
+	return topic != AllMessages && topic != Conversations && !strings.ContainsAny(topic, "/.")
 }
+
+// isOwn says that a topic is nobody's row.
+func isOwn(topic string) bool { return strings.Contains(topic, ".") }
 
 // topics are all that a change concerns, distinct.
 func (c Change) topics() []string {
@@ -160,7 +164,7 @@ func (d *directory) pick(rng *rand.Rand, n int) []string {
 
 // full is the topic as the server writes it. Of an item it is the message's name.
 func (d *directory) full(topic string) string {
-	if topic == Conversations {
+	if topic == Conversations || isOwn(topic) {
 		return topic
 	}
 	conversation, row, ok := itemOf(topic)

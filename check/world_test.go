@@ -167,6 +167,9 @@ func (s session) Write(ctx context.Context, write *check.Write, how check.Manner
 		return nil
 	}
 	topics, change := s.changes(write, how)
+	if s.w.flaw != ignoresEmitted {
+		topics = append(topics, how.Emit...)
+	}
 	pass(ctx, how.After)
 	write.At = s.w.commit(ctx, topics, change)
 	write.Upto, write.Outcome = write.At, check.Committed

@@ -44,6 +44,7 @@ type Manner struct {
 	Was   []int    // the versions that the rows have now, one for each change
 	IDs   []string // the ids of rows that it makes
 	After time.Duration
+	Emit  []string // topics to tell, beside what it changes
 	// Rollback ends it, after that time, in place of COMMIT.
 	Rollback bool
 	// Copy makes rows by COPY, not INSERT.
@@ -60,6 +61,7 @@ type writer struct {
 	rec           *recorder
 	names         *directory
 	ids           uint64 // tells the ids of runs on one database apart
+	own           []string
 	rng           *rand.Rand
 	conversations []string
 	numbers       *atomic.Int64 // of rows; shared by all writers
@@ -109,14 +111,18 @@ func (w *writer) next(s *slot, moves bool) Change {
 
 // sometimes rolls back, and sometimes copies.
 func (w *writer) sometimes() Manner {
-	return Manner{Rollback: w.rng.IntN(100) < 8, Copy: w.rng.IntN(4) == 0}
+	how := Manner{Rollback: w.rng.IntN(100) < 8, Copy: w.rng.IntN(4) == 0}
+	if w.rng.IntN(6) == 0 {
+		how.Emit = w.own[:1+w.rng.IntN(len(w.own))]
+	}
+	return how
 }
 
 // bySQL writes one transaction of one to three rows and, every now and then, reads
 // strongly what it has changed.
 func (w *writer) bySQL(ctx context.Context, session Session, reader *reader, how Manner) {
 	rows := w.rng.Perm(len(w.slots))[:1+max(0, w.rng.IntN(6)-3)]
-	write := Write{Writer: w.name}
+	write := Write{Writer: w.name, Emits: how.Emit}
 	for _, i := range rows {
 		s := &w.slots[i]
 		write.Changes = append(write.Changes, w.next(s, true))
@@ -155,6 +161,9 @@ func (w *writer) tell(write Write, how Manner) {
 	case write.Outcome == Committed:
 		for _, c := range write.Changes {
 			w.rec.did(c.statement(how))
+		}
+		if how.Emit != nil {
+			w.rec.did("pg_logical_emit_message")
 		}
 	}
 }

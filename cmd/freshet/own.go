@@ -76,6 +76,8 @@ func startOwn(ctx context.Context, binaries string, log io.Writer, ended func(er
 	o.args = []string{
 		"serve", "--database-url", pool, "--capture-url", feed, "--slot", ownSlot, "--addr=127.0.0.1:0", "--admin-addr=",
 		"--heartbeat=1s", "--max-lag=2s",
+		// All clients are one address.
+		"--max-streams-per-address=0", "--max-connections-per-address=0",
 	}
 	url, err = o.start(ctx)
 	return o, url, err
