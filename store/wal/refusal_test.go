@@ -1,0 +1,103 @@
+package wal_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// TestCheck_refusesTables: what capture can't follow is refused aloud, and by
+// name, with what to do instead (F50, F56). Setup leaves it unpublished.
+func TestCheck_refusesTables(t *testing.T) {
+	const keyed = `conversation text not null, id uuid not null, primary key (conversation, id)`
+	column := func(of string) string {
+		return `create table messages (conversation ` + of + ` not null, id uuid not null, primary key (conversation, id))`
+	}
+	for name, c := range map[string]struct{ ddl, text string }{
+		"a view":              {`create table rows (` + keyed + `); create view messages as select * from rows`, "but a view: name the tables that it reads"},
+		"a materialized view": {`create table rows (` + keyed + `); create materialized view messages as select * from rows`, "REFRESH isn't in the stream"},
+		"a foreign table": {`create extension file_fdw; create server files foreign data wrapper file_fdw;
+create foreign table messages (conversation text, id uuid) server files options (filename '/dev/null')`, "but a foreign one"},
+		"an unlogged table": {`create unlogged table messages (` + keyed + `)`, "its changes aren't in the WAL"},
+		"a child":           {`create table messages (` + keyed + `); create table child () inherits (messages)`, `the table "public"."child" inherits from the source "public"."messages"`},
+		"a child of a child": {`create table messages (` + keyed + `); create table child () inherits (messages); create schema other; create table other.grandchild () inherits (child)`,
+			`the table "other"."grandchild" inherits from the source`},
+		"an unlogged partition": {`create table messages (` + keyed + `) partition by hash (id); create unlogged table part partition of messages for values with (modulus 1, remainder 0)`,
+			`the partition "public"."part" of "public"."messages" is unlogged`},
+		"a foreign partition": {`create extension file_fdw; create server files foreign data wrapper file_fdw; create table messages (conversation text not null, id uuid not null) partition by hash (id);
+create foreign table part partition of messages for values with (modulus 1, remainder 0) server files options (filename '/dev/null')`,
+			`the partition "public"."part" of "public"."messages" is a foreign table`},
+		"a partition of a published table": {`create table roots (` + keyed + `) partition by hash (id); create table messages partition of roots for values with (modulus 1, remainder 0);
+create publication freshet for table roots with (publish_via_partition_root = true)`, "is told under that table's name alone"},
+		"a partition while all tables are published": {`create table roots (` + keyed + `) partition by hash (id); create table messages partition of roots for values with (modulus 1, remainder 0);
+create publication freshet for all tables with (publish_via_partition_root = true)`, "is told under that table's name alone"},
+
+		"a nondeterministic collation": {`create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); ` + column(`text collate ci`),
+			`column "conversation" of "public"."messages" has the nondeterministic collation "ci"`},
+		"citext":                {`create schema other; create extension citext with schema other; ` + column(`other.citext`), "has the type other.citext; topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: values of it are equal that differ in case"},
+		"char(n)":               {column(`char(3)`), "has the type character(n); topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: values of it are equal that differ in trailing blanks"},
+		"a domain":              {`create domain slug as varchar(20) check (value <> ''); ` + column(`slug`), "has the type slug (a domain over character varying(20)); topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: domains aren't among them; make the column character varying"},
+		"a domain over char(n)": {`create domain code as char(3); ` + column(`code`), "has the type code (a domain over character(3)); topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: domains aren't among them; make the column text"},
+		"an enum":               {`create type state as enum ('on', 'off'); ` + column(`state`), "has the type state (an enum)"},
+		"a type of one's own":   {`create type pair as (a int, b int); ` + column(`pair`), "has the type pair; topic templates take"},
+		"numeric":               {column(`numeric`), "has the type numeric; topic templates take"},
+		"an array":              {column(`text[]`), "has the type text[]; topic templates take"},
+		"a generated column":    {`create table messages (x text, conversation text generated always as (x) stored, id uuid primary key)`, "is generated: it isn't in the WAL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := database(t)
+			testkit.Exec(t, url, `drop publication freshet; drop table messages`)
+			testkit.Exec(t, url, c.ddl)
+			conn := testkit.Conn(t, url)
+			ctx := testkit.Context(t)
+			left, err := wal.Setup(ctx, conn, program(), "freshet")
+			require.NoError(t, err)
+			require.Contains(t, (&wal.SetupError{Problems: left}).Error(), c.text)
+			for _, p := range fatal(t, conn) {
+				require.Equal(t, "public.messages", p.Source)
+			}
+			var published bool
+			require.NoError(t, conn.QueryRow(ctx, `select exists (select from pg_publication_rel where prrelid = 'messages'::regclass)`).Scan(&published))
+			require.False(t, published)
+		})
+	}
+}
+
+// TestCheck_refusesLater: the same, where it comes about later (F50).
+func TestCheck_refusesLater(t *testing.T) {
+	url := database(t)
+	conn := testkit.Conn(t, url)
+	require.Empty(t, fatal(t, conn))
+	testkit.Exec(t, url, `create table child () inherits (messages)`)
+	require.Contains(t, (&wal.SetupError{Problems: fatal(t, conn)}).Error(), "inherits from the source")
+	testkit.Exec(t, url, `alter table child no inherit messages`)
+	require.Empty(t, fatal(t, conn))
+}
+
+// TestCheck_F55_encoding: a database whose bytes have no meaning in UTF-8 is
+// refused, one that can be converted isn't.
+func TestCheck_F55_encoding(t *testing.T) {
+	for encoding, refused := range map[string]bool{"SQL_ASCII": true, "MULE_INTERNAL": true, "LATIN1": false, "EUC_JP": false, "UTF8": false} {
+		t.Run(encoding, func(t *testing.T) {
+			t.Parallel()
+			server := testkit.Postgres(t)
+			name := "encoded_" + encoding
+			testkit.Exec(t, server.URL("postgres"), fmt.Sprintf(`create database %q encoding '%s' locale 'C' template template0`, name, encoding))
+			t.Cleanup(func() { testkit.Exec(t, server.URL("postgres"), fmt.Sprintf(`drop database %q with (force)`, name)) })
+			url := server.URL(name)
+			require.NoError(t, prepare(testkit.Context(t), url))
+			found := fatal(t, testkit.Conn(t, url))
+			if !refused {
+				require.Empty(t, found)
+				return
+			}
+			require.NotEmpty(t, found)
+			require.Contains(t, found[0].Text, "the database's encoding is "+encoding+", which can't be converted to UTF-8")
+		})
+	}
+}
