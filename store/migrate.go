@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -43,14 +44,36 @@ type Migration struct {
 
 // Migrate runs every pending migration on the database at url, each in a
 // transaction of its own. It is idempotent, and concurrent callers take turns.
+// A database that a newer program has migrated is a *NewerError. A role needs
+// no right to create where there is nothing to create.
 func Migrate(ctx context.Context, url string) error {
 	return withProvider(url, func(p *goose.Provider) error {
+		if err := checkNewer(ctx, p); err != nil {
+			return migrateError("migrate", err)
+		}
 		_, err := p.Up(ctx)
 		return migrateError("migrate", err)
 	})
 }
 
-// MigrateDown takes back the latest migration; without one it does nothing.
+func checkNewer(ctx context.Context, p *goose.Provider) error {
+	in, err := p.GetDBVersion(ctx)
+	if err != nil {
+		return err
+	}
+	sources := p.ListSources()
+	if known := sources[len(sources)-1].Version; in > known {
+		return &NewerError{Database: in, Program: known}
+	}
+	return nil
+}
+
+func migration(s *goose.MigrationStatus) Migration {
+	return Migration{Version: s.Source.Version, Name: path.Base(s.Source.Path), Applied: s.AppliedAt}
+}
+
+// MigrateDown takes back the latest migration, with the tables and the data that
+// it brought; without one it does nothing. Whoever reads these tables fails.
 func MigrateDown(ctx context.Context, url string) error {
 	return withProvider(url, func(p *goose.Provider) error {
 		_, err := p.Down(ctx)
@@ -70,7 +93,7 @@ func MigrateStatus(ctx context.Context, url string) ([]Migration, error) {
 			return migrateError("migration status", err)
 		}
 		for _, s := range status {
-			list = append(list, Migration{Version: s.Source.Version, Name: path.Base(s.Source.Path), Applied: s.AppliedAt})
+			list = append(list, migration(s))
 		}
 		return nil
 	})
@@ -82,6 +105,7 @@ func withProvider(url string, use func(*goose.Provider) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
 	}
+	config.RuntimeParams["client_encoding"] = "UTF8"
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(migrateLockTimeout.Milliseconds(), 10)
 	db := stdlib.OpenDB(*config)
 
@@ -113,27 +137,51 @@ func newProvider(db *sql.DB) (*goose.Provider, error) {
 }
 
 // versionStore makes the schema before the version table in it. Goose calls it
-// with the advisory lock held; without it, two CREATE SCHEMA IF NOT EXISTS at
-// once can fail.
+// with the advisory lock held; without it, two CREATE SCHEMA at once can fail.
 type versionStore struct{ database.Store }
 
 func (s *versionStore) CreateVersionTable(ctx context.Context, db database.DBTxConn) error {
-	if _, err := db.ExecContext(ctx, "create schema if not exists freshet"); err != nil {
+	// CREATE SCHEMA IF NOT EXISTS wants the right to create even if it exists.
+	var exists bool
+	if err := db.QueryRowContext(ctx, "select exists (select from pg_namespace where nspname = 'freshet')").Scan(&exists); err != nil {
 		return err
 	}
-	return s.Store.CreateVersionTable(ctx, db)
+	if !exists {
+		if _, err := db.ExecContext(ctx, "create schema freshet"); err != nil {
+			return err
+		}
+	}
+	if err := s.Store.CreateVersionTable(ctx, db); err != nil {
+		return err
+	}
+	// Every node looks whether the database is one that it knows.
+	_, err := db.ExecContext(ctx, "grant select on "+versionTable+" to public")
+	return err
 }
 
 // TableExists spares a first migration goose's own way to find out, which is a
-// query that fails and leaves an ERROR in the database's log.
+// query that fails and leaves an ERROR in the database's log. (to_regclass fails
+// for a role that may not use the schema.)
 func (s *versionStore) TableExists(ctx context.Context, db database.DBTxConn) (exists bool, err error) {
-	err = db.QueryRowContext(ctx, "select to_regclass($1) is not null", versionTable).Scan(&exists)
+	err = db.QueryRowContext(ctx, `
+select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = $1)`, versionTable).Scan(&exists)
 	return exists, err
 }
 
+// migrateError says what a role lacks, in words that name what to run.
 func migrateError(what string, err error) error {
-	if err == nil {
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &pg) && pg.Code == codeInsufficientPrivilege:
+		return fmt.Errorf("%s: %w: %s", what, err, `let a role that owns the database run it once (DATABASE_URL=… freshet migrate up), and serve with --no-migrate; `+
+			`or give this role what it makes: create schema freshet authorization ROLE; grant create on schema public to ROLE; `+
+			`or, where all is made, what it reads: grant usage on schema freshet to ROLE; grant select on `+versionTable+` to ROLE;`)
+	default:
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	return fmt.Errorf("%s: %w", what, err)
 }
+
+// codeInsufficientPrivilege is SQLSTATE 42501.
+const codeInsufficientPrivilege = "42501"

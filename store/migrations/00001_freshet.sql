@@ -1,9 +1,7 @@
 -- +goose Up
 
--- Made already, before goose's version table, which lives in it
--- (store/migrate.go); said again for whoever reads the schema from here, sqlc
--- for one.
-create schema if not exists freshet;
+-- The schema freshet is there: goose's version table lives in it, for which
+-- store/migrate.go makes it.
 
 -- Whoever uses the pool reads the epoch when a connection opens, whatever role
 -- it is.

@@ -30,3 +30,6 @@ func (g *Gate) Release(xmax uint32, xip []uint32, epoch freshet.Epoch, to Sink) 
 		}
 	}
 }
+
+// TryReplication is how CheckSlot asks the server, whatever the role's attribute.
+var TryReplication = tryReplication

@@ -1,0 +1,160 @@
+package wal_test
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// as is a database's URL for another role.
+func as(t *testing.T, raw, role string) string {
+	t.Helper()
+	u, err := url.Parse(raw)
+	require.NoError(t, err)
+	u.User = url.User(role)
+	return u.String()
+}
+
+// owned is a database whose owner is no superuser, migrated and set up by that
+// owner, and a role capture that may log in and nothing more.
+func owned(t *testing.T) (raw string) {
+	t.Helper()
+	server := testkit.NewServer(t, map[string]string{"fsync": "off"})
+	raw = server.Database(t)
+	testkit.Exec(t, raw, `create role owner login; create role capture login; create schema freshet authorization owner; grant create on schema public to owner`)
+	require.NoError(t, store.Migrate(testkit.Context(t), as(t, raw, "owner")), "with a schema that was made for it, and no CREATE on the database")
+	return raw
+}
+
+// TestCheck_F71_leastRole: a role that owns nothing is told all that it lacks at
+// once, and by whom it can be had; with that capture runs.
+func TestCheck_F71_leastRole(t *testing.T) {
+	t.Parallel()
+	raw := owned(t)
+	ctx := testkit.Context(t)
+	// An administrator who leaves nothing to PUBLIC.
+	testkit.Exec(t, raw, `revoke all on schema freshet from public; revoke all on all tables in schema freshet from public;
+revoke execute on function pg_logical_emit_message(boolean, text, text) from public`)
+
+	// The owner may not create in the database: that is all that it lacks.
+	conn := testkit.Conn(t, as(t, raw, "owner"))
+	left, err := wal.Setup(ctx, conn, program(), "freshet")
+	require.NoError(t, err, "what the role may not do isn't tried")
+	text := (&wal.SetupError{Problems: left}).Error()
+	require.Contains(t, text, `run, as a role that may create in this database: create publication "freshet"`)
+	testkit.Exec(t, raw, `do $$ begin execute format('grant create on database %I to owner', current_database()); end $$`)
+	left, err = wal.Setup(ctx, conn, program(), "freshet")
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.Contains(t, left[0].Text, "may not call all the functions")
+
+	// The capture role: all at once.
+	captured := testkit.Conn(t, as(t, raw, "capture"))
+	found := fatal(t, captured)
+	slot, err := wal.CheckSlot(ctx, captured, slotOf(t, raw))
+	require.NoError(t, err)
+	found = append(found, slot...)
+	text = (&wal.SetupError{Problems: found}).Error()
+	require.Contains(t, text, "run, as the owner of the schema freshet (owner): grant usage on schema freshet to capture; grant select, insert, update on freshet.incarnation to capture;")
+	require.Contains(t, text, "grant execute on function pg_logical_emit_message(boolean,text,text) to capture;")
+	require.Contains(t, text, "run, as a superuser (at a managed provider: in its console): alter role capture with replication;")
+	for _, p := range found {
+		role := "postgres"
+		if strings.Contains(p.By, "(owner)") {
+			role = "owner"
+		}
+		for _, sql := range p.SQL {
+			testkit.Exec(t, as(t, raw, role), sql)
+		}
+	}
+	require.Empty(t, fatal(t, captured))
+	slot, err = wal.CheckSlot(ctx, captured, slotOf(t, raw))
+	require.NoError(t, err)
+	require.Empty(t, slot)
+
+	feed := start(t, raw, func(c *wal.Config) { c.URL = as(t, raw, "capture") }).live(t)
+	testkit.Exec(t, as(t, raw, "owner"), `insert into messages (conversation, author, body) values ('7', 'a', 'b')`)
+	feed.awaitTopic(t, "conversations/7/messages")
+	feed.awaitStats(t, "the watchdog has looked, under this role", func(s wal.Stats) bool { return s.Looks > 1 })
+	require.NoError(t, feed.Ready())
+}
+
+// TestCheck_F71_othersTables: what only the tables' owner may do is neither tried
+// nor printed as if the role could run it.
+func TestCheck_F71_othersTables(t *testing.T) {
+	t.Parallel()
+	raw := owned(t)
+	ctx := testkit.Context(t)
+	testkit.Exec(t, raw, `alter table messages replica identity nothing;
+do $$ begin execute format('grant create on database %I to capture', current_database()); end $$`)
+	testkit.Exec(t, as(t, raw, "owner"), `grant select, insert, update, delete on all tables in schema freshet to capture`)
+	conn := testkit.Conn(t, as(t, raw, "capture"))
+	left, err := wal.Setup(ctx, conn, program(), "freshet")
+	require.NoError(t, err)
+	var found wal.Problem
+	for _, p := range left {
+		if p.Source != "" {
+			found = p
+		}
+	}
+	require.Equal(t, `the owner of "public"."messages"`, found.By)
+	require.Contains(t, strings.Join(found.SQL, " "), "replica identity using index")
+
+	// Neither the tables' owner nor the publication's may do it alone.
+	testkit.Exec(t, raw, `create role third login`)
+	third := fatal(t, testkit.Conn(t, as(t, raw, "third")))
+	require.Equal(t, `the owner of "public"."messages", with the rights of the owner of the publication "freshet"`, third[len(third)-1].By)
+}
+
+// TestCheckSlot_F71_mayReplicate: the server is asked, not the role's attribute.
+// What the session may and the current role may not (and the other way round) is
+// refused: one opens the walsender, the other handles slots.
+func TestCheckSlot_F71_mayReplicate(t *testing.T) {
+	t.Parallel()
+	raw := owned(t)
+	ctx := testkit.Context(t)
+	testkit.Exec(t, raw, `create role replicator login replication; grant replicator to capture; grant capture to replicator`)
+	may := func(raw string) string {
+		problems, err := wal.CheckSlot(ctx, testkit.Conn(t, raw), "freshet")
+		require.NoError(t, err)
+		return (&wal.SetupError{Problems: problems}).Error()
+	}
+	require.Empty(t, may(as(t, raw, "replicator")))
+	require.Contains(t, may(as(t, raw, "capture")), "the role capture may not replicate")
+	require.Contains(t, may(testkit.WithParam(t, as(t, raw, "replicator"), "options", "-c role=capture")), "the role capture may not replicate")
+	require.Contains(t, may(testkit.WithParam(t, as(t, raw, "capture"), "options", "-c role=replicator")), "the role replicator may not replicate")
+
+	for role, want := range map[string]string{"replicator": "yes", "capture": "no"} {
+		got := "no"
+		if wal.TryReplication(ctx, testkit.Conn(t, as(t, raw, role))) {
+			got = "yes"
+		}
+		require.Equal(t, want, got, role)
+	}
+}
+
+// TestCheckSlot_F71_managed: what is printed can be run where it is run.
+func TestCheckSlot_F71_managed(t *testing.T) {
+	t.Parallel()
+	raw := owned(t)
+	conn := testkit.Conn(t, as(t, raw, "capture"))
+	for _, c := range []struct{ role, want string }{
+		{"", "run, as a superuser (at a managed provider: in its console): alter role capture with replication;"},
+		{"azure_pg_admin", "run, as a member of azure_pg_admin: alter role capture with replication;"},
+		{"cloudsqlsuperuser", "run, as a member of cloudsqlsuperuser: alter role capture with replication;"},
+		{"rds_replication", "run, as a member of rds_superuser: grant rds_replication to capture;"},
+	} {
+		if c.role != "" {
+			testkit.Exec(t, raw, `create role `+c.role)
+		}
+		problems, err := wal.CheckSlot(testkit.Context(t), conn, "freshet")
+		require.NoError(t, err)
+		require.Contains(t, (&wal.SetupError{Problems: problems}).Error(), c.want)
+	}
+}
