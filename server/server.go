@@ -6,7 +6,8 @@
 // Run starts in this order and stops in the reverse one:
 //
 //  1. listeners: from here on /healthz and /readyz answer
-//  2. migrations, publication, replica identities (unless SkipMigrate)
+//  2. migrations, publication, replica identities (unless SkipMigrate); then
+//     the proof that the program's queries fit the database
 //  3. the pool
 //  4. the feed, which fills the hub
 //  5. RPC, stream and page
@@ -119,6 +120,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		run   func(context.Context) error
 	}{
 		{"migrating the database", n.migrate},
+		{"checking the database", n.verify},
 		{"connecting to the database", n.open},
 		{"starting capture", n.capture},
 		{"starting services", func(ctx context.Context) error { return n.serve(ctx, front) }},
@@ -160,7 +162,7 @@ func (n *node) migrate(ctx context.Context) error {
 	// Those that aren't warnings keep capture from starting, which says so in
 	// readiness and looks again until somebody has mended them.
 	for _, p := range problems {
-		n.cfg.Logger.WarnContext(ctx, "database set-up", "problem", p.Text, "sql", strings.Join(p.SQL, " "))
+		n.cfg.Logger.WarnContext(ctx, "database set-up", "problem", p.Text, "run_as", p.By, "sql", strings.Join(p.SQL, " "))
 	}
 	return nil
 }
@@ -178,6 +180,23 @@ func (n *node) migrateURL(ctx context.Context) (string, error) {
 		return "", errors.New("the database URL leads through a pooler: capture and migrations need a direct one besides, --capture-url")
 	}
 	return n.cfg.CaptureURL, nil
+}
+
+// verifyTimeout bounds the look at a database that doesn't answer.
+const verifyTimeout = 10 * time.Second
+
+// verify refuses a database that the program doesn't fit: it would be ready, and
+// every call would fail. One that can't be reached now is waited for, as later.
+func (n *node) verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	err := store.Verify(ctx, n.cfg.DatabaseURL)
+	var unfit *store.UnfitError
+	if err == nil || errors.As(err, &unfit) {
+		return err
+	}
+	n.cfg.Logger.WarnContext(ctx, "the database could not be checked", "error", err)
+	return nil
 }
 
 func (n *node) open(ctx context.Context) error {

@@ -17,6 +17,14 @@ import (
 	"github.com/freshet-dev/freshet/gen/db"
 )
 
+// UnfitError says that the program and the database don't fit each other: Reason
+// is a *NewerError, a *PendingError, a *QueryError, or a lack of privileges.
+type UnfitError struct{ Reason error }
+
+func (e *UnfitError) Unwrap() error { return e.Reason }
+
+func (e *UnfitError) Error() string { return e.Reason.Error() }
+
 // NewerError says that the database has a migration that this program doesn't
 // know: its queries may not fit the tables.
 type NewerError struct{ Database, Program int64 }
@@ -49,11 +57,11 @@ func (e *QueryError) Error() string {
 }
 
 // Verify proves that the program fits the database at url before it serves: the
-// database has just the migrations that the program knows (else a *PendingError
-// or a *NewerError), and each of its queries names tables, columns and functions
-// that are there, as the pool's connections find them (else a *QueryError). It
-// changes nothing.
-func Verify(ctx context.Context, url string) (err error) {
+// database has just the migrations that the program knows, and each of its
+// queries names tables, columns and functions that are there, as the pool's
+// connections find them. It changes nothing. If they don't fit, the error is an
+// *UnfitError; any other means that nobody could look.
+func Verify(ctx context.Context, url string) error {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
@@ -62,11 +70,16 @@ func Verify(ctx context.Context, url string) (err error) {
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
-	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
-	if err := checkMigrations(ctx, conn); err != nil {
-		return migrateError("check migrations", err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served
+	err = checkMigrations(ctx, conn)
+	if err == nil {
+		err = checkQueries(ctx, conn)
 	}
-	return checkQueries(ctx, conn)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == codeInsufficientPrivilege {
+		return &UnfitError{migrateError("check migrations", err)}
+	}
+	return err
 }
 
 // checkMigrations reads goose's record without goose, which would make it.
@@ -98,11 +111,11 @@ select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamesp
 			return err
 		}
 		if !slices.Contains(applied, known) {
-			return &PendingError{Version: known, Name: path.Base(name)}
+			return &UnfitError{&PendingError{Version: known, Name: path.Base(name)}}
 		}
 	}
 	if newest := slices.Max(applied); newest > known {
-		return &NewerError{Database: newest, Program: known}
+		return &UnfitError{&NewerError{Database: newest, Program: known}}
 	}
 	return nil
 }
@@ -123,8 +136,12 @@ func checkQueries(ctx context.Context, conn *pgx.Conn) error {
 		}
 		d.err = errNotAsked
 		method.Call(args)
-		if d.err != nil {
-			return &QueryError{Query: queries.Type().Method(i).Name, Err: d.err}
+		var pg *pgconn.PgError
+		switch {
+		case errors.As(d.err, &pg) || errors.Is(d.err, errNotAsked):
+			return &UnfitError{&QueryError{Query: queries.Type().Method(i).Name, Err: d.err}}
+		case d.err != nil:
+			return d.err
 		}
 	}
 	return nil

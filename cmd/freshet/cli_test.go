@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store"
 )
 
 // TestMain is the program itself when a test starts its binary as `freshet serve`. All runs where
@@ -135,10 +136,62 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 	require.Equal(t, exitOK, code)
 	require.Contains(t, stdout, "are gone")
 	code, _, stderr = runs(t, "migrate", "down")
-	require.Equal(t, exitOK, code, stderr)
+	require.Equal(t, exitFailed, code, "data isn't dropped without a word")
+	require.Contains(t, stderr, "ALL THE DATA")
+	code, stdout, _ = runs(t, "migrate", "status")
+	require.NotContains(t, stdout, "pending")
+	require.Equal(t, exitOK, code)
+	for _, name := range []string{"00002_messages.sql", "00001_freshet.sql"} {
+		code, stdout, stderr = runs(t, "migrate", "down", "--yes")
+		require.Equal(t, exitOK, code, stderr)
+		require.Contains(t, stdout, name)
+	}
+	code, stdout, _ = runs(t, "migrate", "down", "--yes")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, "no migration to take back")
 	code, stdout, _ = runs(t, "migrate", "status")
 	require.Equal(t, exitOK, code)
 	require.Contains(t, stdout, "pending")
+}
+
+// What takes down a database's set-up doesn't do it under a node that serves.
+func TestDatabase_inUse(t *testing.T) {
+	database := testkit.Database(t)
+	_, stop := serving(t, "--database-url", database)
+	t.Setenv("DATABASE_URL", database)
+	code, _, stderr := runs(t, "teardown")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "--force takes it down under them")
+	code, _, stderr = runs(t, "migrate", "down", "--yes")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "nodes follow this database (")
+	code, stdout, _ := runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+	require.Equal(t, exitOK, stop())
+}
+
+// The output of doctor is a script that an owner can run as it is: what only a
+// superuser may, or somebody must decide, is a comment in it.
+func TestDoctor_script(t *testing.T) {
+	server := testkit.NewServer(t, map[string]string{"fsync": "off", "max_slot_wal_keep_size": "-1"})
+	database := server.Database(t)
+	testkit.Exec(t, database, `create role owner login replication; create schema freshet authorization owner; grant create on schema public to owner;
+do $$ begin execute format('grant create on database %I to owner', current_database()); end $$`)
+	as := strings.Replace(database, "postgres@", "owner@", 1)
+	require.NotEqual(t, database, as)
+	t.Setenv("DATABASE_URL", as)
+	require.NoError(t, store.Migrate(testkit.Context(t), as))
+	testkit.Exec(t, as, `alter table messages replica identity default`)
+	testkit.Exec(t, as, `select pg_create_logical_replication_slot('left_over', 'pgoutput')`)
+
+	code, stdout, stderr := runs(t, "doctor")
+	require.Equal(t, exitFailed, code, stderr)
+	require.Contains(t, stdout, "-- to be run by a superuser (at a managed provider: in its console):\n--   alter system set max_slot_wal_keep_size = '16GB';\n--   select pg_reload_conf();\n")
+	require.Contains(t, stdout, "--   select pg_drop_replication_slot('left_over');")
+	require.NotContains(t, stdout, ";;")
+	testkit.Exec(t, as, stdout)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
 }
 
 // serving runs `freshet serve args…` until the returned function stops it as

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -41,15 +42,41 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 	})
 }
 
-type migrateDownCmd struct{ databaseFlags }
+type migrateDownCmd struct {
+	databaseFlags
+	Yes bool `help:"Take it back, with its data. Without it, it is only said what would go."`
+}
 
 // Help is printed by `freshet migrate down --help`.
 func (*migrateDownCmd) Help() string {
-	return `Takes back one migration, with the tables and the DATA that it brought. Stop every freshet serve on this database before.`
+	return `Takes back one migration, with the tables and the DATA that it brought, for which it wants --yes. Stop every freshet serve on this database before: while one follows it nothing is changed.`
 }
 
-func (c *migrateDownCmd) Run(ctx context.Context) error {
-	return store.MigrateDown(ctx, c.DatabaseURL)
+func (c *migrateDownCmd) Run(ctx context.Context, to streams) error {
+	list, err := store.MigrateStatus(ctx, c.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(list, func(m store.Migration) bool { return m.Applied.IsZero() }) - 1
+	if at == -2 { // none is pending
+		at = len(list) - 1
+	}
+	if at < 0 {
+		fmt.Fprintln(to.out, "There is no migration to take back.")
+		return nil
+	}
+	last := list[at]
+	if !c.Yes {
+		return fmt.Errorf("this takes back migration %d (%s), with the tables and ALL THE DATA that it brought: run it again with --yes", last.Version, last.Name)
+	}
+	if err := c.connect(ctx, func(conn *wal.Conn) error { return wal.CheckUnused(ctx, conn) }); err != nil {
+		return err
+	}
+	if err := store.MigrateDown(ctx, c.DatabaseURL); err != nil {
+		return err
+	}
+	fmt.Fprintf(to.out, "Migration %d (%s) is taken back.\n", last.Version, last.Name)
+	return nil
 }
 
 type migrateStatusCmd struct{ databaseFlags }

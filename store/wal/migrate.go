@@ -16,9 +16,7 @@ import (
 // program needs, as far as no moment of it breaks or holds up writers: each
 // problem's statements in one transaction, under a short lock timeout. It
 // returns the problems that are left, warnings included, for a person to mend.
-// Where the server or the role isn't as capture needs it, it changes nothing.
-//
-// Concurrent callers may fail, none leaves anything half done.
+// Concurrent callers may fail; none leaves anything half done.
 func Setup(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string) ([]Problem, error) {
 	done := make(map[string]bool)
 	for {
@@ -26,19 +24,18 @@ func Setup(ctx context.Context, conn *pgx.Conn, program *contract.Program, publi
 		if err != nil {
 			return nil, err
 		}
-		elsewhere := func(p Problem) bool { return p.Source == "" && !p.Warning && p.mend == nil }
 		at := slices.IndexFunc(problems, func(p Problem) bool { return p.mend != nil })
-		if at < 0 || slices.ContainsFunc(problems, elsewhere) {
+		if at < 0 {
 			return problems, nil
 		}
 		// One at a time, and then looked at anew: mending one changes what
 		// the others need.
 		p := problems[at]
-		if key := p.Text + strings.Join(p.mend, ""); done[key] {
+		key := p.Text + strings.Join(p.mend, "")
+		if done[key] {
 			return nil, fmt.Errorf("%s: it was mended, and is there again: does something undo it (an event trigger, another program)?", p.Text)
-		} else {
-			done[key] = true
 		}
+		done[key] = true
 		if err := mend(ctx, conn, p); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.Text, err)
 		}
@@ -48,7 +45,7 @@ func Setup(ctx context.Context, conn *pgx.Conn, program *contract.Program, publi
 // Whoever comes after a statement that waits for a lock waits as well, so ours
 // waits for a moment only, and tries again after a longer one.
 const (
-	mendAttempts = 20
+	mendAttempts = 10
 	mendPause    = 400 * time.Millisecond
 	mendTimeout  = "100ms"
 )

@@ -119,7 +119,7 @@ func TestCheckSlot_F71_mayReplicate(t *testing.T) {
 	t.Parallel()
 	raw := owned(t)
 	ctx := testkit.Context(t)
-	testkit.Exec(t, raw, `create role replicator login replication; grant replicator to capture; grant capture to replicator`)
+	testkit.Exec(t, raw, `create role replicator login replication; create role second login replication; grant second to capture; grant capture to replicator`)
 	may := func(raw string) string {
 		problems, err := wal.CheckSlot(ctx, testkit.Conn(t, raw), "freshet")
 		require.NoError(t, err)
@@ -127,8 +127,8 @@ func TestCheckSlot_F71_mayReplicate(t *testing.T) {
 	}
 	require.Empty(t, may(as(t, raw, "replicator")))
 	require.Contains(t, may(as(t, raw, "capture")), "the role capture may not replicate")
-	require.Contains(t, may(testkit.WithParam(t, as(t, raw, "replicator"), "options", "-c role=capture")), "the role capture may not replicate")
-	require.Contains(t, may(testkit.WithParam(t, as(t, raw, "capture"), "options", "-c role=replicator")), "the role replicator may not replicate")
+	require.Contains(t, may(testkit.WithParam(t, as(t, raw, "replicator"), "options", "-crole=capture")), "the role capture may not replicate")
+	require.Contains(t, may(testkit.WithParam(t, as(t, raw, "capture"), "options", "-crole=second")), "the role second may not replicate")
 
 	for role, want := range map[string]string{"replicator": "yes", "capture": "no"} {
 		got := "no"

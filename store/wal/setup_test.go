@@ -235,3 +235,58 @@ func TestNew_refuses(t *testing.T) {
 	_, err := wal.New(good)
 	require.NoError(t, err)
 }
+
+// TestSetup_undone: a mend that doesn't take ends Setup, which would run it for
+// ever.
+func TestSetup_undone(t *testing.T) {
+	url := database(t)
+	testkit.Exec(t, url, `alter publication freshet drop table messages;
+create function undo() returns event_trigger language plpgsql as $$
+begin
+  if current_query() like '%add table%' and current_setting('undo.done', true) is distinct from 'yes' then
+    perform set_config('undo.done', 'yes', true);
+    execute 'alter publication freshet drop table messages';
+  end if;
+end $$;
+create event trigger undo on ddl_command_end when tag in ('ALTER PUBLICATION') execute function undo()`)
+	_, err := wal.Setup(testkit.Context(t), testkit.Conn(t, url), program(), "freshet")
+	require.ErrorContains(t, err, `the publication "freshet" lacks the table "public"."messages": it was mended, and is there again`)
+}
+
+// TestSetup_F85_lock: while a transaction holds the table, Setup doesn't make
+// those wait who come after it: it waits for a moment at a time, and says so in
+// the end.
+func TestSetup_F85_lock(t *testing.T) {
+	url := database(t)
+	ctx := testkit.Context(t)
+	testkit.Exec(t, url, `alter table messages replica identity default`)
+	holder, writer := testkit.Conn(t, url), testkit.Conn(t, url)
+	tx, err := holder.Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `select from messages`)
+	require.NoError(t, err)
+
+	done := make(chan error, 1)
+	conn := testkit.Conn(t, url)
+	go func() {
+		_, err := wal.Setup(ctx, conn, program(), "freshet")
+		done <- err
+	}()
+	// A statement that came just behind it waits until it gives up: no longer.
+	_, err = writer.Exec(ctx, `set lock_timeout = '5s'`)
+	require.NoError(t, err)
+	for waiting := true; waiting; {
+		_, err := writer.Exec(ctx, `insert into messages (conversation, author, body) values ('7', 'a', 'b')`)
+		require.NoError(t, err)
+		select {
+		case err := <-done:
+			require.ErrorContains(t, err, "transactions that are open hold the table's lock")
+			waiting = false
+		default:
+		}
+	}
+	require.NoError(t, tx.Rollback(ctx))
+	_, err = wal.Setup(ctx, conn, program(), "freshet")
+	require.NoError(t, err)
+	require.Empty(t, fatal(t, conn))
+}
