@@ -45,8 +45,13 @@ type relation struct {
 //
 // Invariant: what a transaction's topics and floors name is a superset of the
 // topics of the old and the new version of each row that it changed. Whatever
-// can't be told exactly (TRUNCATE, a column that was not sent, too many
-// topics) becomes a floor, never silence.
+// can't be told exactly (TRUNCATE, a column that was not sent, a row that can't
+// be read, too many topics, a kind of message that isn't known) becomes a floor,
+// never silence.
+//
+// An error ends the session, and the next one meets the same WAL. So nothing is
+// one that somebody could cause who may write to the database, or may not even
+// that: pg_logical_emit_message is everybody's.
 type decoder struct {
 	program   *contract.Program
 	relations map[uint32]*relation
@@ -60,11 +65,11 @@ type decoder struct {
 	floors  map[freshet.Pattern]struct{}
 	sources map[*contract.Source]struct{} // touched, should the topics become too many
 	free    bool                          // a topic came from a message, not from a source
+	large   bool                          // it had too many topics
 	row     rowMessage
 	scratch []string
 
 	ignored  uint64 // messages of pg_logical_emit_message that were not for us, or not valid
-	unsound  error  // a Relation that lacks a template's column
 	oversize uint64 // transactions told as floors for their size
 }
 
@@ -105,10 +110,11 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 		d.relation(m)
 		return nil, nil
 	case 'I', 'U', 'D':
-		if err := d.row.parse(body); err != nil {
-			return nil, err
-		}
-		return nil, d.change(kind, &d.row)
+		err := d.row.parse(body)
+		return nil, d.change(kind, &d.row, err == nil)
+	case cutRow:
+		d.row.relation = (&cursor{rest: body}).uint32()
+		return nil, d.change(kind, &d.row, false)
 	case 'T':
 		ids, err := parseTruncate(body)
 		for _, id := range ids {
@@ -118,20 +124,26 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 		}
 		return nil, err
 	case 'M':
-		m, err := parseLogicalMessage(body)
-		if err == nil {
+		if m, err := parseLogicalMessage(body); err == nil {
 			d.message(m)
+		} else {
+			d.ignored++
 		}
-		return nil, err
+		return nil, nil
 	case 'O', 'Y':
 		return nil, nil // origin, type: nothing of ours
 	default:
-		return nil, fmt.Errorf("pgoutput: unknown message %q", kind)
+		// Of a server newer than the protocol we asked for: whatever it says.
+		// Outside a transaction it says nothing that was committed.
+		if d.open {
+			d.floors[allTopics] = struct{}{}
+		}
+		return nil, nil
 	}
 }
 
 func (d *decoder) begin(xid uint32) {
-	d.open, d.xid, d.free = true, xid, false
+	d.open, d.xid, d.free, d.large = true, xid, false, false
 	clear(d.topics)
 	clear(d.floors)
 	clear(d.sources)
@@ -177,21 +189,19 @@ func (d *decoder) relation(m relationMessage) {
 		if at < 0 {
 			// WAL from before a contract change, or a column that was
 			// renamed or dropped: all topics of the table, never wrong ones.
-			d.unsound = fmt.Errorf("table %s.%s is captured without column %q", m.schema, m.table, name)
+			// Whether it is so now, the watchdog finds out.
 			return
 		}
 		r.columns = append(r.columns, at)
 	}
-	rows, err := r.source.Bind(types)
-	if err != nil {
-		d.unsound = err
-		return
+	if rows, err := r.source.Bind(types); err == nil {
+		r.rows = rows
 	}
-	r.rows = rows
 }
 
-// change adds the topics of the old and of the new row.
-func (d *decoder) change(kind byte, m *rowMessage) error {
+// change adds the topics of the old and of the new row; whole says that the
+// message could be read.
+func (d *decoder) change(kind byte, m *rowMessage, whole bool) error {
 	r := d.relations[m.relation]
 	if r == nil {
 		return fmt.Errorf("pgoutput: a row of relation %d, which was never described", m.relation)
@@ -199,7 +209,7 @@ func (d *decoder) change(kind byte, m *rowMessage) error {
 	switch {
 	case r.source == nil:
 		return nil
-	case r.rows == nil, kind != 'I' && !r.covered, kind == 'D' && m.old == nil:
+	case !whole, r.rows == nil, kind != 'I' && !r.covered, kind == 'D' && m.old == nil:
 		d.all(r.source)
 		return nil
 	}
@@ -264,7 +274,10 @@ func (d *decoder) bound() {
 	if len(d.topics) <= maxTransactionTopics {
 		return
 	}
-	d.oversize++
+	if !d.large {
+		d.large = true
+		d.oversize++
+	}
 	for s := range d.sources {
 		d.all(s)
 	}

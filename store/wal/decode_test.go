@@ -3,12 +3,15 @@ package wal
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 )
@@ -202,7 +205,7 @@ func TestDecoder_bound(t *testing.T) {
 		require.Equal(t, free, slices.Contains(tx.floors, allTopics))
 		require.LessOrEqual(t, len(tx.topics), maxTransactionTopics)
 	}
-	require.NotZero(t, d.oversize)
+	require.EqualValues(t, 2, d.oversize, "transactions")
 
 	// Nothing of a large transaction is left over for the next.
 	feed(begin(2))
@@ -231,18 +234,16 @@ func TestDecoder_messages(t *testing.T) {
 	require.ElementsMatch(t, testProgram(t).Source("public", "messages").Floors(), txs[1].floors)
 }
 
+// What no server sends is refused, so that nothing is taken for a commit that
+// isn't one.
 func TestDecoder_refusesNonsense(t *testing.T) {
 	describe := relationOf(rel, "public", "messages", messageColumns)
 	for name, m := range map[string][]byte{
 		"empty":              {},
-		"unknown":            {'?'},
 		"commit alone":       commitAt(9),
 		"undescribed row":    row('I', 99, tupleOf('N', "a", "1")),
 		"truncated begin":    begin(1)[:10],
 		"truncated relation": describe[:20],
-		"column kind":        row('I', rel, []byte{'N', 0, 1, 'x'}),
-		"tuple kind":         row('I', rel, []byte{'Z', 0, 0}),
-		"length":             row('I', rel, []byte{'N', 0, 1, 't', 0xff, 0xff, 0xff, 0xff}),
 		"truncate count":     {'T', 0xff, 0xff, 0xff, 0xff, 0},
 	} {
 		d := newDecoder(testProgram(t), func() {})
@@ -253,31 +254,92 @@ func TestDecoder_refusesNonsense(t *testing.T) {
 	}
 }
 
-// FuzzDecoder: no input makes the decoder panic or grow without bound, and a
-// transaction that it returns has valid, distinct topics.
+// TestDecoder_F74_whatItCannotRead (F10, G2): a row that can't be read is told as
+// all topics of its table, a kind of message that isn't known as all topics, and
+// a logical message that isn't for us not at all; none of them is an error,
+// which the next session would meet again.
+func TestDecoder_F74_whatItCannotRead(t *testing.T) {
+	source := testProgram(t).Source("public", "messages").Floors()
+	for name, c := range map[string]struct {
+		message []byte
+		floors  []freshet.Pattern
+		ignored uint64
+	}{
+		"column kind":            {row('I', rel, []byte{'N', 0, 1, 'x'}), source, 0},
+		"tuple kind":             {row('I', rel, []byte{'Z', 0, 0}), source, 0},
+		"length":                 {row('I', rel, []byte{'N', 0, 1, 't', 0xff, 0xff, 0xff, 0xff}), source, 0},
+		"another tuple":          {row('U', rel, tupleOf('K', "a", "1"), tupleOf('N', "a", "1"), []byte{'Q', 1, 2, 3}), source, 0},
+		"cut row":                {row(cutRow, rel), source, 0},
+		"unknown":                {[]byte{'?', 1, 2}, []freshet.Pattern{allTopics}, 0},
+		"message without an end": {emitted(1, strings.Repeat("x", 5000), nil)[:4096], nil, 1},
+		"message of nothing":     {[]byte{'M'}, nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDecoder(testProgram(t), func() {})
+			for _, m := range [][]byte{relationOf(rel, "public", "messages", messageColumns), begin(1), c.message} {
+				_, err := d.decode(m)
+				require.NoError(t, err)
+			}
+			tx, err := d.decode(commitAt(9))
+			require.NoError(t, err)
+			require.ElementsMatch(t, c.floors, tx.floors)
+			require.Empty(t, tx.topics)
+			require.Equal(t, c.ignored, d.ignored)
+		})
+	}
+	d := newDecoder(testProgram(t), func() {})
+	_, err := d.decode([]byte{'?'})
+	require.NoError(t, err, "outside a transaction nothing was committed")
+}
+
+// Relation messages wake the watchdog: the table may have another shape.
+func TestDecoder_relationsAreTold(t *testing.T) {
+	told := 0
+	d := newDecoder(testProgram(t), func() { told++ })
+	for i, m := range [][]byte{relationOf(rel, "public", "messages", messageColumns), relationOf(99, "public", "other", nil)} {
+		_, err := d.decode(m)
+		require.NoError(t, err)
+		require.Equal(t, i+1, told)
+	}
+}
+
+// FuzzDecoder (F74): no stream makes the decoder panic or grow without bound, and a
+// transaction that it returns has valid, distinct topics. It begins with what
+// a real walsender sent.
 func FuzzDecoder(f *testing.F) {
 	describe := relationOf(rel, "public", "messages", messageColumns)
 	for _, m := range [][]byte{
 		describe, row('I', rel, tupleOf('N', "a", "1")), row('U', rel, tupleOf('K', "a", "1"), tupleOf('N', "toast", nil)),
 		row('D', rel, tupleOf('O', "a", "1")), truncate(rel, rel), emitted(1, "freshet", []byte("x")), relationOf(rel, "", "", nil),
 	} {
-		f.Add(m, m)
+		f.Add(frame(describe, begin(1), m, m, commitAt(9)))
+	}
+	recorded, err := os.ReadFile(recording)
+	require.NoError(f, err)
+	f.Add(recorded)
+	for tx := range transactions(unframe(recorded)) {
+		f.Add(frame(tx...))
 	}
 	program := testProgram(f)
-	f.Fuzz(func(t *testing.T, a, b []byte) {
+	f.Fuzz(func(t *testing.T, stream []byte) {
 		d := newDecoder(program, func() {})
-		for _, m := range [][]byte{describe, begin(1), a, b} {
-			if _, err := d.decode(m); err != nil {
+		for _, m := range unframe(stream) {
+			tx, err := d.decode(m)
+			if err != nil {
 				return
 			}
-		}
-		tx, err := d.decode(commitAt(9))
-		if err != nil {
-			return
-		}
-		slices.Sort(tx.topics)
-		if len(slices.Compact(slices.Clone(tx.topics))) != len(tx.topics) {
-			t.Fatal("a topic stands twice")
+			if tx == nil {
+				continue
+			}
+			slices.Sort(tx.topics)
+			if len(slices.Compact(slices.Clone(tx.topics))) != len(tx.topics) {
+				t.Fatal("a topic stands twice")
+			}
+			for _, topic := range tx.topics {
+				if err := freshet.CheckTopic(topic); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	})
 }

@@ -36,9 +36,6 @@ type history struct {
 	incarnation
 }
 
-// epochLock is the advisory lock under which one node writes the next epoch.
-const epochLock = 0x66726573_68657401
-
 // resolveEpoch returns the database's epoch, and writes the next one if the
 // stored incarnation is missing or another: greatest(unix seconds, last + 1).
 // The last epoch is in a logged row besides, so that it is never given twice.
@@ -49,7 +46,9 @@ const epochLock = 0x66726573_68657401
 // could come to the same number.
 func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation, served history) (epoch freshet.Epoch, fresh bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock($1)`, epochLock); err != nil {
+		// One node at a time. Not an advisory lock: those are everybody's, and
+		// whoever may connect could keep every node from starting.
+		if _, err := tx.Exec(ctx, `lock table freshet.epoch in share row exclusive mode`); err != nil {
 			return err
 		}
 		var stored history

@@ -14,12 +14,24 @@ import (
 // tail is dropped as it is read, before a buffer of its size is made.
 const maxMessageBytes = 4096
 
-// Layout of an XLogData frame that carries a logical message: 'd', length(4),
-// 'w', start(8), end(8), time(8), then pgoutput's 'M'.
+// maxRowBytes bounds a row in the same way; one that is larger is told as all
+// topics of its table. (Usually only the columns of templates and identity are
+// published. With a replica identity of all columns, whole rows come, each of
+// them up to 1 GB, and in an UPDATE twice.)
+const maxRowBytes = 16 << 20
+
+// cutRow stands in the place of 'I', 'U' or 'D' where the tuples were dropped;
+// pgoutput has no message of that kind.
+const cutRow = 'x'
+
+// Layout of an XLogData frame: 'd', length(4), 'w', start(8), end(8), time(8),
+// then pgoutput's message, which begins with its kind; a row's goes on with its
+// relation(4).
 const (
 	frameHeader  = 1 + 4
 	xlogHeader   = 1 + 8 + 8 + 8
 	messageAfter = frameHeader + xlogHeader
+	rowAfter     = messageAfter + 1 + 4
 )
 
 // newFrontend returns how to build a pgproto3 frontend that reads through a
@@ -31,7 +43,8 @@ func newFrontend(most time.Duration) func(r io.Reader, w io.Writer) *pgproto3.Fr
 }
 
 // messageFilter passes a Postgres connection's backend messages through, and
-// cuts logical messages to maxMessageBytes. It holds one buffer, whatever the
+// cuts logical messages to maxMessageBytes, and rows above maxRowBytes to
+// nothing but their relation. It holds one buffer, whatever the
 // size of what it reads. Not safe for concurrent use; Read is called by one
 // goroutine, as pgconn does.
 type messageFilter struct {
@@ -92,10 +105,22 @@ func (f *messageFilter) frame(rest []byte) bool {
 		f.pass = 0
 		return false
 	}
-	if rest[frameHeader] == 'w' && rest[messageAfter] == 'M' {
-		f.drop = f.pass - (messageAfter + maxMessageBytes)
-		f.pass = messageAfter + maxMessageBytes
-		binary.BigEndian.PutUint32(rest[1:], uint32(f.pass-1)) //nolint:gosec // a small constant
+	if rest[frameHeader] != 'w' {
+		return true
+	}
+	switch kind := rest[messageAfter]; {
+	case kind == 'M':
+		f.cut(rest, messageAfter+maxMessageBytes)
+	case (kind == 'I' || kind == 'U' || kind == 'D') && f.pass > messageAfter+maxRowBytes:
+		rest[messageAfter] = cutRow
+		f.cut(rest, rowAfter)
 	}
 	return true
+}
+
+// cut drops the end of the frame that rest begins with.
+func (f *messageFilter) cut(rest []byte, keep uint64) {
+	f.drop = f.pass - keep
+	f.pass = keep
+	binary.BigEndian.PutUint32(rest[1:], uint32(keep-1)) //nolint:gosec // a small constant
 }

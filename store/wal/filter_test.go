@@ -57,6 +57,23 @@ func TestMessageFilter_cutsLogicalMessagesOnly(t *testing.T) {
 	require.Equal(t, "freshet", m.prefix)
 }
 
+// TestMessageFilter_F74_hugeRow: a row above maxRowBytes becomes no buffer, and
+// what is left of it says whose it was.
+func TestMessageFilter_F74_hugeRow(t *testing.T) {
+	for _, kind := range []byte("IUD") {
+		tuple := append([]byte{kind, 0, 0, 0, 42, 'N', 0, 1, 't'}, 0x01, 0, 0, 0)
+		huge := xlogOf(append(tuple, make([]byte, 16<<20)...))
+		small := xlogOf(row(kind, 42, tupleOf('N', "a")))
+		in := bytes.Join([][]byte{huge, small}, nil)
+		got, err := io.ReadAll(&messageFilter{r: bytes.NewReader(in), buf: make([]byte, 0, 64<<10)})
+		require.NoError(t, err)
+		cut := bytes.Clone(huge[:rowAfter])
+		binary.BigEndian.PutUint32(cut[1:], rowAfter-1)
+		cut[messageAfter] = cutRow
+		require.Equal(t, append(cut, small...), got)
+	}
+}
+
 // TestMessageFilter_memory (F45): a message of 200 MB never becomes a buffer.
 func TestMessageFilter_memory(t *testing.T) {
 	const size = 200 << 20

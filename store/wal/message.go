@@ -144,7 +144,8 @@ type rowMessage struct {
 }
 
 // parse takes the body of an 'I', 'U' or 'D' message into the arrays of
-// m's tuples.
+// m's tuples. m.relation is right also where an error says that the rest isn't
+// known.
 func (m *rowMessage) parse(body []byte) error {
 	c := cursor{rest: body}
 	oldArray, newArray := m.old, m.new
@@ -185,6 +186,8 @@ type logicalMessage struct {
 	content       []byte // may be cut off: see maxMessageBytes
 }
 
+// parseLogicalMessage takes the body of an 'M' message. Its prefix can be as long
+// as its content, and be cut off as well: then it is nobody's we know.
 func parseLogicalMessage(body []byte) (logicalMessage, error) {
 	c := cursor{rest: body}
 	m := logicalMessage{transactional: c.byte()&1 == 1}

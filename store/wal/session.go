@@ -232,12 +232,7 @@ func (s *session) start(ctx context.Context) error {
 func (s *session) startReplication(ctx context.Context, from pglogrepl.LSN) error {
 	f := s.f
 	err := pglogrepl.StartReplication(ctx, s.repl, f.cfg.Slot, from, pglogrepl.StartReplicationOptions{
-		Mode: pglogrepl.LogicalReplication,
-		PluginArgs: []string{
-			"proto_version '1'",
-			"publication_names '" + f.cfg.Publication + "'",
-			"messages 'true'",
-		},
+		Mode: pglogrepl.LogicalReplication, PluginArgs: pluginArguments(f.cfg.Publication),
 	})
 	if sqlState(err) == codeObjectInUse {
 		return fmt.Errorf("%w: %w", ErrStandby, err)
@@ -246,6 +241,12 @@ func (s *session) startReplication(ctx context.Context, from pglogrepl.LSN) erro
 		return s.streamError(fmt.Errorf("start replication from slot %q: %w", f.cfg.Slot, err))
 	}
 	return nil
+}
+
+// pluginArguments are pgoutput's. Version 1 of its protocol is all that the decoder
+// knows: no transactions in progress, none that are only prepared.
+func pluginArguments(publication string) []string {
+	return []string{"proto_version '1'", "publication_names '" + publication + "'", "messages 'true'"}
 }
 
 // streamError takes an error of the replication stream. A publication that is
