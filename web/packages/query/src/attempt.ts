@@ -1,4 +1,4 @@
-import { laterOf, parseRevision, type Revision } from "./revision.js";
+import { epochOf, laterOf, parseRevision, type Revision } from "./revision.js";
 
 export const atLeastHeader = "Freshet-At-Least";
 export const revisionHeader = "Freshet-Revision";
@@ -10,12 +10,23 @@ export interface AttemptHooks {
   topics?(topics: readonly string[]): void;
   /** What an answer with this stamp lacks, that was told after it was sent. */
   overtaken?(stamp: Revision | undefined, asked: Revision | undefined): Revision | undefined;
+  /** The server doesn't know what a request asked for. */
+  unknown?(atLeast: Revision): void;
+  /** A request came to its end. */
+  progress?(): void;
+}
+
+/** A request that failed. */
+interface Refusal {
+  readonly error: unknown;
+  readonly stamp: Revision | undefined;
 }
 
 /**
- * What one run of a query function asked for and was answered. The signal of
- * the run joins the two ends that know: the binding, which runs the function,
- * and the transport, which sees the headers.
+ * What one run of a query function asked for and was answered, from its first
+ * request to its end, retries included. The signal of the run joins the two
+ * ends that know: the binding, which runs the function, and the transport, which
+ * sees the headers.
  */
 export class Attempt {
   /** How many requests passed a transport that looks for stamps. */
@@ -26,27 +37,60 @@ export class Attempt {
   answered = false;
   /** The highest stamp: of several writes, where all of them are in. */
   latest: Revision | undefined;
-  #stamp: Revision | undefined;
-  #unknown = false;
+  readonly #stamps: (Revision | undefined)[] = [];
+  #refusals: Refusal[] = [];
 
   constructor(
     /** What a request that is sent now asks for; undefined: a strong read. */
     readonly atLeast: () => Revision | undefined,
     readonly hooks: AttemptHooks = {},
+    /** Of a write, not of a query. */
+    readonly writes = false,
   ) {}
 
-  /** The age of the whole is that of its oldest answer; undefined: unknown. */
+  /**
+   * The age of the whole is that of its oldest answer. Undefined: one of them
+   * has none, or two are of different histories, and so can't be compared. A
+   * refusal counts as well: the function may have made an answer of it.
+   */
   get stamp(): Revision | undefined {
-    return this.#unknown ? undefined : this.#stamp;
+    const stamps = [...this.#stamps, ...this.#refusals.map(({ stamp }) => stamp)];
+    let oldest = stamps[0];
+    for (const stamp of stamps) {
+      if (!stamp || !oldest || epochOf(stamp) !== epochOf(oldest)) return undefined;
+      if (stamp < oldest) oldest = stamp;
+    }
+    return oldest;
   }
 
   /** One request was answered; a header that can't be read is no stamp. */
   note(headers: Headers): Revision | undefined {
     const stamp = parseRevision(headers.get(revisionHeader));
     if (stamp) this.latest = laterOf(this.latest, stamp);
-    if (!stamp) this.#unknown = true;
-    else if (!this.#stamp || stamp < this.#stamp) this.#stamp = stamp;
+    this.#stamps.push(stamp);
+    this.hooks.progress?.();
     return stamp;
+  }
+
+  /** One request failed with what the function is given to catch. */
+  refuse(error: unknown, headers: Headers, answered: boolean, waitMs = 0): void {
+    this.#refusals.push({ error, stamp: parseRevision(headers.get(revisionHeader)) });
+    this.answered = answered;
+    this.waitMs = waitMs;
+    this.hooks.progress?.();
+  }
+
+  /**
+   * The run goes on where an error ended it (F58): the request that brought it
+   * is sent again and is no part of what is shown. The others are, those of
+   * before the error too.
+   */
+  resume(error: unknown): void {
+    const causes = new Set<unknown>();
+    for (let cause = error; cause instanceof Error && !causes.has(cause); cause = cause.cause) causes.add(cause);
+    this.#refusals = this.#refusals.filter((refusal) => !causes.has(refusal.error));
+    this.answered = false;
+    this.waitMs = 0;
   }
 }
 

@@ -4,7 +4,7 @@ import { atLeastHeader, parseTopics, revisionHeader, topicsHeader } from "./atte
 import type { Freshet } from "./client.js";
 import { isBefore, laterOf, parseRevision, type Revision } from "./revision.js";
 import { TopicError, topicsOf } from "./topics.js";
-import { isEpochChanged } from "./wire.js";
+import { refusalOf } from "./wire.js";
 
 export { topicsOfServices } from "./query-key.js";
 export { freshetTransport } from "./transport.js";
@@ -53,8 +53,8 @@ async function read<R extends { header: Headers }>(
     try {
       response = await withStamp(freshet, next);
     } catch (error) {
-      if (retried || !isEpochChanged(error)) throw error;
-      request.header.delete(atLeastHeader); // positions of a history that is over
+      if (retried || !refusalOf(error)) throw error;
+      request.header.delete(atLeastHeader); // positions of a history that is over, or of none
       response = await withStamp(freshet, next);
     }
     const need = freshet.needOf(topics);

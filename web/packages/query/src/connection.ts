@@ -6,6 +6,7 @@ import {
   StreamSilentError,
 } from "./errors.js";
 import { decodeFrame, type Frame } from "./frame.js";
+import { retryAfter } from "./retry-after.js";
 import type { Revision } from "./revision.js";
 
 /** What to follow, and from where. */
@@ -200,11 +201,4 @@ async function refusal(response: Response): Promise<StreamRefusedError> {
     message,
     retryAfter(response.headers.get("retry-after")),
   );
-}
-
-/** Seconds or an HTTP date (RFC 9110, section 10.2.3). */
-function retryAfter(value: string | null): number | undefined {
-  if (!value) return undefined;
-  const ms = /^\d+$/.test(value.trim()) ? Number(value) * 1000 : Date.parse(value) - Date.now();
-  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }

@@ -65,7 +65,7 @@ export class OptimisticLayer {
   }
 
   async write<T>({ updates, write }: OptimisticWrite<T>): Promise<T> {
-    const attempt = new Attempt(() => undefined);
+    const attempt = new Attempt(() => undefined, {}, true);
     const written = write({ signal: signalOf(attempt) });
     const patches = new Map<Patch, Query>();
     for (const { filters, update } of updates) {

@@ -50,11 +50,19 @@ export function reportOf({ query, topics, rule }: Entry<Query>, freshet: Pick<Fr
 
 /** @internal A fetch of one query, as the persister or the cache's events see it. */
 export interface Run {
-  flight: Flight;
-  attempt: Attempt | undefined;
+  readonly flight: Flight;
+  /** Its requests; undefined: only its ends are seen. */
+  readonly attempt?: Attempt;
+  /** What had been told when it began. */
+  readonly heard?: Revision;
   /** What is to be said of its success. */
   outcome: { readonly stamp: Revision | undefined } | "dropped";
+  /** What ended it, maybe not for good. */
+  error?: unknown;
 }
+
+/** @internal A run that went through our persister. */
+export type SeenRun = Run & { readonly attempt: Attempt };
 
 /** An answer of a past epoch came to a query that has nothing to show instead. */
 export class StaleAnswerError extends Error {

@@ -1,4 +1,4 @@
-import { isEarlierEpoch, laterOf, type Revision } from "./revision.js";
+import { laterOf, type Revision } from "./revision.js";
 import { Rule, type Input, type Step } from "./rule.js";
 
 /** What the registry keeps of one query. */
@@ -8,17 +8,25 @@ export interface Entry<Q> {
   topics: readonly string[];
 }
 
+/** What is known of one topic, as long as a stream may follow it for us. */
+interface Followed<Q> {
+  readonly entries: Set<Entry<Q>>;
+  /**
+   * The highest revision told of it, and at least where the stream began to
+   * tell. Data stamped lower may lack a change that nobody will tell again.
+   */
+  told: Revision | undefined;
+  /** A stream has told all that changed since the data was read. */
+  caughtUp: boolean;
+}
+
 /**
  * All queries with their topics. Turns what is told of topics into what
  * happens to queries; `act` does what each one's rule answers. No I/O.
  */
 export class Registry<Q> {
   readonly #entries = new Map<Q, Entry<Q>>();
-  readonly #byTopic = new Map<string, Set<Entry<Q>>>();
-  /** The highest revision told of each topic, for queries that come later. */
-  readonly #told = new Map<string, Revision>();
-  /** Topics of which a stream has told all that changed since the data was read. */
-  readonly #followed = new Set<string>();
+  readonly #topics = new Map<string, Followed<Q>>();
   readonly #act: (entry: Entry<Q>, step: Step) => void;
 
   constructor(act: (entry: Entry<Q>, step: Step) => void) {
@@ -50,21 +58,29 @@ export class Registry<Q> {
     if (set.size === entry.topics.length && entry.topics.every((topic) => set.has(topic))) return false;
     this.#detach(entry);
     entry.topics = [...set];
-    let need: Revision | undefined;
     for (const topic of set) {
-      const told = this.#told.get(topic);
-      if (told) need = laterOf(need, told);
-      const entries = this.#byTopic.get(topic);
-      if (entries) entries.add(entry);
-      else this.#byTopic.set(topic, new Set([entry]));
+      const known = this.#topics.get(topic);
+      if (known) known.entries.add(entry);
+      else this.#topics.set(topic, { entries: new Set([entry]), told: undefined, caughtUp: false });
     }
-    if (need) this.on(entry, { type: "invalidate", revision: need });
+    this.#owe(entry);
     return true;
+  }
+
+  /** Data came from elsewhere; see the rule's `written`. */
+  written(entry: Entry<Q>, stamp: Revision | undefined, patch = false): void {
+    this.on(entry, { type: "written", stamp, patch });
+    this.#owe(entry);
   }
 
   /** All topics of all queries. */
   get topics(): Set<string> {
-    return new Set(this.#byTopic.keys());
+    return new Set([...this.#topics].flatMap(([topic, { entries }]) => (entries.size > 0 ? topic : [])));
+  }
+
+  /** What was known of topics that no query has any more: they are unsubscribed now. */
+  forget(): void {
+    for (const [topic, { entries }] of this.#topics) if (entries.size === 0) this.#topics.delete(topic);
   }
 
   on(entry: Entry<Q>, input: Input): void {
@@ -74,9 +90,10 @@ export class Registry<Q> {
   /** Topics changed (`invalidate`), or are followed from now on (`ready`). */
   tell(type: "invalidate" | "ready", revision: Revision, topics: Iterable<string>): void {
     for (const topic of topics) {
-      if (!this.#byTopic.has(topic)) continue; // a notice on its way when the last query went
-      this.#told.set(topic, laterOf(this.#told.get(topic), revision));
-      if (type === "ready") this.#followed.add(topic);
+      const known = this.#topics.get(topic);
+      if (!known) continue; // a notice on its way when the last query went
+      known.told = laterOf(known.told, revision);
+      if (type === "ready") known.caughtUp = true;
     }
     for (const entry of this.#of(topics)) this.on(entry, { type, revision });
   }
@@ -86,15 +103,23 @@ export class Registry<Q> {
     for (const entry of this.#of(topics)) this.on(entry, { type: "poll" });
   }
 
-  /** How old the data under a topic is: where a stream has to begin to tell all that it lacks. */
-  since(topic: string): Revision | undefined {
+  /**
+   * How old the data under a topic is: where a stream is asked to begin, to tell
+   * all that it lacks. Older data that joins the topic later lacks more (F90).
+   */
+  subscribe(topic: string): Revision | undefined {
+    const known = this.#topics.get(topic);
     let oldest: Revision | undefined;
-    for (const { rule } of this.#byTopic.get(topic) ?? []) {
+    for (const { rule } of known?.entries ?? []) {
       if (!rule.held) continue; // its answer is still to come, and is younger
       const have = rule.blind ? undefined : rule.have;
       if (!have) return undefined;
       oldest = oldest && oldest < have ? oldest : have;
     }
+    if (!known || !oldest) return oldest;
+    known.told = laterOf(known.told, oldest);
+    // An answer on its way may be older still.
+    for (const entry of known.entries) if (!entry.rule.held) this.#owe(entry);
     return oldest;
   }
 
@@ -103,11 +128,9 @@ export class Registry<Q> {
    * `retry`: the server is well.
    */
   heard(revision: Revision, retry: boolean, caughtUp: (topic: string) => boolean): void {
-    for (const topic of this.#byTopic.keys()) {
-      if (!this.#followed.has(topic) && caughtUp(topic)) this.#followed.add(topic);
-    }
+    for (const [topic, known] of this.#topics) known.caughtUp ||= caughtUp(topic);
     for (const entry of this.#entries.values()) {
-      if (entry.topics.length > 0 && entry.topics.every((topic) => this.#followed.has(topic))) {
+      if (entry.topics.length > 0 && entry.topics.every((topic) => this.#topics.get(topic)?.caughtUp)) {
         this.on(entry, { type: "heard", revision, retry });
       }
     }
@@ -115,27 +138,29 @@ export class Registry<Q> {
 
   /** Another history: nothing that was told counts any more. */
   reset(revision: Revision): void {
-    for (const [topic, told] of this.#told) {
-      if (!isEarlierEpoch(revision, told)) this.#told.set(topic, revision);
-    }
+    for (const known of this.#topics.values()) known.told = known.told && revision;
     for (const entry of this.#entries.values()) this.on(entry, { type: "reset", revision });
+  }
+
+  /** A query's data has to hold what was told of its topics before it had them. */
+  #owe(entry: Entry<Q>): void {
+    let need: Revision | undefined;
+    for (const topic of entry.topics) {
+      const told = this.#topics.get(topic)?.told;
+      if (told) need = laterOf(need, told);
+    }
+    if (need) this.on(entry, { type: "invalidate", revision: need });
   }
 
   #of(topics: Iterable<string>): Set<Entry<Q>> {
     const hit = new Set<Entry<Q>>();
-    for (const topic of topics) for (const entry of this.#byTopic.get(topic) ?? []) hit.add(entry);
+    for (const topic of topics) for (const entry of this.#topics.get(topic)?.entries ?? []) hit.add(entry);
     return hit;
   }
 
   #detach(entry: Entry<Q>): void {
-    for (const topic of entry.topics) {
-      const entries = this.#byTopic.get(topic);
-      entries?.delete(entry);
-      if (entries?.size === 0) {
-        this.#byTopic.delete(topic);
-        this.#told.delete(topic);
-        this.#followed.delete(topic); // what comes next of it begins with ready
-      }
-    }
+    // What is known of a topic stays until it is unsubscribed: a query that has
+    // it again before that joins what the stream went on telling.
+    for (const topic of entry.topics) this.#topics.get(topic)?.entries.delete(entry);
   }
 }

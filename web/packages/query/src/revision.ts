@@ -39,3 +39,8 @@ export function epochOf(revision: Revision): string {
 export function isEarlierEpoch(a: Revision, b: Revision | undefined): boolean {
   return b !== undefined && epochOf(a) < epochOf(b);
 }
+
+/** The lowest revision of a revision's epoch: it says which history, and no more. */
+export function floorOf(revision: Revision): Revision {
+  return `${epochOf(revision)}-0000000000000000` as Revision;
+}

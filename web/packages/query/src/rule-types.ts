@@ -41,6 +41,8 @@ export interface Inputs {
   dropped: object;
   /** The fetch ended without an answer. `waitMs`: as the server asked. */
   failure: { readonly waitMs?: number };
+  /** The server doesn't know `atLeast`, which was asked for. It is asked strongly. */
+  unknown: { readonly atLeast: Revision };
   /** The fetch was called off. */
   cancelled: object;
   /** The pause is over. */
@@ -49,8 +51,11 @@ export interface Inputs {
   watch: object;
   /** Nobody does any more. */
   unwatch: object;
-  /** Data came from elsewhere: the page itself, a cache, the server's rendering. */
-  written: { readonly stamp?: Revision };
+  /**
+   * Data came from elsewhere: the page itself, a cache, the server's rendering.
+   * `patch`: the page changed what it had.
+   */
+  written: { readonly stamp?: Revision; readonly patch?: boolean };
   /** The server is behind: ask strongly now and then. */
   poll: object;
 }

@@ -1,4 +1,4 @@
-import { isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
+import { floorOf, isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
 import type { Flight, Input, Inputs, Kind, Phase, Step, Verdict } from "./rule-types.js";
 
 export type { Flight, Input, Inputs, Kind, Phase, Step, Verdict } from "./rule-types.js";
@@ -45,6 +45,8 @@ export class Rule {
   sent = 0;
   /** `clock` at the last reset. */
   replaced = 0;
+  /** The latest history that a reset went back from, by a revision of it. */
+  left: Revision | undefined;
   clock = 0;
   /** Only the timer ends the pause. */
   patient = false;
@@ -100,6 +102,7 @@ const table: Table = {
     },
     dropped: settle,
     failure: ignore,
+    unknown: forget,
     cancelled: ignore,
     timer: ignore,
     watch: (rule) => {
@@ -129,6 +132,7 @@ const table: Table = {
     answer,
     dropped: (rule) => ended(rule, false),
     failure,
+    unknown: forget,
     cancelled: (rule) => {
       land(rule);
       return rest(rule) ?? backOff(rule); // whoever called it off has a reason: not at once
@@ -157,6 +161,7 @@ const table: Table = {
     answer: written,
     dropped: ignore,
     failure: ignore,
+    unknown: forget,
     cancelled: ignore,
     timer: settle,
     watch: ignore,
@@ -172,9 +177,18 @@ const table: Table = {
   },
 };
 
-/** Whether a revision is of a history that is over. */
+/** Whether a revision is of a history that is over: an earlier one. */
 function isOver(rule: Rule, revision: Revision): boolean {
   return isEarlierEpoch(revision, rule.need) || isEarlierEpoch(revision, rule.have);
+}
+
+/**
+ * Whether a reset went back from the history that an answer is of (F77): a node
+ * that doesn't know yet gave it. Only the stream can lead there again.
+ */
+function wasLeft({ left, need, have }: Rule, stamp: Revision): boolean {
+  const current = need ?? have;
+  return left !== undefined && !isEarlierEpoch(left, stamp) && isEarlierEpoch(current ?? stamp, stamp);
 }
 
 /** Whether a revision is of a history that this query has not heard of. */
@@ -205,8 +219,13 @@ function heard(rule: Rule, { revision, retry }: Inputs["heard"]): Step {
   return retry && rule.phase === "pausing" && !rule.patient ? settle(rule) : none;
 }
 
+/**
+ * Whoever sends it has proved that the database is in this history, so it wins,
+ * also if it has the lower epoch.
+ */
 function reset(rule: Rule, { revision }: Inputs["reset"]): Step {
-  if (isOver(rule, revision)) return none;
+  const known = rule.need && rule.have ? laterOf(rule.have, rule.need) : (rule.need ?? rule.have);
+  if (known && isEarlierEpoch(revision, known)) rule.left = laterOf(rule.left, known);
   // The data stays on show, but nothing is known of its age: it may be of a
   // history that never was.
   rule.need = revision;
@@ -225,7 +244,6 @@ function send(rule: Rule, { heard, partial = false }: Inputs["send"]): Step {
   if (heard && !rule.strong) {
     atLeast = rule.held || !rule.need ? (rule.need ?? heard) : laterOf(rule.need, heard);
   }
-  rule.strong = false;
   rule.phase = "flying";
   rule.flight = { atLeast, owed: atLeast ?? rule.need, partial, sent: rule.clock };
   return none;
@@ -236,9 +254,11 @@ function send(rule: Rule, { heard, partial = false }: Inputs["send"]): Step {
  * compared, only if it was asked for after the data held had come.
  */
 function keeps(rule: Rule, flight: Flight, stamp: Revision | undefined): boolean {
-  if (stamp && isOver(rule, stamp)) return false;
+  if (stamp && (isOver(rule, stamp) || wasLeft(rule, stamp))) return false;
   if (!stamp && flight.sent <= rule.replaced) return false;
-  if (!rule.held || flight.partial) return true;
+  if (!rule.held) return true;
+  // A page more was added to what was held when it was asked for.
+  if (flight.partial) return flight.sent > rule.arrived;
   if (!stamp || rule.blind) return flight.sent > rule.arrived;
   if (isBefore(rule.have, stamp)) return true;
   if (stamp === rule.have) return flight.sent > rule.sent;
@@ -252,24 +272,41 @@ function answer(rule: Rule, { flight, stamp }: Inputs["answer"]): Step {
     rule.have = stamp && rule.have && (stamp < rule.have ? stamp : rule.have);
     rule.blind ||= !stamp;
   } else {
-    rule.have = stamp ? laterOf(rule.have, stamp) : rule.have;
+    rule.have = stamp && laterOf(rule.have, stamp);
     rule.blind = !stamp;
     rule.sent = flight.sent;
   }
   rule.held = true;
   rule.arrived = rule.clock;
+  if (flight.atLeast === undefined) rule.strong = false;
   // As a reset, but for this query, which has its answer.
   if (stamp && rule.need && isEarlierEpoch(rule.need, stamp)) rule.need = stamp;
   const kept = stamp !== undefined && !isBefore(stamp, flight.owed);
   return ended(rule, kept);
 }
 
-/** Data came from elsewhere. What was asked for before may not replace it. */
-function written(rule: Rule, { stamp }: Inputs["written"]): Step {
-  if (!rule.held || (stamp && isBefore(rule.have, stamp))) rule.have = stamp;
+/**
+ * Data came from elsewhere, of whatever age, also an older one (F90). What was
+ * asked for before may not replace it.
+ */
+function written(rule: Rule, { stamp, patch = false }: Inputs["written"]): Step {
+  if (!rule.held || !patch) rule.have = stamp;
   rule.blind = !stamp;
   rule.held = true;
   rule.arrived = rule.clock;
+  return none;
+}
+
+/**
+ * To ask for it again would bring the same. What there is to be had a strong
+ * read says, which follows; until then nothing is known of the data held.
+ */
+function forget(rule: Rule, { atLeast }: Inputs["unknown"]): Step {
+  if (isBefore(atLeast, rule.need)) return none; // more was told since
+  rule.need = floorOf(atLeast);
+  rule.have = undefined;
+  rule.blind = true;
+  rule.strong = true;
   return none;
 }
 

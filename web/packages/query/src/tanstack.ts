@@ -1,5 +1,5 @@
 import type { Query, QueryCacheNotifyEvent, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
-import { Attempt, isInfinite, watchSignal } from "./attempt.js";
+import { Attempt, attemptOf, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import type { Frame } from "./frame.js";
 import { keep, keptOf } from "./kept.js";
@@ -12,6 +12,7 @@ import {
   type QueriesOptions,
   type QueryReport,
   type Run,
+  type SeenRun,
   type Topics,
   type UpdateAction,
 } from "./queries-options.js";
@@ -177,7 +178,7 @@ export class Queries {
   #added(query: Query): Entry<Query> {
     const entry = this.#registry.add(query);
     const kept = keptOf(query.state);
-    if (query.state.data !== undefined) this.#registry.on(entry, { type: "written", stamp: kept?.have });
+    if (query.state.data !== undefined) this.#registry.written(entry, kept?.have);
     this.#resolve(entry, kept?.topics);
     this.#watch(entry);
     return entry;
@@ -206,7 +207,7 @@ export class Queries {
       case "success":
         if (action.manual) {
           // Patches over an answer leave its age as it is.
-          if (this.#showing !== query) this.#registry.on(entry, { type: "written" });
+          if (this.#showing !== query) this.#registry.written(entry, undefined, true);
         } else this.#succeeded(entry);
         break;
       case "error":
@@ -221,7 +222,7 @@ export class Queries {
           this.#registry.on(entry, { type: "cancelled" });
         } else if (query.state.data !== undefined) {
           const kept = keptOf(action.state ?? {});
-          this.#registry.on(entry, { type: "written", stamp: kept?.have });
+          this.#registry.written(entry, kept?.have);
           this.#resolve(entry, kept?.topics);
         }
         break;
@@ -232,7 +233,7 @@ export class Queries {
     const { query } = entry;
     const run = this.#runs.get(query);
     this.#runs.delete(query);
-    if (!run) return this.#registry.on(entry, { type: "written" });
+    if (!run) return this.#registry.written(entry, undefined);
     const { attempt, flight, outcome } = run;
     if (!attempt) this.#show(query, this.#optimistic.admit(query, query.state.data, undefined, flight.partial));
     if (outcome === "dropped") this.#registry.on(entry, { type: "dropped" });
@@ -268,31 +269,22 @@ export class Queries {
     const partial = Boolean(query.state.fetchMeta?.fetchMore);
     for (let repeated = infinite; ; repeated = true) {
       const heard = this.#options.freshet.atLeast;
-      const flight = rule.begin({ heard, partial });
-      const learned = new Set<string>();
-      const attempt = new Attempt(
-        () => flight.atLeast && laterOf(rule.need, flight.atLeast),
-        {
-          topics: (topics) => {
-            for (const topic of topics) learned.add(topic);
-            this.#resolve(entry, learned);
-          },
-          overtaken: (stamp, asked) => {
-            const told = isBefore(asked ?? flight.owed, rule.need);
-            return infinite && told && isBefore(stamp, rule.need) ? rule.need : undefined;
-          },
-        },
-      );
-      const run: Run = { flight, attempt, outcome: "dropped" };
-      this.#runs.set(query, run);
+      const run = this.#resumed(query, context) ?? this.#begin(entry, { heard, partial, infinite });
+      const { flight, attempt } = run;
       this.#changed();
-      const data = await queryFn(watchSignal(context, attempt));
+      let data: unknown;
+      try {
+        data = await queryFn(watchSignal(context, attempt));
+      } catch (error) {
+        run.error = error;
+        throw error;
+      }
       if (this.#runs.get(query) !== run) return data; // called off: nobody takes it
       await this.#optimistic.settled(query);
       if (this.#runs.get(query) !== run) return data;
       // A function that has no stamps at all is taken to read the primary: it
       // sees what had been told when it began.
-      const stamp = attempt.requests > 0 ? attempt.stamp : heard;
+      const stamp = attempt.requests > 0 ? attempt.stamp : run.heard;
       if (stamp && this.#isNewEpoch(stamp)) this.#reset(stamp);
       if (stamp) this.#epoch = laterOf(this.#epoch, stamp);
       const verdict = rule.judge(flight, stamp, repeated);
@@ -306,6 +298,40 @@ export class Queries {
     }
   }
 
+  /**
+   * An infinite query's function that is retried goes on at the page that failed:
+   * it is the same run, which shows the pages of before, too.
+   */
+  #resumed(query: Query, context: QueryFunctionContext): SeenRun | undefined {
+    const run = this.#runs.get(query);
+    const { attempt } = run ?? {};
+    if (!run || !attempt || run.error === undefined || !isInfinite(context)) return undefined;
+    if (attemptOf(context.signal) !== attempt) return undefined; // another fetch
+    attempt.resume(run.error);
+    run.error = undefined;
+    return run as SeenRun;
+  }
+
+  #begin(entry: Entry<Query>, { heard, partial, infinite }: { heard?: Revision; partial: boolean; infinite: boolean }): SeenRun {
+    const { query, rule } = entry;
+    const flight = rule.begin({ heard, partial });
+    const learned = new Set<string>();
+    const attempt = new Attempt(() => flight.atLeast && laterOf(rule.need, flight.atLeast), {
+      topics: (topics) => {
+        for (const topic of topics) learned.add(topic);
+        this.#resolve(entry, learned);
+      },
+      overtaken: (stamp, asked) => {
+        const told = isBefore(asked ?? flight.owed, rule.need);
+        return infinite && told && isBefore(stamp, rule.need) ? rule.need : undefined;
+      },
+      unknown: (atLeast) => this.#registry.on(entry, { type: "unknown", atLeast }),
+    });
+    const run: SeenRun = { flight, attempt, heard, outcome: "dropped" };
+    this.#runs.set(query, run);
+    return run;
+  }
+
   /** A fetch of a query with a persister of its own; only its ends are seen. */
   #runUnseen(entry: Entry<Query>): void {
     const { query, rule } = entry;
@@ -313,7 +339,7 @@ export class Queries {
     const flight = rule.begin({ heard, partial: Boolean(query.state.fetchMeta?.fetchMore) });
     // A first fetch may be answered from its store, with data of any age.
     const stamp = query.state.data === undefined ? undefined : heard;
-    this.#runs.set(query, { flight, attempt: undefined, outcome: { stamp } });
+    this.#runs.set(query, { flight, outcome: { stamp } });
   }
 
   /** Does what a query's rule answered. */
@@ -381,12 +407,13 @@ export class Queries {
     queueMicrotask(() => {
       this.#syncing = false;
       if (this.#closed) return;
+      this.#registry.forget();
       const { topics } = this.#registry;
       if (this.#subscription) this.#subscription.setTopics(topics);
       else if (topics.size > 0) {
         this.#subscription = this.#options.freshet.subscribe({
           topics,
-          since: (topic) => this.#registry.since(topic),
+          since: (topic) => this.#registry.subscribe(topic),
           onInvalidate: (invalidation) => this.#told(invalidation),
         });
       }

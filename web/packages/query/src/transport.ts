@@ -6,17 +6,20 @@ import { atLeastHeader, Attempt, attemptOf, parseTopics, revisionHeader, topicsH
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
 import { TopicError, topicsOf } from "./topics.js";
-import { isEpochChanged, retryDelayOf } from "./wire.js";
+import { refusalOf, retryDelayOf } from "./wire.js";
 
-/** Errors that say how things are, as data would: asking again changes nothing. */
+/**
+ * Errors that say something about what is stored, as data would. All others are
+ * about the request, the caller or the server: none of them is an answer,
+ * whatever stamp it carries (F87).
+ */
 const answers = new Set([
   Code.NotFound,
-  Code.PermissionDenied,
-  Code.InvalidArgument,
   Code.AlreadyExists,
+  Code.PermissionDenied,
   Code.FailedPrecondition,
+  Code.Aborted,
   Code.OutOfRange,
-  Code.Unimplemented,
 ]);
 
 /**
@@ -75,15 +78,15 @@ async function read<I extends DescMessage, O extends DescMessage>(
       const failed = ConnectError.from(error);
       const current = parseRevision(failed.metadata.get(revisionHeader));
       if (current) freshet.observe(current);
-      if (!strongly && isEpochChanged(error)) {
+      const refusal = strongly ? undefined : refusalOf(error);
+      if (refusal) {
+        if (refusal === "AT_LEAST_UNKNOWN" && atLeast) attempt.hooks.unknown?.(atLeast);
         strongly = true;
         atLeast = undefined;
-        headers.delete(atLeastHeader); // positions of a history that is over
+        headers.delete(atLeastHeader); // positions of a history that is over, or of none
         continue;
       }
-      attempt.note(failed.metadata);
-      attempt.answered = answers.has(failed.code);
-      attempt.waitMs = retryDelayOf(failed);
+      attempt.refuse(error, failed.metadata, answers.has(failed.code), retryDelayOf(failed));
       throw error;
     }
     const stamp = parseRevision(response.header.get(revisionHeader));

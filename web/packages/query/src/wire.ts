@@ -1,18 +1,22 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { durationMs, DurationSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { retryAfter } from "./retry-after.js";
 
-/** FAILED_PRECONDITION with google.rpc.ErrorInfo{reason: "EPOCH_CHANGED"}. */
-export function isEpochChanged(error: unknown): boolean {
-  if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) return false;
-  const reason = firstField(error, "google.rpc.ErrorInfo");
-  return reason !== undefined && new TextDecoder().decode(reason) === "EPOCH_CHANGED";
+/** Why the server refused what a request asked for, if that is what it did. */
+export function refusalOf(error: unknown): "EPOCH_CHANGED" | "AT_LEAST_UNKNOWN" | undefined {
+  if (!(error instanceof ConnectError)) return undefined;
+  const field = firstField(error, "google.rpc.ErrorInfo");
+  const reason = field && new TextDecoder().decode(field);
+  if (error.code === Code.FailedPrecondition && reason === "EPOCH_CHANGED") return reason;
+  if (error.code === Code.InvalidArgument && reason === "AT_LEAST_UNKNOWN") return reason;
+  return undefined;
 }
 
-/** google.rpc.RetryInfo's delay in milliseconds; 0: none. */
+/** google.rpc.RetryInfo's delay in milliseconds, or that of Retry-After; 0: none. */
 export function retryDelayOf(error: ConnectError): number {
   const delay = firstField(error, "google.rpc.RetryInfo");
-  if (!delay) return 0;
+  if (!delay) return retryAfter(error.metadata.get("retry-after")) ?? 0;
   try {
     return Math.max(0, durationMs(fromBinary(DurationSchema, delay)));
   } catch {

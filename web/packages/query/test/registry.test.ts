@@ -9,12 +9,12 @@ test("a topic is followed from where its oldest data stands", () => {
     registry.on(entry, { type: "written", stamp: rev(n) });
     registry.setTopics(entry, ["messages"]);
   }
-  expect(registry.since("messages")).toBe(rev(11));
+  expect(registry.subscribe("messages")).toBe(rev(11));
 
   const unknown = registry.add("d");
   registry.on(unknown, { type: "written" });
   registry.setTopics(unknown, ["messages"]);
-  expect(registry.since("messages")).toBeUndefined(); // begins with ready
+  expect(registry.subscribe("messages")).toBeUndefined(); // begins with ready
   registry.remove(unknown);
-  expect(registry.since("messages")).toBe(rev(11));
+  expect(registry.subscribe("messages")).toBe(rev(11));
 });

@@ -116,7 +116,7 @@ describe("the rule", () => {
     const flight = fly(rule);
     expect(flight.atLeast).toBe(rev(5, 2));
     rule.on({ type: "answer", flight, stamp: rev(5, 2) });
-    for (const type of ["invalidate", "ready", "heard", "reset"] as const) {
+    for (const type of ["invalidate", "ready", "heard"] as const) {
       expect(rule.on({ type, revision: rev(200) })).toEqual({}); // an old node still talks
     }
     expect(rule).toMatchObject({ phase: "resting", need: rev(5, 2), have: rev(5, 2) });
@@ -144,7 +144,7 @@ describe("the rule", () => {
       expect(step).toEqual({ fetch: true });
       step = rule.on({ type: "answer", flight: fly(rule) });
     }
-    expect(rule.have).toBe(rev(1));
+    expect(rule.have).toBeUndefined();
   });
 
   test("a failure backs off, and RetryInfo is waited for", () => {
@@ -188,6 +188,83 @@ describe("the rule", () => {
     rule.on({ type: "heard", revision: rev(9) });
     expect(rule.on({ type: "reset", revision: rev(5) }).pause).toBeDefined();
     expect(rule).toMatchObject({ have: undefined, fresh: false });
+  });
+
+  // F77: a stream's reset wins.
+  test("a reset of a lower epoch: what is of the history that was left is dropped", () => {
+    const rule = new Rule();
+    rule.on({ type: "watch" });
+    const first = rule.begin({});
+    rule.on({ type: "answer", flight: first, stamp: rev(3, 2) });
+    const slow = rule.begin({ heard: rev(3, 2) });
+    expect(rule.on({ type: "reset", revision: rev(5) })).toEqual({});
+    expect(rule).toMatchObject({ need: rev(5), have: undefined, fresh: false });
+    expect(rule.judge(slow, rev(9, 2), true)).toBe("drop");
+    expect(rule.on({ type: "dropped" }).pause).toBeDefined();
+    expect(rule.on({ type: "timer" })).toEqual({ fetch: true });
+    const flight = fly(rule);
+    expect(flight.atLeast).toBe(rev(5));
+    expect(rule.judge(flight, rev(10, 2), true)).toBe("drop"); // by a node that doesn't know yet
+    expect(rule.judge(flight, rev(6), true)).toBe("keep");
+    rule.on({ type: "answer", flight, stamp: rev(6) });
+    expect(rule).toMatchObject({ have: rev(6), fresh: true });
+    rule.on({ type: "invalidate", revision: rev(11, 2) }); // the stream goes there again
+    expect(rule.need).toBe(rev(11, 2));
+    expect(rule.judge(fly(rule), rev(11, 2), true)).toBe("keep");
+  });
+
+  test("an at-least that the server doesn't know is forgotten", () => {
+    const rule = fetched();
+    rule.on({ type: "invalidate", revision: rev(1000) });
+    const flight = fly(rule);
+    expect(rule.on({ type: "unknown", atLeast: rev(1000) })).toEqual({});
+    expect(rule.fresh).toBe(false);
+    // The strong read that follows fails: the next is as strong.
+    expect(rule.on({ type: "failure" }).pause).toBeDefined();
+    rule.on({ type: "timer" });
+    const again = fly(rule);
+    expect(again.atLeast).toBeUndefined();
+    expect(rule.judge(again, rev(7), false)).toBe("keep");
+    rule.on({ type: "answer", flight: again, stamp: rev(7) });
+    expect(rule).toMatchObject({ have: rev(7), fresh: true, phase: "resting" });
+    expect(flight.atLeast).toBe(rev(1000));
+    expect(rule.on({ type: "invalidate", revision: rev(8) })).toEqual({ fetch: true });
+    expect(fly(rule).atLeast).toBe(rev(8));
+  });
+
+  test("what was told since an unknown at-least was asked for stays needed", () => {
+    const rule = fetched();
+    rule.on({ type: "invalidate", revision: rev(5) });
+    fly(rule);
+    rule.on({ type: "invalidate", revision: rev(6) });
+    rule.on({ type: "unknown", atLeast: rev(5) });
+    expect(rule.need).toBe(rev(6));
+  });
+
+  test("of two answers with one stamp, that of the later request stays", () => {
+    const rule = fetched();
+    const first = rule.begin({ heard: rev(1) });
+    const second = rule.begin({ heard: rev(1) });
+    rule.on({ type: "answer", flight: second, stamp: rev(2) });
+    expect(rule.judge(first, rev(2), true)).toBe("drop");
+    expect(rule.judge(rule.begin({ heard: rev(1) }), rev(2), true)).toBe("keep");
+  });
+
+  // F88.
+  test("a ready says nothing of the time before it", () => {
+    const rule = fetched();
+    expect(rule.on({ type: "ready", revision: rev(9) })).toEqual({ fetch: true });
+    expect(rule).toMatchObject({ need: rev(9), have: rev(1) });
+  });
+
+  // F90.
+  test("older data that came from elsewhere is as old as it is", () => {
+    const rule = fetched();
+    rule.on({ type: "heard", revision: rev(20) });
+    rule.on({ type: "written", stamp: rev(10) });
+    expect(rule.have).toBe(rev(10));
+    rule.on({ type: "written" });
+    expect(rule.have).toBeUndefined();
   });
 
   test("a page more makes the whole as old as its oldest", () => {
