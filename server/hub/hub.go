@@ -56,8 +56,10 @@ type Hub struct {
 	// frontier mirrors {epoch, top} while serving, else it is nil: readable
 	// without the lock. Stored under mu.
 	frontier atomic.Pointer[freshet.Revision]
-	current  atomic.Pointer[time.Time]
-	waiters  waiters
+	// quarantine is what the feed said last; nil: nothing. Stored under mu.
+	quarantine atomic.Pointer[[]freshet.Pattern]
+	current    atomic.Pointer[time.Time]
+	waiters    waiters
 }
 
 // New returns a hub that knows nothing and doesn't serve.

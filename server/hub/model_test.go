@@ -27,6 +27,9 @@ type model struct {
 	began     bool             // Begin was called since the hub served
 	last      freshet.Revision // highest frontier seen
 	remember  freshet.Revision // a frontier that some reader read a while ago
+	held      freshet.Pattern  // in quarantine
+	lost      map[uint64]bool  // positions of commits that the feed doesn't see
+	let       uint64           // position of what ended the last quarantine
 	followers []*follower
 }
 
@@ -53,6 +56,7 @@ func TestHub_model(t *testing.T) {
 			hub:     New(Config{MaxTopics: rapid.IntRange(1, 6).Draw(t, "max topics")}),
 			epoch:   1,
 			written: 100,
+			lost:    map[uint64]bool{},
 		}
 		m.begin(t, 100)
 		t.Repeat(map[string]func(*rapid.T){
@@ -66,7 +70,11 @@ func TestHub_model(t *testing.T) {
 			"new epoch": m.newEpoch,
 			"subscribe": m.subscribe,
 			"close":     m.close,
-			"take":      func(t *rapid.T) { m.take(t, m.one(t)) },
+			"take":      func(t *rapid.T) { m.take(t, m.one(t), false) },
+			"take all":  func(t *rapid.T) { m.take(t, m.one(t), true) },
+			"hold":      m.hold,
+			"lose":      m.lose,
+			"let go":    m.letGo,
 			"frontier":  func(*rapid.T) { m.remember = m.hub.Frontier() },
 		})
 		// Once writes stop, everything is told.
@@ -78,7 +86,7 @@ func TestHub_model(t *testing.T) {
 		require.False(t, m.hub.Frontier().IsZero(), "caught up, but not serving")
 		m.resumed()
 		for _, f := range m.followers {
-			m.take(t, f)
+			m.take(t, f, true)
 			for _, topic := range f.topics {
 				require.GreaterOrEqual(t, f.told[topic], m.written)
 			}
@@ -91,7 +99,7 @@ func TestHub_model(t *testing.T) {
 // next is the first commit that the feed has not told yet.
 func (m *model) next() *freshet.Commit {
 	for i := range m.history {
-		if m.history[i].Revision.Position > m.fed {
+		if p := m.history[i].Revision.Position; p > m.fed && !m.lost[p] {
 			return &m.history[i]
 		}
 	}
@@ -146,6 +154,9 @@ func (m *model) advance(t *rapid.T) {
 }
 
 func (m *model) serve(t *rapid.T) {
+	for m.fed < m.let { // a feed serves once it has all that was written when it began
+		m.feed(t)
+	}
 	rev := m.reach(t)
 	m.fed = rev.Position
 	m.hub.Serve(rev)
@@ -168,7 +179,7 @@ func (m *model) resumed() {
 
 func (m *model) newEpoch(t *rapid.T) {
 	m.epoch++
-	m.history = nil
+	m.history, m.lost, m.let = nil, map[uint64]bool{}, 0
 	m.written = rapid.Uint64Range(1, 300).Draw(t, "start")
 	m.begin(t, m.written)
 }
@@ -192,7 +203,7 @@ func (m *model) subscribe(t *rapid.T) {
 		default:
 			rev = freshet.Revision{Epoch: m.epoch, Position: rapid.Uint64Range(1, m.written+5).Draw(t, "since")}
 			f.told[topic] = rev.Position
-			f.excuse[topic] = rev.Position < m.hub.Horizon().Position ||
+			f.excuse[topic] = rev.Position < m.hub.Horizon().Position || m.held.Match(topic) ||
 				slices.ContainsFunc(m.history, func(c freshet.Commit) bool {
 					return changes(c, topic) && c.Revision.Position > rev.Position && c.Revision.Position <= m.fed
 				})
@@ -225,13 +236,60 @@ func (m *model) close(t *rapid.T) {
 	m.followers = slices.DeleteFunc(m.followers, func(o *follower) bool { return o == f })
 }
 
-func (m *model) take(t *rapid.T, f *follower) {
+// hold puts topics in quarantine, before the feed passes anything that it loses.
+func (m *model) hold(t *rapid.T) {
+	if m.held != "" {
+		t.Skip("held already")
+	}
+	m.held = rapid.SampledFrom([]freshet.Pattern{"d/*", "a"}).Draw(t, "held")
+	m.hub.Quarantine([]freshet.Pattern{m.held})
+}
+
+// lose writes a commit that the feed won't tell.
+func (m *model) lose(t *rapid.T) {
+	if m.held == "" {
+		t.Skip("nothing is held")
+	}
+	m.written++
+	m.lost[m.written] = true
+	topic := map[freshet.Pattern]string{"d/*": "d/1", "a": "a"}[m.held]
+	m.history = append(m.history, freshet.Commit{Revision: freshet.Revision{Epoch: m.epoch, Position: m.written}, Topics: []string{topic}})
+}
+
+// letGo tells all that was held, once everything that was lost is behind.
+func (m *model) letGo(t *rapid.T) {
+	for m.next() != nil {
+		m.feed(t)
+	}
+	if m.held == "" {
+		return
+	}
+	m.written++
+	m.fed = m.written
+	c := freshet.Commit{Revision: freshet.Revision{Epoch: m.epoch, Position: m.written}, Floors: []freshet.Pattern{m.held}}
+	m.history = append(m.history, c)
+	m.hub.Publish(c)
+	m.excuse(m.held.Match)
+	m.hub.Quarantine(nil)
+	m.held, m.let = "", m.written
+}
+
+func (m *model) take(t *rapid.T, f *follower, all bool) {
 	select {
 	case <-f.sub.Wake():
 		f.woken = true
 	default:
 	}
-	n := f.sub.Take()
+	held := m.held != "" && slices.ContainsFunc(f.topics, m.held.Match)
+	take := f.sub.Take
+	if all {
+		take = f.sub.TakeAll
+		for _, topic := range f.topics {
+			f.excuse[topic] = f.excuse[topic] || m.held.Match(topic)
+			f.woken = f.woken || m.held.Match(topic)
+		}
+	}
+	n := take()
 	require.Equal(t, m.hub.Frontier(), n.Frontier)
 	if n.Reset || len(n.Topics) > 0 {
 		require.True(t, f.woken, "something to tell, and nobody was woken: %+v", n)
@@ -253,7 +311,19 @@ func (m *model) take(t *rapid.T, f *follower) {
 		return
 	}
 	id := n.Revision.Max(n.Frontier)
+	if held && !all {
+		id = n.Revision // the frontier isn't to be told beside it
+	}
 	if id.IsZero() {
+		return
+	}
+	if n.Partial {
+		require.True(t, held && !all, "partial, and nothing is left out")
+		for _, topic := range n.Topics {
+			require.True(t, f.excuse[topic], "%q is told, but nothing happened to it", topic)
+			f.excuse[topic] = false
+			f.told[topic] = max(f.told[topic], n.Revision.Position)
+		}
 		return
 	}
 	require.False(t, id.Less(f.id), "ids go back: %v after %v", id, f.id)
@@ -293,11 +363,16 @@ func (m *model) check(t *rapid.T) {
 		latest := uint64(0)
 		for _, c := range m.history {
 			p := c.Revision.Position
+			if m.lost[p] && m.hub.Quarantined([]string{topic}) {
+				continue
+			}
 			if changes(c, topic) && p <= max(m.fed, m.remember.Position) {
 				if m.remember.Epoch == m.epoch && p <= m.remember.Position {
 					require.GreaterOrEqual(t, floor.Position, p, "floor of %q below its change", topic)
 				}
-				if p <= m.fed {
+				// What was lost is told with what ended its quarantine, which a
+				// history that is told anew may not have come to.
+				if p <= m.fed && (!m.lost[p] || !m.hub.Frontier().IsZero()) {
 					latest = max(latest, p)
 				}
 			}

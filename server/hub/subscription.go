@@ -35,8 +35,13 @@ type Notice struct {
 	Topics []string
 	// Revision is the highest at which one of Topics changed.
 	Revision freshet.Revision
+	// Partial: changes up to Revision may have been missed, of topics that are
+	// in quarantine and not among Topics. It says something of Topics only, not
+	// that everything up to Revision has been told.
+	Partial bool
 	// Frontier at this moment: every change up to it is in this notice or in
-	// an earlier one. Zero while the hub isn't serving.
+	// an earlier one. Zero while the hub isn't serving. It is not to be told
+	// beside a notice that comes of Take while topics are in quarantine: TakeAll.
 	Frontier freshet.Revision
 }
 
@@ -51,14 +56,17 @@ type Subscription struct {
 	// each. Hub.mu guards them; of a slot, dirty and position as below.
 	place int
 	slots []slot
+	held  int // slots whose topic is in quarantine; guarded like them
 
 	// mu guards what follows between readers. Whoever holds Hub.mu for writing
 	// (marks) is alone anyway; readers hold Hub.mu for reading and mu.
-	mu     sync.Mutex
-	epoch  freshet.Epoch // of the marked positions
-	dirty  []int         // slots, in the order in which they were marked
-	reset  bool
-	closed bool
+	mu    sync.Mutex
+	epoch freshet.Epoch // of the marked positions
+	dirty []int         // slots, in the order in which they were marked
+	// heldTold is the position at which all topics in quarantine were told last.
+	heldTold uint64
+	reset    bool
+	closed   bool
 }
 
 // slot is one subscribed topic.
@@ -92,6 +100,12 @@ func (h *Hub) Subscribe(topics []string, since Since) (*Subscription, error) {
 		e := h.table.get(topic)
 		if n := len(e.subs); n > 0 && e.subs[n-1].sub == s {
 			continue // a duplicate: we are the last who joined
+		}
+		if len(e.subs) == 0 {
+			e.held = h.heldTopic(topic)
+		}
+		if e.held {
+			s.held++
 		}
 		i := len(s.slots)
 		s.slots = append(s.slots, slot{entry: e, place: h.table.join(e, member{sub: s, slot: i})})
@@ -186,7 +200,9 @@ func (s *Subscription) nudge() {
 
 // Take returns all that there is to tell and forgets it: see I5. After Close it
 // returns nothing.
-func (s *Subscription) Take() Notice {
+func (s *Subscription) Take() Notice { return s.take(false) }
+
+func (s *Subscription) take(all bool) Notice {
 	s.hub.mu.RLock()
 	defer s.hub.mu.RUnlock()
 	s.mu.Lock()
@@ -195,12 +211,16 @@ func (s *Subscription) Take() Notice {
 		return Notice{}
 	}
 	n := Notice{Frontier: s.hub.Frontier()}
+	if all {
+		s.markHeld()
+	}
 	switch {
 	case s.reset && n.Frontier.IsZero():
 		// The reset has no revision yet, and nothing may be told before it.
 	case s.reset:
 		// The reset covers every topic up to the frontier.
 		n.Reset, s.reset = true, false
+		s.heldTold = n.Frontier.Position
 		s.clean()
 	case len(s.dirty) > 0:
 		n.Topics = make([]string, len(s.dirty))
@@ -210,6 +230,7 @@ func (s *Subscription) Take() Notice {
 			position = max(position, s.slots[slot].position)
 		}
 		n.Revision = freshet.Revision{Epoch: s.epoch, Position: position}
+		n.Partial = s.partial(position)
 		s.clean()
 	}
 	return n

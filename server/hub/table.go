@@ -29,7 +29,8 @@ type entry struct {
 	older    *entry
 	newer    *entry
 	subs     []member
-	place    int // in table.subscribed, while there are subs
+	place    int  // in table.subscribed, while there are subs
+	held     bool // in quarantine; meaningful while there are subs
 }
 
 // member is one subscription's interest in an entry: its topic number slot.

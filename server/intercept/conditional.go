@@ -13,12 +13,19 @@ import (
 
 // conditional answers GETs with an entity tag, and with 304 when the caller
 // has the answer already (RFC 9110, section 13.1.2). The stamp is new either
-// way. Nobody else may keep the answer, and nobody uses it without asking.
+// way. Nobody else may keep the answer, and nobody uses it without asking. What
+// was read in quarantine isn't kept at all.
 func conditional() connect.Interceptor {
 	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
 		resp, err := next(ctx, req)
 		if err != nil || req.HTTPMethod() != http.MethodGet {
 			return resp, err
+		}
+		if replyOf(ctx).unkept {
+			if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
+				info.ResponseHeader().Set("Cache-Control", "no-store")
+			}
+			return resp, nil
 		}
 		tag, ok := entityTag(resp.Any())
 		if !ok {

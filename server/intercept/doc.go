@@ -59,6 +59,9 @@ type Hub interface {
 	// Floor returns a revision at or above the last change of each topic, as
 	// of every frontier that was read before the call.
 	Floor(topics []string) freshet.Revision
+	// Quarantined reports whether the feed may have missed changes of one of the
+	// topics, at or below any frontier that was read before the call.
+	Quarantined(topics []string) bool
 	// Followers returns how many subscriptions there are to the one of the
 	// topics that has most.
 	Followers(topics []string) int

@@ -175,7 +175,7 @@ func (t *flights) takeOff(key readKey, f *flight) {
 			// Both are made on first use: not while many read them.
 			response.Header()
 			response.Trailer()
-			if !f.start.IsZero() {
+			if !f.start.IsZero() && !t.node.Quarantined(f.topics) {
 				replaced, sameSize = t.cache.put(key, answer{response, f.start})
 			}
 		}

@@ -23,6 +23,7 @@ type reply struct {
 	atLeast freshet.Revision // what the caller asked for, and the frontier has reached; zero: a strong read
 	topics  []string         // nil: not known
 	cache   string           // a value of HeaderCache; "": not said
+	unkept  bool             // nobody may keep the answer, nor compare it with one that was kept
 }
 
 type replyKey struct{}

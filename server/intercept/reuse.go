@@ -36,6 +36,9 @@ const (
 //
 // A strong read takes no answer from before it arrived: it shares only a query
 // that has not begun.
+//
+// All this rests on being told of changes. Of topics in quarantine it isn't so:
+// each read is a query of its own then, stamped as such, and nobody keeps it.
 type reuse struct {
 	program *contract.Program
 	node    Hub
@@ -68,6 +71,11 @@ func (i *reuse) around(ctx context.Context, req connect.AnyRequest, next connect
 	}
 	r := replyOf(ctx)
 	w := i.wantOf(r.atLeast, topics)
+	if i.node.Quarantined(topics) { // after the frontier
+		i.metrics.reused(cacheMiss)
+		r.cache, r.unkept = cacheMiss, true
+		return next(ctx, req)
+	}
 	current := i.lagOK()
 	if current {
 		if kept, ok := i.flights.cache.get(key); ok && w.metBy(kept.start) {

@@ -28,6 +28,6 @@ func BenchmarkAppendInvalidate(b *testing.B) {
 	var buf []byte
 	b.ReportAllocs()
 	for range b.N {
-		buf, _ = appendInvalidate(buf[:0], at(5), topics)
+		buf, _ = appendInvalidate(buf[:0], at(5), topics, false)
 	}
 }

@@ -62,7 +62,7 @@ func (r *recorder) blocked() bool {
 	}
 }
 
-func (r *recorder) invalidate(rev freshet.Revision, topics []string) error {
+func (r *recorder) invalidate(rev freshet.Revision, topics []string, partial bool) error {
 	if r.hold != nil {
 		<-r.hold
 	}
@@ -217,8 +217,8 @@ func (l *testLink) drain() error {
 
 func (l *testLink) finish() error { return l.send(func() error { return nil }) }
 
-func (l *testLink) invalidate(rev freshet.Revision, topics []string) error {
-	return l.send(func() error { return l.out.invalidate(rev, topics) })
+func (l *testLink) invalidate(rev freshet.Revision, topics []string, partial bool) error {
+	return l.send(func() error { return l.out.invalidate(rev, topics, partial) })
 }
 
 func (l *testLink) ready(rev freshet.Revision, topics int) error {

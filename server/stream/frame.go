@@ -39,8 +39,9 @@ func appendHead(b []byte, event string, id freshet.Revision) []byte {
 }
 
 // appendInvalidate appends one frame with as many of the topics as fit, and
-// returns the rest. The id is on the frame that leaves no rest.
-func appendInvalidate(b []byte, rev freshet.Revision, topics []string) (frame []byte, rest []string) {
+// returns the rest. The id is on the frame that leaves no rest; when the notice
+// is partial, on none.
+func appendInvalidate(b []byte, rev freshet.Revision, topics []string, partial bool) (frame []byte, rest []string) {
 	fit := 0
 	for size := invalidateOverhead; fit < len(topics); fit++ {
 		size += jsonLen(topics[fit]) + 1
@@ -49,7 +50,7 @@ func appendInvalidate(b []byte, rev freshet.Revision, topics []string) (frame []
 		}
 	}
 	id := rev
-	if fit < len(topics) {
+	if fit < len(topics) || partial {
 		id = freshet.Revision{}
 	}
 	b = appendHead(b, "invalidate", id)

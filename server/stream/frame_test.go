@@ -100,7 +100,7 @@ func decode(t testing.TB, e sseEvent) payload {
 
 func TestFrames_onTheWire(t *testing.T) {
 	id := at(0x1f).String()
-	frame, rest := appendInvalidate(nil, at(0x1f), []string{"messages", `a"b\c<&>é` + "\u2028"})
+	frame, rest := appendInvalidate(nil, at(0x1f), []string{"messages", `a"b\c<&>é` + "\u2028"}, false)
 	require.Empty(t, rest)
 	require.Equal(t, "id: "+id+"\nevent: invalidate\ndata: {\"revision\":\""+id+
 		"\",\"topics\":[\"messages\",\"a\\\"b\\\\c<&>é\u2028\"],\"spread_ms\":0}\n\n", string(frame))
@@ -123,7 +123,7 @@ func TestAppendInvalidate_splitsAndOnlyTheLastFrameHasTheID(t *testing.T) {
 		rest := topics
 		for frames := 1; len(rest) > 0; frames++ {
 			var frame []byte
-			frame, rest = appendInvalidate(nil, at(5), rest)
+			frame, rest = appendInvalidate(nil, at(5), rest, false)
 			require.LessOrEqual(t, len(frame), maxFrame)
 			events := parseSSE(frame)
 			require.Len(t, events, 1)
@@ -158,7 +158,7 @@ func FuzzAppendInvalidate(f *testing.F) {
 		topics := []string{one, two}
 		var raw []byte
 		for rest := topics; len(rest) > 0; {
-			raw, rest = appendInvalidate(raw, at(9), rest)
+			raw, rest = appendInvalidate(raw, at(9), rest, false)
 		}
 		events := parseSSE(raw)
 		var got []string

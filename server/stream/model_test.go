@@ -17,7 +17,7 @@ import (
 )
 
 // This model drives a hub and real sessions with random commits, moves of the
-// frontier, gaps, epochs, subscriptions, pauses of the reader and of the clock,
+// frontier, gaps, epochs, quarantines with commits that are lost, subscriptions, pauses of the reader and of the clock,
 // and checks what leaves against the true history: the frame rule, the order of
 // the first frames, and that everybody ends current (F15).
 
@@ -30,6 +30,7 @@ type streamModel struct {
 	position  uint64
 	history   []freshet.Commit
 	serving   bool
+	held      string // the topic in quarantine
 	followers []*modelReader
 
 	mu sync.Mutex // guards history and epoch, which the sessions' goroutines read
@@ -65,11 +66,15 @@ func (r *modelReader) breach(text string) error {
 	return nil
 }
 
-// frame checks that a frame with this id may leave now.
-func (r *modelReader) frame(kind string, id freshet.Revision) error {
+func (r *modelReader) block() {
 	if gate := r.gate.Load(); gate != nil {
 		<-*gate
 	}
+}
+
+// frame checks that a frame with this id may leave now.
+func (r *modelReader) frame(kind string, id freshet.Revision) error {
+	r.block()
 	r.model.mu.Lock()
 	defer r.model.mu.Unlock()
 	if id.Less(r.id) {
@@ -94,12 +99,16 @@ func (r *modelReader) frame(kind string, id freshet.Revision) error {
 	return nil
 }
 
-func (r *modelReader) invalidate(rev freshet.Revision, topics []string) error {
+func (r *modelReader) invalidate(rev freshet.Revision, topics []string, partial bool) error {
 	for _, topic := range topics {
 		if !slices.Contains(r.topics, topic) {
 			return r.breach("told of a foreign topic")
 		}
 		r.told[topic] = max(r.told[topic], rev.Position)
+	}
+	if partial {
+		r.block()
+		return nil
 	}
 	return r.frame("invalidate", rev)
 }
@@ -175,6 +184,9 @@ func (m *streamModel) run(t *rapid.T) {
 		"write 2":   m.write,
 		"advance":   func(*rapid.T) { m.position++; h.Advance(m.rev()) },
 		"gap":       m.gap,
+		"hold back": m.quarantine,
+		"lose":      m.lose,
+		"let go":    m.letGo,
 		"epoch":     m.newEpoch,
 		"serve":     func(*rapid.T) { h.Serve(m.rev()); m.serving = true },
 		"subscribe": m.subscribe,
@@ -217,6 +229,35 @@ func (m *streamModel) append(c freshet.Commit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.history = append(m.history, c)
+}
+
+// quarantine: from now on commits of one topic may be lost.
+func (m *streamModel) quarantine(t *rapid.T) {
+	if m.held != "" || !m.serving {
+		t.Skip("held already, or nothing is told")
+	}
+	m.held = rapid.SampledFrom(modelTopics).Draw(t, "held")
+	m.hub.Quarantine([]freshet.Pattern{freshet.Pattern(m.held)})
+}
+
+// lose has a commit that the hub never sees; the frontier passes it.
+func (m *streamModel) lose(t *rapid.T) {
+	if m.held == "" || !m.serving {
+		t.Skip("nothing is held")
+	}
+	m.position += rapid.Uint64Range(1, 5).Draw(t, "step")
+	m.append(freshet.Commit{Revision: m.rev(), Topics: []string{m.held}})
+	m.hub.Advance(m.rev())
+}
+
+func (m *streamModel) letGo(t *rapid.T) {
+	if m.held == "" || !m.serving {
+		t.Skip("nothing is held")
+	}
+	m.position++
+	m.hub.Publish(freshet.Commit{Revision: m.rev(), Floors: []freshet.Pattern{freshet.Pattern(m.held)}})
+	m.hub.Quarantine(nil)
+	m.held = ""
 }
 
 // gap: some commits that the hub never sees.

@@ -128,7 +128,7 @@ func (o *outlet) next() error {
 		return nil
 	default:
 		o.arm(now, o.beatAt)
-		return s.tell(s.sub.Take())
+		return s.tell(s.take())
 	}
 }
 
@@ -215,19 +215,20 @@ func (p *pump) run() {
 type sharedEncoder struct {
 	sseEncoder
 
-	rev    freshet.Revision
-	topics []string
-	frame  []byte
+	rev     freshet.Revision
+	topics  []string
+	partial bool
+	frame   []byte
 }
 
-func (e *sharedEncoder) invalidate(rev freshet.Revision, topics []string) error {
-	if e.rev != rev || !slices.Equal(e.topics, topics) {
-		frame, rest := appendInvalidate(append(e.frame[:0], chunkHead...), rev, topics)
+func (e *sharedEncoder) invalidate(rev freshet.Revision, topics []string, partial bool) error {
+	if e.rev != rev || e.partial != partial || !slices.Equal(e.topics, topics) {
+		frame, rest := appendInvalidate(append(e.frame[:0], chunkHead...), rev, topics, partial)
 		if len(rest) > 0 { // one of several frames
 			e.rev, e.topics, e.frame = freshet.Revision{}, nil, nil
-			return e.sseEncoder.invalidate(rev, topics)
+			return e.sseEncoder.invalidate(rev, topics, partial)
 		}
-		e.rev, e.topics, e.frame = rev, topics, sealChunk(frame)
+		e.rev, e.topics, e.partial, e.frame = rev, topics, partial, sealChunk(frame)
 	}
 	e.server.metrics.invalidates.Inc()
 	return e.out.write(e.frame)

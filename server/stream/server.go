@@ -220,7 +220,7 @@ func (s *Server) subscribe(ctx context.Context, r *request) (*session, *refusal)
 		s.config.Logger.ErrorContext(ctx, "subscribe", "error", err)
 		return nil, internal()
 	}
-	first := sub.Take()
+	first := sub.TakeAll()
 	if first.Frontier.IsZero() { // the hub has stopped serving just now
 		sub.Close()
 		return nil, notReady(hub.ErrNotServing.Error())

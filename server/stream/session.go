@@ -11,7 +11,8 @@ import (
 // encoder puts events on one kind of wire. Each method returns when the event
 // has left the process, or can't.
 type encoder interface {
-	invalidate(rev freshet.Revision, topics []string) error
+	// partial: it says something of these topics only, so it has no id.
+	invalidate(rev freshet.Revision, topics []string, partial bool) error
 	ready(rev freshet.Revision, topics int) error
 	reset(rev freshet.Revision) error
 	frontier(rev freshet.Revision, lag time.Duration) error
@@ -27,6 +28,7 @@ type session struct {
 	first    hub.Notice // the catch-up
 	throttle time.Duration
 	load     load
+	whole    bool // the encoder has no way to say that a notice is partial
 
 	out   encoder
 	last  freshet.Revision // the highest id sent, of its history
@@ -95,9 +97,9 @@ func (s *session) live(ctx context.Context) error {
 					}
 					continue
 				}
-				err = s.tell(s.sub.Take())
+				err = s.tell(s.take())
 			case <-edge:
-				err = s.tell(s.sub.Take())
+				err = s.tell(s.take())
 			}
 		}
 		if err != nil {
@@ -124,8 +126,10 @@ func (s *session) tell(n hub.Notice) error {
 			return err
 		}
 	case len(n.Topics) > 0:
-		s.last = s.last.Max(n.Revision)
-		if err := s.out.invalidate(n.Revision, n.Topics); err != nil {
+		if !n.Partial {
+			s.last = s.last.Max(n.Revision)
+		}
+		if err := s.out.invalidate(n.Revision, n.Topics, n.Partial); err != nil {
 			return err
 		}
 	default:
@@ -135,13 +139,21 @@ func (s *session) tell(n hub.Notice) error {
 	return nil
 }
 
-// beat flushes what is dirty and sends a heartbeat. While the hub isn't serving
+// take reads what there is to tell between heartbeats.
+func (s *session) take() hub.Notice {
+	if s.whole {
+		return s.sub.TakeAll()
+	}
+	return s.sub.Take()
+}
+
+// beat flushes what is dirty, tells what is in quarantine, and sends a heartbeat. While the hub isn't serving
 // there is no frontier: then the heartbeat repeats the last id, and the lag
 // says what is wrong.
 func (s *session) beat(send func(freshet.Revision, time.Duration) error) error {
 	// Read before the lag: when it changes in between, we come here again.
 	s.stale = s.server.stale.Load()
-	n := s.sub.Take()
+	n := s.sub.TakeAll()
 	if err := s.tell(n); err != nil {
 		return err
 	}

@@ -166,10 +166,10 @@ func (e *sseEncoder) send(frame []byte) error {
 	return e.out.write(frame)
 }
 
-func (e *sseEncoder) invalidate(rev freshet.Revision, topics []string) error {
+func (e *sseEncoder) invalidate(rev freshet.Revision, topics []string, partial bool) error {
 	for len(topics) > 0 {
 		var frame []byte
-		frame, topics = appendInvalidate(e.begin(), rev, topics)
+		frame, topics = appendInvalidate(e.begin(), rev, topics, partial)
 		e.server.metrics.invalidates.Inc()
 		if err := e.send(frame); err != nil {
 			return err

@@ -298,9 +298,9 @@ func TestSharedEncoder_writesWhatTheOtherDoes(t *testing.T) {
 	shared := &sharedEncoder{sseEncoder: sseEncoder{server: server, out: &chunked, chunks: true}}
 	for _, e := range []encoder{one, shared} {
 		for _, topics := range [][]string{{"a"}, {"a"}, {"a", "b"}, {"b", "a"}, bigTopics(), {"a"}, {strings.Repeat("x", 3000)}} {
-			require.NoError(t, e.invalidate(at(5), topics))
+			require.NoError(t, e.invalidate(at(5), topics, false))
 			require.NoError(t, e.frontier(at(5), time.Second))
-			require.NoError(t, e.invalidate(at(6), topics))
+			require.NoError(t, e.invalidate(at(6), topics, false))
 			require.NoError(t, e.reset(at(6)))
 		}
 	}

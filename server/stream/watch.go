@@ -75,6 +75,9 @@ func (h watch) accept(ctx context.Context, msg *freshetv1.WatchRequest) (*sessio
 		return nil, nil, refused
 	}
 	session, refused := s.start(ctx, req)
+	if session != nil {
+		session.whole = true
+	}
 	return session, &watchEncoder{server: s, wire: &deadlineWriter{server: s, rc: rc}}, refused
 }
 
@@ -90,8 +93,9 @@ func (e *watchEncoder) send(m *freshetv1.WatchResponse) error {
 }
 
 // invalidate splits as the frames of `GET /events` do. The message has no id
-// of its own: of a split list only the last part has the revision.
-func (e *watchEncoder) invalidate(rev freshet.Revision, topics []string) error {
+// of its own: of a split list only the last part has the revision. So no notice
+// can be partial: these sessions are whole.
+func (e *watchEncoder) invalidate(rev freshet.Revision, topics []string, _ bool) error {
 	for len(topics) > 0 {
 		fit := 0
 		for size := invalidateOverhead; fit < len(topics); fit++ {

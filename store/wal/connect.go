@@ -230,8 +230,8 @@ func socketOf(conn net.Conn) *socket {
 	return s
 }
 
-// openConn opens a connection of the session's own.
-func (s *session) openConn(ctx context.Context) (*pgx.Conn, error) {
+// openConn opens a connection of the session's own, with settings besides.
+func (s *session) openConn(ctx context.Context, settings map[string]string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(s.f.cfg.URL)
 	if err != nil {
 		return nil, err
@@ -240,6 +240,7 @@ func (s *session) openConn(ctx context.Context) (*pgx.Conn, error) {
 	config.RuntimeParams["application_name"] = applicationName
 	config.RuntimeParams["client_encoding"] = clientEncoding
 	config.RuntimeParams["synchronous_commit"] = "local"
+	maps.Copy(config.RuntimeParams, settings)
 	s.dial.through(&config.Config, answerSilence)
 	return pgx.ConnectConfig(ctx, config)
 }

@@ -21,7 +21,7 @@ func (g *Gate) Keepalive(end uint64) { g.gate.advance(pglogrepl.LSN(end)) }
 
 // Release hands everything that a snapshot shows to to, as the release loop does.
 func (g *Gate) Release(xmax uint32, xip []uint32, epoch freshet.Epoch, to Sink) {
-	for _, w := range g.gate.release(&snapshot{xmax: xmax, xip: xip}, nil) {
+	for _, w := range g.gate.release(&snapshot{xmax: xmax, xip: xip}, 1<<62, nil) {
 		rev := freshet.Revision{Epoch: epoch, Position: uint64(w.end)}
 		if w.commits > 0 {
 			to.Publish(freshet.Commit{Revision: rev, Topics: w.topics, Floors: w.floors})

@@ -30,6 +30,10 @@ type Sink interface {
 	Serve(rev freshet.Revision)
 	// Advance moves the frontier where nothing of the contract changed.
 	Advance(rev freshet.Revision)
+	// Quarantine says of which topics commits may not be told from the next
+	// Publish or Advance on: those that the patterns match. It replaces what was
+	// said before; none is the rule.
+	Quarantine(topics []freshet.Pattern)
 	// Current says that the frontier has reached all that the primary had
 	// flushed at asOf.
 	Current(asOf time.Time)
@@ -111,8 +115,11 @@ type Feed struct {
 	epoch       freshet.Epoch
 	incarnation incarnation // that the epoch names
 	serving     bool
+	served      bool // in this process, whatever the epoch
 	window      replayWindow
 	recreate    bool // the slot is of no use any more: drop it first
+
+	quarantine *quarantine // of sources that capture can't be trusted with
 
 	applied atomic.Uint64 // everything up to here was given to the sink
 	stats   stats
@@ -121,7 +128,7 @@ type Feed struct {
 
 	mu       sync.Mutex // guards what follows
 	notReady error      // nil: ready, unless decoding lags
-	unsound  error      // capture is running but can't be trusted with a source
+	unsound  error      // capture is running, but the database isn't set up for it any more
 	decoded  time.Time  // all that was flushed by then has been received
 	expected map[uint32]chan freshet.Commit
 	probes   []chan freshet.Revision // answered by the next probe to begin
@@ -136,10 +143,13 @@ func New(cfg Config) (*Feed, error) {
 		return nil, err
 	}
 	return &Feed{
-		cfg:      cfg,
-		log:      cfg.Logger,
-		window:   replayWindow{maxAge: cfg.WindowAge, maxBytes: cfg.WindowBytes},
-		wake:     make(chan struct{}, 1),
+		cfg:    cfg,
+		log:    cfg.Logger,
+		window: replayWindow{maxAge: cfg.WindowAge, maxBytes: cfg.WindowBytes},
+		wake:   make(chan struct{}, 1),
+
+		quarantine: newQuarantine(cfg.Program.Sources()),
+
 		notReady: errors.New("capture has not started"),
 		expected: make(map[uint32]chan freshet.Commit),
 	}, nil

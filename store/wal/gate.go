@@ -97,7 +97,9 @@ type merging struct {
 // Invariants:
 //   - what has left is a prefix of what was pushed, and all of it: an entry
 //     that takes in another stretch takes its commits, topics and end along;
-//   - an entry left only after snapshots showed each of its commits;
+//   - an entry left only after snapshots showed each of its commits, and after
+//     a look at the catalog that began when the WAL had reached its end
+//     (quarantine says what for);
 //   - a keepalive never leaves before a commit that was pushed before it;
 //   - the queue's length is at most limit + 1, and the size of an entry that
 //     others were merged into is bounded by maxTransactionTopics plus twice the
@@ -179,14 +181,23 @@ func (g *gate) advance(end pglogrepl.LSN) {
 // holds reports whether a commit is waiting first, so that a snapshot is needed.
 func (g *gate) holds() bool { return len(g.queue) > 0 && len(g.queue[0].hidden) > 0 }
 
-// release takes from the front all that s shows, and appends it to dst. A nil
-// s lets keepalives through, up to the first commit.
-func (g *gate) release(s *snapshot, dst []waiting) []waiting {
+// last is the end of what was pushed; 0: nothing waits.
+func (g *gate) last() pglogrepl.LSN {
+	if len(g.queue) == 0 {
+		return 0
+	}
+	return g.queue[len(g.queue)-1].end
+}
+
+// release takes from the front all that s shows and that ends at or below
+// looked, and appends it to dst. A nil s lets keepalives through, up to the first
+// commit.
+func (g *gate) release(s *snapshot, looked pglogrepl.LSN, dst []waiting) []waiting {
 	n := 0
 	for n < len(g.queue) {
 		w := &g.queue[n]
 		w.hidden = slices.DeleteFunc(w.hidden, s.shows)
-		if len(w.hidden) > 0 {
+		if len(w.hidden) > 0 || w.end > looked {
 			break
 		}
 		dst = append(dst, *w)

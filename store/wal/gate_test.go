@@ -66,6 +66,7 @@ func (r *recorder) Advance(rev freshet.Revision) { r.to(rev) }
 func (*recorder) Begin(freshet.Revision)         {}
 func (*recorder) Serve(freshet.Revision)         {}
 func (*recorder) Current(time.Time)              {}
+func (*recorder) Quarantine([]freshet.Pattern)   {}
 
 // pushedTx is a commit of the model, and the channel of the writer who waits
 // for it.
@@ -83,7 +84,7 @@ func TestGate_model(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var (
 			sink = &recorder{t: t, topics: map[string]uint64{}, floors: map[freshet.Pattern]uint64{}}
-			feed = &Feed{cfg: Config{Sink: sink}, serving: true, expected: map[uint32]chan freshet.Commit{}}
+			feed = &Feed{cfg: Config{Sink: sink}, quarantine: newQuarantine(nil), serving: true, expected: map[uint32]chan freshet.Commit{}}
 			s    = &session{f: feed}
 
 			end       pglogrepl.LSN
@@ -102,7 +103,7 @@ func TestGate_model(t *testing.T) {
 			return s
 		}
 		release := func(snap *snapshot) {
-			for _, w := range s.gate.release(snap, nil) {
+			for _, w := range s.gate.release(snap, 1<<62, nil) {
 				s.apply(&w)
 				for xid, lsn := range committed {
 					if lsn <= w.end {
@@ -186,9 +187,9 @@ func TestGate_keepaliveWaitsBehindACommit(t *testing.T) {
 	g := gate{limit: maxWaiting}
 	g.push(&transaction{xid: 5, end: 100})
 	g.advance(200)
-	require.Empty(t, g.release(&snapshot{xmax: 6, xip: []uint32{5}}, nil))
-	require.Empty(t, g.release(nil, nil))
-	out := g.release(&snapshot{xmax: 6}, nil)
+	require.Empty(t, g.release(&snapshot{xmax: 6, xip: []uint32{5}}, 1<<62, nil))
+	require.Empty(t, g.release(nil, 1<<62, nil))
+	out := g.release(&snapshot{xmax: 6}, 1<<62, nil)
 	require.Len(t, out, 2)
 	require.Equal(t, pglogrepl.LSN(200), out[1].end)
 }
@@ -203,12 +204,12 @@ func TestGate_heldIsBounded(t *testing.T) {
 		g.push(&transaction{xid: i, end: pglogrepl.LSN(10 * (i + 1)), topics: []string{fmt.Sprint("t", i%500)}})
 	}
 	require.LessOrEqual(t, len(g.queue), limit+1)
-	require.Empty(t, g.release(&snapshot{xmax: commits, xip: []uint32{0}}, nil))
+	require.Empty(t, g.release(&snapshot{xmax: commits, xip: []uint32{0}}, 1<<62, nil))
 	tail := g.queue[len(g.queue)-1]
 	require.LessOrEqual(t, len(tail.topics), 500)
 	require.Less(t, len(tail.hidden), minSift, "what a snapshot has shown is forgotten")
 
-	out := g.release(&snapshot{xmax: commits}, nil)
+	out := g.release(&snapshot{xmax: commits}, 1<<62, nil)
 	require.Equal(t, pglogrepl.LSN(10*commits), out[len(out)-1].end)
 	last := map[string]pglogrepl.LSN{}
 	for _, w := range out {
@@ -238,7 +239,7 @@ func BenchmarkGate(b *testing.B) {
 	for i := range b.N {
 		g.push(&transaction{xid: uint32(i), end: pglogrepl.LSN(i + 1)})
 		s.xmax = uint32(i + 1)
-		out = g.release(s, out[:0])
+		out = g.release(s, 1<<62, out[:0])
 	}
 }
 
@@ -247,18 +248,18 @@ func BenchmarkGate(b *testing.B) {
 // later for one that has ended before it.
 func TestSession_snapshotIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &session{f: &Feed{}, snap: &snapshot{xmax: 6}, snapAt: time.Now()}
+		s := &session{f: &Feed{}, snap: &snapshot{xmax: 6}, snapAt: time.Now(), looked: 20}
 		s.gate.limit = maxWaiting
 		far := uint32(6 + 1<<31 + 5)
 		s.gate.push(&transaction{xid: 5, end: 10})
-		batch, holds := s.through(s.recent(), nil)
+		batch, waits := s.through(s.recent(), nil)
 		require.Len(t, batch, 1)
-		require.False(t, holds)
+		require.Equal(t, nothing, waits)
 		time.Sleep(snapshotAge + time.Millisecond)
 		s.gate.push(&transaction{xid: far, end: 20})
-		batch, holds = s.through(s.recent(), nil)
+		batch, waits = s.through(s.recent(), nil)
 		require.Empty(t, batch)
-		require.True(t, holds)
+		require.Equal(t, aCommit, waits)
 		require.True(t, (&snapshot{xmax: 6}).shows(far), "what would happen")
 	})
 }

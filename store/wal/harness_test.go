@@ -213,6 +213,23 @@ func (r *running) live(t *testing.T) *running {
 	return r
 }
 
+// awaitQuarantine waits until a source waits for something with this text, while
+// the feed stays ready.
+func (r *running) awaitQuarantine(t *testing.T, text string) {
+	t.Helper()
+	r.await(t, "a quarantine: "+text, func() bool {
+		held := r.Quarantined()
+		return len(held) > 0 && strings.Contains(held[0].Waits, text)
+	})
+	require.NoError(t, r.Ready())
+	require.True(t, r.Hub.Quarantined([]string{"messages"}), "the sink is told first")
+}
+
+func (r *running) awaitNoQuarantine(t *testing.T) {
+	t.Helper()
+	r.await(t, "no quarantine", func() bool { return len(r.Quarantined()) == 0 && !r.Hub.Quarantined([]string{"messages"}) })
+}
+
 // forget forgets what was told so far.
 func (s *sink) forget() {
 	s.told(func() { s.commits, s.begun = nil, nil })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -30,7 +31,14 @@ func (s *session) receive(context.Context) error {
 			}
 		case *pgproto3.ErrorResponse:
 			return s.streamError(fmt.Errorf("receive: %w", pgconn.ErrorResponseToPgError(msg)))
-		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+		case *pgproto3.NoticeResponse:
+			// PostgreSQL 18 goes on without a publication that is missing. What
+			// comes after this in the stream is pushed after this.
+			if msg.Code == codeNotInPrerequisiteState {
+				s.f.quarantine.distrust("the walsender went on without the publication: "+msg.Message, true)
+				signal(s.watched)
+			}
+		case *pgproto3.ParameterStatus:
 		default:
 			return fmt.Errorf("receive: the walsender ended the stream with %T", msg)
 		}
@@ -95,7 +103,7 @@ const (
 // order. It is the only goroutine that talks to the sink's ordered half.
 func (s *session) release(ctx context.Context) error {
 	var batch []waiting
-	var holds bool
+	var waits left
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -107,28 +115,30 @@ func (s *session) release(ctx context.Context) error {
 		}
 		// What an earlier snapshot has shown needs no other: visibility is
 		// monotone. So a replay costs next to no queries.
-		batch, holds = s.through(s.recent(), batch[:0])
-		asked := holds && len(batch) == 0 || s.settleAt > 0
+		batch, waits = s.through(s.recent(), batch[:0])
+		asked := waits != nothing && len(batch) == 0 || s.settleAt > 0 || s.relook.Load()
 		if asked {
 			snap, err := s.takeSnapshot(ctx)
 			if err != nil {
 				return err
 			}
-			batch, holds = s.through(snap, batch)
+			batch, waits = s.through(snap, batch)
 		}
+		s.syncQuarantine(ctx) // before what follows in the WAL
 		for i := range batch {
 			s.apply(&batch[i])
 		}
+		s.syncQuarantine(ctx)
 		if err := s.catchUp(ctx); err != nil {
 			return err
 		}
-		missed := asked && holds && len(batch) == 0
+		missed := asked && waits == aCommit && len(batch) == 0
 		s.held(ctx, missed)
 		switch {
 		case missed, s.settleAt > 0:
 			s.lastGap = min(max(2*s.lastGap, gapMin), gapMax)
 			timer.Reset(s.lastGap)
-		case holds:
+		case waits != nothing:
 			s.lastGap = 0
 			timer.Reset(0)
 		default:
@@ -137,14 +147,29 @@ func (s *session) release(ctx context.Context) error {
 	}
 }
 
-// through takes from the gate what snap shows, and appends it to batch. holds
-// says that a commit is left first.
-func (s *session) through(snap *snapshot, batch []waiting) (_ []waiting, holds bool) {
+// What is left in the gate.
+type left uint8
+
+const (
+	nothing left = iota
+	aKeepalive
+	aCommit // that is first
+)
+
+// through takes from the gate what snap shows and the last look covers, and
+// appends it to batch.
+func (s *session) through(snap *snapshot, batch []waiting) (_ []waiting, waits left) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	batch = s.gate.release(snap, batch)
+	batch = s.gate.release(snap, s.looked, batch)
 	s.f.stats.waiting.Store(int64(len(s.gate.queue)))
-	return batch, s.gate.holds()
+	switch {
+	case s.gate.holds():
+		waits = aCommit
+	case len(s.gate.queue) > 0:
+		waits = aKeepalive
+	}
+	return batch, waits
 }
 
 // snapshotAge bounds for how long a snapshot is asked about other commits.
@@ -163,18 +188,25 @@ func (s *session) recent() *snapshot {
 // takeSnapshot asks the primary what is visible, and proves in the same
 // statement that it is the primary, of the epoch that this session serves.
 // (On a standby a snapshot says that a transaction still open on the primary
-// is over.)
+// is over.) The same statement glances at the catalog, for all that the WAL had
+// reached before: what has been received, and what the last one read. A
+// difference is looked at closely before anything passes.
 func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	var (
 		text    string
 		standby bool
 		epoch   freshet.Epoch
+		flushed pglogrepl.LSN
+		glance  int64
 	)
+	s.mu.Lock()
+	reached := max(s.gate.last(), s.flushed)
+	s.mu.Unlock()
 	s.f.stats.gateQueries.Add(1)
 	at := time.Now()
-	err := s.gateConn.QueryRow(ctx,
-		`select pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((select epoch from freshet.incarnation), 0)`).
-		Scan(&text, &standby, &epoch)
+	known := &s.catalog.objects
+	err := s.gateConn.QueryRow(ctx, gateSQL, known.relations, known.schemas, known.publication).
+		Scan(&text, &standby, &epoch, &flushed, &glance)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("gate: %w", err)
@@ -183,10 +215,20 @@ func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	case epoch != s.f.epoch:
 		return nil, fmt.Errorf("gate: the database is in epoch %d, this feed in %d", epoch, s.f.epoch)
 	}
+	if s.relook.Swap(false) || glance != s.glance {
+		if err := s.lookUp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.looked, s.flushed = reached, flushed
 	s.snap, err = parseSnapshot(text)
 	s.snapAt = at
 	return s.snap, err
 }
+
+const gateSQL = `
+select pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((select epoch from freshet.incarnation), 0),
+  case when pg_is_in_recovery() then '0/0' else pg_current_wal_flush_lsn() end, ` + glanceSQL
 
 // apply gives one released entry to the sink. What the sink has already (the
 // stream repeats everything above the confirmed position) is told apart by its
@@ -196,12 +238,19 @@ func (s *session) apply(w *waiting) {
 	rev := f.revision(w.end)
 	commit := freshet.Commit{Revision: rev, Topics: w.topics, Floors: w.floors}
 	if w.end > f.position() {
-		if w.commits > 0 {
-			f.stats.commits.Add(uint64(w.commits)) //nolint:gosec // not negative
+		f.stats.commits.Add(uint64(w.commits)) //nolint:gosec // not negative
+		// At a position that is news to whoever holds what was read before.
+		for _, floor := range f.quarantine.tell() {
+			if !slices.Contains(commit.Floors, floor) {
+				commit.Floors = append(commit.Floors, floor)
+			}
+		}
+		news := w.commits > 0 || len(commit.Floors) > 0
+		if news {
 			f.cfg.Sink.Publish(commit)
 		}
 		f.applied.Store(uint64(w.end))
-		if f.serving && w.commits == 0 {
+		if f.serving && !news {
 			f.cfg.Sink.Advance(rev)
 		}
 	}
@@ -251,7 +300,7 @@ func (s *session) catchUp(ctx context.Context) error {
 		f.Nudge()
 		return nil
 	}
-	f.serving = true
+	f.serving, f.served = true, true
 	f.cfg.Sink.Current(s.target.at) // nobody is served by a node that doesn't know its lag
 	f.cfg.Sink.Serve(f.revision(f.position()))
 	f.setNotReady(nil)

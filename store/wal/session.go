@@ -47,6 +47,10 @@ type session struct {
 	snapAt   time.Time     //
 	settleAt uint64        // not before a snapshot's xmin reaches it; 0: settled
 	target   sample        // serve once applied is there; zero: not known yet
+	catalog  catalog       // what it knows of the catalog,
+	glance   int64         // and what a glance at its objects brought then
+	looked   pglogrepl.LSN // a look at the catalog began when the WAL had reached this
+	flushed  pglogrepl.LSN // the WAL had reached this when the last look began
 	lastGap  time.Duration // the back-off after misses
 	warned   bool          // a held commit was logged
 
@@ -54,7 +58,8 @@ type session struct {
 	mu          sync.Mutex    // guards gate
 	gate        gate          // receive pushes, release takes
 	received    atomic.Uint64 // the stream has brought everything that ends at or below
-	watched     chan struct{} // capacity 1: a table was described anew
+	relook      atomic.Bool   // what release knows of the catalog is out of date
+	watched     chan struct{} // capacity 1: the catalog is to be looked at closely
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
 	work        chan struct{} // capacity 1: the gate has something
 	cut         sync.Once     // the replication socket is closed
@@ -105,8 +110,9 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 
 // SQLSTATEs that mean something to us (PostgreSQL manual, appendix A).
 const (
-	codeUndefinedObject = "42704"
-	codeObjectInUse     = "55006"
+	codeUndefinedObject        = "42704"
+	codeObjectInUse            = "55006"
+	codeNotInPrerequisiteState = "55000"
 )
 
 // cutReplication ends whatever waits for the walsender, and frees that.
@@ -156,8 +162,11 @@ const connectTimeout = 10 * time.Second
 func (s *session) connect(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	for _, conn := range []**pgx.Conn{&s.watchConn, &s.gateConn, &s.probeConn} {
-		if *conn, err = s.openConn(ctx); err != nil {
+	for _, c := range []struct {
+		conn     **pgx.Conn
+		settings map[string]string
+	}{{&s.watchConn, nil}, {&s.gateConn, glanceSettings}, {&s.probeConn, nil}} {
+		if *c.conn, err = s.openConn(ctx, c.settings); err != nil {
 			return fmt.Errorf("connect: %w", err)
 		}
 	}
@@ -203,7 +212,7 @@ func (s *session) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.checkSources(ctx); err != nil {
+	if err := s.startLooking(ctx); err != nil {
 		return err
 	}
 

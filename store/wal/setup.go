@@ -82,11 +82,15 @@ func fatalOnly(problems []Problem) []Problem {
 }
 
 // checkSetup refuses a database that isn't set up, before a connection for
-// replication and a slot are opened.
+// replication and a slot are opened. Once the node has served, what is wrong with
+// one source is for quarantine: the others, and reads, go on.
 func (s *session) checkSetup(ctx context.Context) error {
 	problems, err := Check(ctx, s.watchConn, s.f.cfg.Program, s.f.cfg.Publication)
 	if err != nil {
 		return err
+	}
+	if s.f.served {
+		problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.Source != "" })
 	}
 	if len(fatalOnly(problems)) == 0 {
 		if problems, err = CheckSlot(ctx, s.watchConn, s.f.cfg.Slot); err != nil {

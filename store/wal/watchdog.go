@@ -2,48 +2,42 @@ package wal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/freshet-dev/freshet/contract"
+	"github.com/jackc/pgx/v5/pgconn"
 )
-
-// fingerprintSQL sums up what the catalog says of a table, its leaves and its
-// place in the publication. The xmin of the catalog's rows shows even an
-// identity that was flipped there and back, and VACUUM FREEZE doesn't disturb
-// it.
-const fingerprintSQL = `
-with recursive tree as (
-  select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2
-  union all
-  select i.inhrelid from pg_inherits i join tree on i.inhparent = tree.oid
-)
-select coalesce(md5(string_agg(part, ' ' order by part)), '') from (
-  select 'c' || c.oid || ':' || c.xmin || ':' || c.relfilenode from pg_class c join tree using (oid)
-  union all select 'i' || x.indexrelid || ':' || x.xmin from pg_index x join tree on x.indrelid = tree.oid
-  union all select 'a' || a.attrelid || ':' || a.attnum || ':' || a.xmin from pg_attribute a join tree on a.attrelid = tree.oid where a.attnum > 0
-  union all select 'p' || p.oid || ':' || p.xmin from pg_publication p where p.pubname = $3
-  union all select 'r' || r.oid || ':' || r.xmin from pg_publication_rel r join tree on r.prrelid = tree.oid
-    join pg_publication p on p.oid = r.prpubid and p.pubname = $3
-) parts (part)`
 
 // syncInterval is how often the walsender's sync_state is read: as long as it
 // could be a synchronous standby, commits of the application hang.
 const syncInterval = 250 * time.Millisecond
 
-// watch looks for what never reaches the stream: table rewrites, rows written
-// while a table was out of the publication, partitions that come and go, an
-// identity flipped and back. It also repeats the set-up checks, and that our
-// walsender is no synchronous standby.
+// Bounds of the watchdog's own statements. A lock that somebody holds on our
+// table must not stop it, nor what it does hold up anybody.
+const (
+	watchLockTimeout      = time.Second
+	watchStatementTimeout = 5 * time.Second
+)
+
+// watch takes the sources in quarantine through its steps, and looks, more
+// closely than the gate does for every batch, whether there should be others. It
+// also repeats the set-up checks, and that our walsender is no synchronous
+// standby.
 func (s *session) watch(ctx context.Context) error {
 	f := s.f
 	standby := time.NewTicker(syncInterval)
 	defer standby.Stop()
-	look := time.NewTicker(f.cfg.WatchInterval)
+	look := time.NewTimer(0) // what start has left undone
 	defer look.Stop()
+	var (
+		pause  time.Duration // after a round that waits for somebody else; 0: none does
+		looked = time.Now()  // the last round that was no failure
+		retold = time.Now()
+	)
 	for {
 		select {
 		case <-ctx.Done():
@@ -58,22 +52,118 @@ func (s *session) watch(ctx context.Context) error {
 			continue
 		case <-look.C:
 		case <-s.watched:
+			pause = 0
 		}
-		if err := s.checkSources(ctx); err != nil {
+		soon, err := s.examine(ctx)
+		switch {
+		case err == nil:
+			looked = time.Now()
+		case !refused(err):
 			return err
+		case time.Since(looked) > 2*f.cfg.WatchInterval:
+			// Nothing is known of what only this look would show.
+			s.log.LogAttrs(ctx, slog.LevelWarn, "the catalog can't be looked at; every source is in quarantine until it can", slog.Any("error", err))
+			f.quarantine.distrust("the catalog can't be looked at: "+err.Error(), false)
+			looked = time.Now()
 		}
-		problems, err := Check(ctx, s.watchConn, f.cfg.Program, f.cfg.Publication)
-		if err != nil {
-			return err
-		}
-		s.setUnsound(ctx, problems)
 		f.stats.looks.Add(1)
+		if time.Since(retold) >= f.cfg.WatchInterval {
+			retold = time.Now()
+			if f.quarantine.again() {
+				// Its commit moves the WAL, so that the telling is news to whoever
+				// has read since the last one.
+				f.Nudge()
+			}
+		}
+		signal(s.work) // something may have begun
+		next := f.cfg.WatchInterval
+		if soon {
+			pause = min(max(2*pause, pauseMin), next)
+			next = pause
+		} else {
+			pause = 0
+		}
+		look.Reset(next)
 	}
 }
 
-// setUnsound records whether capture can still be trusted. The stream goes on
-// (other sources are fine, and the one concerned is told as a whole), but
-// readiness fails until the problem is mended.
+// pauseMin is how soon the watchdog looks again after what a quarantine waits
+// for; then twice as long, each time.
+const pauseMin = 5 * time.Millisecond
+
+// refused reports whether the server answered with an error that leaves the
+// connection as it was: a timeout, a lock, a right that is missing, a database
+// that is read-only.
+func refused(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Severity == "ERROR"
+}
+
+// examine looks at the catalog as a whole, and takes each source in quarantine
+// as many steps towards its end as can be taken. soon: one waits for what should
+// come by itself before long.
+func (s *session) examine(ctx context.Context) (soon bool, err error) {
+	q := s.f.quarantine
+	suspects := q.examined()
+	now, problems, err := s.lookClosely(ctx)
+	if err != nil {
+		return false, err
+	}
+	bySource := make(map[string][]string) // "": of all of them
+	for _, p := range fatalOnly(problems) {
+		bySource[p.Source] = append(bySource[p.Source], (&SetupError{Problems: []Problem{p}}).Error())
+	}
+	for i, u := range suspects {
+		if now.fingerprints[i] != u.seen {
+			// The gate has not seen this yet, or sees more by now.
+			s.relook.Store(true)
+			soon = true
+			continue
+		}
+		if texts := append(bySource[""], bySource[u.source.String()]...); len(texts) > 0 {
+			text := strings.Join(texts, "; ")
+			if q.wrong(i, u, text) {
+				s.log.LogAttrs(ctx, slog.LevelError, "a source is in quarantine: its changes can't all be told",
+					slog.String("source", u.source.String()), slog.String("waits_for", text))
+			}
+			continue
+		}
+		if !u.held {
+			continue
+		}
+		waits, err := s.proceed(ctx, i, u)
+		if err != nil {
+			return false, err
+		}
+		soon = soon || waits
+	}
+	return soon, nil
+}
+
+// lookClosely reads, in one snapshot, the fingerprints of all sources and what is
+// wrong with them. What is wrong with the server fails readiness: no topic is
+// told wrongly for it.
+func (s *session) lookClosely(ctx context.Context) (now catalog, problems []Problem, err error) {
+	f := s.f
+	err = inTx(ctx, s.watchConn, oneMoment, func(tx pgx.Tx) error {
+		if err := boundStatements(ctx, tx); err != nil {
+			return err
+		}
+		server, _, err := checkServer(ctx, tx)
+		if err != nil {
+			return err
+		}
+		s.setUnsound(ctx, server)
+		if problems, err = checkPublication(ctx, tx, f.cfg.Program, f.cfg.Publication); err != nil {
+			return err
+		}
+		now, err = readCatalog(ctx, tx, f.cfg.Program, f.cfg.Publication)
+		return err
+	})
+	return now, problems, err
+}
+
+// setUnsound records what is wrong with the server.
 func (s *session) setUnsound(ctx context.Context, problems []Problem) {
 	var unsound error
 	if fatal := fatalOnly(problems); len(fatal) > 0 {
@@ -86,42 +176,127 @@ func (s *session) setUnsound(ctx context.Context, problems []Problem) {
 	f.mu.Unlock()
 	switch {
 	case unsound != nil && (before == nil || before.Error() != unsound.Error()):
-		s.log.LogAttrs(ctx, slog.LevelError, "capture is not sound any more", slog.Any("error", unsound))
+		s.log.LogAttrs(ctx, slog.LevelError, "the database isn't set up for capture any more", slog.Any("error", unsound))
 	case unsound == nil && before != nil:
-		s.log.LogAttrs(ctx, slog.LevelInfo, "capture is sound again")
+		s.log.LogAttrs(ctx, slog.LevelInfo, "the database is set up for capture again")
 	}
 }
 
-// checkSources compares each source with its stored fingerprint. On a
-// difference one transaction stores the new one and emits "all topics of the
-// table": it has a position above every stamp given, is replayed after a
+// proceed takes one source whose catalog is right, as of a snapshot that is
+// already taken, from step to step.
+func (s *session) proceed(ctx context.Context, i int, u suspect) (soon bool, err error) {
+	q, name := s.f.quarantine, u.source.String()
+	if u.step == wrong {
+		if !u.force {
+			stored, err := s.storedFingerprint(ctx, name)
+			if err != nil && !refused(err) {
+				return false, err
+			}
+			if err == nil && stored == u.seen {
+				return true, s.await(ctx, i, u) // somebody has emitted the notice already
+			}
+		}
+		if err := s.watchConn.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&u.after); err != nil {
+			return false, err
+		}
+		q.running(i, u, u.after)
+		s.log.LogAttrs(ctx, slog.LevelInfo, "a source is new here, or its shape, its publication or its policies changed: "+
+			"it is in quarantine until capture is proven to be right, and all its topics are told", slog.String("source", name))
+		u.step = running
+	}
+	if u.step == telling {
+		s.f.Nudge()
+		return true, nil
+	}
+	var xmin uint64
+	if err := s.watchConn.QueryRow(ctx, `select pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).Scan(&xmin); err != nil {
+		return false, err
+	}
+	if xmin <= u.after {
+		s.waitsLong(ctx, i, u, waitsForTransactions)
+		return true, nil
+	}
+	if err := s.emit(ctx, name, u.seen); err != nil {
+		if !refused(err) {
+			return false, err
+		}
+		s.waitsLong(ctx, i, u, "the notice of all its topics to be written, which failed: "+err.Error())
+		return true, nil
+	}
+	return true, s.await(ctx, i, u)
+}
+
+// waitsLong says what a source waits for, once it has for a while.
+func (s *session) waitsLong(ctx context.Context, i int, u suspect, what string) {
+	if time.Since(u.since) >= time.Second && s.f.quarantine.waits(i, u, what) {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "a source is still in quarantine",
+			slog.String("source", u.source.String()), slog.String("waits_for", what))
+	}
+}
+
+// emit stores a source's fingerprint and emits "all topics of the table" in one
+// transaction: it has a position above every stamp given, is replayed after a
 // restart, and reaches every node.
-func (s *session) checkSources(ctx context.Context) error {
-	for _, source := range s.f.cfg.Program.Sources() {
-		if err := s.checkSource(ctx, source); err != nil {
-			return fmt.Errorf("watch %s.%s: %w", source.Schema, source.Table, err)
-		}
-	}
-	return nil
-}
-
-func (s *session) checkSource(ctx context.Context, source *contract.Source) error {
-	name := source.Schema + "." + source.Table
-	return pgx.BeginFunc(ctx, s.watchConn, func(tx pgx.Tx) error {
-		var now string
-		if err := tx.QueryRow(ctx, fingerprintSQL, source.Schema, source.Table, s.f.cfg.Publication).Scan(&now); err != nil {
+func (s *session) emit(ctx context.Context, name, fingerprint string) error {
+	return inTx(ctx, s.watchConn, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		if err := boundStatements(ctx, tx); err != nil {
 			return err
 		}
-		// Changes nothing, and takes no xid, where the fingerprint is the same.
-		tag, err := tx.Exec(ctx, `
-insert into freshet.fingerprint as f (source, value)
-select $1, $2 where not exists (select from freshet.fingerprint where source = $1 and value = $2)
-on conflict (source) do update set value = excluded.value where f.value <> excluded.value`, name, now)
-		if err != nil || tag.RowsAffected() == 0 {
+		_, err := tx.Exec(ctx, `
+insert into freshet.fingerprint (source, value) values ($1, $2)
+on conflict (source) do update set value = excluded.value`, name, fingerprint)
+		if err != nil {
 			return err
 		}
-		s.log.LogAttrs(ctx, slog.LevelInfo, "a source is new here, or its shape or publication changed: all its topics are told", slog.String("source", name))
 		_, err = tx.Exec(ctx, `select pg_logical_emit_message(true, $1, $2)`, messageSource, name)
 		return err
 	})
+}
+
+// await has the source wait for all that is written by now.
+func (s *session) await(ctx context.Context, i int, u suspect) error {
+	var here sample
+	if err := s.watchConn.QueryRow(ctx, `select pg_current_wal_insert_lsn()`).Scan(&here.lsn); err != nil {
+		return err
+	}
+	s.f.quarantine.telling(i, u, here.lsn)
+	s.f.Nudge()
+	return nil
+}
+
+func (s *session) storedFingerprint(ctx context.Context, name string) (value string, err error) {
+	err = inTx(ctx, s.watchConn, oneMoment, func(tx pgx.Tx) error {
+		if err := boundStatements(ctx, tx); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, `select value from freshet.fingerprint where source = $1`, name).Scan(&value)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return value, err
+}
+
+// oneMoment is a transaction that looks, all of it at one snapshot.
+var oneMoment = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+
+// inTx is pgx.BeginTxFunc, but its error is what went wrong: of a connection that
+// broke, pgx says in the end only that it can't be rolled back.
+func inTx(ctx context.Context, conn *pgx.Conn, opts pgx.TxOptions, do func(pgx.Tx) error) error {
+	tx, err := conn.BeginTx(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if err := do(tx); err != nil {
+		_ = tx.Rollback(ctx) // what went wrong first is told
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+func boundStatements(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `select set_config('lock_timeout', $1, true), set_config('statement_timeout', $2, true)`,
+		fmt.Sprint(watchLockTimeout.Milliseconds()), fmt.Sprint(watchStatementTimeout.Milliseconds()))
+	return err
 }
