@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,8 +26,11 @@ const None = -1
 // Config of a server. The zero value of a field with a default takes the
 // default, which Defaults tells.
 type Config struct {
-	// DatabaseURL of the primary. Required.
+	// DatabaseURL of the primary. Required, unless Database is set.
 	DatabaseURL string
+	// Database starts or finds the primary, if DatabaseURL is empty. Run asks it
+	// once, when the ports are open.
+	Database func(ctx context.Context) (url string, err error)
 	// CaptureURL is where the feed connects, for a DatabaseURL that goes
 	// through a pooler. Empty: DatabaseURL.
 	CaptureURL string
@@ -123,8 +127,9 @@ type Config struct {
 	// ReadTimeout bounds how long a request, headers and body, may take to
 	// arrive. Zero: 20 s.
 	ReadTimeout time.Duration
-	// Drain is how long a shutdown gives those who are being served: streams to
-	// be told, calls to end. Then they are cut. Zero: 10 s; None: at once.
+	// Drain is how long a shutdown takes for those who are served. The first
+	// half is Retire's; in the second streams are told and calls may end, then
+	// they are cut. Zero: 10 s; None: at once.
 	Drain time.Duration
 
 	// AuditReads has every read prove what it declares. It
@@ -171,8 +176,11 @@ func Defaults() Config {
 
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 func (c Config) withDefaults() (Config, error) {
-	if c.DatabaseURL == "" {
+	if c.DatabaseURL == "" && c.Database == nil {
 		return c, errors.New("there is no database URL")
+	}
+	if c.DatabaseURL != "" {
+		c.Database = nil
 	}
 	d := Defaults()
 	c.CaptureURL = cmp.Or(c.CaptureURL, c.DatabaseURL)

@@ -59,12 +59,11 @@ func (n *node) maxConnections(ctx context.Context) int {
 	reserved := int(n.cfg.MaxConns) + runtime.NumCPU() + adminConnections + 2*spareConnections + 32
 	files := openFiles()
 	room := max(files-reserved, files/4)
-	if n.cfg.MaxConnections <= room {
-		return n.cfg.MaxConnections
+	if room < min(n.cfg.MaxConnections, n.cfg.MaxStreams) {
+		n.cfg.Logger.WarnContext(ctx, "the limit of open files (ulimit -n) leaves room for fewer connections than --max-streams",
+			"open_files", files, "connections", room, "max_streams", n.cfg.MaxStreams)
 	}
-	n.cfg.Logger.WarnContext(ctx, "the limit of open files (ulimit -n) leaves room for fewer connections than --max-connections",
-		"open_files", files, "connections", room, "max_connections", n.cfg.MaxConnections)
-	return room
+	return min(n.cfg.MaxConnections, room)
 }
 
 // port is what is served on one address.
@@ -114,11 +113,17 @@ func (n *node) start(ctx context.Context, p *port, h http.Handler) (at string, _
 	return at, nil
 }
 
-// drain lets running requests end; no new ones are accepted.
+// drain lets running requests end, and cuts those that don't; no new ones are
+// accepted.
 func (n *node) drain(ctx context.Context) error {
 	var all error
 	for _, server := range n.https {
-		all = errors.Join(all, server.Shutdown(ctx))
+		err := server.Shutdown(n.draining)
+		if errors.Is(err, context.DeadlineExceeded) {
+			n.cfg.Logger.WarnContext(ctx, "calls were cut: they did not end in time (--drain)")
+			err = server.Close()
+		}
+		all = errors.Join(all, err)
 	}
 	return all
 }

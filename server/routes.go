@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -81,7 +82,14 @@ func (n *node) serve(_ context.Context, f *front) error {
 	n.parts.Go("streams", streams.Run)
 	// The last to be registered is the first to be stopped.
 	n.parts.Defer("requests", n.drain)
-	n.parts.Defer("open streams", streams.Shutdown)
+	n.parts.Defer("open streams", func(ctx context.Context) error {
+		err := streams.Shutdown(n.draining)
+		if errors.Is(err, context.DeadlineExceeded) {
+			n.cfg.Logger.WarnContext(ctx, "streams were cut: their readers did not take the goodbye in time (--drain)")
+			return nil
+		}
+		return err
+	})
 	return nil
 }
 

@@ -12,17 +12,20 @@
 //  4. the feed, which fills the hub
 //  5. RPC, stream and page
 //
-// On the way down readiness goes off first, then streams are told to
-// reconnect and RPCs drained, then the feed closes its connections (Postgres
-// could not stop while a walsender is behind), then the pool.
+// On the way down readiness goes off first, with Retire while everything is
+// served on; then streams are told to reconnect and RPCs drained, or cut; then
+// the feed closes its connections (Postgres could not stop while a walsender is
+// behind), then the pool.
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -53,6 +56,7 @@ type Server struct {
 	cfg      Config
 	services []Service
 	program  *contract.Program
+	retired  atomic.Bool // by Retire
 }
 
 // New validates the configuration and compiles the services' contract. It
@@ -86,7 +90,8 @@ type node struct {
 	feed     *wal.Feed
 	db       *store.DB
 	url      string
-	https    []*http.Server // drained when the parts that answer begin to stop
+	draining context.Context //nolint:containedctx // until when those who are served may go on; set when the stop begins
+	https    []*http.Server  // drained when the parts that answer begin to stop
 }
 
 // Run serves until ctx ends, and returns nil then; or until something fails
@@ -107,7 +112,11 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	defer func() {
 		n.ready.enter(reasonStopping, "the server is shutting down")
 		s.cfg.Logger.InfoContext(ctx, "shutting down: streams are told to come back, calls may end")
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(s.cfg.Drain, 0))
+		background := context.WithoutCancel(ctx)
+		var cancel context.CancelFunc
+		n.draining, cancel = context.WithTimeout(background, s.halfDrain())
+		defer cancel()
+		stopping, cancel := context.WithTimeout(background, s.halfDrain()+stopTimeout)
 		defer cancel()
 		err = errors.Join(err, n.parts.Stop(stopping))
 	}()
@@ -118,13 +127,18 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	for _, start := range []struct {
 		phase string
 		run   func(context.Context) error
+		skip  bool
 	}{
-		{"migrating the database", n.migrate},
-		{"checking the database", n.verify},
-		{"connecting to the database", n.open},
-		{"starting capture", n.capture},
-		{"starting services", func(ctx context.Context) error { return n.serve(ctx, front) }},
+		{"starting the database", n.database, n.cfg.Database == nil},
+		{"migrating the database", n.migrate, n.cfg.SkipMigrate},
+		{"checking the database", n.verify, false},
+		{"connecting to the database", n.open, false},
+		{"starting capture", n.capture, false},
+		{"starting services", func(ctx context.Context) error { return n.serve(ctx, front) }, false},
 	} {
+		if start.skip {
+			continue
+		}
 		n.ready.enter(reasonStarting, start.phase)
 		s.cfg.Logger.InfoContext(ctx, start.phase)
 		if err := start.run(ctx); err != nil {
@@ -134,15 +148,53 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("%s: %w", start.phase, err)
 		}
 	}
-	n.ready.open(condition{reasonCapture, n.feed.Ready}, condition{reasonCapture, n.caughtUp}, condition{reasonDatabase, n.db.Ready})
+	n.ready.open(
+		condition{reasonStopping, n.notRetired},
+		condition{reasonCapture, n.feed.Ready},
+		condition{reasonCapture, n.caughtUp},
+		condition{reasonDatabase, n.db.Ready},
+	)
 	n.parts.Go("readiness log", n.logReadiness)
 	return n.parts.Wait(ctx)
 }
 
-func (n *node) migrate(ctx context.Context) error {
-	if n.cfg.SkipMigrate {
-		return nil
+// stopTimeout is what the parts that serve nobody have to stop, once nobody is
+// served any more.
+const stopTimeout = 10 * time.Second
+
+func (s *Server) halfDrain() time.Duration { return max(s.cfg.Drain/2, 0) }
+
+// Retire says in readiness that traffic should go elsewhere, and returns after
+// half of Drain, or when ctx ends, while everything is served on: a balancer has
+// that long to notice before connections are refused. End Run's context then.
+func (s *Server) Retire(ctx context.Context) {
+	s.retired.Store(true)
+	s.cfg.Logger.InfoContext(ctx, "stopping: not ready any more, but serving on for a while", "for", s.halfDrain())
+	timer := time.NewTimer(s.halfDrain())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
+}
+
+// notRetired is part of readiness.
+func (s *Server) notRetired() error {
+	if s.retired.Load() {
+		return errors.New("the server is about to stop")
+	}
+	return nil
+}
+
+// database finds out where the database is, which the configuration doesn't say.
+func (n *node) database(ctx context.Context) (err error) {
+	if n.cfg.DatabaseURL, err = n.cfg.Database(ctx); err == nil {
+		n.cfg.CaptureURL = cmp.Or(n.cfg.CaptureURL, n.cfg.DatabaseURL)
+	}
+	return err
+}
+
+func (n *node) migrate(ctx context.Context) error {
 	url, err := n.migrateURL(ctx)
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ func start(ctx context.Context, binary, databaseURL, dir string, flags ...string
 	s := &Server{DatabaseURL: databaseURL, Version: strings.TrimSpace(string(version)), PID: cmd.Process.Pid}
 	s.stop = func() error {
 		var err error
-		if signal := cmd.Process.Signal(syscall.SIGTERM); !errors.Is(signal, os.ErrProcessDone) {
+		if signal := cmd.Process.Signal(syscall.SIGINT); !errors.Is(signal, os.ErrProcessDone) {
 			err = signal
 		}
 		select {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -241,7 +242,7 @@ func TestServe_privatePostgres(t *testing.T) {
 			require.NoError(t, os.RemoveAll(filepath.Dir(at)))
 		}
 	})
-	post := func(url, method, body string) string {
+	call := func(url, method, body string) (int, string) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/messages.v1.MessageService/"+method, strings.NewReader(body))
@@ -254,11 +255,23 @@ func TestServe_privatePostgres(t *testing.T) {
 		defer func() { _ = resp.Body.Close() }()
 		text, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, resp.StatusCode, string(text))
-		return string(text)
+		return resp.StatusCode, string(text)
+	}
+	post := func(url, method, body string) string {
+		code, text := call(url, method, body)
+		require.Equal(t, http.StatusOK, code, text)
+		return text
 	}
 	url, stop := serving(t, "--data-dir", dir)
 	post(url, "CreateMessage", `{"parent":"conversations/7","message":{"author":"ada","body":"still here"}}`)
+
+	// F83: it is started again when it dies.
+	killed := postmaster(t, dir)
+	require.NoError(t, syscall.Kill(killed, syscall.SIGKILL))
+	require.Eventually(t, func() bool {
+		code, text := call(url, "ListMessages", `{"parent":"conversations/7"}`)
+		return postmaster(t, dir) != killed && code == http.StatusOK && strings.Contains(text, "still here")
+	}, time.Minute, 10*time.Millisecond)
 	require.Equal(t, exitOK, stop())
 
 	url, stop = serving(t, "--data-dir", dir)

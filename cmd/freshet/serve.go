@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"os/signal"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -73,48 +76,74 @@ Try it:
 
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
+	ctx, hangUp := context.WithCancel(ctx)
+	defer hangUp()
 	var parts service.Group
 	defer func() {
 		// The server has a timeout of its own; Postgres gets what it needs
 		// for an orderly stop.
-		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Drain+30*time.Second)
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Drain+time.Minute)
 		defer cancel()
 		err = errors.Join(err, parts.Stop(stopping))
 	}()
-	url := c.DatabaseURL
-	if url == "" {
-		if url, err = c.private(ctx, &parts, logger); err != nil {
-			return err
-		}
+	cfg := c.config(logger)
+	if c.DatabaseURL == "" {
+		p := newPrivatePostgres(pgembed.Config{DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger})
+		cfg.Database = p.start
+		parts.Go("private Postgres", p.run)
 	}
-	s, err := server.New(c.config(url, logger), services()...)
+	s, err := server.New(cfg, services()...)
 	if err != nil {
 		return err
 	}
 	if !c.Insecure {
 		logger.InfoContext(ctx, "nothing authenticates callers: serving this machine only (--insecure serves others)")
 	}
+	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, hangUp) })
 	parts.Go("server", s.Run)
-	return parts.Wait(ctx)
+	if err := parts.Wait(ctx); err != nil {
+		return err
+	}
+	if errors.Is(context.Cause(ctx), errTerminated) {
+		s.Retire(context.WithoutCancel(ctx))
+	}
+	return nil
 }
 
-// private starts a Postgres of our own.
-func (c *serveCmd) private(ctx context.Context, parts *service.Group, logger *slog.Logger) (url string, _ error) {
-	logger.InfoContext(ctx, "no database URL: starting a private Postgres", "data_dir", c.DataDir)
-	pg, err := pgembed.Start(ctx, pgembed.Config{DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger})
-	if err != nil {
-		return "", err
+// onHangUp does what SIGHUP asks for. It asks a service to read its configuration
+// anew, of which there is none in files (passwords are read at every connect). But
+// it also says that the terminal is gone: then stop is called. Under nohup nothing
+// happens.
+func onHangUp(ctx context.Context, logger *slog.Logger, stop func()) error {
+	if signal.Ignored(syscall.SIGHUP) {
+		<-ctx.Done()
+		return nil
 	}
-	parts.Defer("private Postgres", pg.Stop)
-	parts.Go("private Postgres", func(ctx context.Context) error {
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	defer signal.Stop(hangUps)
+	inTerminal := haveTerminal()
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-pg.Done():
-			return pg.Err()
+		case <-hangUps:
 		}
-	})
-	return pg.URL(""), nil
+		if inTerminal && !haveTerminal() {
+			stop()
+			continue
+		}
+		logger.InfoContext(ctx, "SIGHUP: there is nothing to reload; serving on")
+	}
+}
+
+// haveTerminal reports whether the process has a controlling terminal, tty(4).
+func haveTerminal() bool {
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false
+	}
+	return tty.Close() == nil
 }
 
 // serveDefaults are server.Config's, for the flags.
@@ -166,9 +195,9 @@ func perhaps(flag *int) int {
 	return given(*flag)
 }
 
-func (c *serveCmd) config(url string, logger *slog.Logger) server.Config {
+func (c *serveCmd) config(logger *slog.Logger) server.Config {
 	return server.Config{
-		DatabaseURL:              url,
+		DatabaseURL:              c.DatabaseURL,
 		CaptureURL:               c.CaptureURL,
 		SkipMigrate:              !c.Migrate,
 		Slot:                     c.Slot,

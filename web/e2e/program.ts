@@ -36,7 +36,7 @@ export class Program {
       `--admin-addr=127.0.0.1:${this.#adminPort}`,
       `--data-dir=${this.#data}`,
     ];
-    const child = spawn(process.env["FRESHET_BIN"]!, ["serve", ...flags], {
+    const child = spawn(process.env["FRESHET_BIN"]!, ["serve", "--drain=1s", ...flags], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#process = child;

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/freshet-dev/freshet/store/pgembed"
+)
+
+// privatePostgres is a Postgres of our own: started when it is asked for, and
+// again whenever it ends though nobody asked for that.
+type privatePostgres struct {
+	cfg     pgembed.Config
+	asked   chan struct{} // start's question
+	started chan started  // and run's answer
+}
+
+type started struct {
+	url string
+	err error
+}
+
+func newPrivatePostgres(cfg pgembed.Config) *privatePostgres {
+	return &privatePostgres{cfg: cfg, asked: make(chan struct{}), started: make(chan started, 1)}
+}
+
+// start has run start it, and returns its URL. It is called once.
+func (p *privatePostgres) start(ctx context.Context) (url string, _ error) {
+	select {
+	case p.asked <- struct{}{}:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	select {
+	case s := <-p.started:
+		return s.url, s.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// postgresStopTimeout is what an orderly stop may take: a checkpoint.
+const postgresStopTimeout = 30 * time.Second
+
+// run is the life of it. It ends with ctx.
+func (p *privatePostgres) run(ctx context.Context) error {
+	select {
+	case <-p.asked:
+	case <-ctx.Done():
+		return nil
+	}
+	p.cfg.Logger.InfoContext(ctx, "no database URL: starting a private Postgres", "data_dir", p.cfg.DataDir)
+	pg, err := pgembed.Start(ctx, p.cfg)
+	if err != nil {
+		p.started <- started{err: err}
+		<-ctx.Done() // whoever asked tells
+		return nil
+	}
+	p.started <- started{url: pg.URL("")}
+	p.keep(ctx, pg)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), postgresStopTimeout)
+	defer cancel()
+	return pg.Stop(stopping)
+}
+
+// One that ends again and again is started after a pause that doubles, from
+// nothing; one that has lived for a while is new.
+const (
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
+	livesLong    = time.Minute
+)
+
+// keep starts it again until ctx ends.
+func (p *privatePostgres) keep(ctx context.Context, pg *pgembed.Server) {
+	pause, since := time.Duration(0), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pg.Done():
+		}
+		if time.Since(since) > livesLong {
+			pause = 0
+		}
+		p.cfg.Logger.ErrorContext(ctx, "the private Postgres ended: it is started again", "error", pg.Err(), "pause", pause)
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		pause = min(max(2*pause, firstPause), longestPause)
+		since = time.Now()
+		if err := pg.Restart(ctx); err != nil && ctx.Err() == nil {
+			p.cfg.Logger.ErrorContext(ctx, "the private Postgres does not start", "error", err)
+		}
+	}
+}
