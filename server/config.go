@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/stream"
 )
 
@@ -132,9 +133,9 @@ type Config struct {
 	// they are cut. Zero: 10 s; None: at once.
 	Drain time.Duration
 
-	// AuditReads has every read prove what it declares. It
-	// costs two statements per read.
-	AuditReads bool
+	// AuditReads says which calls prove that they look into no table but those
+	// that they declare: intercept.AuditSample (zero), AuditAll or AuditOff.
+	AuditReads intercept.AuditMode
 
 	// Logger; nil: slog.Default().
 	Logger *slog.Logger

@@ -57,7 +57,7 @@ func launch(t *testing.T, database string, change func(*server.Config), services
 	cfg := server.Config{
 		DatabaseURL: database,
 		Addr:        "127.0.0.1:0",
-		AuditReads:  true,
+		AuditReads:  intercept.AuditAll,
 		MaxWait:     20 * time.Second, // whoever waits for it fails on its own deadline
 		MaxSettle:   20 * time.Second,
 		Logger:      testkit.Logger(t),

@@ -38,6 +38,20 @@ type readiness struct {
 	mu         sync.Mutex
 	phase      *unready    // why not, while starting or stopping; nil in between
 	conditions []condition // asked in between, in order
+	remarks    []string    // what keeps no node from being ready, and is to be mended
+}
+
+// remark adds a detail to a readiness that it doesn't change.
+func (r *readiness) remark(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.remarks = append(r.remarks, text)
+}
+
+func (r *readiness) remarked() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.remarks, "; ")
 }
 
 // enter begins a phase in which the node isn't ready.
@@ -84,6 +98,10 @@ func (r *readiness) answer(w http.ResponseWriter, req *http.Request, detail bool
 		Detail string `json:"detail,omitempty"`
 	}{Ready: true}
 	code, text := http.StatusOK, "ready"
+	if remarks := r.remarked(); detail && remarks != "" {
+		answer.Detail = remarks
+		text += ", but " + remarks
+	}
 	var why *unready
 	if errors.As(r.check(), &why) {
 		answer.Ready, answer.Reason = false, why.reason

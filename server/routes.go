@@ -56,7 +56,8 @@ func (n *node) serve(_ context.Context, f *front) error {
 		ReadInterval: n.cfg.ReadInterval,
 		MaxLag:       n.cfg.MaxLag,
 		CacheBytes:   n.cfg.CacheBytes,
-		AuditReads:   n.cfg.AuditReads,
+		Audit:        n.cfg.AuditReads,
+		OnUndeclared: func(e *intercept.AuditError) { n.ready.remark(e.Error()) },
 		Logger:       n.cfg.Logger,
 		Metrics:      intercept.NewMetrics(n.registry),
 	}), connect.WithReadMaxBytes(n.cfg.MaxRequestBytes))

@@ -257,12 +257,11 @@ func (n *node) open(ctx context.Context) error {
 		sources = append(sources, source.String())
 	}
 	db, err := store.Open(ctx, store.Config{
-		URL:        n.cfg.DatabaseURL,
-		MaxConns:   n.cfg.MaxConns,
-		MaxWrite:   n.cfg.MaxWrite,
-		Sources:    sources,
-		Logger:     n.cfg.Logger,
-		AuditReads: n.cfg.AuditReads,
+		URL:      n.cfg.DatabaseURL,
+		MaxConns: n.cfg.MaxConns,
+		MaxWrite: n.cfg.MaxWrite,
+		Sources:  sources,
+		Logger:   n.cfg.Logger,
 	})
 	if err != nil {
 		return err

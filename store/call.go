@@ -23,9 +23,16 @@ type Call struct {
 	// Nil: nobody is told.
 	BeforeCommit func(xid uint64)
 
+	// Audit has the call record which tables its reads look into, for Scanned, and
+	// which its transactions write, for Written. A read then costs a transaction
+	// and two statements more, a transaction one.
+	Audit bool
+
 	mu       sync.Mutex // guards the fields below
 	outcomes []Outcome
 	scanned  []string // sorted, distinct
+	written  []string // the same
+	blind    error    // why scanned and written are not known
 }
 
 // Outcome is the end of one transaction of InTx.
@@ -69,12 +76,20 @@ func (c *Call) Outcomes() []Outcome {
 }
 
 // Scanned lists the tables that the call's reads looked into, as `schema.table`,
-// sorted; a partition counts as its root. It is filled by Config.AuditReads
-// only.
-func (c *Call) Scanned() []string {
+// sorted; a partition counts as its root. It is filled for Audit only. The error
+// says that Postgres can't tell.
+func (c *Call) Scanned() ([]string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.scanned)
+	return slices.Clone(c.scanned), c.blind
+}
+
+// Written lists the tables that the call's transactions wrote, before they
+// committed or failed to; otherwise it is as Scanned.
+func (c *Call) Written() ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.written), c.blind
 }
 
 func (c *Call) ended(o Outcome) {
@@ -83,10 +98,17 @@ func (c *Call) ended(o Outcome) {
 	c.outcomes = append(c.outcomes, o)
 }
 
-func (c *Call) looked(table string) {
+// audited adds to one of the lists above, or says why nobody can.
+func (c *Call) audited(list *[]string, table string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i, found := slices.BinarySearch(c.scanned, table); !found {
-		c.scanned = slices.Insert(c.scanned, i, table)
+	if i, found := slices.BinarySearch(*list, table); !found {
+		*list = slices.Insert(*list, i, table)
 	}
+}
+
+func (c *Call) blinded(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blind = why
 }

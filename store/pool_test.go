@@ -62,8 +62,9 @@ func TestInTx_F78_writesThatWaitLeaveReadsAlone(t *testing.T) {
 func TestInTx_F78_bounds(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), migrated(t)
-	d := open(t, store.Config{URL: url, MaxConns: 1, MaxWrite: 300 * time.Millisecond})
-	d.SetAcquireTimeout(50 * time.Millisecond)
+	d := open(t, store.Config{URL: url, MaxConns: 1, MaxWrite: 2 * time.Second})
+	require.NoError(t, d.Read(ctx, list)) // connected
+	d.SetAcquireTimeout(300 * time.Millisecond)
 	testkit.Exec(t, url, "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return new; end $$;"+
 		"create trigger slow before insert on messages for each row execute function slow()")
 	slow := make(chan error, 1)

@@ -43,10 +43,6 @@ type Config struct {
 	// Logger gets what nobody else is told: retries, commits that had to be
 	// settled. Nil: nothing is logged.
 	Logger *slog.Logger
-
-	// AuditReads makes every read record which tables it looked into, for
-	// Call.Scanned. It costs a transaction and two statements per read.
-	AuditReads bool
 }
 
 // DB is a pool of connections to one database. It is safe for concurrent use.
@@ -54,7 +50,6 @@ type DB struct {
 	pool   *pgxpool.Pool
 	url    string
 	logger *slog.Logger
-	audit  bool
 
 	// execModeGiven says that the URL chooses how statements are sent: then no
 	// pooler changes it. pooled says that a connection was found to lead through
@@ -113,7 +108,6 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	d := &DB{
 		url:            c.URL,
 		logger:         logger,
-		audit:          c.AuditReads,
 		execModeGiven:  strings.Contains(c.URL, "default_query_exec_mode"),
 		slots:          make(chan struct{}, max(1, config.MaxConns-max(1, config.MaxConns/4))),
 		health:         health{err: errNotLooked, wake: make(chan struct{}, 1)},

@@ -206,7 +206,7 @@ func TestInTx_panic(t *testing.T) {
 	require.Zero(t, countMessages(t, d))
 }
 
-// Config.AuditReads tells which tables a read looked into, through views and
+// F52: Call.Audit tells which tables a read looked into, through views and
 // functions, also when it found nothing.
 func TestRead_audit(t *testing.T) {
 	t.Parallel()
@@ -219,26 +219,60 @@ func TestRead_audit(t *testing.T) {
 		create view messages as select m.* from real_messages as m
 			where not exists (select from other) and not exists (select from parted)
 			and (m.body <> 'never' or exists (select from idle))`)
-	d := open(t, store.Config{URL: url, AuditReads: true, MaxConns: 1})
+	d := open(t, store.Config{URL: url, MaxConns: 1})
 	scanned := func(run func(context.Context, func(context.Context, *db.Queries) error) error, fn func(context.Context, *db.Queries) error) []string {
-		call := new(store.Call)
+		call := &store.Call{Audit: true}
 		require.NoError(t, run(store.WithCall(ctx, call), fn))
-		return call.Scanned()
+		return tables(t, call.Scanned)
 	}
 	want := []string{"public.other", "public.parted", "public.real_messages"}
 	require.Equal(t, want, scanned(d.Read, list))
 	require.Equal(t, want, scanned(d.ReadTx, list))
 	require.Empty(t, scanned(d.Read, func(context.Context, *db.Queries) error { return nil }), "an earlier read's counts")
 
-	call := new(store.Call)
+	call := &store.Call{Audit: true}
 	err := d.Read(store.WithCall(ctx, call), get)
 	require.ErrorIs(t, err, store.ErrNotFound)
-	require.Contains(t, call.Scanned(), "public.real_messages", "not_found depends on the table too")
+	require.Contains(t, tables(t, call.Scanned), "public.real_messages", "not_found depends on the table too")
 }
 
-func TestRead_auditNeedsCounts(t *testing.T) {
+func tables(t *testing.T, of func() ([]string, error)) []string {
+	t.Helper()
+	list, err := of()
+	require.NoError(t, err)
+	return list
+}
+
+func TestInTx_audit(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), migrated(t)
+	testkit.Exec(t, url, `
+		create table other (id int);
+		create function other() returns trigger language plpgsql as $$ begin insert into other values (1); return new; end $$;
+		create trigger other after insert on messages for each row execute function other()`)
+	d := open(t, store.Config{URL: url, MaxConns: 1})
+	call := &store.Call{Audit: true}
+	require.NoError(t, d.InTx(store.WithCall(ctx, call), create))
+	require.Equal(t, []string{"public.messages", "public.other"}, tables(t, call.Written))
+	require.Equal(t, 1, countMessages(t, d))
+}
+
+// Without statistics nobody can tell what a call uses: it is served all the
+// same, and says so.
+func TestCall_auditNeedsCounts(t *testing.T) {
 	t.Parallel()
 	url := testkit.WithParam(t, migrated(t), "options", "-ctrack_counts=off")
-	d := open(t, store.Config{URL: url, AuditReads: true})
-	require.ErrorContains(t, d.Read(testkit.Context(t), list), "track_counts is off")
+	d := open(t, store.Config{URL: url})
+	for name, run := range map[string]func(context.Context, func(context.Context, *db.Queries) error) error{"Read": d.Read, "InTx": d.InTx} {
+		call := &store.Call{Audit: true}
+		fn := list
+		if name == "InTx" {
+			fn = create
+		}
+		require.NoError(t, run(store.WithCall(testkit.Context(t), call), fn), name)
+		_, err := call.Scanned()
+		require.ErrorContains(t, err, "track_counts is off")
+		_, err = call.Written()
+		require.ErrorContains(t, err, "track_counts is off")
+	}
 }

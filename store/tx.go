@@ -115,6 +115,9 @@ func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(co
 	if err = fn(ctx, db.New(tx)); err == nil {
 		err = tx.check(ctx)
 	}
+	if err == nil && tx.xid != 0 && call.Audit {
+		err = auditWrites(ctx, conn, call)
+	}
 	if err != nil && tx.begun && !conn.Conn().IsClosed() {
 		d.rollback(ctx, conn, call)
 	}

@@ -3,8 +3,11 @@ package intercept
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"connectrpc.com/connect"
 
@@ -12,34 +15,161 @@ import (
 	"github.com/freshet-dev/freshet/store"
 )
 
-// audit compares what a read's handler really looked into with what the
-// contract declares. A table that is no source, or a source that can emit none
-// of the read's topics, means that the answer may change without a notice.
+// AuditMode says which calls prove their declaration.
+type AuditMode string
+
+// The modes. The zero value is AuditSample.
+const (
+	// AuditSample has the first executions of each procedure audited, and one in
+	// 10,000 after. What is found is reported, and the answer given.
+	AuditSample AuditMode = "sample"
+	// AuditAll has every execution audited, and fails those that read what they
+	// don't declare: for tests.
+	AuditAll AuditMode = "all"
+	// AuditOff has none audited.
+	AuditOff AuditMode = "off"
+)
+
+const (
+	auditFirst = 10
+	auditEvery = 10_000
+)
+
+// audit compares what a handler really looked into with what the contract
+// declares. A table that is no source, or a source that can emit none of the
+// read's topics, means that the answer may change without a notice: so from
+// then on its procedure's answers are neither kept nor shared, until the process
+// ends.
 //
 // It sees tables, not rows: a read that declares one conversation and lists
-// another of the same table passes.
-func audit(program *contract.Program, on bool) connect.Interceptor {
+// another of the same table passes. Calls that don't go through the store it
+// doesn't see at all.
+type audit struct {
+	program *contract.Program
+	mode    AuditMode
+	logger  *slog.Logger
+	metrics *Metrics
+	report  func(*AuditError)
+	runs    map[string]*atomic.Uint64 // by procedure
+
+	mu       sync.Mutex // guards the fields below
+	barred   map[string]bool
+	reported map[AuditError]bool
+	hinted   map[string]bool // tables that are written, and no source
+	blind    bool            // it was logged that Postgres can't tell
+}
+
+func newAudit(cfg Config) *audit {
+	a := &audit{
+		program: cfg.Contract, mode: cfg.Audit, logger: cfg.Logger, metrics: cfg.Metrics, report: cfg.OnUndeclared,
+		runs: map[string]*atomic.Uint64{}, barred: map[string]bool{}, reported: map[AuditError]bool{}, hinted: map[string]bool{},
+	}
+	for _, m := range cfg.Contract.Methods() {
+		a.runs[m.Procedure] = new(atomic.Uint64)
+		if m.Kind == contract.Read {
+			cfg.Metrics.undeclaredReads(m.Procedure, 0) // so that it is there, at zero
+		}
+	}
+	return a
+}
+
+// due says whether this execution of a procedure is audited.
+func (a *audit) due(procedure string) bool {
+	runs := a.runs[procedure]
+	switch {
+	case runs == nil || a.mode == AuditOff:
+		return false
+	case a.mode == AuditAll:
+		return true
+	}
+	n := runs.Add(1)
+	return n <= auditFirst || n%auditEvery == 0
+}
+
+// bars reports whether a procedure's answers are not to be kept or shared.
+func (a *audit) bars(procedure string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.barred[procedure]
+}
+
+func (a *audit) interceptor() connect.Interceptor {
 	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
 		resp, err := next(ctx, req)
-		method := program.Method(req.Spec().Procedure)
-		if !on || method == nil || method.Kind != contract.Read {
+		call, _ := ctx.Value(callKey{}).(*store.Call)
+		method := a.program.Method(req.Spec().Procedure)
+		if call == nil || !call.Audit || method == nil {
 			return resp, err
 		}
-		if undeclared := auditCall(program, method, scannedIn(ctx)); undeclared != nil {
+		if method.Kind != contract.Read {
+			a.hint(ctx, call)
+			return resp, err
+		}
+		scanned, why := call.Scanned()
+		if why != nil {
+			if a.mode == AuditAll {
+				return nil, why
+			}
+			a.cannot(ctx, why)
+		}
+		undeclared := auditCall(a.program, method, scanned)
+		switch {
+		case undeclared == nil:
+		case a.mode == AuditAll:
 			return nil, undeclared
+		default:
+			a.found(ctx, undeclared)
 		}
 		return resp, err
 	})
 }
 
-func scannedIn(ctx context.Context) []string {
-	if call, ok := ctx.Value(callKey{}).(*store.Call); ok {
-		return call.Scanned()
+// found bars the procedure, and reports each table once.
+func (a *audit) found(ctx context.Context, e *AuditError) {
+	a.metrics.undeclaredReads(e.Procedure, 1)
+	a.mu.Lock()
+	known := a.reported[*e]
+	a.barred[e.Procedure], a.reported[*e] = true, true
+	a.mu.Unlock()
+	if known {
+		return
 	}
-	return nil
+	a.logger.LogAttrs(ctx, slog.LevelWarn, "a read looks into a table that it doesn't declare: its answers are neither kept nor shared until this process ends",
+		slog.String("procedure", e.Procedure), slog.String("table", e.Table), slog.String("reason", e.Reason))
+	if a.report != nil {
+		a.report(e)
+	}
 }
 
-func auditCall(program *contract.Program, method *contract.Method, scanned []string) error {
+// hint logs, once each, the tables that calls write and nobody is told of.
+func (a *audit) hint(ctx context.Context, call *store.Call) {
+	written, why := call.Written()
+	if why != nil {
+		a.cannot(ctx, why)
+	}
+	for _, table := range written {
+		a.mu.Lock()
+		known := a.hinted[table]
+		a.hinted[table] = true
+		a.mu.Unlock()
+		if !known && !isExempt(table) && !slices.ContainsFunc(a.program.Sources(), named(table)) {
+			a.logger.LogAttrs(ctx, slog.LevelInfo, "a table is written that is no source: no topic tells of it", slog.String("table", table))
+		}
+	}
+}
+
+// cannot logs once why calls are not audited.
+func (a *audit) cannot(ctx context.Context, why error) {
+	a.mu.Lock()
+	known := a.blind
+	a.blind = true
+	a.mu.Unlock()
+	if !known {
+		a.logger.LogAttrs(ctx, slog.LevelWarn, "reads can't be audited", slog.Any("error", why))
+	}
+}
+
+func auditCall(program *contract.Program, method *contract.Method, scanned []string) *AuditError {
 	for _, table := range scanned {
 		if isExempt(table) || slices.ContainsFunc(method.Sources(), named(table)) {
 			continue

@@ -108,9 +108,11 @@ type Config struct {
 	MaxLag time.Duration
 	// CacheBytes bounds the answers that are kept. Zero: 64 MiB; negative: none.
 	CacheBytes int
-	// AuditReads has every read prove its declaration. The store must have
-	// been opened with the audit on.
-	AuditReads bool
+	// Audit says which calls prove their declaration. Zero: AuditSample.
+	Audit AuditMode
+	// OnUndeclared is told, once each, which tables reads look into without
+	// declaring them. Nil: nobody is.
+	OnUndeclared func(*AuditError)
 	// Logger gets what clients are not told. Nil: slog.Default().
 	Logger *slog.Logger
 	// testReuse gets the interceptor that shares reads. Tests only.
@@ -167,6 +169,10 @@ func Options(cfg Config) []connect.HandlerOption {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	if cfg.Audit == "" {
+		cfg.Audit = AuditSample
+	}
+	audit := newAudit(cfg)
 	recovered := recoverPanics(cfg.Logger)
 	kept := newCache(cfg.CacheBytes)
 	cfg.Metrics.watchCache(kept)
@@ -179,10 +185,10 @@ func Options(cfg Config) []connect.HandlerOption {
 			authorize(cfg.Contract, cfg.Authorize),
 			atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
 			conditional(),
-			newReuse(cfg, kept),
-			stamp(cfg.Contract, cfg.Hub),
-			settle(cfg),
-			audit(cfg.Contract, cfg.AuditReads),
+			newReuse(cfg, kept, audit),
+			stamp(cfg.Contract, cfg.Hub, audit),
+			settle(cfg, audit),
+			audit.interceptor(),
 		),
 	)
 }

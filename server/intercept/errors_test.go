@@ -265,8 +265,8 @@ func newRequest(t *testing.T, header http.Header) *http.Request {
 func TestAuditCall(t *testing.T) {
 	program := messageService()
 	list := program.Method(messagesv1connect.MessageServiceListMessagesProcedure)
-	require.NoError(t, auditCall(program, list, nil))
-	require.NoError(t, auditCall(program, list, []string{"freshet.incarnation", "pg_catalog.pg_class", "public.messages"}))
+	require.Nil(t, auditCall(program, list, nil))
+	require.Nil(t, auditCall(program, list, []string{"freshet.incarnation", "pg_catalog.pg_class", "public.messages"}))
 	err := auditCall(program, list, []string{"public.messages", "public.users"})
 	require.ErrorContains(t, err, "/messages.v1.MessageService/ListMessages reads table public.users")
 	var audit *AuditError

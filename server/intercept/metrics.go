@@ -17,6 +17,8 @@ type Metrics struct {
 	// found the same.
 	queriedAgain, unchanged *prometheus.CounterVec
 
+	undeclared *prometheus.CounterVec // reads, by procedure
+
 	registry prometheus.Registerer
 }
 
@@ -58,16 +60,21 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}
 		return c
 	}
-	registry.MustRegister(reads)
+	undeclared := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_undeclared_reads_total",
+		Help: "Audited reads that looked into a table which they don't declare.",
+	}, []string{"procedure"})
+	registry.MustRegister(reads, undeclared)
 	return &Metrics{
 		queriedAgain: byCause("freshet_reads_replaced_total",
 			"Queries whose answer replaced one that was kept, by why that one didn't do: floor (a topic changed), horizon (not known when), strong (no revision asked for), lag."),
-		unchanged: byCause("freshet_reads_unchanged_total", "Of freshet_reads_replaced_total, those whose answer was the same."),
-		reads:     reads,
-		registry:  registry,
-		calls:     histogram("freshet_rpc_seconds", "Duration of unary RPCs.", "procedure", "code"),
-		waits:     histogram("freshet_at_least_wait_seconds", "Time that requests at-least a revision above the frontier waited.", "result"),
-		settles:   histogram("freshet_settle_seconds", "Time that answers of mutations were held back.", "result"),
+		unchanged:  byCause("freshet_reads_unchanged_total", "Of freshet_reads_replaced_total, those whose answer was the same."),
+		undeclared: undeclared,
+		reads:      reads,
+		registry:   registry,
+		calls:      histogram("freshet_rpc_seconds", "Duration of unary RPCs.", "procedure", "code"),
+		waits:      histogram("freshet_at_least_wait_seconds", "Time that requests at-least a revision above the frontier waited.", "result"),
+		settles:    histogram("freshet_settle_seconds", "Time that answers of mutations were held back.", "result"),
 	}
 }
 
@@ -102,6 +109,12 @@ func (m *Metrics) settled(d time.Duration, how string) {
 		return
 	}
 	m.settles.WithLabelValues(how).Observe(d.Seconds())
+}
+
+func (m *Metrics) undeclaredReads(procedure string, n float64) {
+	if m != nil {
+		m.undeclared.WithLabelValues(procedure).Add(n)
+	}
 }
 
 func (m *Metrics) reused(how string) {

@@ -45,9 +45,10 @@ type reuse struct {
 	flights *flights
 	lagOK   func() bool // the node is current enough for kept answers
 	metrics *Metrics
+	audit   *audit
 }
 
-func newReuse(cfg Config, c *cache) connect.Interceptor {
+func newReuse(cfg Config, c *cache, audit *audit) connect.Interceptor {
 	r := &reuse{
 		program: cfg.Contract,
 		node:    cfg.Hub,
@@ -57,6 +58,7 @@ func newReuse(cfg Config, c *cache) connect.Interceptor {
 		},
 		lagOK:   func() bool { return cfg.Hub.Lag() <= cfg.MaxLag },
 		metrics: cfg.Metrics,
+		audit:   audit,
 	}
 	if cfg.testReuse != nil {
 		cfg.testReuse(r)
@@ -144,7 +146,7 @@ func sameMessage(a, b connect.AnyResponse) bool {
 func (i *reuse) keyOf(ctx context.Context, req connect.AnyRequest) (_ readKey, topics []string, ok bool) {
 	method := i.program.Method(req.Spec().Procedure)
 	message, isProto := req.Any().(proto.Message)
-	if method == nil || method.Kind != contract.Read || method.Uncached || !isProto {
+	if method == nil || method.Kind != contract.Read || method.Uncached || i.audit.bars(method.Procedure) || !isProto {
 		return readKey{}, nil, false
 	}
 	topics, err := method.Topics(message)

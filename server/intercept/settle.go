@@ -34,7 +34,7 @@ const settleGrace = 2 * time.Millisecond
 // An error that says nothing about data is passed on at once: it carries no
 // stamp. Whatever happens here, the handler's answer stands: a committed write
 // is never reported as failed (G5).
-func settle(cfg Config) connect.Interceptor {
+func settle(cfg Config, audit *audit) connect.Interceptor {
 	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
 		if !isWrite(cfg.Contract, req.Spec()) {
 			return next(ctx, req)
@@ -42,7 +42,7 @@ func settle(cfg Config) connect.Interceptor {
 		s := &settling{cfg: &cfg}
 		defer s.forget()
 		epoch := cfg.Hub.Frontier().Epoch
-		call := &store.Call{BeforeCommit: s.expect}
+		call := &store.Call{BeforeCommit: s.expect, Audit: audit.due(req.Spec().Procedure)}
 		resp, err := next(withCall(ctx, call), req)
 		if !isAboutData(ctx, err) {
 			return resp, err
@@ -89,8 +89,11 @@ func (s *settling) forget() {
 // wait settles all outcomes and returns the call's stamp, and its topics if
 // every committed transaction was seen.
 func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.Revision, []string) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.MaxSettle)
+	// Only waits have to end with MaxSettle, which may be next to nothing.
+	asking, cancel := context.WithTimeout(ctx, max(s.cfg.MaxSettle, defaultMaxSettle))
 	defer cancel()
+	ctx, cancelWait := context.WithTimeout(ctx, s.cfg.MaxSettle)
+	defer cancelWait()
 	nudge := time.AfterFunc(nudgeDelay, s.cfg.Primary.Nudge)
 	defer nudge.Stop()
 	began := time.Now()
@@ -104,7 +107,7 @@ func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.
 			// it. Without one, the write goes unstamped rather than with a stamp that may be too
 			// low; or, in another epoch, with one that promises what a crash may
 			// have taken back.
-			position, err := s.cfg.Primary.InsertPosition(ctx)
+			position, err := s.cfg.Primary.InsertPosition(asking)
 			if err != nil || position.Epoch != o.Position.Epoch {
 				s.cfg.Metrics.settled(time.Since(began), settledTimeout)
 				return freshet.Revision{}, nil

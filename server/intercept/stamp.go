@@ -20,7 +20,7 @@ import (
 // and carries no stamp. While there is no frontier, strong reads are answered and
 // carry none either; what was asked for at-least a revision is refused, since
 // nothing would say that the answer reaches it. A flight has read its frontier already (pinned).
-func stamp(program *contract.Program, node Hub) connect.Interceptor {
+func stamp(program *contract.Program, node Hub, audit *audit) connect.Interceptor {
 	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
 		if isWrite(program, req.Spec()) {
 			return next(ctx, req)
@@ -32,7 +32,7 @@ func stamp(program *contract.Program, node Hub) connect.Interceptor {
 				return nil, errNoFrontier() // it was lost since atLeast has seen it
 			}
 		}
-		resp, err := next(withCall(ctx, &store.Call{Epoch: r.stamp.Epoch}), req)
+		resp, err := next(withCall(ctx, &store.Call{Epoch: r.stamp.Epoch, Audit: audit.due(req.Spec().Procedure)}), req)
 		if errors.Is(err, store.ErrEpoch) {
 			r.stamp = freshet.Revision{}
 		}
