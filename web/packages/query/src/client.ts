@@ -4,7 +4,7 @@ import type { Frame } from "./frame.js";
 import type { Span } from "./history.js";
 import { Ledger, type Invalidation } from "./ledger.js";
 import { silent, type Logger } from "./logger.js";
-import { isEarlierEpoch, type Revision } from "./revision.js";
+import type { Revision } from "./revision.js";
 import { freshnessOf, type Freshness, type State, type Status } from "./status.js";
 import { Stream, type StreamOptions } from "./stream.js";
 import { guarded, Subscription } from "./subscription.js";
@@ -188,13 +188,13 @@ export class Freshet {
 
   /** A response carried this stamp; a later epoch resets everything. */
   observe(stamp: Revision): void {
-    if (this.#ledger.isNewEpoch(stamp)) this.#ledger.reset(stamp, this.#resetSpreadMs);
+    if (this.#ledger.era.leads(stamp)) this.#ledger.reset(stamp, this.#resetSpreadMs);
   }
 
   /** A mutation was answered with this stamp, and changed these topics. */
   wrote(stamp: Revision, topics: Iterable<string>): void {
     this.observe(stamp);
-    if (!isEarlierEpoch(stamp, this.#ledger.heard)) this.#ledger.invalidate(stamp, topics);
+    if (this.#ledger.era.holds(stamp)) this.#ledger.invalidate(stamp, topics);
   }
 
   /** An answer was delivered that lacks what had been told: tell it again. */
@@ -234,11 +234,13 @@ export class Freshet {
 
   #apply(frame: Frame): void {
     const { type, revision } = frame;
-    if (isEarlierEpoch(revision, this.#ledger.heard)) {
-      // A node that has not noticed yet: its history is over.
+    const { era } = this.#ledger;
+    if (type !== "reset" && era.isEarlier(revision)) {
+      // An answer came from a later one. The next stream begins there, and the
+      // server says which of the two is over: by a reset, which it has proved.
       throw new StreamProtocolError(`${type}: the revision is of an earlier epoch`);
     }
-    if (type === "reset" || this.#ledger.isNewEpoch(revision)) {
+    if (type === "reset" || era.isLater(revision)) {
       this.#log("warn", "the history was replaced: everything is read again", { revision });
       this.#ledger.reset(revision, this.#resetSpreadMs);
     }
@@ -269,7 +271,7 @@ export class Freshet {
     }
     if (old.freshness !== freshness) this.#log("info", `freshness: ${freshness}`, { lagMs, error });
     this.#status = { ...next, freshness };
-    for (const listener of this.#statusListeners) listener();
+    for (const listener of this.#statusListeners) guarded(listener);
   }
 
   /** A shared stream may be live for other tabs' topics, or for none of them. */

@@ -1,4 +1,4 @@
-import { laterOf, type Revision } from "./revision.js";
+import { epochOf, laterOf, type Revision } from "./revision.js";
 
 /** What a live stream has said of one topic. */
 export interface Span {
@@ -53,7 +53,8 @@ export class History {
   /** Whether all changes of the topic after `since` are known. Undefined: none is asked for. */
   covers(topic: string, since: Revision | undefined): boolean {
     const span = this.#spans.get(topic);
-    return span !== undefined && (since === undefined || since >= span.from);
+    if (span === undefined || since === undefined) return span !== undefined;
+    return epochOf(since) === epochOf(span.from) && since >= span.from;
   }
 
   spans(topics: Iterable<string>): Map<string, Span> {

@@ -1,5 +1,6 @@
+import { Era } from "./era.js";
 import type { Span } from "./history.js";
-import { isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
+import { isBefore, laterOf, type Revision } from "./revision.js";
 
 /** Why a subscriber is told to refetch. */
 export type Cause =
@@ -50,13 +51,18 @@ interface Entry {
 export class Ledger {
   readonly #entries = new Map<Subscriber, Map<string, Entry>>();
   #latest = new Map<string, Revision>();
-  #heard: Revision | undefined;
+  readonly #era = new Era();
   /** The topics that the stream follows, all of them told up to `id`. */
   #live: { readonly topics: ReadonlySet<string>; id: Revision } | undefined;
 
+  /** Which history is the current one. */
+  get era(): Omit<Era, "advance" | "begin"> {
+    return this.#era;
+  }
+
   /** The highest revision heard of: on the stream, or in a response. */
   get heard(): Revision | undefined {
-    return this.#heard;
+    return this.#era.at;
   }
 
   /** All topics of all subscribers. */
@@ -143,6 +149,7 @@ export class Ledger {
    * since, unless the stream began later: then one that begins earlier follows.
    */
   live(id: Revision, spans: ReadonlyMap<string, Span>): void {
+    if (this.#era.isEarlier(id)) return; // that stream is about to be told so
     this.advance(id);
     for (const [subscriber, entries] of this.#entries) {
       const fresh: string[] = [];
@@ -181,7 +188,7 @@ export class Ledger {
 
   /** What was heard before counts no more, even if it was higher. */
   reset(revision: Revision, spreadMs: number): void {
-    this.#heard = revision;
+    this.#era.begin(revision);
     this.#latest = new Map();
     if (this.#live) this.#live.id = revision;
     for (const entries of this.#entries.values()) entries.clear();
@@ -190,7 +197,7 @@ export class Ledger {
 
   /** Asks everyone to read, without having anything to tell. */
   poll(): void {
-    const revision = this.#heard;
+    const revision = this.heard;
     if (!revision) return;
     for (const subscriber of this.#entries.keys()) {
       const topics = [...subscriber.topics];
@@ -200,12 +207,7 @@ export class Ledger {
 
   /** Every change up to `revision` has been told. */
   advance(revision: Revision): void {
-    this.#heard = laterOf(this.#heard, revision);
-  }
-
-  /** Whether `revision` belongs to a later history than all before it. */
-  isNewEpoch(revision: Revision): boolean {
-    return this.#heard !== undefined && isEarlierEpoch(this.#heard, revision);
+    this.#era.advance(revision);
   }
 
   /** Tells again what was told of these topics: an answer missed it. */

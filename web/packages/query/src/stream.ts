@@ -139,7 +139,7 @@ export class Stream implements Feed {
     const since = new Map<string, Revision>();
     for (const [topic, wanted] of wants) {
       const told = from?.topics.has(topic) ? from.id : undefined;
-      const lowest = told && wanted ? (told < wanted ? told : wanted) : (told ?? wanted);
+      const lowest = told && wanted ? where(told, wanted) : (told ?? wanted);
       if (lowest) since.set(topic, lowest);
     }
     const { url, throttleMs, fetch } = this.#options;
@@ -278,4 +278,13 @@ function willCover(link: Link, wants: Wants): boolean {
     if (wanted !== undefined && (since === undefined || wanted < since)) return false;
   }
   return true;
+}
+
+/**
+ * Where a stream begins that goes on from one and is wanted from another
+ * revision: at the lower, unless an answer came from a later history than the
+ * last stream: then there, so that the server says which is the current one.
+ */
+function where(told: Revision, wanted: Revision): Revision {
+  return told < wanted && !isEarlierEpoch(told, wanted) ? told : wanted;
 }

@@ -214,7 +214,9 @@ export class Group implements Feed {
         try {
           this.#events.apply(body.frame);
         } catch (error) {
+          // The leader's stream then begins where this tab is.
           this.#options.log("warn", "tabs: the leader is of an earlier epoch", { error });
+          this.#want();
         }
         break;
       case "live":

@@ -1,6 +1,7 @@
 import type { Query, QueryCacheNotifyEvent, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
 import { Attempt, attemptOf, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
+import { Era } from "./era.js";
 import type { Frame } from "./frame.js";
 import { keep, keptOf } from "./kept.js";
 import type { Invalidation } from "./ledger.js";
@@ -17,7 +18,7 @@ import {
   type UpdateAction,
 } from "./queries-options.js";
 import { Registry, type Entry } from "./registry.js";
-import { isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
+import { isBefore, laterOf, type Revision } from "./revision.js";
 import type { Input, Step } from "./rule.js";
 
 export type { OptimisticWrite } from "./optimistic.js";
@@ -44,7 +45,7 @@ export class Queries {
   readonly #stops: (() => void)[] = [];
   readonly #persister: Persister;
   #subscription: ReturnType<Freshet["subscribe"]> | undefined;
-  #epoch: Revision | undefined; // the highest revision seen, for its epoch
+  readonly #era = new Era();
   #syncing = false;
   #showing: Query | undefined; // being patched by us
   #closed = false;
@@ -125,8 +126,8 @@ export class Queries {
   // What comes from the stream.
 
   #frame(frame: Frame): void {
-    if (frame.type === "reset" || this.#isNewEpoch(frame.revision)) this.#reset(frame.revision);
-    this.#epoch = laterOf(this.#epoch, frame.revision);
+    if (frame.type === "reset" || this.#era.isLater(frame.revision)) this.#reset(frame.revision);
+    this.#era.advance(frame.revision);
     const { state, revision } = this.#options.freshet.status;
     if (state !== "live" || !revision) return;
     const subscription = this.#subscription;
@@ -136,19 +137,15 @@ export class Queries {
   #told({ cause, topics, revision }: Invalidation): void {
     // A reset is told at random within a spread; its frame has been seen at once,
     // a stamp that told of it maybe not.
-    if (cause === "reset" && this.#isNewEpoch(revision)) this.#reset(revision);
-    this.#epoch = laterOf(this.#epoch, revision);
+    if (this.#era.leads(revision)) this.#reset(revision);
+    if (!this.#era.holds(revision)) return; // overtaken by another reset
+    this.#era.advance(revision);
     if (cause === "poll") return this.#registry.poll(topics);
     this.#registry.tell(cause === "ready" ? "ready" : "invalidate", revision, topics);
   }
 
-  #isNewEpoch(revision: Revision): boolean {
-    return this.#epoch !== undefined && isEarlierEpoch(this.#epoch, revision);
-  }
-
   #reset(revision: Revision): void {
-    if (this.#epoch && isEarlierEpoch(revision, this.#epoch)) return;
-    this.#epoch = revision;
+    this.#era.begin(revision);
     this.#registry.reset(revision);
   }
 
@@ -285,8 +282,8 @@ export class Queries {
       // A function that has no stamps at all is taken to read the primary: it
       // sees what had been told when it began.
       const stamp = attempt.requests > 0 ? attempt.stamp : run.heard;
-      if (stamp && this.#isNewEpoch(stamp)) this.#reset(stamp);
-      if (stamp) this.#epoch = laterOf(this.#epoch, stamp);
+      if (stamp && this.#era.leads(stamp)) this.#reset(stamp);
+      if (stamp && this.#era.holds(stamp)) this.#era.advance(stamp);
       const verdict = rule.judge(flight, stamp, repeated);
       if (verdict === "again") continue;
       if (verdict === "keep") {
