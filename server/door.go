@@ -173,6 +173,11 @@ func newPortMetrics(r prometheus.Registerer) func(port string) *portMetrics {
 	}, []string{"port", "cause"})
 	r.MustRegister(connections, refused, acceptErrors, cut)
 	return func(port string) *portMetrics {
+		for _, cause := range []string{"limit", "address"} { // so that they are there, at zero
+			refused.WithLabelValues(port, cause)
+		}
+		cut.WithLabelValues(port, "read")
+		cut.WithLabelValues(port, "write")
 		labels := prometheus.Labels{"port": port}
 		return &portMetrics{
 			connections:  connections.With(labels),

@@ -41,6 +41,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}, []string{"reason"}),
 	}
 	m.invalidates, m.readies = m.frames.WithLabelValues("invalidate"), m.frames.WithLabelValues("ready")
+	m.refused.WithLabelValues("not_ready") // so that the metric is there, at zero
 	m.resets, m.frontiers = m.frames.WithLabelValues("reset"), m.frames.WithLabelValues("frontier")
 	if r == nil {
 		return m, nil
