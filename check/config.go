@@ -33,8 +33,9 @@ type Config struct {
 	// Faults to cause while writers write, by name; see FaultNames. All and none
 	// are names, too.
 	Faults []string
-	// Stage is a server of the checker's own, for faults that need one; nil: it
-	// is somebody else's.
+	// Stage is a server of the checker's own, for faults that need one, for
+	// TRUNCATE and for changes behind the publication's back; nil: it is somebody
+	// else's, and of its rows none is touched but the run's own.
 	Stage *Stage
 	// Clients to simulate; zero: 300.
 	Clients int

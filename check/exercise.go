@@ -125,12 +125,26 @@ func (r *Report) exercisedText() string {
 			not = append(not, string(e.Exercise))
 		}
 	}
-	return fmt.Sprintf("\nexercised: %s\nnot exercised: %s\n", list(done), list(not))
+	return "\n" + paragraph("exercised: ", done) + paragraph("not exercised: ", not)
 }
 
-func list(texts []string) string {
-	if len(texts) == 0 {
-		return "nothing"
+// paragraph is a list in lines.
+func paragraph(title string, list []string) string {
+	if len(list) == 0 {
+		list = []string{"nothing"}
 	}
-	return strings.Join(texts, ", ")
+	const width = 100
+	var b strings.Builder
+	line := title
+	for i, item := range list {
+		if i < len(list)-1 {
+			item += ","
+		}
+		if len(line)+len(item) > width {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = "  "
+		}
+		line += item + " "
+	}
+	return b.String() + strings.TrimRight(line, " ") + "\n"
 }

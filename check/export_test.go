@@ -56,4 +56,4 @@ func WriteByRPC(ctx context.Context, messages messagesv1connect.MessageServiceCl
 }
 
 // Insert is how a row is made.
-func Insert(row int) Manner { return Manner{IDs: []string{rowID(1, row)}} }
+func Insert(row int) Manner { return Manner{IDs: []string{rowID("test", row)}} }

@@ -288,7 +288,7 @@ func (r *run) writers() []func(context.Context) {
 
 func (r *run) writer(name string, part uint64, numbers *atomic.Int64) *writer {
 	w := newWriter(name, r.rec, r.names, r.rng(part), r.conversations, numbers)
-	w.ids, w.own = r.cfg.Seed, r.own
+	w.run, w.own = r.cfg.Run, r.own
 	r.every = append(r.every, w)
 	return w
 }

@@ -115,6 +115,23 @@ func TestRun_withoutDatabase(t *testing.T) {
 	requireNoViolation(t, report)
 	require.Len(t, report.Notes, 1)
 	require.Contains(t, report.Notes[0], "without --database-url")
+	// F68: the report says what nothing is known of, and why.
+	needs := map[check.Exercise]string{}
+	for _, e := range report.Exercised {
+		if e.N == 0 {
+			needs[e.Exercise] = e.Needs
+		}
+	}
+	require.Equal(t, "--database-url", needs["COPY"])
+	require.Equal(t, "--serve", needs["TRUNCATE"])
+	require.NotContains(t, needs, check.Exercise("GetMessage"))
+	var text strings.Builder
+	require.NoError(t, report.WriteText(&text))
+	require.Contains(t, text.String(), "\nnot exercised: ")
+	require.Contains(t, text.String(), "TRUNCATE (needs --serve)")
+	text.Reset()
+	require.NoError(t, json.NewEncoder(&text).Encode(report))
+	require.Contains(t, text.String(), `{"needs":"--serve","what":"TRUNCATE"}`)
 }
 
 func TestRun_nobodyThere(t *testing.T) {

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -214,7 +215,10 @@ func (d *directory) shortAll(topics []string) []string {
 	return all
 }
 
-// rowID is the id of a row that is made by SQL: the same whenever it is made anew.
-func rowID(run uint64, row int) string {
-	return fmt.Sprintf("%08x-%04x-7000-8000-%012x", uint32(run), uint16(run>>32), row) //nolint:gosec // some bits are enough
+// rowID is the id of a row that is made by SQL, in the run of this name: the same
+// whenever it is made anew.
+func rowID(run string, row int) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(run)) // never fails
+	return fmt.Sprintf("%08x-0000-7000-8000-%012x", h.Sum32(), row)
 }

@@ -60,8 +60,8 @@ type writer struct {
 	name          string
 	rec           *recorder
 	names         *directory
-	ids           uint64 // tells the ids of runs on one database apart
-	own           []string
+	run           string   // whose ids its rows have
+	own           []string // topics that it tells by SQL
 	rng           *rand.Rand
 	conversations []string
 	numbers       *atomic.Int64 // of rows; shared by all writers
@@ -126,8 +126,8 @@ func (w *writer) bySQL(ctx context.Context, session Session, reader *reader, how
 	for _, i := range rows {
 		s := &w.slots[i]
 		write.Changes = append(write.Changes, w.next(s, true))
-		how.Was, how.IDs = append(how.Was, s.shown), append(how.IDs, rowID(w.ids, s.row))
-		w.names.name(s.row, rowID(w.ids, s.row))
+		how.Was, how.IDs = append(how.Was, s.shown), append(how.IDs, rowID(w.run, s.row))
+		w.names.name(s.row, rowID(w.run, s.row))
 	}
 	err := session.Write(ctx, &write, how, w.rec.now)
 	if err != nil {
