@@ -125,6 +125,16 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 	code, stdout, _ = runs(t, "doctor")
 	require.Equal(t, exitOK, code, stdout)
 
+	testkit.Exec(t, database, `alter table messages rename author to writer; insert into freshet.goose_db_version (version_id, is_applied) values (99, true)`)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "the database has migration 99")
+	testkit.Exec(t, database, `delete from freshet.goose_db_version where version_id = 99`)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, `column "author" of relation "messages" does not exist`)
+	testkit.Exec(t, database, `alter table messages rename writer to author`)
+
 	testkit.Exec(t, database, `drop publication freshet`)
 	code, stdout, _ = runs(t, "doctor")
 	require.Equal(t, exitFailed, code)
@@ -193,6 +203,21 @@ do $$ begin execute format('grant create on database %I to owner', current_datab
 	testkit.Exec(t, as, stdout)
 	code, stdout, _ = runs(t, "doctor")
 	require.Equal(t, exitOK, code, stdout)
+
+	// Names are anybody's: none gets out of its comment.
+	testkit.Exec(t, as, "create table \"a\nb\" () inherits (messages)")
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitFailed, code)
+	for _, line := range strings.Split(strings.TrimSpace(stdout), "\n") {
+		require.True(t, strings.HasPrefix(line, "--"), line)
+	}
+	testkit.Exec(t, as, "drop table \"a\nb\"")
+
+	// The feed's own URL says as whom to look.
+	t.Setenv("FRESHET_CAPTURE_URL", database)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, "\nalter system set max_slot_wal_keep_size", "a superuser may")
 }
 
 // serving runs `freshet serve args…` until the returned function stops it as

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -16,6 +17,7 @@ import (
 // databaseFlags are those of every command that works on an existing database.
 type databaseFlags struct {
 	DatabaseURL string `placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The primary: postgres://user:password@host:5432/name. Required."`
+	CaptureURL  string `placeholder:"URL" help:"Where the feed connects, and as whom, if serve's --database-url is a pooler's or another role's. Unset: --database-url."`
 }
 
 // Validate is called by kong.
@@ -26,9 +28,9 @@ func (f *databaseFlags) Validate() error {
 	return nil
 }
 
-// connect runs use on a connection of its own.
+// connect runs use on a connection of its own, as the feed connects.
 func (f *databaseFlags) connect(ctx context.Context, use func(conn *wal.Conn) error) error {
-	conn, err := wal.Connect(ctx, f.DatabaseURL)
+	conn, err := wal.Connect(ctx, cmp.Or(f.CaptureURL, f.DatabaseURL))
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -18,7 +21,7 @@ type doctorCmd struct {
 func (*doctorCmd) Help() string {
 	return `Changes nothing. Prints each problem with the SQL that mends it, and exits with status 1 if one of them keeps capture from working; warnings don't.
 
-The output is an SQL script (freshet doctor | psql). What the role of --database-url may not run, and what somebody has to decide, is in it as a comment that says who may.`
+The output is an SQL script (freshet doctor | psql). What the role that looks may not run, and what somebody has to decide, is in it as a comment that says who may.`
 }
 
 // Run checks the database.
@@ -37,9 +40,19 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 			return err
 		}
 		problems = append(problems, slot...)
+		// As the services' role, whose privileges the pool looks at while it runs.
+		var unfit *store.UnfitError
+		if err := store.Verify(ctx, c.DatabaseURL); errors.As(err, &unfit) {
+			problems = append(problems, wal.Problem{Text: unfit.Error()})
+		} else if err != nil {
+			return err
+		}
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
 }
+
+// oneLine keeps what is in a comment in it, whatever somebody has put into a name.
+var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
 // report prints problems, in the form of an SQL script with comments, or fine.
 func report(w io.Writer, problems []wal.Problem, fine string) error {
@@ -50,14 +63,17 @@ func report(w io.Writer, problems []wal.Problem, fine string) error {
 			kind = "problem"
 			fatal++
 		}
-		fmt.Fprintf(w, "-- %s: %s\n", kind, p.Text)
+		fmt.Fprintf(w, "-- %s: %s\n", kind, oneLine.Replace(p.Text))
 		comment := ""
 		if p.By != "" && len(p.SQL) > 0 {
 			// The rest can be piped into psql as it is.
-			fmt.Fprintln(w, "-- to be run by", p.By+":")
+			fmt.Fprintf(w, "-- to be run by %s:\n", oneLine.Replace(p.By))
 			comment = "--   "
 		}
 		for _, sql := range p.SQL {
+			if comment != "" {
+				sql = oneLine.Replace(sql)
+			}
 			fmt.Fprintln(w, comment+sql)
 		}
 	}

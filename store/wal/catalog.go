@@ -158,7 +158,7 @@ from tree join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamesp
 		if l.oid != t.oid {
 			t.children = append(t.children, c)
 		}
-		if c.kind == "r" {
+		if c.kind == "r" && (l.oid == t.oid || c.partition) { // a child by INHERITS isn't published along with it
 			t.leaves = append(t.leaves, l)
 		}
 		return nil
