@@ -208,7 +208,7 @@ do $$ begin execute format('grant create on database %I to owner', current_datab
 	testkit.Exec(t, as, "create table \"a\nb\" () inherits (messages)")
 	code, stdout, _ = runs(t, "doctor")
 	require.Equal(t, exitFailed, code)
-	for _, line := range strings.Split(strings.TrimSpace(stdout), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(stdout), "\n") {
 		require.True(t, strings.HasPrefix(line, "--"), line)
 	}
 	testkit.Exec(t, as, "drop table \"a\nb\"")

@@ -65,11 +65,12 @@ func (e *NotFoundError) Unwrap() error { return e.Cause }
 
 func (e *NotFoundError) Error() string {
 	var b strings.Builder
-	if e.Binaries != "" {
+	switch {
+	case e.Binaries != "":
 		fmt.Fprintf(&b, "no usable PostgreSQL in %s: %v", e.Binaries, e.Cause)
-	} else if e.Major != 0 {
+	case e.Major != 0:
 		fmt.Fprintf(&b, "found no PostgreSQL server binaries (initdb, postgres) of version %d: %v", e.Major, e.Cause)
-	} else {
+	default:
 		fmt.Fprintf(&b, "found no PostgreSQL server binaries (initdb, postgres) of version %d or newer", MinMajor)
 	}
 	for _, old := range e.TooOld {

@@ -21,14 +21,14 @@ func programOf(t *testing.T, table string, topics ...string) *contract.Program {
 	method := new(descriptorpb.MethodOptions)
 	proto.SetExtension(method, freshetv1.E_Writes, &freshetv1.Writes{Topics: []string{"rows"}})
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name:        proto.String("test/v1/test.proto"),
-		Package:     proto.String("test.v1"),
-		Syntax:      proto.String("proto3"),
+		Name:        new("test/v1/test.proto"),
+		Package:     new("test.v1"),
+		Syntax:      new("proto3"),
 		Dependency:  []string{"freshet/v1/options.proto"},
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Row"), Options: source}},
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("Row"), Options: source}},
 		Service: []*descriptorpb.ServiceDescriptorProto{{
-			Name:   proto.String("RowService"),
-			Method: []*descriptorpb.MethodDescriptorProto{{Name: proto.String("PutRow"), InputType: proto.String(".test.v1.Row"), OutputType: proto.String(".test.v1.Row"), Options: method}},
+			Name:   new("RowService"),
+			Method: []*descriptorpb.MethodDescriptorProto{{Name: new("PutRow"), InputType: new(".test.v1.Row"), OutputType: new(".test.v1.Row"), Options: method}},
 		}},
 	}, protoregistry.GlobalFiles)
 	require.NoError(t, err)

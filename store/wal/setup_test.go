@@ -145,7 +145,6 @@ func TestCheck_server(t *testing.T) {
 	text := (&wal.SetupError{Problems: problems}).Error()
 	require.Contains(t, text, "alter system set wal_level = 'logical'")
 	require.Contains(t, text, "max_slot_wal_keep_size is unlimited")
-
 }
 
 // TestSetup_supersetIsLeftAlone: more than the contract needs is accepted, so
