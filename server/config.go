@@ -188,7 +188,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Slot = cmp.Or(c.Slot, d.Slot)
 	c.Addr = cmp.Or(c.Addr, d.Addr)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
-	if err := c.checkBounds(d); err != nil {
+	if err := checkBounds(&c, d); err != nil {
 		return c, err
 	}
 	if c.MaxConnectionsPerAddress == 0 {
@@ -227,7 +227,7 @@ var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 
 // checkBounds fills in d where c has zeros, and refuses what makes no sense.
 // Errors name flags, which is where values come from.
-func (c *Config) checkBounds(d Config) error {
+func checkBounds(c *Config, d Config) error {
 	const ms = time.Millisecond
 	return errors.Join(
 		bound("--max-wait", &c.MaxWait, d.MaxWait, ms, time.Hour, true),

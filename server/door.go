@@ -179,6 +179,12 @@ func newPortMetrics(r prometheus.Registerer) func(port string) *portMetrics {
 		cut.WithLabelValues(port, "read")
 		cut.WithLabelValues(port, "write")
 		labels := prometheus.Labels{"port": port}
+		for _, cause := range []string{"limit", "address"} { // shown from the start
+			refused.WithLabelValues(port, cause)
+		}
+		for _, cause := range []string{"read", "write"} {
+			cut.WithLabelValues(port, cause)
+		}
 		return &portMetrics{
 			connections:  connections.With(labels),
 			refused:      refused.MustCurryWith(labels),

@@ -30,7 +30,11 @@ type patience struct {
 func (p *patience) bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = &body{ReadCloser: r.Body, patience: p}
+			// A copy: by its own body net/http sees that what was not read is no
+			// next request, and closes the connection.
+			copied := *r
+			copied.Body = &body{ReadCloser: r.Body, patience: p}
+			r = &copied
 		}
 		if p.streams[r.URL.Path] {
 			next.ServeHTTP(w, r)

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 const testPatience = time.Minute
@@ -138,6 +139,30 @@ func TestPort_F62_bodiesThatDoNotCome(t *testing.T) {
 			<-answered // in whatever way
 		})
 	}
+}
+
+// F62: what still comes of such a body isn't taken for the next request.
+func TestPort_F62_lateBodiesAreNoRequests(t *testing.T) {
+	n := testNode(t, func(c *Config) { c.ReadTimeout = 200 * time.Millisecond })
+	at := n.testPort(t, new(port), connectHandler())
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", at)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "POST "+testProcedure+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n{")
+	require.NoError(t, err)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(testPatience)))
+	said, err := io.ReadAll(conn)
+	require.NoError(t, err, "the connection ends")
+	require.Contains(t, string(said), "504 Gateway Timeout")
+	require.Contains(t, string(said), "Connection: close")
+}
+
+const testProcedure = "/test.v1.Test/Test"
+
+func connectHandler() http.Handler {
+	return connect.NewUnaryHandler(testProcedure, func(context.Context, *connect.Request[emptypb.Empty]) (*connect.Response[emptypb.Empty], error) {
+		return connect.NewResponse(new(emptypb.Empty)), nil
+	})
 }
 
 // A reader that takes its time for the whole, but not for a part, is not cut.
