@@ -60,7 +60,9 @@ func (s *session) watch(ctx context.Context) error {
 			looked = time.Now()
 		case !refused(err):
 			return err
-		case time.Since(looked) > 2*f.cfg.WatchInterval:
+		}
+		soon = soon || err != nil // DDL that runs beside a look can fail it
+		if err != nil && time.Since(looked) > 2*f.cfg.WatchInterval {
 			// Nothing is known of what only this look would show.
 			s.log.LogAttrs(ctx, slog.LevelWarn, "the catalog can't be looked at; every source is in quarantine until it can", slog.Any("error", err))
 			f.quarantine.distrust("the catalog can't be looked at: "+err.Error(), false)
