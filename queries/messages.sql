@@ -45,22 +45,42 @@ where conversation = @conversation and id = @id
 -- ListMessages returns messages of one conversation, newest first, from below
 -- the key (before_time, before_id); without one, from the newest. The coalesce
 -- keeps it one row comparison, which the index answers; an OR would be a filter.
+-- It ends with the row that takes it above 1 MiB, by the measure of
+-- row.bytes in server/messages: lengths are known without reading what is long.
 -- name: ListMessages :many
 select id, conversation, author, body, create_time, update_time, etag
-from messages
-where conversation = @conversation
-    and (create_time, id) < (
-        coalesce(sqlc.narg(before_time)::timestamptz, 'infinity'),
-        coalesce(sqlc.narg(before_id)::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by create_time desc, id desc
-limit sqlc.arg(row_limit);
+from (
+    select page.*, sum(octet_length(author) + octet_length(body) + 300) over (
+        order by create_time desc, id desc rows between unbounded preceding and 1 preceding) as bytes_before
+    from (
+        select id, conversation, author, body, create_time, update_time, etag
+        from messages
+        where conversation = @conversation
+            and (create_time, id) < (
+                coalesce(sqlc.narg(before_time)::timestamptz, 'infinity'),
+                coalesce(sqlc.narg(before_id)::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by create_time desc, id desc
+        limit sqlc.arg(row_limit)
+    ) as page
+) as measured
+where coalesce(bytes_before, 0) <= 1048576
+order by create_time desc, id desc;
 
 -- ListAllMessages is ListMessages for all conversations.
 -- name: ListAllMessages :many
 select id, conversation, author, body, create_time, update_time, etag
-from messages
-where (create_time, id) < (
-        coalesce(sqlc.narg(before_time)::timestamptz, 'infinity'),
-        coalesce(sqlc.narg(before_id)::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by create_time desc, id desc
-limit sqlc.arg(row_limit);
+from (
+    select page.*, sum(octet_length(author) + octet_length(body) + 300) over (
+        order by create_time desc, id desc rows between unbounded preceding and 1 preceding) as bytes_before
+    from (
+        select id, conversation, author, body, create_time, update_time, etag
+        from messages
+        where (create_time, id) < (
+                coalesce(sqlc.narg(before_time)::timestamptz, 'infinity'),
+                coalesce(sqlc.narg(before_id)::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by create_time desc, id desc
+        limit sqlc.arg(row_limit)
+    ) as page
+) as measured
+where coalesce(bytes_before, 0) <= 1048576
+order by create_time desc, id desc;

@@ -168,12 +168,21 @@ func (q *Queries) GetMessage(ctx context.Context, arg GetMessageParams) (GetMess
 
 const listAllMessages = `-- name: ListAllMessages :many
 select id, conversation, author, body, create_time, update_time, etag
-from messages
-where (create_time, id) < (
-        coalesce($1::timestamptz, 'infinity'),
-        coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+from (
+    select page.id, page.conversation, page.author, page.body, page.create_time, page.update_time, page.etag, sum(octet_length(author) + octet_length(body) + 300) over (
+        order by create_time desc, id desc rows between unbounded preceding and 1 preceding) as bytes_before
+    from (
+        select id, conversation, author, body, create_time, update_time, etag
+        from messages
+        where (create_time, id) < (
+                coalesce($1::timestamptz, 'infinity'),
+                coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by create_time desc, id desc
+        limit $3
+    ) as page
+) as measured
+where coalesce(bytes_before, 0) <= 1048576
 order by create_time desc, id desc
-limit $3
 `
 
 type ListAllMessagesParams struct {
@@ -223,13 +232,22 @@ func (q *Queries) ListAllMessages(ctx context.Context, arg ListAllMessagesParams
 
 const listMessages = `-- name: ListMessages :many
 select id, conversation, author, body, create_time, update_time, etag
-from messages
-where conversation = $1
-    and (create_time, id) < (
-        coalesce($2::timestamptz, 'infinity'),
-        coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+from (
+    select page.id, page.conversation, page.author, page.body, page.create_time, page.update_time, page.etag, sum(octet_length(author) + octet_length(body) + 300) over (
+        order by create_time desc, id desc rows between unbounded preceding and 1 preceding) as bytes_before
+    from (
+        select id, conversation, author, body, create_time, update_time, etag
+        from messages
+        where conversation = $1
+            and (create_time, id) < (
+                coalesce($2::timestamptz, 'infinity'),
+                coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by create_time desc, id desc
+        limit $4
+    ) as page
+) as measured
+where coalesce(bytes_before, 0) <= 1048576
 order by create_time desc, id desc
-limit $4
 `
 
 type ListMessagesParams struct {
@@ -252,6 +270,8 @@ type ListMessagesRow struct {
 // ListMessages returns messages of one conversation, newest first, from below
 // the key (before_time, before_id); without one, from the newest. The coalesce
 // keeps it one row comparison, which the index answers; an OR would be a filter.
+// It ends with the row that takes it above 1 MiB, by the measure of
+// row.bytes in server/messages: lengths are known without reading what is long.
 func (q *Queries) ListMessages(ctx context.Context, arg ListMessagesParams) ([]ListMessagesRow, error) {
 	rows, err := q.db.Query(ctx, listMessages,
 		arg.Conversation,

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -98,6 +99,38 @@ func TestService_listIsStable(t *testing.T) {
 	require.Len(t, second.GetMessages(), 2)
 	require.Equal(t, "1", second.GetMessages()[0].GetBody())
 	require.Empty(t, second.GetNextPageToken())
+}
+
+// F66: a page ends before it grows beyond what every gRPC client takes; its
+// size is a maximum.
+func TestService_F66_pagesAreCutByBytes(t *testing.T) {
+	t.Parallel()
+	f := serve(t, connect.WithReadMaxBytes(4<<20))
+	testkit.Exec(t, f.url, `
+		insert into messages (conversation, author, body)
+		select '7', 'ann', i || repeat('é', 16380) from generate_series(100, 399) as i`)
+	for _, parent := range []string{"conversations/7", "conversations/-"} {
+		seen, pages := map[string]bool{}, 0
+		for token := ""; ; pages++ {
+			page, err := f.list(parent, token, 1000)
+			require.NoError(t, err)
+			require.LessOrEqual(t, proto.Size(page), 1<<20)
+			for _, m := range page.GetMessages() {
+				require.False(t, seen[m.GetName()], "twice")
+				seen[m.GetName()] = true
+			}
+			if token = page.GetNextPageToken(); token == "" {
+				break
+			}
+			require.Len(t, page.GetMessages(), 31, "as many as fit")
+		}
+		require.Len(t, seen, 300)
+		require.Equal(t, 9, pages)
+	}
+	page, err := f.list("conversations/7", "", 10)
+	require.NoError(t, err)
+	require.Len(t, page.GetMessages(), 10)
+	require.NotEmpty(t, page.GetNextPageToken())
 }
 
 func TestService_defaultPageSize(t *testing.T) {

@@ -13,6 +13,28 @@ import (
 // convertible to it.
 type row db.GetMessageRow
 
+// A page of messages is at most maxPageBytes by the measure of bytes (F66): a
+// gRPC client refuses an answer of more than 4 MiB, unless told otherwise. The
+// list queries count in the same way.
+const (
+	maxPageBytes = 1 << 20
+	rowOverhead  = 300 // name, times, etag, and what encodings add
+)
+
+func (r row) bytes() int { return len(r.Author) + len(r.Body) + rowOverhead }
+
+// pageOf returns how many of the rows, at most size, make a page.
+func pageOf(rows []row, size int) (n int) {
+	bytes := 0
+	for n < len(rows) && n < size {
+		if bytes += rows[n].bytes(); bytes > maxPageBytes && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
+}
+
 func (r row) message() *messagesv1.Message {
 	return &messagesv1.Message{
 		Name:       messageName{conversation: r.Conversation, id: r.ID}.String(),

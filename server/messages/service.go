@@ -79,7 +79,7 @@ func (s *Service) ListMessages(ctx context.Context, req *connect.Request[message
 	size := pageSize(req.Msg.GetPageSize())
 	var rows []row
 	err = s.db.Read(ctx, func(ctx context.Context, q *db.Queries) (err error) {
-		rows, err = list(ctx, q, after, size+1) // one more: is there a next page?
+		rows, err = list(ctx, q, after, size+1) // one more, by number or by bytes: is there a next page?
 		return err
 	})
 	if err != nil {
@@ -87,9 +87,9 @@ func (s *Service) ListMessages(ctx context.Context, req *connect.Request[message
 	}
 
 	resp := &messagesv1.ListMessagesResponse{}
-	if len(rows) > int(size) {
-		rows = rows[:size]
-		resp.NextPageToken = messageToken(parent, rows[size-1])
+	if n := pageOf(rows, int(size)); n < len(rows) {
+		rows = rows[:n]
+		resp.NextPageToken = messageToken(parent, rows[n-1])
 	}
 	resp.Messages = make([]*messagesv1.Message, len(rows))
 	for i, r := range rows {

@@ -235,7 +235,8 @@ type ListMessagesRequest struct {
 	// The conversation, `conversations/{conversation}`; `conversations/-` means
 	// all conversations.
 	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
-	// At most so many messages, up to 1,000. Unset: 50.
+	// At most so many messages, up to 1,000. Unset: 50. A page may have fewer and
+	// yet a next one: it ends where it would grow beyond 1 MiB.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// A page token from the previous page of the same list. Unset: the first
 	// page.
@@ -547,7 +548,8 @@ func (*DeleteMessageResponse) Descriptor() ([]byte, []int) {
 // ListConversationsRequest asks for a page of conversations.
 type ListConversationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most so many conversations, up to 1,000. Unset: 50.
+	// At most so many conversations, up to 1,000. Unset: 50. A page may have fewer
+	// and yet a next one.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// A page token from the previous page. Unset: the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

@@ -133,7 +133,8 @@ export type ListMessagesRequest = Message<"messages.v1.ListMessagesRequest"> & {
   parent: string;
 
   /**
-   * At most so many messages, up to 1,000. Unset: 50.
+   * At most so many messages, up to 1,000. Unset: 50. A page may have fewer and
+   * yet a next one: it ends where it would grow beyond 1 MiB.
    *
    * @generated from field: int32 page_size = 2;
    */
@@ -283,7 +284,8 @@ export const DeleteMessageResponseSchema: GenMessage<DeleteMessageResponse> = /*
  */
 export type ListConversationsRequest = Message<"messages.v1.ListConversationsRequest"> & {
   /**
-   * At most so many conversations, up to 1,000. Unset: 50.
+   * At most so many conversations, up to 1,000. Unset: 50. A page may have fewer
+   * and yet a next one.
    *
    * @generated from field: int32 page_size = 1;
    */
