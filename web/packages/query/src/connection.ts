@@ -5,6 +5,7 @@ import {
   StreamRefusedError,
   StreamSilentError,
 } from "./errors.js";
+import { defaultHeartbeatMs } from "./feed.js";
 import { decodeFrame, type Frame } from "./frame.js";
 import { retryAfter } from "./retry-after.js";
 import type { Revision } from "./revision.js";
@@ -30,8 +31,6 @@ export interface ConnectionHandlers {
 const maxFrameChars = 1 << 20;
 /** What proxies and servers take in a request line without complaint. */
 const maxUrlChars = 4000;
-/** Until `ready` tells the server's own heartbeat. */
-const defaultHeartbeatMs = 15_000;
 
 /**
  * One attempt at the stream, by fetch and not by EventSource: that one sends no

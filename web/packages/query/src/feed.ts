@@ -11,8 +11,13 @@ export interface FeedState {
   /** A stream is live, be it for some of the topics only. */
   readonly streaming: boolean;
   readonly lagMs: number;
+  /** The longest time between two frames, once the server has told it. */
+  readonly heartbeatMs?: number;
   readonly error?: StreamError;
 }
+
+/** Until the server has told its own. */
+export const defaultHeartbeatMs = 15_000;
 
 /** Where notices come from: a stream of this tab's own, or the one all tabs share. */
 export interface Feed {

@@ -178,7 +178,7 @@ export class Stream implements Feed {
     // A part of a split list has no id: if the stream breaks before the last
     // one, the catch-up tells all of it again.
     if (frame.type === "invalidate") this.#history.changed(frame.topics, frame.revision);
-    if (frame.type === "ready") this.#becameReady(link, frame.revision);
+    if (frame.type === "ready") this.#becameReady(link, frame.revision, frame.heartbeatMs);
     if (link === this.#current && link.id) {
       this.#resume = { topics: link.topics, id: link.id };
       if (frame.id) this.#events.position(link.id);
@@ -187,7 +187,7 @@ export class Stream implements Feed {
     this.#events.seen(frame);
   }
 
-  #becameReady(link: Link, revision: Revision): void {
+  #becameReady(link: Link, revision: Revision, heartbeatMs: number): void {
     if (this.#next === link) this.#next = undefined;
     if (this.#current !== link) this.#current?.connection.close();
     this.#current = link;
@@ -197,7 +197,7 @@ export class Stream implements Feed {
     this.#history.begin(link.topics, link.since, revision);
     this.#options.log("debug", "stream: ready", { topics: link.topics.size, revision });
     // A server that is behind says so right after `ready`.
-    this.#set({ state: "live", streaming: true, lagMs: 0, error: undefined });
+    this.#set({ state: "live", streaming: true, lagMs: 0, heartbeatMs: heartbeatMs || undefined, error: undefined });
     this.#tellLive();
     this.changed(); // topics that came meanwhile
   }
@@ -262,6 +262,7 @@ export class Stream implements Feed {
       old.state !== next.state ||
       old.streaming !== next.streaming ||
       old.lagMs !== next.lagMs ||
+      old.heartbeatMs !== next.heartbeatMs ||
       old.error !== next.error
     ) {
       this.#events.state(next);

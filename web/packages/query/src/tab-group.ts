@@ -1,4 +1,4 @@
-import type { Feed, FeedEvents, FeedState } from "./feed.js";
+import { defaultHeartbeatMs, type Feed, type FeedEvents, type FeedState } from "./feed.js";
 import type { Frame } from "./frame.js";
 import type { Logger } from "./logger.js";
 import type { Stream } from "./stream.js";
@@ -30,11 +30,15 @@ export interface GroupOptions {
   /** This tab can't share: it needs a stream of its own. */
   readonly exile: () => void;
   readonly isVisible: () => boolean;
+  /** Tells `freeze` and `resume`, as a document does. */
+  readonly lifecycle: EventTarget | undefined;
   readonly beatMs: number;
   readonly log: Logger;
 }
 
 const settleMs = 20;
+/** Browsers let the timers of a hidden tab run once a minute; then it sleeps. */
+const asleepMs = 90_000;
 
 /**
  * One of the tabs that share a stream. The one that holds the lock leads; it
@@ -42,6 +46,12 @@ const settleMs = 20;
  * where it was told; whoever leads next asks all of them, so the new stream
  * begins where the one stands that was told least. What a tab was told counts
  * only while it has missed none of the leader's messages.
+ *
+ * A tab that the browser freezes goes on answering messages, but reads no
+ * stream and runs no timer (F82). So it gives the lead away when it is told,
+ * and when it finds that it slept; and the others judge a leader by the frames
+ * that it passes on. Its beats and answers count only while there is no stream
+ * that could bring any.
  */
 export class Group implements Feed {
   readonly #options: GroupOptions;
@@ -58,7 +68,10 @@ export class Group implements Feed {
   #frame: Frame | undefined;
   #state: FeedState = { state: "connecting", streaming: false, lagMs: 0 };
   #present = false; // our own lock is held: the leader can see us go
+  #frozen = false;
   #heardAt = Date.now();
+  #framedAt = Date.now();
+  #tickedAt = Date.now();
   #pingedAt = 0;
   #settling: ReturnType<typeof setTimeout> | undefined;
   readonly #ticker: ReturnType<typeof setInterval>;
@@ -76,6 +89,8 @@ export class Group implements Feed {
       this.#queue();
       return closed(signal);
     };
+    options.lifecycle?.addEventListener("freeze", () => this.#freeze(), { signal });
+    options.lifecycle?.addEventListener("resume", () => this.#thaw(), { signal });
     options.locks.request(tabLock(options.name, this.#id), { signal }, here).catch((e) => this.#broken(e));
   }
 
@@ -121,8 +136,22 @@ export class Group implements Feed {
     return this.#closing.signal.aborted;
   }
 
+  /** From now on nothing runs but what messages bring: it can't lead. */
+  #freeze(): void {
+    this.#frozen = true;
+    this.#resign();
+  }
+
+  #thaw(): void {
+    this.#frozen = false;
+    this.#tickedAt = this.#framedAt = Date.now();
+    this.#synced = false;
+    this.#want(); // asks for what it missed
+    if (!this.#queued) this.#queue();
+  }
+
   #queue(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#frozen) return;
     this.#queued = new AbortController();
     this.#hold({ signal: this.#queued.signal });
   }
@@ -188,7 +217,12 @@ export class Group implements Feed {
   #hear(message: Message): void {
     if (this.#closed) return;
     if ("term" in message) this.#follow(message);
-    else this.#leader?.hear(message);
+    else if (message.body.type !== "ping" || this.#awake) this.#leader?.hear(message);
+  }
+
+  /** Whether its timers run, on which it depends to open a stream again. */
+  get #awake(): boolean {
+    return Date.now() - this.#tickedAt < Math.max(asleepMs, 3 * this.#options.beatMs);
   }
 
   #follow({ from, term, seq, body }: LeaderMessage): void {
@@ -202,6 +236,7 @@ export class Group implements Feed {
     this.#pingedAt = 0;
     const isTold = body.type !== "beat" && body.type !== "exile";
     const isNext = known && seq === this.#seq + (isTold ? 1 : 0);
+    if (!known) this.#framedAt = this.#heardAt;
     this.#follows = { tab: from, term };
     this.#seq = seq;
     if (!isNext) {
@@ -211,6 +246,7 @@ export class Group implements Feed {
     switch (body.type) {
       case "apply":
         this.#frame = body.frame;
+        this.#framedAt = this.#heardAt;
         try {
           this.#events.apply(body.frame);
         } catch (error) {
@@ -231,6 +267,7 @@ export class Group implements Feed {
         this.#frame = undefined;
         break;
       case "state":
+        if (!this.#state.streaming) this.#framedAt = this.#heardAt;
         this.#state = unpackState(body.state);
         this.#events.state(this.#state);
         break;
@@ -242,23 +279,51 @@ export class Group implements Feed {
     }
   }
 
-  /** Beats, or listens for them. A timer that slept asks before it judges. */
+  /** Beats, or judges the leader. */
   #tick(): void {
-    const { beatMs, isVisible, log } = this.#options;
-    if (this.#leader) return this.#leader.beat();
-    if (!this.#present || Date.now() - this.#heardAt < 2 * beatMs) return;
+    const { beatMs } = this.#options;
+    const now = Date.now();
+    const late = now - this.#tickedAt - beatMs;
+    this.#tickedAt = now;
+    if (this.#leader) this.#beat(this.#leader, late);
+    else if (this.#present && !this.#frozen) this.#judge(now, late);
+  }
+
+  #beat(leader: Leader, late: number): void {
+    const heartbeatMs = leader.state.heartbeatMs ?? defaultHeartbeatMs;
+    if (late > heartbeatMs && Date.now() - leader.framedAt > heartbeatMs) {
+      this.#options.log("warn", "tabs: this tab slept, another may lead", { lateMs: late });
+      this.#resign();
+      this.#queue();
+      return;
+    }
+    leader.beat();
+  }
+
+  /** A timer that slept asks before it judges: what it missed is on its way. */
+  #judge(now: number, late: number): void {
+    const { beatMs, isVisible } = this.#options;
+    const { streaming, heartbeatMs = defaultHeartbeatMs } = this.#state;
+    if (streaming) {
+      // Two heartbeats, so that all is told anew within two and a half.
+      if (late > 2 * beatMs) this.#framedAt = Math.max(this.#framedAt, now - 2 * heartbeatMs + 2 * beatMs);
+      if (now - this.#framedAt >= 2 * heartbeatMs && isVisible()) return this.#steal("its stream is not read");
+    }
+    if (now - this.#heardAt < 2 * beatMs) return;
     if (this.#pingedAt === 0) {
       // A tab in the background beats seldom, but answers at once.
-      this.#pingedAt = Date.now();
+      this.#pingedAt = now;
       this.#say({ type: "ping" });
-    } else if (Date.now() - this.#pingedAt >= 0.9 * beatMs && isVisible()) {
-      log("warn", "tabs: the leader hangs, its lock is taken");
-      this.#pingedAt = 0;
-      this.#heardAt = Date.now();
-      this.#queued?.abort();
-      this.#queued = undefined;
-      this.#hold({ steal: true });
-    }
+    } else if (now - this.#pingedAt >= 0.9 * beatMs && isVisible()) this.#steal("it hangs");
+  }
+
+  #steal(reason: string): void {
+    this.#options.log("warn", `tabs: the leader's lock is taken: ${reason}`);
+    this.#pingedAt = 0;
+    this.#heardAt = this.#framedAt = Date.now();
+    this.#queued?.abort();
+    this.#queued = undefined;
+    this.#hold({ steal: true });
   }
 
   #want(): void {

@@ -35,6 +35,7 @@ export class Leader {
   #term: number;
   #claimed = 0; // a leadership that somebody takes for the later one
   #seq = 0;
+  #framedAt = Date.now();
 
   constructor(options: LeaderOptions) {
     this.#options = options;
@@ -43,6 +44,7 @@ export class Leader {
     this.#stream = options.openStream({
       wants: () => this.#wants(),
       apply: (frame) => {
+        this.#framedAt = Date.now();
         events.apply(frame); // may refuse it: then nobody is told
         if (frame.type === "reset") this.#settleAll();
         this.#tell({ type: "apply", frame });
@@ -75,6 +77,11 @@ export class Leader {
 
   get state(): FeedState {
     return this.#stream.state;
+  }
+
+  /** When its stream last brought a frame. */
+  get framedAt(): number {
+    return this.#framedAt;
   }
 
   changed(): void {

@@ -11,6 +11,8 @@ export interface TabsOptions {
   readonly session?: string;
   /** How often the leading tab shows that it lives. Default 1 s. */
   readonly beatMs?: number;
+  /** Tells `freeze` and `resume` of this tab. Default: `document`. */
+  readonly lifecycle?: EventTarget;
   /** Default: `navigator.locks`. */
   readonly locks?: TabLocks;
   /** Default: a BroadcastChannel. */

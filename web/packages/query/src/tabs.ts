@@ -80,6 +80,7 @@ export class Tabs implements Feed {
         openStream: (events) => this.#openStream({ ...this.#stream, token: this.#tokenOf(name) }, events),
         exile: () => this.#standAlone(),
         isVisible: () => typeof document === "undefined" || document.visibilityState === "visible",
+        lifecycle: this.#options.lifecycle ?? (typeof document === "undefined" ? undefined : document),
         beatMs: this.#options.beatMs ?? 1000,
         log: this.#stream.log,
       },

@@ -13,6 +13,7 @@ export class ModelServer {
   readonly requests: { topics: string[]; since: Map<string, string> }[] = [];
   readonly last = new Map<string, Revision>();
   refuses: ((topics: readonly string[]) => number | undefined) | undefined;
+  heartbeatMs = 15_000;
   #at = 100;
 
   get at(): Revision {
@@ -30,6 +31,12 @@ export class ModelServer {
 
   lag(lagMs: number): void {
     for (const stream of this.streams) stream.send("frontier", { revision: this.at, lag_ms: lagMs }, this.at);
+  }
+
+  /** Heartbeats, until what is returned is called. */
+  beat(): () => void {
+    const timer = setInterval(() => this.lag(0), this.heartbeatMs);
+    return () => clearInterval(timer);
   }
 
   cut(): void {
@@ -66,7 +73,7 @@ export class ModelServer {
       const from = since.get(topic);
       if (last && from && from < last) open.send("invalidate", { revision: last, topics: [topic] }, last);
     }
-    open.send("ready", { revision: this.at, heartbeat_ms: 15_000 }, this.at);
+    open.send("ready", { revision: this.at, heartbeat_ms: this.heartbeatMs }, this.at);
     return new Response(body, { headers: { "content-type": "text/event-stream" } });
   };
 }

@@ -1,4 +1,4 @@
-import { vi } from "vitest";
+import { expect, vi } from "vitest";
 import { Freshet, type FreshetOptions } from "../src/client.js";
 import type { Invalidation } from "../src/ledger.js";
 import { laterOf, type Revision } from "../src/revision.js";
@@ -10,6 +10,7 @@ export const patience = { timeout: 5000, interval: 5 };
 /** A page of an app: what it was told, as a query layer would keep it. */
 export class Page {
   readonly tab: FakeTab;
+  readonly lifecycle = new EventTarget();
   readonly client: Freshet;
   readonly told: Invalidation[] = [];
   /** The highest revision told of a topic: what is read then contains it. */
@@ -19,13 +20,41 @@ export class Page {
     this.tab = browser.open();
     const { locks, openChannel } = this.tab;
     this.client = new Freshet({
-      fetch: server.fetch,
+      fetch: this.#fetch(server),
       retryMs: 5,
       maxRetryMs: 20,
       resetSpreadMs: 0,
       ...options,
-      tabs: { beatMs: 40, locks, openChannel, ...(options.tabs as object) },
+      tabs: { beatMs: 40, locks, openChannel, lifecycle: this.lifecycle, ...(options.tabs as object) },
     });
+  }
+
+  /**
+   * A frozen tab: its stream is not read. Messages, locks and, beyond what a
+   * browser does, its timers go on.
+   */
+  freeze(): void {
+    this.#thawed = new Promise((resolve) => (this.#thaw = resolve));
+  }
+
+  thaw(): void {
+    this.#thaw();
+  }
+
+  #thawed: Promise<void> = Promise.resolve();
+  #thaw: () => void = () => {};
+
+  #fetch(server: ModelServer): typeof globalThis.fetch {
+    return async (input, init) => {
+      const response = await server.fetch(input, init);
+      const frozen = new TransformStream<Uint8Array, Uint8Array>({
+        transform: async (chunk, controller) => {
+          await this.#thawed;
+          controller.enqueue(chunk);
+        },
+      });
+      return new Response(response.body?.pipeThrough(frozen), response);
+    };
   }
 
   follow(topics: string[], since?: (topic: string) => Revision | undefined) {
@@ -96,4 +125,21 @@ export class Pages {
   close(): void {
     for (const page of this.all) page.close();
   }
+}
+
+export async function openAll(pages: Pages, n: number, topics: (i: number) => string[]): Promise<Page[]> {
+  const opened = Array.from({ length: n }, (_, i) => {
+    const page = pages.open();
+    page.follow(topics(i));
+    return page;
+  });
+  await Promise.all(opened.map((page) => page.live()));
+  return opened;
+}
+
+/** Until one stream is left that follows what everyone wants. */
+export function oneStream(server: ModelServer, topics: string[]): Promise<void> {
+  return vi.waitFor(() => {
+    expect([...server.streams].map((stream) => [...stream.topics].sort())).toEqual([topics]);
+  }, patience);
 }

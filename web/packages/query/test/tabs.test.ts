@@ -4,7 +4,7 @@ import { subjectOf } from "../src/tabs.js";
 import { loader } from "../src/tabs-later.js";
 import { ModelServer } from "./model-server.js";
 import { rev } from "./server.js";
-import { Pages, patience, type Page } from "./tabs-harness.js";
+import { oneStream, openAll, Pages, patience, type Page } from "./tabs-harness.js";
 
 let server: ModelServer;
 let pages: Pages;
@@ -14,27 +14,10 @@ beforeEach(() => {
 });
 afterEach(() => pages.close());
 
-async function openAll(n: number, topics: (i: number) => string[]): Promise<Page[]> {
-  const opened = Array.from({ length: n }, (_, i) => {
-    const page = pages.open();
-    page.follow(topics(i));
-    return page;
-  });
-  await Promise.all(opened.map((page) => page.live()));
-  return opened;
-}
-
-/** Until one stream is left that follows what everyone wants. */
-function oneStream(topics: string[]): Promise<void> {
-  return vi.waitFor(() => {
-    expect([...server.streams].map((stream) => [...stream.topics].sort())).toEqual([topics]);
-  }, patience);
-}
-
 describe("F32: one stream for all", () => {
   test("eight tabs hold one, and each is told of its topics only", async () => {
-    const eight = await openAll(8, (i) => ["all", `own/${i}`]);
-    await oneStream(["all", ...eight.map((_, i) => `own/${i}`)]);
+    const eight = await openAll(pages, 8, (i) => ["all", `own/${i}`]);
+    await oneStream(server, ["all", ...eight.map((_, i) => `own/${i}`)]);
     expect(eight.filter((page) => page.client.leads)).toHaveLength(1);
     const all = server.write("all");
     const own = server.write("own/5");
@@ -48,7 +31,7 @@ describe("F32: one stream for all", () => {
   });
 
   test("a tab that joins what is live costs no request, and is told once", async () => {
-    const [first] = await openAll(1, () => ["a"]);
+    const [first] = await openAll(pages, 1, () => ["a"]);
     const second = pages.open();
     second.follow(["a"]);
     await second.live();
@@ -62,7 +45,7 @@ describe("F32: one stream for all", () => {
     one.follow(["a", "b"], (topic) => (topic === "a" ? rev(50) : rev(60)));
     two.follow(["b", "c"], (topic) => (topic === "b" ? rev(55) : undefined));
     await Promise.all([one.live(), two.live()]);
-    await oneStream(["a", "b", "c"]);
+    await oneStream(server, ["a", "b", "c"]);
     const { since } = server.requests.at(-1)!;
     expect([since.get("a"), since.get("b"), since.has("c")]).toEqual([rev(50), rev(55), false]);
     expect(one.told).toEqual([]); // nothing has changed since
@@ -70,19 +53,19 @@ describe("F32: one stream for all", () => {
   });
 
   test("the topics of a tab that is gone leave with it, also after a crash", async () => {
-    await openAll(1, () => ["a"]);
+    await openAll(pages, 1, () => ["a"]);
     const follower = pages.open();
     follower.follow(["b"]);
-    await oneStream(["a", "b"]);
+    await oneStream(server, ["a", "b"]);
     pages.drop(follower);
     follower.crash();
     const third = pages.open(); // a smaller set alone would keep its stream
     third.follow(["c"]);
-    await oneStream(["a", "c"]);
+    await oneStream(server, ["a", "c"]);
   });
 
   test("status and frames are those of the one stream", async () => {
-    const two = await openAll(2, () => ["a"]);
+    const two = await openAll(pages, 2, () => ["a"]);
     const frames = two.map((page) => {
       const seen: string[] = [];
       page.client.onFrame((frame) => seen.push(frame.type));
@@ -97,7 +80,7 @@ describe("F32: one stream for all", () => {
   });
 
   test("a tab without topics is idle, whatever the others do", async () => {
-    await openAll(1, () => ["a"]);
+    await openAll(pages, 1, () => ["a"]);
     const page = pages.open();
     const subscription = page.follow(["a"]);
     await page.live();
@@ -108,7 +91,7 @@ describe("F32: one stream for all", () => {
 
 describe("F32: the leader goes, and nothing is lost", () => {
   test.each(["close", "crash"] as const)("%s, with a write before the next one leads", async (how) => {
-    await openAll(5, (i) => ["all", `own/${i}`]);
+    await openAll(pages, 5, (i) => ["all", `own/${i}`]);
     for (let round = 0; pages.all.length > 1; round++) {
       const leader = await pages.leader();
       pages.drop(leader);
@@ -120,7 +103,7 @@ describe("F32: the leader goes, and nothing is lost", () => {
   });
 
   test("each is told what it lacks, even if the next leader knows more", async () => {
-    const three = await openAll(3, () => ["all"]);
+    const three = await openAll(pages, 3, () => ["all"]);
     const leader = await pages.leader();
     const [behind, next] = three.filter((page) => page !== leader) as [Page, Page];
     behind.tab.hang(); // hears nothing for now
@@ -137,7 +120,7 @@ describe("F32: the leader goes, and nothing is lost", () => {
   });
 
   test("hung: another takes the lock; the hung one comes back as one of them", async () => {
-    await openAll(3, () => ["all"]);
+    await openAll(pages, 3, () => ["all"]);
     const hung = await pages.leader();
     hung.tab.hang();
     const others = pages.all.filter((page) => page !== hung);
@@ -187,11 +170,11 @@ describe("F32: the leader goes, and nothing is lost", () => {
     await pages.leader();
     const written = server.write("a");
     await Promise.all(two.map((each) => each.knows("a", written)));
-    await oneStream(["a"]);
+    await oneStream(server, ["a"]);
   });
 
   test("a tab that missed a message asks again, and is told", async () => {
-    await openAll(2, () => ["a"]);
+    await openAll(pages, 2, () => ["a"]);
     const leader = await pages.leader();
     const follower = pages.all.find((page) => page !== leader)!;
     let written = server.at;
@@ -206,7 +189,7 @@ describe("F32: the leader goes, and nothing is lost", () => {
   });
 
   test("a stream that is cut is resumed for all", async () => {
-    const four = await openAll(4, (i) => ["all", `own/${i}`]);
+    const four = await openAll(pages, 4, (i) => ["all", `own/${i}`]);
     server.cut();
     const written = server.write("own/3");
     await four[3]!.knows("own/3", written);
@@ -260,7 +243,7 @@ describe("who shares", () => {
     ["another address", { url: "/other" }],
     ["another session", { tabs: { session: "x" } }],
   ])("not with %s", async (_name, options) => {
-    await openAll(1, () => ["a"]);
+    await openAll(pages, 1, () => ["a"]);
     const page = pages.open(options);
     expect(page.client.leads).toBe(false);
     page.follow(["a"]);
@@ -307,7 +290,7 @@ describe("who shares", () => {
 describe("refusals", () => {
   test("one tab's topic costs the others nothing, also after a hand-over", async () => {
     server.refuses = (topics) => (topics.includes("secret") ? 403 : undefined);
-    await openAll(2, () => ["a"]);
+    await openAll(pages, 2, () => ["a"]);
     const bad = pages.open();
     const wrong = bad.follow(["secret", "a"]);
     await vi.waitFor(() => expect(bad.client.status.state).toBe("failed"), patience);
@@ -323,13 +306,13 @@ describe("refusals", () => {
     wrong.setTopics(["a"]); // and it is welcome again
     await bad.live();
     await bad.knows("a", written);
-    await oneStream(["a"]);
+    await oneStream(server, ["a"]);
     bad.close();
   });
 
   test("of the leader itself: another leads", async () => {
     server.refuses = (topics) => (topics.includes("secret") ? 403 : undefined);
-    await openAll(3, () => ["a"]);
+    await openAll(pages, 3, () => ["a"]);
     const leader = await pages.leader();
     leader.follow(["secret"]);
     await vi.waitFor(() => expect(leader.client.status.state).toBe("failed"), patience);
