@@ -16,10 +16,10 @@ import (
 // program needs, as far as no moment of it breaks or holds up writers: each
 // problem's statements in one transaction, under a short lock timeout. It
 // returns the problems that are left, warnings included, for a person to mend.
-// Concurrent callers may fail; none leaves anything half done.
+// Several nodes may call it at once.
 func Setup(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string) ([]Problem, error) {
 	done := make(map[string]bool)
-	for {
+	for raced := 0; ; {
 		problems, err := Check(ctx, conn, program, publication)
 		if err != nil {
 			return nil, err
@@ -35,12 +35,22 @@ func Setup(ctx context.Context, conn *pgx.Conn, program *contract.Program, publi
 		if done[key] {
 			return nil, fmt.Errorf("%s: it was mended, and is there again: does something undo it (an event trigger, another program)?", p.Text)
 		}
-		done[key] = true
-		if err := mend(ctx, conn, p); err != nil {
+		switch err := mend(ctx, conn, p); {
+		case err == nil:
+			done[key] = true
+		case slices.Contains(racedCodes, sqlState(err)) && raced < maxRaces:
+			raced++ // another node has done it, or is about to: look again
+		default:
 			return nil, fmt.Errorf("%s: %w", p.Text, err)
 		}
 	}
 }
+
+// racedCodes are the SQLSTATEs of a statement that another node has run at the
+// same time: it is there, it is gone, the catalog's row was changed meanwhile.
+var racedCodes = []string{"42710", codeUndefinedObject, "23505", "XX000"}
+
+const maxRaces = 10
 
 // Whoever comes after a statement that waits for a lock waits as well, so ours
 // waits for a moment only, and tries again after a longer one.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -233,6 +234,26 @@ func TestNew_refuses(t *testing.T) {
 	}
 	_, err := wal.New(good)
 	require.NoError(t, err)
+}
+
+// TestSetup_concurrently: nodes that start at once set up the same database, and
+// none fails for it.
+func TestSetup_concurrently(t *testing.T) {
+	url := database(t)
+	ctx := testkit.Context(t)
+	for range 3 {
+		testkit.Exec(t, url, `drop publication freshet; alter table messages replica identity default`)
+		var nodes errgroup.Group
+		for range 6 {
+			conn := testkit.Conn(t, url)
+			nodes.Go(func() error {
+				_, err := wal.Setup(ctx, conn, program(), "freshet")
+				return err
+			})
+		}
+		require.NoError(t, nodes.Wait())
+		require.Empty(t, fatal(t, testkit.Conn(t, url)))
+	}
 }
 
 // TestSetup_undone: a mend that doesn't take ends Setup, which would run it for
