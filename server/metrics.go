@@ -107,6 +107,19 @@ func (n *node) observe() {
 	n.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "freshet_pool_acquire_seconds_total", Help: "Time that calls waited for them.",
 	}, func() float64 { return n.db.Stats().AcquireTime.Seconds() }))
+	for _, source := range n.program.Sources() {
+		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "freshet_quarantined_sources", ConstLabels: prometheus.Labels{"source": source.String()},
+			Help: "1 while capture can't be trusted with the source: nothing of it is kept, and its topics are told again and again.",
+		}, func() float64 {
+			for _, q := range n.feed.Quarantined() {
+				if q.Source == source.String() {
+					return 1
+				}
+			}
+			return 0
+		}))
+	}
 	gauge("freshet_feed_window_bytes", "WAL between the slot's confirmed position and what was applied: what a restart replays.",
 		func() float64 { return float64(n.feed.Stats().WindowBytes) })
 	gauge("freshet_feed_window_seconds", "How long ago the oldest of it was applied.",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,9 +37,17 @@ func (e *unready) Error() string { return e.detail }
 // readiness is whether the node should get traffic, and why not.
 type readiness struct {
 	mu         sync.Mutex
-	phase      *unready    // why not, while starting or stopping; nil in between
-	conditions []condition // asked in between, in order
-	remarks    []string    // what keeps no node from being ready, and is to be mended
+	phase      *unready        // why not, while starting or stopping; nil in between
+	conditions []condition     // asked in between, in order
+	remarks    []string        // what keeps no node from being ready, and is to be mended
+	passing    func() []string // more of these, that come and go; nil: none
+}
+
+// remarkWhile has what f returns be a remark for as long as it does.
+func (r *readiness) remarkWhile(f func() []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.passing = f
 }
 
 // remark adds a detail to a readiness that it doesn't change.
@@ -50,8 +59,12 @@ func (r *readiness) remark(text string) {
 
 func (r *readiness) remarked() string {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	return strings.Join(r.remarks, "; ")
+	remarks, passing := slices.Clone(r.remarks), r.passing
+	r.mu.Unlock()
+	if passing != nil {
+		remarks = append(remarks, passing()...)
+	}
+	return strings.Join(remarks, "; ")
 }
 
 // enter begins a phase in which the node isn't ready.

@@ -290,6 +290,12 @@ func (n *node) capture(context.Context) error {
 		return err
 	}
 	n.feed = feed
+	n.ready.remarkWhile(func() (remarks []string) {
+		for _, q := range feed.Quarantined() {
+			remarks = append(remarks, fmt.Sprintf("the source %s has been in quarantine for %s, and waits for: %s", q.Source, q.For.Round(time.Second), q.Waits))
+		}
+		return remarks
+	})
 	n.observe()
 	n.parts.Go("capture", feed.Run)
 	return nil
