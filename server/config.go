@@ -74,6 +74,11 @@ type Config struct {
 	// MaxLag is how far the node may be behind before it says so, and stops
 	// serving kept answers. Zero: 5 s.
 	MaxLag time.Duration
+	// ShedStreams ends streams, and refuses new ones, while the node has not been
+	// ready for longer than MaxLag: for nodes behind a balancer that asks
+	// /readyz, so that clients come to another. A node that is alone keeps them:
+	// they are told of the lag.
+	ShedStreams bool
 	// CacheBytes bounds the answers that are kept. Zero: 64 MiB; None: none.
 	CacheBytes int
 	// MaxTopics bounds the topic table. Zero: 1,000,000.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -117,4 +118,39 @@ func TestRun_F72_errorsAreNotKept(t *testing.T) {
 		require.Equal(t, "no-store", resp.Header.Get("Cache-Control"), target)
 		require.NoError(t, resp.Body.Close())
 	}
+}
+
+// F63: a node that has lost its feed for longer than --max-lag sends its clients
+// to another, if it is told that there is one, and takes them again when it is
+// well.
+func TestRun_F63_clientsAreSentAway(t *testing.T) {
+	database := testkit.Migrated(t)
+	feed := testkit.NewProxy(t, database)
+	r := start(t, database, func(c *server.Config) {
+		c.CaptureURL, c.ShedStreams, c.MaxLag = feed.URL(), true, 200*time.Millisecond
+	})
+	const request = "GET /events?topic=messages HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	addr := strings.TrimPrefix(r.url, "http://")
+	stream := connectTo(t, addr)
+	_, err := io.WriteString(stream, request)
+	require.NoError(t, err)
+	lines := bufio.NewScanner(stream)
+	for lines.Scan() && lines.Text() != "event: ready" {
+		continue
+	}
+	feed.Pause()
+	var said strings.Builder
+	for lines.Scan() { // to its end
+		said.WriteString(lines.Text() + "\n")
+	}
+	require.NoError(t, lines.Err())
+	require.Regexp(t, `retry: \d+\n`, said.String())
+	code, body := raw(t, addr, request)
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Contains(t, body, "another")
+	feed.Resume()
+	require.Eventually(t, func() bool {
+		code, _ := raw(t, addr, request)
+		return code == http.StatusOK
+	}, time.Minute, 50*time.Millisecond)
 }

@@ -80,6 +80,7 @@ func (n *node) serve(_ context.Context, f *front) error {
 	mux.Handle("/", n.page())
 	f.open(n.wrap(procedures, mux))
 
+	n.streams = streams
 	n.parts.Go("streams", streams.Run)
 	// The last to be registered is the first to be stopped.
 	n.parts.Defer("requests", n.drain)

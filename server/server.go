@@ -35,6 +35,7 @@ import (
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/server/stream"
 	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
@@ -89,6 +90,7 @@ type node struct {
 	hub      *hub.Hub
 	feed     *wal.Feed
 	db       *store.DB
+	streams  *stream.Server
 	url      string
 	draining context.Context //nolint:containedctx // until when those who are served may go on; set when the stop begins
 	https    []*http.Server  // drained when the parts that answer begin to stop
@@ -154,7 +156,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		condition{reasonCapture, n.caughtUp},
 		condition{reasonDatabase, n.db.Ready},
 	)
-	n.parts.Go("readiness log", n.logReadiness)
+	n.parts.Go("readiness watch", n.watchReadiness)
 	return n.parts.Wait(ctx)
 }
 
@@ -316,13 +318,13 @@ const readinessInterval = 10 * time.Millisecond
 // behind" changes with every look.
 const reasonInterval = 5 * time.Second
 
-// logReadiness logs each change of readiness, and why a start takes long; it
-// tells OnReady of the first.
-func (n *node) logReadiness(ctx context.Context) error {
+// watchReadiness logs each change of readiness, and why a start takes long; it
+// tells OnReady of the first, and has streams sent away when it is gone for long.
+func (n *node) watchReadiness(ctx context.Context) error {
 	tick := time.NewTicker(readinessInterval)
 	defer tick.Stop()
 	told, first := "", true
-	at := time.Now()
+	at, wasReady := time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -330,6 +332,12 @@ func (n *node) logReadiness(ctx context.Context) error {
 		case <-tick.C:
 		}
 		err := n.ready.check()
+		if err == nil {
+			wasReady = time.Now()
+		}
+		if n.cfg.ShedStreams && !n.retired.Load() {
+			n.streams.Shed(time.Since(wasReady) > n.cfg.MaxLag)
+		}
 		switch {
 		case err == nil && first:
 			first, told = false, "ready"

@@ -35,11 +35,12 @@ type serveCmd struct {
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
 	TrustedProxy  []string `group:"Network" placeholder:"NETWORK" help:"Proxy in front whose X-Forwarded-For says who calls: an address or a network, such as 10.0.0.0/8. Several."`
 
-	MaxWait   time.Duration `group:"Freshness" default:"${max_wait}" help:"Longest wait of a request at-least a revision; 0: none."`
-	MaxSettle time.Duration `group:"Freshness" default:"${max_settle}" help:"Longest time that the answer of a write is held back until reads elsewhere contain it; 0: none."`
-	MaxLag    time.Duration `group:"Freshness" default:"${max_lag}" help:"Lag from which clients are told that this node is behind."`
-	Heartbeat time.Duration `group:"Freshness" default:"${heartbeat}" help:"Interval of the stream's heartbeats."`
-	Throttle  time.Duration `group:"Freshness" default:"${throttle}" help:"Least time between two notices of a stream that doesn't say itself; 0: none."`
+	MaxWait     time.Duration `group:"Freshness" default:"${max_wait}" help:"Longest wait of a request at-least a revision; 0: none."`
+	MaxSettle   time.Duration `group:"Freshness" default:"${max_settle}" help:"Longest time that the answer of a write is held back until reads elsewhere contain it; 0: none."`
+	MaxLag      time.Duration `group:"Freshness" default:"${max_lag}" help:"Lag from which clients are told that this node is behind."`
+	ShedStreams bool          `group:"Freshness" help:"Send streams away while this node has not been ready for longer than --max-lag. For nodes behind a balancer that asks /readyz: clients then come to another one."`
+	Heartbeat   time.Duration `group:"Freshness" default:"${heartbeat}" help:"Interval of the stream's heartbeats."`
+	Throttle    time.Duration `group:"Freshness" default:"${throttle}" help:"Least time between two notices of a stream that doesn't say itself; 0: none."`
 
 	ReadInterval time.Duration `group:"Freshness" default:"${read_interval}" help:"Least mean time between two queries of one read at-least a revision that several clients are after, after a burst of ten; 0: none."`
 
@@ -213,6 +214,7 @@ func (c *serveCmd) config(logger *slog.Logger) server.Config {
 		MaxWait:                  given(c.MaxWait),
 		MaxSettle:                given(c.MaxSettle),
 		MaxLag:                   given(c.MaxLag),
+		ShedStreams:              c.ShedStreams,
 		CacheBytes:               given(c.CacheBytes),
 		MaxTopics:                given(c.MaxTopics),
 		Heartbeat:                given(c.Heartbeat),

@@ -106,11 +106,9 @@ func (o *outlet) next() error {
 		return nil
 	}
 	s.out = o.link.encoder(o.pump)
-	select {
-	case <-s.server.closing:
+	if s.server.sendsAway() {
 		o.leaving = true
 		return errors.Join(s.beat(s.out.goodbye), o.link.finish())
-	default:
 	}
 	now := time.Now()
 	switch {

@@ -21,6 +21,7 @@ type Server struct {
 	config  Config
 	metrics *metrics
 	stale   atomic.Bool   // the lag is above MaxLag, as of Run
+	shed    atomic.Bool   // by Shed
 	closing chan struct{} // closed by Shutdown
 	pumps   pumps
 	peers   peers
@@ -97,6 +98,25 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
+// Shed, when it is turned on, ends the open streams as Shutdown does and refuses
+// new ones: for a node whose clients are better served by another. It doesn't
+// wait. Turned off, streams are taken again.
+func (s *Server) Shed(on bool) {
+	if !s.shed.Swap(on) && on {
+		s.config.Hub.WakeAll()
+	}
+}
+
+// sendsAway reports whether open streams are to end.
+func (s *Server) sendsAway() bool {
+	select {
+	case <-s.closing:
+		return true
+	default:
+		return s.shed.Load()
+	}
+}
+
 // perTopic is what the server keeps for a topic beside its text, about: an
 // entry of the topic table, and the subscription's place in it.
 const perTopic = 400
@@ -123,6 +143,8 @@ func (s *Server) enter(l load) *refusal {
 	switch {
 	case s.closed:
 		return notReady("the server is shutting down")
+	case s.shed.Load():
+		return notReady("this node has lost its feed: come back for another one")
 	case s.open >= s.config.MaxConnections:
 		return tooMany("too_many_connections", "too many streams are open")
 	case s.config.MaxPerCaller > 0 && l.caller != "" && s.callers[l.caller] >= s.config.MaxPerCaller:

@@ -73,6 +73,9 @@ func (s *session) live(ctx context.Context) error {
 	}()
 	for {
 		var err error
+		if s.server.shed.Load() {
+			return s.beat(s.out.goodbye)
+		}
 		if s.server.stale.Load() != s.stale {
 			heartbeat.Reset(s.server.config.Heartbeat)
 			err = s.beat(s.out.frontier)

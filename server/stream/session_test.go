@@ -312,3 +312,26 @@ func TestStart_neverWithoutAFrontier(t *testing.T) {
 	<-stopped
 	require.Zero(t, f.hub.Stats().Subscriptions)
 }
+
+// F63: streams that are sent away end as in a shutdown, with a goodbye, and none
+// is taken until that is over.
+func TestSession_F63_sentAway(t *testing.T) {
+	bothWays(t, Config{Heartbeat: time.Minute}, func(t *testing.T, f *fixture) {
+		rec, done := f.stream(t.Context(), t, &request{topics: []string{"a"}})
+		pass(time.Second)
+		f.publish(110, "a")
+		f.server.Shed(true)
+		pass(time.Millisecond)
+		require.NoError(t, <-done)
+		require.Equal(t, []string{"1s invalidate 110 a", "1s goodbye 110 "}, rec.log(1), "with what it had to tell")
+		_, refused := f.server.start(t.Context(), &request{topics: []string{"a"}})
+		require.Equal(t, "not_ready", refused.reason)
+		f.server.Shed(false)
+		ctx, cancel := context.WithCancel(t.Context())
+		rec, done = f.stream(ctx, t, &request{topics: []string{"a"}})
+		pass(time.Second)
+		require.Len(t, rec.all(), 1)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}

@@ -43,8 +43,8 @@ func (h watch) Watch(ctx context.Context, req *connect.Request[freshetv1.WatchRe
 	out.stream = stream
 	err := session.run(ctx, out)
 	s.logEnd(ctx, "watch", err, session.last)
-	if err == nil { // a shutdown
-		bye := notReady("the server is shutting down")
+	if err == nil { // it was sent away
+		bye := notReady("the server ends its streams: come back")
 		bye.retryAfter = jitter(retryMin, retryMaxBye)
 		return bye.connect()
 	}
