@@ -42,7 +42,9 @@ func setTag(conn *pgx.Conn, t tag) { conn.PgConn().CustomData()[tagKey] = t }
 // tagSQL asks which history a session reads, and which process serves it. It
 // stands here because it is sent by the simple protocol: nothing of ours is
 // prepared behind a pooler, and several statements cost one round trip.
-const tagSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid() from freshet.incarnation"
+// A row that has come here with a dump of another database says nothing.
+const tagSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid() from freshet.incarnation " +
+	"where database in (0, (select oid from pg_database where datname = current_database()))"
 
 // lockTimeoutSQL bounds waits for locks, where neither the URL nor anybody else
 // has; for the transaction only, or for the session.

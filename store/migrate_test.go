@@ -63,7 +63,7 @@ func TestMigrate_lockTimeout(t *testing.T) {
 	ctx, url := testkit.Context(t), migrated(t)
 	defer store.SetMigrateLockTimeout(50 * time.Millisecond)()
 	holder := testkit.Conn(t, url)
-	_, err := holder.Exec(ctx, "begin; select from messages")
+	_, err := holder.Exec(ctx, "begin; select from freshet.incarnation")
 	require.NoError(t, err)
 	require.ErrorContains(t, store.MigrateDown(ctx, url), "lock timeout")
 	_, err = holder.Exec(ctx, "rollback")

@@ -152,7 +152,7 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 	code, stdout, _ = runs(t, "migrate", "status")
 	require.NotContains(t, stdout, "pending")
 	require.Equal(t, exitOK, code)
-	for _, name := range []string{"00002_messages.sql", "00001_freshet.sql"} {
+	for _, name := range []string{"00003_incarnation_database.sql", "00002_messages.sql", "00001_freshet.sql"} {
 		code, stdout, stderr = runs(t, "migrate", "down", "--yes")
 		require.Equal(t, exitOK, code, stderr)
 		require.Contains(t, stdout, name)

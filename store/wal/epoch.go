@@ -18,15 +18,18 @@ import (
 // synchronous_commit=off may be gone, and their positions be reused. (The
 // system identifier, the timeline and the postmaster's start time all stay the
 // same over a crash recovery.) A cold copy of the data directory keeps the row,
-// but not the postmaster's start time.
+// but not the postmaster's start time; a dump, or a database made from another
+// as its template, keeps the row, but not the database's oid.
 type incarnation struct {
 	systemIdentifier string
 	timeline         int64
 	postmasterStart  time.Time
+	database         uint32 // oid
 }
 
 func (i incarnation) is(o incarnation) bool {
-	return i.systemIdentifier == o.systemIdentifier && i.timeline == o.timeline && i.postmasterStart.Equal(o.postmasterStart)
+	return i.systemIdentifier == o.systemIdentifier && i.timeline == o.timeline && i.postmasterStart.Equal(o.postmasterStart) &&
+		i.database == o.database
 }
 
 // history is an epoch, and the incarnation that it names. The zero value is
@@ -45,15 +48,17 @@ type history struct {
 // history or a higher one: two epochs that begin within a second of each other
 // could come to the same number.
 func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation, served history) (epoch freshet.Epoch, fresh bool, err error) {
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	// Also where the default is a read-only transaction, because the disk is
+	// nearly full, say: without an epoch nobody is served.
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 		// One node at a time. Not an advisory lock: those are everybody's, and
 		// whoever may connect could keep every node from starting.
 		if _, err := tx.Exec(ctx, `lock table freshet.epoch in share row exclusive mode`); err != nil {
 			return err
 		}
 		var stored history
-		err := tx.QueryRow(ctx, `select epoch, system_identifier, timeline, postmaster_start from freshet.incarnation`).
-			Scan(&stored.epoch, &stored.systemIdentifier, &stored.timeline, &stored.postmasterStart)
+		err := tx.QueryRow(ctx, `select epoch, system_identifier, timeline, postmaster_start, database from freshet.incarnation`).
+			Scan(&stored.epoch, &stored.systemIdentifier, &stored.timeline, &stored.postmasterStart, &stored.database)
 		switch {
 		case err == nil && stored.is(now) && (stored.epoch > served.epoch || stored.epoch == served.epoch && served.is(now)):
 			epoch = stored.epoch
@@ -70,10 +75,10 @@ returning last`, served.epoch).Scan(&epoch)
 			return err
 		}
 		_, err = tx.Exec(ctx, `
-insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start) values ($1, $2, $3, $4)
+insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start, database) values ($1, $2, $3, $4, $5)
 on conflict ("only") do update set epoch = excluded.epoch, system_identifier = excluded.system_identifier,
-  timeline = excluded.timeline, postmaster_start = excluded.postmaster_start`,
-			epoch, now.systemIdentifier, now.timeline, now.postmasterStart)
+  timeline = excluded.timeline, postmaster_start = excluded.postmaster_start, database = excluded.database`,
+			epoch, now.systemIdentifier, now.timeline, now.postmasterStart, now.database)
 		return err
 	})
 	if err != nil {

@@ -60,3 +60,34 @@ func TestResolveEpoch_restoredCopy(t *testing.T) {
 	require.False(t, fresh, "which the other one takes over")
 	require.Equal(t, third, theirs)
 }
+
+// TestResolveEpoch_F77_anotherDatabase: the rows travel with a dump, which may be
+// restored beside the original and take its name.
+func TestResolveEpoch_F77_anotherDatabase(t *testing.T) {
+	url := testkit.Migrated(t)
+	conn, ctx := testkit.Conn(t, url), testkit.Context(t)
+	original := incarnation{systemIdentifier: "7", timeline: 1, postmasterStart: time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC), database: 16384}
+	first, _, err := resolveEpoch(ctx, conn, original, history{})
+	require.NoError(t, err)
+	restored := original
+	restored.database = 16999
+	second, fresh, err := resolveEpoch(ctx, conn, restored, history{})
+	require.NoError(t, err)
+	require.True(t, fresh)
+	require.Greater(t, second, first)
+	again, fresh, err := resolveEpoch(ctx, conn, restored, history{})
+	require.NoError(t, err)
+	require.False(t, fresh)
+	require.Equal(t, second, again)
+}
+
+// TestResolveEpoch_F70_readOnly: where transactions are read-only unless somebody
+// asks, as providers do when a disk is nearly full, the epoch is written all the
+// same: without one nobody is served.
+func TestResolveEpoch_F70_readOnly(t *testing.T) {
+	conn, ctx := testkit.Conn(t, testkit.WithParam(t, testkit.Migrated(t), "default_transaction_read_only", "on")), testkit.Context(t)
+	epoch, fresh, err := resolveEpoch(ctx, conn, incarnation{systemIdentifier: "7", postmasterStart: time.Now()}, history{})
+	require.NoError(t, err)
+	require.True(t, fresh)
+	require.NotZero(t, epoch)
+}

@@ -91,6 +91,77 @@ func asOwner(t *testing.T, raw, role string) string {
 func TestHazard_F41_slotBesideAHeldCommit(t *testing.T) {
 	t.Parallel()
 	_, url := ownDatabase(t, nil)
+	var feed *running
+	back := besideAHeldCommit(t, url, func() { feed = start(t, url) })
+	looks := func(f *running) {
+		f.awaitStats(t, "the slot is made, and the feed looks whether it may serve", func(s wal.Stats) bool { return s.GateQueries > 100 })
+	}
+	looks(feed)
+	require.True(t, feed.Frontier().IsZero(), "a stamp was given while a commit below it is invisible")
+	require.Zero(t, count(t, url, "held"))
+
+	// A node that dies between making a slot and that moment doesn't leave one that
+	// passes for good.
+	feed.stop()
+	feed = start(t, url)
+	looks(feed)
+	require.True(t, feed.Frontier().IsZero(), "the slot is settled for whoever finds it")
+
+	testkit.ReleaseCommits(t, url)
+	require.NoError(t, <-back)
+	feed.live(t)
+	// Whatever is stamped from here on was read after the row was visible,
+	// which the stream never brought.
+	require.Equal(t, 1, count(t, url, "held"))
+	require.False(t, feed.Floor([]string{"conversations/held/messages"}).IsZero())
+	feed.stop()
+
+	// From now on everything below the slot is known to be visible, and nobody
+	// waits for those who write just then.
+	tx, err := testkit.Conn(t, url).Begin(testkit.Context(t))
+	require.NoError(t, err)
+	_, err = tx.Exec(testkit.Context(t), `select pg_current_xact_id()`)
+	require.NoError(t, err)
+	again := start(t, url)
+	again.await(t, "it serves beside an open transaction", func() bool { return !again.Frontier().IsZero() })
+	require.NoError(t, tx.Rollback(testkit.Context(t)))
+}
+
+// TestHazard_F75_slotOfSomebodyElse: the slot was dropped, and made again by
+// somebody else, beside a commit that is held. It isn't taken for ours, which was
+// waited for.
+func TestHazard_F75_slotOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	_, url := ownDatabase(t, nil)
+	feed := start(t, url).live(t)
+	before := feed.caughtUp(t)
+	feed.stop()
+	dropSlot(t, url, slotOf(t, url))
+	made := make(chan error, 1)
+	conn, ctx, slot := testkit.Conn(t, url), testkit.Context(t), slotOf(t, url)
+	back := besideAHeldCommit(t, url, func() {
+		go func() {
+			_, err := conn.Exec(ctx, `select pg_create_logical_replication_slot($1, 'pgoutput')`, slot)
+			made <- err
+		}()
+	})
+	require.NoError(t, <-made)
+	feed = startOn(t, url, feed.sink)
+	feed.awaitStats(t, "the feed looks whether it may serve", func(s wal.Stats) bool { return s.GateQueries > 100 })
+	require.Error(t, feed.Ready())
+	require.True(t, feed.Frontier().IsZero(), "a stamp was given while a commit below it is invisible")
+	require.Zero(t, count(t, url, "held"))
+	testkit.ReleaseCommits(t, url)
+	require.NoError(t, <-back)
+	feed.live(t)
+	require.True(t, before.Less(feed.Floor([]string{"conversations/held/messages"})), "what is held from before is told as changed")
+}
+
+// besideAHeldCommit has a slot made, by what makeSlot begins, whose consistent
+// point lies above a commit that is held. It returns when the slot can be
+// made, and a channel that says when the commit came back.
+func besideAHeldCommit(t *testing.T, url string, makeSlot func()) (back <-chan error) {
+	t.Helper()
 	local := testkit.WithParam(t, url, "synchronous_commit", "local")
 	testkit.HoldCommits(t, url)
 	ctx := testkit.Context(t)
@@ -102,26 +173,15 @@ func TestHazard_F41_slotBesideAHeldCommit(t *testing.T) {
 		return tx
 	}
 	first := open()
-	feed := start(t, url)
+	makeSlot()
 	waitForSlotWait(t, local, first)
 	second := open()
 	require.NoError(t, first.Commit(ctx))
 	waitForSlotWait(t, local, second)
-	back := insertHeld(t, url, "held", "one")
+	back = insertHeld(t, url, "held", "one")
 	waitForHeld(t, local)
 	require.NoError(t, second.Commit(ctx))
-
-	feed.awaitStats(t, "the slot is made, and the feed looks whether it may serve", func(s wal.Stats) bool { return s.GateQueries > 100 })
-	require.True(t, feed.Frontier().IsZero(), "a stamp was given while a commit below it is invisible")
-	require.Zero(t, count(t, url, "held"))
-
-	testkit.ReleaseCommits(t, url)
-	require.NoError(t, <-back)
-	feed.live(t)
-	// Whatever is stamped from here on was read after the row was visible,
-	// which the stream never brought.
-	require.Equal(t, 1, count(t, url, "held"))
-	require.False(t, feed.Floor([]string{"conversations/held/messages"}).IsZero())
+	return back
 }
 
 // waitForSlotWait waits until the slot's creation waits for tx.
@@ -132,7 +192,7 @@ func waitForSlotWait(t *testing.T, url string, tx pgx.Tx) {
 	require.Eventually(t, func() bool {
 		var waits bool
 		err := conn.QueryRow(testkit.Context(t), `
-select exists (select from pg_stat_activity where backend_type = 'walsender' and $1::int = any(pg_blocking_pids(pid)))`, pid).Scan(&waits)
+select exists (select from pg_stat_activity where pid <> pg_backend_pid() and $1::int = any(pg_blocking_pids(pid)))`, pid).Scan(&waits)
 		return err == nil && waits
 	}, testTimeout, testTick)
 }

@@ -283,7 +283,7 @@ func (s *session) catchUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.markSettled(ctx); err != nil {
+		if err := s.recordProven(ctx, s.gateConn, f.position()); err != nil {
 			return err
 		}
 		s.settleAt, s.target = 0, here

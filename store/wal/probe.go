@@ -34,6 +34,7 @@ func (s *session) probe(ctx context.Context) error {
 	f := s.f
 	var (
 		nudged          time.Time
+		recorded        time.Time     // the last attempt to store what was proven visible
 		unflushed       pglogrepl.LSN // flush position at which WAL was found unflushed
 		flushed         pglogrepl.LSN // flush position of the last look; 0: a nudge has moved it since
 		apply, received sample        // positions that the frontier and the decoder are to reach
@@ -84,9 +85,19 @@ func (s *session) probe(ctx context.Context) error {
 				f.mu.Unlock()
 				nudged, unflushed, flushed = time.Now(), 0, 0
 				f.stats.nudges.Add(1)
-				if _, err := s.probeConn.Exec(ctx, `select pg_logical_emit_message(true, $1, '')`, messageNudge); err != nil {
+				_, err := s.probeConn.Exec(ctx, `select pg_logical_emit_message(true, $1, '')`, messageNudge)
+				if err != nil && !refused(err) { // a database that takes no writes needs none
 					return fmt.Errorf("nudge: %w", err)
 				}
+			}
+		}
+
+		// What is confirmed must be known to be visible by whoever starts on it.
+		// One record reaches for as long as the replay window.
+		if proven := s.proven.Load(); proven != 0 && f.stats.confirmed.Load() > proven && time.Since(recorded) >= time.Second {
+			recorded = time.Now()
+			if err := s.recordProven(ctx, s.probeConn, f.position()); err != nil {
+				return err
 			}
 		}
 

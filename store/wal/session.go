@@ -35,7 +35,8 @@ type session struct {
 	dial      *dialer
 	repl      *pgconn.PgConn
 	replPID   uint32
-	gateConn  *pgx.Conn // each connection for SQL is used by its loop only
+	home      incarnation // of the database that all connections have reached
+	gateConn  *pgx.Conn   // each connection for SQL is used by its loop only
 	probeConn *pgx.Conn
 	watchConn *pgx.Conn
 
@@ -58,6 +59,7 @@ type session struct {
 	mu          sync.Mutex    // guards gate
 	gate        gate          // receive pushes, release takes
 	received    atomic.Uint64 // the stream has brought everything that ends at or below
+	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: the slot isn't settled
 	relook      atomic.Bool   // what release knows of the catalog is out of date
 	watched     chan struct{} // capacity 1: the catalog is to be looked at closely
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
@@ -184,14 +186,11 @@ func (s *session) connect(ctx context.Context) (err error) {
 // watchdog, START_REPLICATION.
 func (s *session) start(ctx context.Context) error {
 	f := s.f
-	system, err := pglogrepl.IdentifySystem(ctx, s.repl)
+	now, err := s.identify(ctx)
 	if err != nil {
-		return fmt.Errorf("identify system: %w", err)
-	}
-	now := incarnation{systemIdentifier: system.SystemID, timeline: int64(system.Timeline)}
-	if err := s.watchConn.QueryRow(ctx, `select pg_postmaster_start_time()`).Scan(&now.postmasterStart); err != nil {
 		return err
 	}
+	s.home = now
 	epoch, fresh, err := resolveEpoch(ctx, s.watchConn, now, history{f.epoch, f.incarnation})
 	if err != nil {
 		return err
@@ -203,7 +202,10 @@ func (s *session) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !slot.settled {
+	if f.serving && f.epoch == epoch {
+		slot.proven = max(slot.proven, f.position()) // by this process
+	}
+	if !slot.settled() {
 		// An id of our own is above every id given so far. A snapshot's xmax is
 		// not: it is one above the last that has *ended*, so that a commit
 		// which hangs, begun after that one, would be missed.
@@ -219,7 +221,7 @@ func (s *session) start(ctx context.Context) error {
 	// From where? A commit that both the sink and the stream have is told
 	// apart by its position.
 	switch applied := f.position(); {
-	case f.epoch != epoch || !slot.settled || slot.confirmed > applied:
+	case f.epoch != epoch || !slot.settled() || slot.confirmed > applied:
 		// Another history; or a slot that begins above what we have, because
 		// it is new, or because another holder moved it: nothing below is known.
 		f.epoch, f.incarnation, f.serving = epoch, now, false
@@ -232,10 +234,43 @@ func (s *session) start(ctx context.Context) error {
 	if err := s.startReplication(ctx, slot.confirmed); err != nil {
 		return err
 	}
+	if slot.settled() {
+		s.proven.Store(uint64(slot.proven))
+	}
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
 	s.received.Store(uint64(slot.confirmed))
 	s.dec = newDecoder(f.cfg.Program, func() { signal(s.watched) })
 	return s.checkSyncState(ctx)
+}
+
+// identify names the database, and proves that all connections have reached the
+// same one: a URL can name several servers, and a name can change hands while
+// they are made.
+func (s *session) identify(ctx context.Context) (now incarnation, err error) {
+	const here = `
+select extract(epoch from pg_postmaster_start_time())::text || ' ' || (select oid from pg_database where datname = current_database())`
+	system, err := pglogrepl.IdentifySystem(ctx, s.repl)
+	if err != nil {
+		return now, fmt.Errorf("identify system: %w", err)
+	}
+	results, err := s.repl.Exec(ctx, here).ReadAll()
+	if err != nil || len(results) != 1 || len(results[0].Rows) != 1 {
+		return now, fmt.Errorf("identify the database: %w", err)
+	}
+	stream := string(results[0].Rows[0][0])
+	for _, conn := range []*pgx.Conn{s.watchConn, s.gateConn, s.probeConn} {
+		var statements string
+		if err := conn.QueryRow(ctx, here).Scan(&statements); err != nil {
+			return now, fmt.Errorf("identify the database: %w", err)
+		}
+		if statements != stream {
+			return now, errors.New("the connections have reached different servers or databases")
+		}
+	}
+	now.systemIdentifier, now.timeline = system.SystemID, int64(system.Timeline)
+	err = s.watchConn.QueryRow(ctx, `select pg_postmaster_start_time(), (select oid from pg_database where datname = current_database())`).
+		Scan(&now.postmasterStart, &now.database)
+	return now, err
 }
 
 func (s *session) startReplication(ctx context.Context, from pglogrepl.LSN) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -14,22 +15,64 @@ import (
 // slotState is where a session begins.
 type slotState struct {
 	confirmed pglogrepl.LSN
-	settled   bool // everything that was written when it was made is visible by now
+	proven    pglogrepl.LSN // everything that ends at or below was visible once; 0: nothing is known
 }
 
-// slotMark is the key, beside the fingerprints, that says that a slot was seen
-// settled: a node that dies between making a slot and that moment must not
-// pass for one that restarts on a good slot.
-func (s *session) slotMark() string { return "slot " + s.f.cfg.Slot }
+// settled reports whether everything below the slot's position is known to be
+// visible. It is then never delivered, and nobody waits for it.
+func (s slotState) settled() bool { return s.confirmed <= s.proven }
 
-func (s *session) markSettled(ctx context.Context) error {
-	_, err := s.gateConn.Exec(ctx, `
-insert into freshet.fingerprint (source, value) values ($1, 'settled')
-on conflict (source) do update set value = excluded.value`, s.slotMark())
-	if err != nil {
-		return fmt.Errorf("mark slot: %w", err)
+// provenKey is the key, beside the fingerprints, of the position up to which
+// everything was proven visible (decision 0008). A slot that begins above it is
+// one that was just made, by us or by somebody else, or that somebody has moved:
+// a commit below its position may still be invisible. A slot of ours is confirmed
+// a replay window behind what was proven, so it begins below.
+const provenKey = "proven visible"
+
+// home names the database of a position: the row can travel with a dump.
+func (i incarnation) home() string { return fmt.Sprintf("%s/%d", i.systemIdentifier, i.database) }
+
+// recordProven stores that everything up to lsn was proven visible. Where the
+// database refuses (it is read-only, the table is locked) nothing is lost: the
+// next start waits as for a new slot.
+func (s *session) recordProven(ctx context.Context, conn *pgx.Conn, lsn pglogrepl.LSN) error {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `set local lock_timeout = '100ms'`); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `
+insert into freshet.fingerprint (source, value) values ($1, $2)
+on conflict (source) do update set value = excluded.value`, provenKey, s.home.home()+" "+lsn.String())
+		return err
+	})
+	switch {
+	case err == nil:
+		s.proven.Store(uint64(lsn))
+	case !refused(err):
+		return fmt.Errorf("record what was proven visible: %w", err)
 	}
 	return nil
+}
+
+// lookUpProven reads what recordProven stored for this database.
+func (s *session) lookUpProven(ctx context.Context) (pglogrepl.LSN, error) {
+	var text string
+	err := s.watchConn.QueryRow(ctx, `select value from freshet.fingerprint where source = $1`, provenKey).Scan(&text)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up what was proven visible: %w", err)
+	}
+	position, ours := strings.CutPrefix(text, s.home.home()+" ")
+	if !ours {
+		return 0, nil
+	}
+	lsn, err := pglogrepl.ParseLSN(position)
+	if err != nil {
+		return 0, nil //nolint:nilerr // written by another version: nothing is known
+	}
+	return lsn, nil
 }
 
 // openSlot returns the state of our slot, and makes one where there is none,
@@ -41,13 +84,10 @@ func (s *session) openSlot(ctx context.Context) (slotState, error) {
 		status    string
 		active    bool
 		confirmed *pglogrepl.LSN
-		state     slotState
 	)
 	err := s.watchConn.QueryRow(ctx, `
-select coalesce(wal_status, ''), active, confirmed_flush_lsn,
-  exists (select from freshet.fingerprint where source = $2 and value = 'settled')
-from pg_replication_slots where slot_name = $1`, f.cfg.Slot, s.slotMark()).
-		Scan(&status, &active, &confirmed, &state.settled)
+select coalesce(wal_status, ''), active, confirmed_flush_lsn from pg_replication_slots where slot_name = $1`, f.cfg.Slot).
+		Scan(&status, &active, &confirmed)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return s.createSlot(ctx)
@@ -63,17 +103,14 @@ from pg_replication_slots where slot_name = $1`, f.cfg.Slot, s.slotMark()).
 		}
 		return s.createSlot(ctx)
 	}
-	state.confirmed = *confirmed
-	return state, nil
+	proven, err := s.lookUpProven(ctx)
+	return slotState{confirmed: *confirmed, proven: proven}, err
 }
 
 // createSlot makes the slot, and says who holds it up: the consistent point
 // waits for every transaction that has an xid.
 func (s *session) createSlot(ctx context.Context) (slotState, error) {
 	f := s.f
-	if _, err := s.watchConn.Exec(ctx, `delete from freshet.fingerprint where source = $1`, s.slotMark()); err != nil {
-		return slotState{}, fmt.Errorf("unmark slot: %w", err)
-	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "creating the replication slot", slog.String("slot", f.cfg.Slot))
 	// It may take as long as somebody's transaction, and nothing comes
 	// meanwhile; logBlockers sees to it that somebody is still at it.
