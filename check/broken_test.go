@@ -3,6 +3,7 @@ package check_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +81,7 @@ var caughtBy = map[flaw]string{
 // is caught by the rule that it breaks, and the same double without a flaw is not.
 func TestRun_brokenServers(t *testing.T) {
 	// Runs mostly wait, so there are more of them than t.Parallel would have.
-	const atOnce = 8
+	const atOnce = 4
 	turns := make(chan struct{}, atOnce)
 	type running struct {
 		flaw  flaw
@@ -135,6 +136,9 @@ type outcome struct {
 // broken counts violations by rule.
 func (o outcome) broken() map[string]int {
 	broken := map[string]int{}
+	if o.report == nil {
+		return broken
+	}
 	for _, v := range o.report.Verdicts {
 		if v.Violations > 0 {
 			broken[v.Rule] = v.Violations
@@ -143,25 +147,32 @@ func (o outcome) broken() map[string]int {
 	return broken
 }
 
-// judge runs the checker until the rule is broken. Two seconds are enough as a
-// rule; where the machine has no time for clients, one goes on for the minute that
-// is promised. No rule: once.
+// judge runs the checker until the rule is broken; without a rule, until
+// everything was exercised. Two seconds are enough as a rule; where the machine has
+// no time for clients, it takes longer and longer runs.
 func (n *node) judge(ctx context.Context, rule string) (o outcome) {
-	for seed, end := uint64(1), time.Now().Add(time.Minute); ctx.Err() == nil && time.Now().Before(end); seed++ {
-		o = n.judgeOnce(ctx, seed)
-		if o.err != nil || rule == "" || o.broken()[rule] > 0 {
+	end := time.Now().Add(2 * time.Minute)
+	for attempt := 0; ctx.Err() == nil && time.Now().Before(end); attempt++ {
+		o = n.judgeOnce(ctx, uint64(attempt+1), 2*time.Second<<min(attempt, 4)) //nolint:gosec // not negative
+		broken := o.broken()
+		if o.err != nil || broken[rule] > 0 || rule == "" && (len(broken) > 0 || o.complete()) {
 			return o
 		}
 	}
 	return o
 }
 
+// complete says that everything was exercised.
+func (o outcome) complete() bool {
+	return !slices.ContainsFunc(o.report.Exercised, func(e check.Exercised) bool { return e.N == 0 })
+}
+
 // judgeOnce runs the checker for two rounds, or until something is wrong.
-func (n *node) judgeOnce(ctx context.Context, seed uint64) outcome {
+func (n *node) judgeOnce(ctx context.Context, seed uint64, length time.Duration) outcome {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cfg := check.Config{
-		URL: n.url, Database: n.world, Run: fmt.Sprintf("test%d", seed), Seed: seed, Duration: 2 * time.Second, Round: time.Second,
+		URL: n.url, Database: n.world, Run: fmt.Sprintf("test%d", seed), Seed: seed, Duration: length, Round: length / 2,
 		Clients: 12, Conversations: 6, Writers: 3, Rate: 120,
 		Stage:     &check.Stage{}, // the world is the checker's own
 		Condemned: func(*check.History) { cancel() },
