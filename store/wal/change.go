@@ -166,7 +166,10 @@ func (p *publication) complete(t *table, now *published, c *change, want []strin
 			wrong = append(wrong, cmp.Or(t.broken(now), fmt.Sprintf("the publication %q leaves out the generated columns of %s", p.name, t.name)))
 		}
 	}
-	if len(c.leaves) > 0 {
+	switch {
+	case len(c.leaves) > 0 && len(want) == 0:
+		wrong = append(wrong, strings.Join(c.leaves, ", ")+" has no replica identity: published, it would refuse every UPDATE and DELETE")
+	case len(c.leaves) > 0:
 		wrong = append(wrong, fmt.Sprintf("the replica identity of %s doesn't cover the columns %s: moves and deletes couldn't name the old topics", strings.Join(c.leaves, ", "), strings.Join(want, ", ")))
 	}
 	if len(wrong) == 0 {

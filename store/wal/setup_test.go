@@ -88,6 +88,9 @@ func TestCheck_findsAndMends(t *testing.T) {
 func requireCaptures(t *testing.T, url string) {
 	t.Helper()
 	feed := start(t, url).live(t)
+	feed.awaitNoQuarantine(t)
+	feed.caughtUp(t)
+	feed.forget() // what quarantine has told
 	const id = "01890a5d-ac96-774b-bcce-b302099a8057"
 	for _, sql := range []string{
 		`insert into messages (id, conversation, %s) values ($1, 'one', %s)`,
