@@ -257,8 +257,15 @@ test("F73: what is edited stays when somebody deletes it, or it leaves the list,
 
 test("F73: forced colours show what is selected; no line is too long at 1920", async () => {
   const forced = await pages.open("room-1", { forcedColors: "active" });
-  const background = (link: string) => forced.locator(link).first().evaluate((e) => getComputedStyle(e).backgroundColor);
-  expect(await background(".conversations a[aria-current]")).not.toBe(await background(".conversations a:not([aria-current])"));
+  // Without its transparency: the system's Canvas lies under all of them.
+  const background = async (selector: string) => {
+    const color = await forced.locator(selector).first().evaluate((e) => getComputedStyle(e).backgroundColor);
+    return /\d+, \d+, \d+/.exec(color)![0];
+  };
+  const canvas = await background(".conversations a:not([aria-current])");
+  for (const selected of [".conversations a[aria-current]", "button[aria-expanded=true]"]) {
+    expect(await background(selected), selected).not.toBe(canvas);
+  }
 
   await pages.insert("room-1", "word ".repeat(200).trim());
   const wide = await pages.open("room-1", { viewport: { width: 1920, height: 1080 } });
