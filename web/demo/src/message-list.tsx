@@ -131,7 +131,8 @@ function Older({ messages, scroller }: { messages: Messages; scroller: Place["sc
   const pages = list.data?.pages.length;
   useEffect(() => {
     if (!older.current || !idle) return;
-    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && press.current(), {
+    // Several at once are told in order, on a page that is busy: the last one holds.
+    const observer = new IntersectionObserver((entries) => entries.at(-1)?.isIntersecting && press.current(), {
       root: scroller.current,
       rootMargin: "300px 0px 0px",
     });

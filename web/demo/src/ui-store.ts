@@ -62,9 +62,10 @@ export function setDraft(conversation: string, body: string): void {
   useUi.setState(({ drafts }) => ({ drafts: { ...drafts, [conversation]: body } }));
 }
 
-/** A message that was not sent comes back, unless the next one is being typed. */
+/** A message that was not sent comes back, before what has been typed since. */
 export function restoreDraft(conversation: string, body: string): void {
-  if (!useUi.getState().drafts[conversation]) setDraft(conversation, body);
+  const since = useUi.getState().drafts[conversation];
+  setDraft(conversation, since ? `${body}\n${since}` : body);
 }
 
 /** Opens an editor, or keeps what is typed in one. */

@@ -5,6 +5,8 @@ export class FakeServer {
   /** Status of the next reads; 200: an answer. */
   status = 200;
   reads = 0;
+  /** Of the list: there is more than it holds. */
+  more = false;
   readonly #streams = new Set<ReadableStreamDefaultController<Uint8Array>>();
 
   get revision(): string {
@@ -64,6 +66,6 @@ export class FakeServer {
       createTime,
       updateTime: createTime,
     }));
-    return { messages };
+    return { messages, nextPageToken: this.more ? "more" : "" };
   }
 }

@@ -6,11 +6,22 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { FakeServer } from "./server.js";
 
 const server = new FakeServer();
+/** Tells the page what comes into sight. */
+let sight: (entries: { isIntersecting: boolean }[]) => void;
 let store: typeof import("../src/ui-store.js");
 
 beforeAll(async () => {
   vi.stubGlobal("fetch", server.fetch);
-  vi.stubGlobal("IntersectionObserver", class { observe() {} disconnect() {} });
+  vi.stubGlobal(
+    "IntersectionObserver",
+    class {
+      constructor(seen: typeof sight) {
+        sight = seen;
+      }
+      observe() {}
+      disconnect() {}
+    },
+  );
   const { Page } = await import("../src/page.js");
   store = await import("../src/ui-store.js");
   render(<Page />);
@@ -58,6 +69,30 @@ test("no event of the stream, and no answer, touches drafts, selection or panels
   expect(store.useUi.getState()).toBe(before);
   expect(field.value).toBe("half a sentence");
   expect(screen.getByLabelText<HTMLTextAreaElement>("Message text").value).toBe("mine");
+});
+
+// F73: on a busy page the list got stuck, since of several entries the first one was looked at.
+test("older messages are read when the button has come into sight, whatever was told before", async () => {
+  server.more = true;
+  server.change("enough", "and more");
+  const older = await screen.findByRole("button", { name: "Older messages" });
+  await waitFor(() => expect(older.getAttribute("aria-disabled")).toBe(null));
+  const reads = server.reads;
+  sight([{ isIntersecting: true }, { isIntersecting: false }]); // came and went
+  server.more = false;
+  sight([{ isIntersecting: false }, { isIntersecting: true }]);
+  await waitFor(() => expect(server.reads).toBeGreaterThan(reads));
+  await waitFor(() => expect(screen.queryByRole("button", { name: "Older messages" })).toBe(null));
+});
+
+// F73: of two texts neither goes without a word.
+test("a message that could not be sent comes back, also when the next one is being typed", () => {
+  store.setDraft("general", "the next one");
+  store.restoreDraft("general", "not sent");
+  expect(store.useUi.getState().drafts["general"]).toBe("not sent\nthe next one");
+  store.setDraft("general", "");
+  store.restoreDraft("general", "not sent");
+  expect(store.useUi.getState().drafts["general"]).toBe("not sent");
 });
 
 /** What a module of the page imports, and what that imports. */
