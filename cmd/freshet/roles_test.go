@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// TestServe_F71_threeRoles: one role sets up, one captures, one serves, each with
+// what docs/operations.md and doctor say and nothing more.
+func TestServe_F71_threeRoles(t *testing.T) {
+	server := testkit.NewServer(t, map[string]string{"fsync": "off"})
+	database := server.Database(t)
+	as := func(role string) string { return strings.Replace(database, "postgres@", role+"@", 1) }
+	testkit.Exec(t, database, `create role owner login; create role capture login; create role app login;
+create schema freshet authorization owner; grant create on schema public to owner;
+do $$ begin execute format('grant create on database %I to owner', current_database()); end $$`)
+	code, stdout, stderr := runs(t, "migrate", "up", "--database-url", as("owner"))
+	require.Equal(t, exitOK, code, stdout+stderr)
+
+	// What the capture role lacks is in doctor's comments.
+	t.Setenv("FRESHET_CAPTURE_URL", as("capture"))
+	t.Setenv("DATABASE_URL", as("app"))
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "-- to be run by the owner of the schema freshet (owner):")
+	for line := range strings.SplitSeq(stdout, "\n") {
+		if sql, ok := strings.CutPrefix(line, "--   "); ok {
+			testkit.Exec(t, database, sql)
+		}
+	}
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+
+	testkit.Exec(t, as("owner"), `grant select, insert, update, delete on messages to app`)
+	url, stop := serving(t, "--no-migrate", "--max-conns=4")
+	call := func(method, body string) (int, string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/messages.v1.MessageService/"+method, strings.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		transport := new(http.Transport)
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport}).Do(req)
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		var text bytes.Buffer
+		_, err = text.ReadFrom(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, text.String()
+	}
+	status, text := call("CreateMessage", `{"parent":"conversations/7","message":{"author":"ada","body":"by a role of its own"}}`)
+	require.Equal(t, http.StatusOK, status, text)
+	status, text = call("ListMessages", `{"parent":"conversations/7"}`)
+	require.Equal(t, http.StatusOK, status, text)
+	require.Contains(t, text, "by a role of its own")
+	require.Equal(t, exitOK, stop())
+}
