@@ -4,15 +4,20 @@
 //
 // What it holds up:
 //
-//   - Every connection is tagged when it opens with the epoch that it reads. A
-//     standby, and a database without an epoch, are refused; a Call that names an
-//     epoch never reads another one's data (G4, G6).
+//   - Every connection is tagged when it opens with the epoch that it reads;
+//     behind a pooler, each transaction proves it. A standby, and a database
+//     without an epoch, are refused; a Call that names an epoch never reads another
+//     one's data (G4, G6).
 //   - A mutation leaves an Outcome: its transaction id and a position read after
 //     its COMMIT or ROLLBACK on the same connection. Whatever the mutation did or
 //     saw is at or below that position (G5).
 //   - A COMMIT whose answer was lost is settled by asking for the transaction's
 //     status, so a committed write is not reported as failed. Where that can't be
 //     known it says so, with ErrCommitUnknown.
+//   - Every call ends in time, and writes that wait leave connections to reads.
+//     A COMMIT is the exception: it goes on without its caller.
+//   - Ready says whether calls can have connections and use them, for as long as
+//     Watch runs.
 //
 // What it does not promise: waiting until a write is visible on the node's
 // frontier (package intercept does), and ordering between transactions other
