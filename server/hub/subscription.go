@@ -156,11 +156,12 @@ func (s *Subscription) resume(otherEpoch bool, position uint64, count *Conservat
 		s.nudge()
 		return
 	}
+	// The first mark wakes the reader; where some were there already, it has been
+	// woken and not taken them yet.
 	count.Gap += uint64(len(s.slots))
 	for i := range s.slots {
 		s.mark(i, position)
 	}
-	s.nudge()
 }
 
 // clean forgets all marks. The caller holds mu.

@@ -1,10 +1,12 @@
 package wal_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -237,4 +239,62 @@ func TestRecovery_standbyNode(t *testing.T) {
 	first.stop()
 	second.await(t, "the second node takes over", func() bool { return second.Ready() == nil })
 	second.awaitTopic(t, "conversations/one/messages")
+}
+
+// TestRecovery_F70_readOnly: the database turns read-only, as providers have it do
+// when a disk is nearly full. What is committed all the same is told, the node
+// stays ready, and one that starts then becomes so.
+func TestRecovery_F70_readOnly(t *testing.T) {
+	t.Parallel()
+	_, url := ownDatabase(t, nil)
+	feed := start(t, url, func(c *wal.Config) { c.WindowAge = 500 * time.Millisecond }).live(t)
+	configure(t, url, "default_transaction_read_only", "on")
+	write := testkit.WithParam(t, url, "default_transaction_read_only", "off")
+	looks := feed.Stats().Looks
+	for i := range 3 {
+		testkit.Exec(t, write, `insert into messages (conversation, author, body) values ($1, 'a', 'b')`, fmt.Sprint(i))
+		feed.awaitTopic(t, fmt.Sprintf("conversations/%d/messages", i))
+		feed.caughtUp(t) // with a nudge
+		require.NoError(t, feed.Ready())
+	}
+	confirmed := feed.Stats().Confirmed
+	feed.awaitStats(t, "it looks, and confirms what can't be recorded as proven", func(s wal.Stats) bool {
+		return s.Looks > looks+3 && s.Confirmed > confirmed
+	})
+	require.NoError(t, feed.Ready())
+	require.Zero(t, feed.Stats().Sessions)
+	feed.stop()
+
+	again := start(t, url).live(t)
+	testkit.Exec(t, write, `insert into messages (conversation, author, body) values ('again', 'a', 'b')`)
+	again.awaitTopic(t, "conversations/again/messages")
+	require.Zero(t, again.Stats().Sessions)
+	again.stop()
+	testkit.Exec(t, write, `alter system reset default_transaction_read_only`)
+	testkit.Exec(t, write, `select pg_reload_conf()`)
+	require.Eventually(t, func() bool { // the test's database can be dropped
+		var now string
+		return testkit.Conn(t, url).QueryRow(testkit.Context(t), `show default_transaction_read_only`).Scan(&now) == nil && now == "off"
+	}, testTimeout, testTick)
+}
+
+// TestRecovery_F77_renamedIn: another database takes the name of the one that is
+// served, and has its rows, the epoch's too.
+func TestRecovery_F77_renamedIn(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, nil)
+	feed := start(t, url).live(t)
+	before := feed.caughtUp(t)
+	feed.stop()
+	dropSlot(t, url, slotOf(t, url)) // else it belongs to the other one, which is an error of its own
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	name := pgx.Identifier{config.Database}.Sanitize()
+	admin := server.URL("postgres")
+	testkit.Exec(t, admin, `select pg_terminate_backend(pid) from pg_stat_activity where datname = $1`, config.Database)
+	testkit.Exec(t, admin, `create database restored template `+name)
+	testkit.Exec(t, admin, `alter database `+name+` rename to original`)
+	testkit.Exec(t, admin, `alter database restored rename to `+name)
+	again := startOn(t, url, feed.sink).live(t)
+	require.Greater(t, again.Frontier().Epoch, before.Epoch)
 }

@@ -1,0 +1,147 @@
+package wal
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/hub"
+)
+
+// sessionOn is a session that has not begun, with connections to a migrated
+// database, and its feed's sink.
+func sessionOn(t *testing.T, url string) *session {
+	t.Helper()
+	feed, err := New(Config{URL: url, Program: testProgram(t), Sink: hub.New(hub.Config{}), Logger: testkit.Logger(t)})
+	require.NoError(t, err)
+	s := &session{f: feed, log: slog.New(slog.DiscardHandler), dial: newDialer(), work: make(chan struct{}, 1)}
+	t.Cleanup(s.close)
+	ctx := testkit.Context(t)
+	s.watchConn, err = s.openConn(ctx, nil)
+	require.NoError(t, err)
+	s.probeConn, err = s.openConn(ctx, nil)
+	require.NoError(t, err)
+	s.gateConn, err = s.openConn(ctx, glanceSettings)
+	require.NoError(t, err)
+	s.repl, err = s.openReplication(ctx)
+	require.NoError(t, err)
+	return s
+}
+
+// TestSession_F75_provenHere: what was proven visible is known of this database
+// only; the row can travel with a dump.
+func TestSession_F75_provenHere(t *testing.T) {
+	ctx := testkit.Context(t)
+	s := sessionOn(t, testkit.Migrated(t))
+	lookUp := func() pglogrepl.LSN {
+		lsn, err := s.lookUpProven(ctx)
+		require.NoError(t, err)
+		return lsn
+	}
+	require.Zero(t, lookUp())
+	here := incarnation{systemIdentifier: "7", database: 16384}
+	s.home = here
+	require.NoError(t, s.recordProven(ctx, s.probeConn, 0x16b374d848))
+	require.Equal(t, pglogrepl.LSN(0x16b374d848), lookUp())
+	require.Equal(t, uint64(0x16b374d848), s.proven.Load())
+	for _, elsewhere := range []incarnation{{systemIdentifier: "8", database: 16384}, {systemIdentifier: "7", database: 1638}, {systemIdentifier: "7", database: 16385}} {
+		s.home = elsewhere
+		require.Zero(t, lookUp())
+	}
+	s.home = here
+	_, err := s.gateConn.Exec(ctx, `update freshet.fingerprint set value = '7/16384 nonsense' where source = $1`, provenKey)
+	require.NoError(t, err)
+	require.Zero(t, lookUp())
+}
+
+// TestSession_F70_provenIsNotWritten: a database that refuses, and somebody who
+// holds the table, cost the next start a wait, and this session nothing.
+func TestSession_F70_provenIsNotWritten(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	s := sessionOn(t, url)
+	_, err := s.probeConn.Exec(ctx, `set default_transaction_read_only = on`)
+	require.NoError(t, err)
+	require.NoError(t, s.recordProven(ctx, s.probeConn, 7))
+	holder := testkit.Conn(t, url)
+	_, err = holder.Exec(ctx, `begin; lock table freshet.fingerprint`)
+	require.NoError(t, err)
+	_, err = s.probeConn.Exec(ctx, `set default_transaction_read_only = off`)
+	require.NoError(t, err)
+	require.NoError(t, s.recordProven(ctx, s.probeConn, 7))
+	require.Zero(t, s.proven.Load())
+}
+
+// TestSession_identify (F77): a session whose connections have reached different
+// databases serves none of them.
+func TestSession_identify(t *testing.T) {
+	ctx := testkit.Context(t)
+	s := sessionOn(t, testkit.Migrated(t))
+	now, err := s.identify(ctx)
+	require.NoError(t, err)
+	require.NotZero(t, now.database)
+	require.WithinDuration(t, time.Now(), now.postmasterStart, time.Hour)
+	for _, conn := range []**Conn{&s.watchConn, &s.gateConn, &s.probeConn} {
+		ours := *conn
+		*conn = testkit.Conn(t, testkit.Migrated(t))
+		_, err = s.identify(ctx)
+		require.ErrorContains(t, err, "different servers or databases")
+		*conn = ours
+	}
+}
+
+// TestSession_provesTheEpoch (G6): the snapshot that lets commits through, and the
+// positions that others wait for, are of the epoch that the session serves, and
+// of the primary.
+func TestSession_provesTheEpoch(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	s := sessionOn(t, url)
+	now, err := s.identify(ctx)
+	require.NoError(t, err)
+	s.f.epoch, _, err = resolveEpoch(ctx, s.watchConn, now, history{})
+	require.NoError(t, err)
+	require.NoError(t, s.lookUp(ctx))
+	_, err = s.takeSnapshot(ctx)
+	require.NoError(t, err)
+	_, _, err = s.readPositions(ctx)
+	require.NoError(t, err)
+
+	testkit.Exec(t, url, `update freshet.incarnation set epoch = epoch + 1`)
+	_, err = s.takeSnapshot(ctx)
+	require.ErrorContains(t, err, "epoch")
+	_, _, err = s.readPositions(ctx)
+	require.ErrorContains(t, err, "epoch")
+	testkit.Exec(t, url, `delete from freshet.incarnation`)
+	_, err = s.takeSnapshot(ctx)
+	require.ErrorContains(t, err, "epoch")
+	_, _, err = s.readPositions(ctx)
+	require.ErrorContains(t, err, "epoch")
+}
+
+// TestSession_provesThePrimary: a standby's snapshot says that a transaction still
+// open on the primary is over. That it can't read an unlogged table is not what
+// this rests on.
+func TestSession_provesThePrimary(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	s := sessionOn(t, url)
+	now, err := s.identify(ctx)
+	require.NoError(t, err)
+	s.f.epoch, _, err = resolveEpoch(ctx, s.watchConn, now, history{})
+	require.NoError(t, err)
+	require.NoError(t, s.lookUp(ctx))
+	testkit.Exec(t, url, `create schema standby; create function standby.pg_is_in_recovery() returns bool return true`)
+	for _, conn := range []*Conn{s.gateConn, s.probeConn} {
+		_, err := conn.Exec(ctx, `set search_path = standby, pg_catalog`)
+		require.NoError(t, err)
+	}
+	_, err = s.takeSnapshot(ctx)
+	require.ErrorContains(t, err, "not the primary")
+	_, _, err = s.readPositions(ctx)
+	require.Error(t, err)
+}
