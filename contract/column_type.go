@@ -15,6 +15,14 @@ const (
 	oidUUID    = 2950
 )
 
+// TypeOID is the OID of a type that a template takes, by its name in pg_type;
+// 0: it takes none of that name.
+func TypeOID(name string) uint32 { return takenTypes[name] }
+
+var takenTypes = map[string]uint32{
+	"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8, "text": oidText, "varchar": oidVarchar, "uuid": oidUUID,
+}
+
 // refusedType is a type that a template can't take.
 type refusedType struct{ name, instead string }
 
@@ -72,7 +80,7 @@ func (e *TypeError) Error() string {
 	if e.Type == "" {
 		name = fmt.Sprintf("type with oid %d", e.OID)
 	}
-	takes := "topic templates take text, varchar, uuid, smallint, integer, bigint and boolean"
+	takes := "topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these"
 	if e.Path {
 		takes = "{" + e.Column + "=**} takes text and varchar"
 	}

@@ -39,8 +39,8 @@ type Rows struct {
 }
 
 // Bind checks the types of the columns, one type OID for each of Columns() in
-// that order (as a Relation message of the replication protocol has them), and
-// returns the way from rows to topics. It refuses a type that a template can't
+// that order (as a Relation message of the replication protocol has them; of a
+// domain that of the type below it), and returns the way from rows to topics. It refuses a type that a template can't
 // take with a *TypeError, so that no wrong topic is ever emitted.
 func (s *Source) Bind(types []uint32) (*Rows, error) {
 	if len(types) != len(s.columns) {

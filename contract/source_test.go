@@ -24,13 +24,13 @@ func TestSource_bind(t *testing.T) {
 		var typeError *TypeError
 		require.ErrorAs(t, err, &typeError, name)
 		require.Equal(t, oid, typeError.OID)
-		require.ErrorContains(t, err, `public.test: column "x" has the type `+name+`; topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: `)
+		require.ErrorContains(t, err, `public.test: column "x" has the type `+name+`; topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these: `)
 	}
 	// What isn't built in has no fixed OID: an enum, a domain, an extension's.
 	_, err := s.Bind([]uint32{16384})
 	require.ErrorContains(t, err, `has the type with oid 16384; topic templates take text`)
 	_, err = s.Bind([]uint32{1042})
-	require.EqualError(t, err, `public.test: column "x" has the type character(n); topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: `+
+	require.EqualError(t, err, `public.test: column "x" has the type character(n); topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these: `+
 		`values of it are equal that differ in trailing blanks; make it varchar or text`)
 }
 

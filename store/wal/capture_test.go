@@ -230,3 +230,31 @@ func TestCapture_F44_asynchronousCommits(t *testing.T) {
 	}
 	require.FailNow(t, "the median was never below 20 ms")
 }
+
+// TestCapture_domains: a column of a domain has the topics of the type below it,
+// of whatever schema, name and depth.
+func TestCapture_domains(t *testing.T) {
+	url := databaseWith(t, `
+create schema "Other";
+create domain "Other"."text" as varchar(40) check (value <> '');
+create domain slug as "Other"."text" check (value !~ '/');
+create domain ident as uuid;
+create table messages (id ident, conversation slug, body text, primary key (conversation, id))`)
+	feed := start(t, url).live(t)
+	feed.awaitNoQuarantine(t)
+	feed.caughtUp(t)
+	feed.forget()
+	const id = "01890a5d-ac96-774b-bcce-b302099a8057"
+	testkit.Exec(t, url, `insert into messages values ($1, 'a', 'b')`, id)
+	testkit.Exec(t, url, `update messages set conversation = 'c' where id = $1`, id)
+	testkit.Exec(t, url, `delete from messages where id = $1`, id)
+	feed.caughtUp(t)
+	commits := feed.all()
+	require.Len(t, commits, 3)
+	require.Equal(t, topicsOf("a", id), sorted(commits[0].Topics...))
+	require.Equal(t, sorted(append(topicsOf("a", id), topicsOf("c", id)...)...), sorted(commits[1].Topics...))
+	require.Equal(t, topicsOf("c", id), sorted(commits[2].Topics...))
+	for _, c := range commits {
+		require.Empty(t, c.Floors)
+	}
+}

@@ -36,7 +36,8 @@ type child struct {
 type column struct {
 	typeOID       uint32
 	typeName      string // as in DDL, without length
-	base          string // of a domain: the type below it; else empty
+	baseOID       uint32 // of a domain: the type below it, domains apart; else typeOID
+	base          string // of a domain: its name; else empty
 	enum          bool
 	notNull       bool
 	generated     bool
@@ -116,13 +117,21 @@ func (t *table) lookUpColumns(ctx context.Context, tx pgx.Tx) error {
 	// btree holds, are below a third of a page for good. A longest length of
 	// n characters is 4n bytes at most.
 	rows, err := tx.Query(ctx, `
-select a.attname, a.atttypid, format_type(a.atttypid, null), case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) else '' end, t.typtype = 'e',
+select a.attname, a.atttypid, format_type(a.atttypid, null), b.oid, case when t.typtype = 'd' then format_type(b.oid, null) else '' end, t.typtype = 'e',
   a.attnotnull, a.attgenerated <> '', case when c.collisdeterministic then '' else coalesce(c.collname, '') end,
   case when a.attlen > 0 then a.attlen when a.atttypid = 'varchar'::regtype and a.atttypmod > 4 then (a.atttypmod - 4) * 4 else 0 end,
   exists (select from pg_index x join pg_class i on i.oid = x.indexrelid join pg_am m on m.oid = i.relam
     where x.indrelid = a.attrelid and x.indisvalid and x.indpred is null and m.amname = 'btree' and a.attnum = any((x.indkey::int2[])[0:x.indnkeyatts - 1]))
   or exists (select from pg_constraint f where f.conrelid = a.attrelid and f.contype = 'f' and f.convalidated and a.attnum = any(f.conkey))
-from pg_attribute a join pg_type t on t.oid = a.atttypid left join pg_collation c on c.oid = a.attcollation
+from pg_attribute a join pg_type t on t.oid = a.atttypid
+cross join lateral (
+  with recursive below (oid) as (
+    select a.atttypid
+    union all
+    select d.typbasetype from below join pg_type d on d.oid = below.oid where d.typtype = 'd'
+  )
+  select oid from below join pg_type d using (oid) where d.typtype <> 'd'
+) b left join pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped`, t.oid)
 	if err != nil {
 		return err
@@ -130,7 +139,7 @@ where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped`, t.oid)
 	t.columns = make(map[string]column)
 	var name string
 	var c column
-	_, err = pgx.ForEachRow(rows, []any{&name, &c.typeOID, &c.typeName, &c.base, &c.enum, &c.notNull, &c.generated, &c.collation, &c.maxBytes, &c.boundedByTree}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&name, &c.typeOID, &c.typeName, &c.baseOID, &c.base, &c.enum, &c.notNull, &c.generated, &c.collation, &c.maxBytes, &c.boundedByTree}, func() error {
 		t.columns[name] = c
 		return nil
 	})

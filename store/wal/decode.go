@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/jackc/pglogrepl"
@@ -55,6 +56,7 @@ type relation struct {
 type decoder struct {
 	program   *contract.Program
 	relations map[uint32]*relation
+	bases     map[uint32]uint32 // of domains that were described: the type below
 	// changed is called when a Relation message arrives: the table's shape
 	// may have changed, so the watchdog should look.
 	changed func()
@@ -77,6 +79,7 @@ func newDecoder(program *contract.Program, changed func()) *decoder {
 	return &decoder{
 		program:   program,
 		relations: make(map[uint32]*relation),
+		bases:     make(map[uint32]uint32),
 		changed:   changed,
 		topics:    make(map[string]struct{}),
 		floors:    make(map[freshet.Pattern]struct{}),
@@ -130,8 +133,11 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 			d.ignored++
 		}
 		return nil, nil
-	case 'O', 'Y':
-		return nil, nil // origin, type: nothing of ours
+	case 'Y':
+		d.domain(body)
+		return nil, nil
+	case 'O':
+		return nil, nil // origin: nothing of ours
 	default:
 		// Of a server newer than the protocol we asked for: whatever it says.
 		// Outside a transaction it says nothing that was committed.
@@ -167,6 +173,16 @@ func (d *decoder) commit(end pglogrepl.LSN) (*transaction, error) {
 	return tx, nil
 }
 
+// domain takes a Type message, which comes before the Relation that needs it. Of
+// a domain it has the name of the type below, whose texts its values have.
+func (d *decoder) domain(body []byte) {
+	c := cursor{rest: body}
+	oid, schema, name := c.uint32(), c.string(), c.string()
+	if base := contract.TypeOID(name); c.err == nil && schema == "" && base != 0 { // no schema: pg_catalog
+		d.bases[oid] = base
+	}
+}
+
 // relation binds a table's columns to its source's templates.
 func (d *decoder) relation(m relationMessage) {
 	r := &relation{source: d.program.Source(m.schema, m.table)}
@@ -183,7 +199,7 @@ func (d *decoder) relation(m relationMessage) {
 			if c.name == name {
 				at = i
 				r.covered = r.covered && c.key
-				types = append(types, c.typeOID)
+				types = append(types, cmp.Or(d.bases[c.typeOID], c.typeOID))
 			}
 		}
 		if at < 0 {

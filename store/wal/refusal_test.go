@@ -38,15 +38,16 @@ create publication freshet for all tables with (publish_via_partition_root = tru
 
 		"a nondeterministic collation": {`create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); ` + column(`text collate ci`),
 			`column "conversation" of "public"."messages" has the nondeterministic collation "ci"`},
-		"citext":                {`create schema other; create extension citext with schema other; ` + column(`other.citext`), "has the type other.citext; topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: values of it are equal that differ in case"},
-		"char(n)":               {column(`char(3)`), "has the type character(n); topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: values of it are equal that differ in trailing blanks"},
-		"a domain":              {`create domain slug as varchar(20) check (value <> ''); ` + column(`slug`), "has the type slug (a domain over character varying(20)); topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: domains aren't among them; make the column character varying"},
-		"a domain over char(n)": {`create domain code as char(3); ` + column(`code`), "has the type code (a domain over character(3)); topic templates take text, varchar, uuid, smallint, integer, bigint and boolean: domains aren't among them; make the column text"},
-		"an enum":               {`create type state as enum ('on', 'off'); ` + column(`state`), "has the type state (an enum)"},
-		"a type of one's own":   {`create type pair as (a int, b int); ` + column(`pair`), "has the type pair; topic templates take"},
-		"numeric":               {column(`numeric`), "has the type numeric; topic templates take"},
-		"an array":              {column(`text[]`), "has the type text[]; topic templates take"},
-		"a generated column":    {`create table messages (x text, conversation text generated always as (x) stored, id uuid primary key)`, "is generated: it isn't in the WAL"},
+		"citext":                {`create schema other; create extension citext with schema other; ` + column(`other.citext`), "has the type other.citext; topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these: values of it are equal that differ in case"},
+		"char(n)":               {column(`char(3)`), "has the type character(n); topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these: values of it are equal that differ in trailing blanks"},
+		"a domain over char(n)": {`create domain code as char(3); ` + column(`code`), "has the type code (a domain over character); topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these: values of it are equal that differ in trailing blanks"},
+		"a domain over a nondeterministic collation": {`create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false); create domain folded as text collate ci; ` + column(`folded`), `has the nondeterministic collation "ci"`},
+		"a domain over a domain over numeric":        {`create domain n as numeric; create domain m as n; ` + column(`m`), "has the type m (a domain over numeric)"},
+		"an enum":                                    {`create type state as enum ('on', 'off'); ` + column(`state`), "has the type state (an enum)"},
+		"a type of one's own":                        {`create type pair as (a int, b int); ` + column(`pair`), "has the type pair; topic templates take"},
+		"numeric":                                    {column(`numeric`), "has the type numeric; topic templates take"},
+		"an array":                                   {column(`text[]`), "has the type text[]; topic templates take"},
+		"a generated column":                         {`create table messages (x text, conversation text generated always as (x) stored, id uuid primary key)`, "is generated: it isn't in the WAL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/freshet-dev/freshet/contract"
@@ -63,7 +62,7 @@ func (t *table) columnProblems(source *contract.Source) []string {
 		case c.collation != "":
 			add("the column %q of %s has the nondeterministic collation %q: texts that it takes for equal would be topics that differ; use a deterministic collation, or a further column that holds one form of the text (lower case, say)", name, t.name, c.collation)
 		}
-		types = append(types, c.typeOID)
+		types = append(types, c.baseOID)
 	}
 	if len(why) > 0 {
 		return why
@@ -79,18 +78,11 @@ func (t *table) columnProblems(source *contract.Source) []string {
 	return why
 }
 
-// domainBases are the types that a template takes, as format_type writes them.
-var domainBases = []string{"text", "character varying", "uuid", "smallint", "integer", "bigint", "boolean"}
-
 // explain fills in what only the catalog knows of a type that isn't built in.
 func (c column) explain(e *contract.TypeError) {
 	switch {
 	case c.base != "":
-		as, _, _ := strings.Cut(c.base, "(")
-		if !slices.Contains(domainBases, as) {
-			as = "text"
-		}
-		e.Type, e.Instead = c.typeName+" (a domain over "+c.base+")", "domains aren't among them; make the column "+as+", and the domain's check the table's"
+		e.Type = c.typeName + " (a domain over " + c.base + ")"
 	case c.enum:
 		e.Type, e.Instead = c.typeName+" (an enum)", "an enum's labels can be renamed without a trace; make it text with a check constraint"
 	case strings.HasSuffix(c.typeName, "citext"):
