@@ -15,35 +15,35 @@ export type { Freshness, State, Status } from "./status.js";
 
 export interface FreshetOptions {
   /** The stream's address. Default: `/events` on the page's origin. */
-  readonly url?: string;
+  readonly url?: string | undefined;
   /**
    * The bearer token for the stream, asked for on each attempt. After a 401 it
    * is asked for once more with `refresh`: get a new one then, not a kept one.
    */
-  readonly token?: (refresh: boolean) => string | undefined | Promise<string | undefined>;
+  readonly token?: ((refresh: boolean) => string | undefined | Promise<string | undefined>) | undefined;
   /** Other headers for each attempt. */
-  readonly headers?: () => HeadersInit | Promise<HeadersInit>;
+  readonly headers?: (() => HeadersInit | Promise<HeadersInit>) | undefined;
   /** The least time between two notices. Default: the server's (100 ms). */
-  readonly throttleMs?: number;
+  readonly throttleMs?: number | undefined;
   /** The first wait before reconnecting; `retry:` replaces it. Default 1 s. */
-  readonly retryMs?: number;
+  readonly retryMs?: number | undefined;
   /** The longest wait before reconnecting. Default 30 s. */
-  readonly maxRetryMs?: number;
+  readonly maxRetryMs?: number | undefined;
   /** After a reset, subscribers are told at random within so long. Default 1 s. */
-  readonly resetSpreadMs?: number;
+  readonly resetSpreadMs?: number | undefined;
   /** From this lag on the data counts as stale. Default 5 s, as the server's `--max-lag`. */
-  readonly maxLagMs?: number;
+  readonly maxLagMs?: number | undefined;
   /** While it does, subscribers are told to poll after so long, up to half more. Default 10 s. */
-  readonly pollMs?: number;
+  readonly pollMs?: number | undefined;
   /**
    * Whether all tabs of the browser share one stream. Default: where it can be
    * done; false: this client has its own.
    */
-  readonly tabs?: boolean | TabsOptions;
+  readonly tabs?: boolean | TabsOptions | undefined;
   /** Default: nothing is logged. */
-  readonly logger?: Logger;
+  readonly logger?: Logger | undefined;
   /** Default: the global one. */
-  readonly fetch?: typeof globalThis.fetch;
+  readonly fetch?: typeof globalThis.fetch | undefined;
 }
 
 export interface SubscribeOptions {
@@ -52,11 +52,11 @@ export interface SubscribeOptions {
    * What the data held under this topic is stamped with. Only what changed
    * after that is told then; without it, each topic is told once as `ready`.
    */
-  readonly since?: (topic: string) => Revision | undefined;
+  readonly since?: ((topic: string) => Revision | undefined) | undefined;
   /** Refetch what depends on these topics. Called for every cause. */
   readonly onInvalidate: (invalidation: Invalidation) => void;
   /** Called before `onInvalidate` when the history was replaced. */
-  readonly onReset?: (invalidation: Invalidation) => void;
+  readonly onReset?: ((invalidation: Invalidation) => void) | undefined;
 }
 
 /**

@@ -16,7 +16,7 @@ export interface ConnectionRequest {
   readonly topics: ReadonlySet<string>;
   /** Topics that are caught up, and from where; the others begin with `ready`. */
   readonly since: ReadonlyMap<string, Revision>;
-  readonly throttleMs?: number;
+  readonly throttleMs?: number | undefined;
   readonly headers: () => HeadersInit | Promise<HeadersInit>;
   readonly fetch: typeof globalThis.fetch;
 }

@@ -1,9 +1,8 @@
-import type { Query, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
-import type { Attempt } from "./attempt.js";
+import type { Query, QueryClient, QueryKey } from "@tanstack/query-core";
 import type { Freshet, Freshness } from "./client.js";
 import type { Entry } from "./registry.js";
 import type { Revision } from "./revision.js";
-import type { Flight, Phase } from "./rule-types.js";
+import type { Phase } from "./rule-types.js";
 
 export interface QueriesOptions {
   readonly freshet: Pick<
@@ -16,7 +15,13 @@ export interface QueriesOptions {
    * `topicsOfServices` in ./connect. `meta: {topics}` of a query comes first;
    * else its requests tell, once it has been fetched through `freshetTransport`.
    */
-  readonly topicsOf?: (queryKey: QueryKey) => readonly string[];
+  readonly topicsOf?: ((queryKey: QueryKey) => readonly string[]) | undefined;
+  /**
+   * A fetch of a query with topics that has no answer for so long is called off
+   * (TanStack Query's `CancelledError`), and tried again. Default 32 s: the
+   * server's `--max-wait`, and 30 s for the answer. `Infinity`: never.
+   */
+  readonly flightTimeoutMs?: number | undefined;
 }
 
 /** Where one query stands. */
@@ -48,22 +53,6 @@ export function reportOf({ query, topics, rule }: Entry<Query>, freshet: Pick<Fr
   return { queryKey, topics, phase, watched, need, asked: rule.flight?.atLeast, have, fresh, freshness };
 }
 
-/** @internal A fetch of one query, as the persister or the cache's events see it. */
-export interface Run {
-  readonly flight: Flight;
-  /** Its requests; undefined: only its ends are seen. */
-  readonly attempt?: Attempt;
-  /** What had been told when it began. */
-  readonly heard?: Revision;
-  /** What is to be said of its success. */
-  outcome: { readonly stamp: Revision | undefined } | "dropped";
-  /** What ended it, maybe not for good. */
-  error?: unknown;
-}
-
-/** @internal A run that went through our persister. */
-export type SeenRun = Run & { readonly attempt: Attempt };
-
 /** An answer of a past epoch came to a query that has nothing to show instead. */
 export class StaleAnswerError extends Error {
   override readonly name = "StaleAnswerError";
@@ -76,9 +65,11 @@ export interface UpdateAction {
   readonly state?: object;
 }
 
-/** `persister` of a query, as far as it is used. */
-export type Persister = (
-  queryFn: (context: QueryFunctionContext) => unknown,
-  context: QueryFunctionContext,
-  query: Query,
-) => Promise<unknown>;
+/** @internal What a query depends on, as far as it is declared; undefined: not at all. */
+export function declaredTopics(query: Query, topicsOf: QueriesOptions["topicsOf"]): readonly string[] | undefined {
+  const meta = query.meta?.["topics"] as Topics | undefined;
+  const own = typeof meta === "function" ? meta(query.queryKey) : meta;
+  if (own) return own;
+  const known = topicsOf?.(query.queryKey) ?? [];
+  return known.length > 0 ? known : undefined;
+}

@@ -30,7 +30,7 @@ export interface UseInvalidationOptions extends Omit<SubscribeOptions, "topics">
   /** Compared by value: a new array with the same topics changes nothing. */
   readonly topics: readonly string[];
   /** False: not subscribed for now. Default true. */
-  readonly enabled?: boolean;
+  readonly enabled?: boolean | undefined;
 }
 
 /**

@@ -87,6 +87,12 @@ export class Registry<Q> {
     this.#act(entry, entry.rule.on(input));
   }
 
+  /** The same for a query that may be gone. */
+  tellQuery(query: Q, input: Input): void {
+    const entry = this.#entries.get(query);
+    if (entry) this.on(entry, input);
+  }
+
   /** Topics changed (`invalidate`), or are followed from now on (`ready`). */
   tell(type: "invalidate" | "ready", revision: Revision, topics: Iterable<string>): void {
     for (const topic of topics) {

@@ -8,9 +8,9 @@ import { isEarlierEpoch, type Revision } from "./revision.js";
 
 export interface StreamOptions {
   readonly url: string;
-  readonly headers?: () => HeadersInit | Promise<HeadersInit>;
-  readonly token?: (refresh: boolean) => string | undefined | Promise<string | undefined>;
-  readonly throttleMs?: number;
+  readonly headers?: (() => HeadersInit | Promise<HeadersInit>) | undefined;
+  readonly token?: ((refresh: boolean) => string | undefined | Promise<string | undefined>) | undefined;
+  readonly throttleMs?: number | undefined;
   readonly retryMs: number;
   readonly maxRetryMs: number;
   readonly fetch: typeof globalThis.fetch;

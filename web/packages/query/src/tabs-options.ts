@@ -8,15 +8,15 @@ export interface TabsOptions {
    * subject of the `token`; "" without a token. With `headers`, which may say
    * who the user is, or a token without a subject, it is required for sharing.
    */
-  readonly session?: string;
+  readonly session?: string | undefined;
   /** How often the leading tab shows that it lives. Default 1 s. */
-  readonly beatMs?: number;
+  readonly beatMs?: number | undefined;
   /** Tells `freeze` and `resume` of this tab. Default: `document`. */
-  readonly lifecycle?: EventTarget;
+  readonly lifecycle?: EventTarget | undefined;
   /** Default: `navigator.locks`. */
-  readonly locks?: TabLocks;
+  readonly locks?: TabLocks | undefined;
   /** Default: a BroadcastChannel. */
-  readonly openChannel?: (name: string) => TabChannel;
+  readonly openChannel?: ((name: string) => TabChannel) | undefined;
 }
 
 /** Whether this browser can share a stream; a page needs HTTPS or localhost. */

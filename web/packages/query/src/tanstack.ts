@@ -1,27 +1,28 @@
 import type { Query, QueryCacheNotifyEvent, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
-import { Attempt, attemptOf, isInfinite, watchSignal } from "./attempt.js";
+import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
+import { installDefault, type Persister } from "./defaults.js";
 import { Era } from "./era.js";
 import type { Frame } from "./frame.js";
 import { keep, keptOf } from "./kept.js";
 import type { Invalidation } from "./ledger.js";
 import { OptimisticLayer, type OptimisticWrite } from "./optimistic.js";
 import {
+  declaredTopics,
   reportOf,
   StaleAnswerError,
-  type Persister,
   type QueriesOptions,
   type QueryReport,
-  type Run,
-  type SeenRun,
-  type Topics,
   type UpdateAction,
 } from "./queries-options.js";
 import { Registry, type Entry } from "./registry.js";
 import { isBefore, laterOf, type Revision } from "./revision.js";
-import type { Input, Step } from "./rule.js";
+import type { Step } from "./rule.js";
+import { Runs, type Run, type SeenRun } from "./runs.js";
+import { guarded } from "./subscription.js";
 
 export type { OptimisticWrite } from "./optimistic.js";
+export { AlreadyBoundError } from "./defaults.js";
 export { StaleAnswerError } from "./queries-options.js";
 export type { QueriesOptions, QueryReport, Topics } from "./queries-options.js";
 
@@ -29,17 +30,17 @@ export type { QueriesOptions, QueryReport, Topics } from "./queries-options.js";
  * Makes every query of a QueryClient live and correct: it is refetched when its
  * topics change, an answer that a notice overtook is never shown, and none is
  * replaced by an older one. Attach before the first query; `close` to detach.
+ * Throws an AlreadyBoundError for a client that is bound.
  */
 export function bindQueries(options: QueriesOptions): Queries {
   return new Queries(options);
 }
 
-/** @see bindQueries */
 export class Queries {
   readonly #options: QueriesOptions;
   readonly #registry = new Registry<Query>((entry, step) => this.#act(entry, step));
   readonly #optimistic: OptimisticLayer;
-  readonly #runs = new WeakMap<Query, Run>();
+  readonly #runs: Runs;
   readonly #timers = new Map<Query, ReturnType<typeof setTimeout>>();
   readonly #listeners = new Set<() => void>();
   readonly #stops: (() => void)[] = [];
@@ -55,21 +56,13 @@ export class Queries {
     this.#options = options;
     this.#persister = (queryFn, context, query) => this.#run(queryFn, context, query);
     const { queryClient, freshet } = options;
+    this.#stops.push(installDefault(queryClient, this.#persister));
+    this.#runs = new Runs(options.flightTimeoutMs ?? 32_000, (query, run) => this.#late(query, run));
     this.#optimistic = new OptimisticLayer({
       find: (filters) => queryClient.getQueryCache().findAll(filters),
       show: (query, data) => this.#show(query, data),
-      needs: (query, revision) => this.#tell(query, { type: "invalidate", revision }),
-      reread: (query) => this.#tell(query, { type: "poll" }),
-    });
-    const defaults = queryClient.getDefaultOptions();
-    queryClient.setDefaultOptions({
-      ...defaults,
-      queries: {
-        ...defaults.queries,
-        persister: defaults.queries?.persister ?? (this.#persister as never),
-        // A persister alone would make the default offlineFirst.
-        networkMode: defaults.queries?.networkMode ?? "online",
-      },
+      needs: (query, revision) => this.#registry.tellQuery(query, { type: "invalidate", revision }),
+      reread: (query) => this.#registry.tellQuery(query, { type: "poll" }),
     });
     const cache = queryClient.getQueryCache();
     for (const query of cache.getAll()) this.#added(query);
@@ -77,7 +70,6 @@ export class Queries {
       cache.subscribe((event) => this.#event(event)),
       freshet.onFrame((frame) => this.#frame(frame)),
       freshet.onStatus(() => this.#changed()),
-      () => queryClient.setDefaultOptions(defaults),
     );
   }
 
@@ -86,7 +78,7 @@ export class Queries {
     return [...this.#registry.entries].flatMap((entry) => reportOf(entry, this.#options.freshet) ?? []);
   }
 
-  /** Where one query stands; undefined: there is none, or its topics aren't known. */
+  /** Of one query; undefined: there is none, or its topics aren't known. */
   reportOf(queryKey: QueryKey): QueryReport | undefined {
     const query = this.#options.queryClient.getQueryCache().find({ queryKey, exact: true });
     const entry = query && this.#registry.get(query);
@@ -119,6 +111,7 @@ export class Queries {
     this.#closed = true;
     for (const stop of this.#stops) stop();
     this.#subscription?.close();
+    this.#runs.clear();
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
   }
@@ -184,7 +177,7 @@ export class Queries {
   #removed(entry: Entry<Query>): void {
     clearTimeout(this.#timers.get(entry.query));
     this.#timers.delete(entry.query);
-    this.#runs.delete(entry.query);
+    this.#runs.end(entry.query);
     this.#optimistic.forget(entry.query);
     this.#registry.remove(entry);
     this.#sync();
@@ -215,7 +208,7 @@ export class Queries {
           this.#removed(entry); // query.reset(): as if it were new
           this.#added(query);
         } else if (rule.phase === "flying" && query.state.fetchStatus === "idle") {
-          this.#runs.delete(query);
+          this.#runs.end(query);
           this.#registry.on(entry, { type: "cancelled" });
         } else if (query.state.data !== undefined) {
           const kept = keptOf(action.state ?? {});
@@ -228,8 +221,7 @@ export class Queries {
 
   #succeeded(entry: Entry<Query>): void {
     const { query } = entry;
-    const run = this.#runs.get(query);
-    this.#runs.delete(query);
+    const run = this.#runs.end(query);
     if (!run) return this.#registry.written(entry, undefined);
     const { attempt, flight, outcome } = run;
     if (!attempt) this.#show(query, this.#optimistic.admit(query, query.state.data, undefined, flight.partial));
@@ -238,8 +230,7 @@ export class Queries {
   }
 
   #failed(entry: Entry<Query>): void {
-    const run = this.#runs.get(entry.query);
-    this.#runs.delete(entry.query);
+    const run = this.#runs.end(entry.query);
     const attempt = run?.attempt;
     // `not_found` is as good an answer as data, and as old as its stamp.
     if (run && attempt?.answered && attempt.stamp) {
@@ -266,7 +257,7 @@ export class Queries {
     const partial = Boolean(query.state.fetchMeta?.fetchMore);
     for (let repeated = infinite; ; repeated = true) {
       const heard = this.#options.freshet.atLeast;
-      const run = this.#resumed(query, context) ?? this.#begin(entry, { heard, partial, infinite });
+      const run = this.#runs.resume(query, context) ?? this.#begin(entry, { heard, partial, infinite });
       const { flight, attempt } = run;
       this.#changed();
       let data: unknown;
@@ -275,10 +266,12 @@ export class Queries {
       } catch (error) {
         run.error = error;
         throw error;
+      } finally {
+        this.#runs.pause(run);
       }
-      if (this.#runs.get(query) !== run) return data; // called off: nobody takes it
+      if (!this.#runs.is(query, run)) return data; // called off: nobody takes it
       await this.#optimistic.settled(query);
-      if (this.#runs.get(query) !== run) return data;
+      if (!this.#runs.is(query, run)) return data;
       // A function that has no stamps at all is taken to read the primary: it
       // sees what had been told when it began.
       const stamp = attempt.requests > 0 ? attempt.stamp : run.heard;
@@ -295,20 +288,6 @@ export class Queries {
     }
   }
 
-  /**
-   * An infinite query's function that is retried goes on at the page that failed:
-   * it is the same run, which shows the pages of before, too.
-   */
-  #resumed(query: Query, context: QueryFunctionContext): SeenRun | undefined {
-    const run = this.#runs.get(query);
-    const { attempt } = run ?? {};
-    if (!run || !attempt || run.error === undefined || !isInfinite(context)) return undefined;
-    if (attemptOf(context.signal) !== attempt) return undefined; // another fetch
-    attempt.resume(run.error);
-    run.error = undefined;
-    return run as SeenRun;
-  }
-
   #begin(entry: Entry<Query>, { heard, partial, infinite }: { heard?: Revision; partial: boolean; infinite: boolean }): SeenRun {
     const { query, rule } = entry;
     const flight = rule.begin({ heard, partial });
@@ -322,11 +301,19 @@ export class Queries {
         const told = isBefore(asked ?? flight.owed, rule.need);
         return infinite && told && isBefore(stamp, rule.need) ? rule.need : undefined;
       },
+      progress: () => this.#runs.progress(query, run),
       unknown: (atLeast) => this.#registry.on(entry, { type: "unknown", atLeast }),
     });
     const run: SeenRun = { flight, attempt, heard, outcome: "dropped" };
-    this.#runs.set(query, run);
+    this.#runs.begin(query, run);
     return run;
+  }
+
+  /** A fetch has had no answer for too long; its end is a failure like others. */
+  #late(query: Query, run: Run): void {
+    if (!this.#registry.get(query)?.topics.length || !this.#runs.is(query, run)) return;
+    if (run.attempt) run.attempt.answered = false;
+    void query.cancel();
   }
 
   /** A fetch of a query with a persister of its own; only its ends are seen. */
@@ -336,7 +323,7 @@ export class Queries {
     const flight = rule.begin({ heard, partial: Boolean(query.state.fetchMeta?.fetchMore) });
     // A first fetch may be answered from its store, with data of any age.
     const stamp = query.state.data === undefined ? undefined : heard;
-    this.#runs.set(query, { flight, outcome: { stamp } });
+    this.#runs.begin(query, { flight, outcome: { stamp } });
   }
 
   /** Does what a query's rule answered. */
@@ -364,11 +351,6 @@ export class Queries {
     this.#changed();
   }
 
-  #tell(query: Query, input: Input): void {
-    const entry = this.#registry.get(query);
-    if (entry) this.#registry.on(entry, input);
-  }
-
   /** Puts other data over the same answer. */
   #show(query: Query, data: unknown): void {
     if (data === query.state.data) return;
@@ -389,11 +371,7 @@ export class Queries {
   // Topics.
 
   #resolve(entry: Entry<Query>, learned?: Iterable<string>): void {
-    const { query } = entry;
-    const meta = query.meta?.["topics"] as Topics | undefined;
-    const own = typeof meta === "function" ? meta(query.queryKey) : meta;
-    const known = own ?? this.#options.topicsOf?.(query.queryKey) ?? [];
-    const topics = own || known.length > 0 ? known : learned;
+    const topics = declaredTopics(entry.query, this.#options.topicsOf) ?? learned;
     if (topics && this.#registry.setTopics(entry, [...topics])) this.#sync();
   }
 
@@ -418,6 +396,6 @@ export class Queries {
   }
 
   #changed(): void {
-    for (const listener of this.#listeners) listener();
+    for (const listener of this.#listeners) guarded(listener);
   }
 }

@@ -34,8 +34,8 @@ export class ModelServer {
   }
 
   /** Heartbeats, until what is returned is called. */
-  beat(): () => void {
-    const timer = setInterval(() => this.lag(0), this.heartbeatMs);
+  beat(everyMs = this.heartbeatMs): () => void {
+    const timer = setInterval(() => this.lag(0), everyMs);
     return () => clearInterval(timer);
   }
 
