@@ -127,6 +127,20 @@ func TestHub_evictsTheOldestAndRaisesTheHorizon(t *testing.T) {
 	require.Equal(t, []string{"a"}, s.Take().Topics)
 }
 
+// An eviction says something of the floors at or below the new horizon, and of
+// no other.
+func TestHub_evictionKeepsTheFloorsAboveTheHorizon(t *testing.T) {
+	h := serving(t, Config{MaxTopics: 1})
+	h.Publish(commit(110, "a"))
+	h.Publish(floorCommit(111, "y/*"))
+	h.Publish(floorCommit(130, "z/*"))
+	h.Publish(commit(140, "b")) // a is forgotten
+	require.Equal(t, at(110), h.Horizon())
+	require.Equal(t, at(111), h.Floor([]string{"y/1"}))
+	require.Equal(t, at(130), h.Floor([]string{"z/1"}))
+	require.Equal(t, 2, h.Stats().Floors)
+}
+
 func TestHub_beginBelowWhatWasServedDoesNotServeAgainTooEarly(t *testing.T) {
 	h := serving(t, Config{})
 	h.Publish(commit(200, "a"))

@@ -245,11 +245,14 @@ func TestSession_slowReaderIsCurrentOnceItReads(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- f.drive(ctx, session, rec) }()
 		synctest.Wait()
-		for p := uint64(101); p <= 10_100; p++ {
+		f.publish(101, "b")
+		synctest.Wait() // it is on its way to a reader who doesn't read
+		for p := uint64(102); p <= 10_100; p++ {
 			f.publish(p, []string{"a", "b"}[p%2])
 		}
+		synctest.Wait() // nothing is taken meanwhile
 		close(rec.hold)
-		synctest.Wait()
+		pass(200 * time.Millisecond) // the throttle; not a heartbeat, which would tell it too
 		require.LessOrEqual(t, len(rec.all()), 3, "%v", rec.log(0))
 		require.Equal(t, at(10_100), rec.all()[len(rec.all())-1].rev)
 		cancel()

@@ -86,6 +86,10 @@ func TestQuarantine_F49_beginsInTheOrderOfTheWAL(t *testing.T) {
 				`alter publication freshet add table messages (id, conversation)`,
 			},
 		}
+		cases["the publication is narrowed"] = [3]string{
+			`alter publication freshet set (publish = 'update, delete, truncate')`, row,
+			`alter publication freshet set (publish = 'insert, update, delete, truncate')`,
+		}
 		if major >= 18 {
 			cases["the publication is made anew"] = [3]string{
 				`drop publication freshet`, row,

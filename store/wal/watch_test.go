@@ -30,6 +30,10 @@ create publication freshet for table messages (id, conversation) with (publish_v
 alter publication freshet drop table messages;
 insert into messages (conversation, author, body) values ('lost', 'a', 'b');
 alter publication freshet add table messages (id, conversation)`},
+		{"publication narrowed", "", `
+alter publication freshet set (publish = 'insert');
+update messages set author = 'lost';
+alter publication freshet set (publish = 'insert, update, delete, truncate')`},
 		{"table rewritten", "", `alter table messages alter column body type varchar using upper(body)`},
 		{"identity flipped and back", "", `
 alter table messages replica identity nothing;
@@ -87,6 +91,21 @@ alter table messages attach partition messages_b for values in ('b')`},
 			})
 		})
 	}
+}
+
+// TestWatchdog_F43_identityMoved: an identity that is moved to another index and
+// back, with nothing written that would have the table described anew.
+func TestWatchdog_F43_identityMoved(t *testing.T) {
+	url := database(t)
+	testkit.Exec(t, url, `create unique index other on messages (id, conversation)`)
+	feed := start(t, url).live(t)
+	before := feed.caughtUp(t)
+	feed.stop()
+	testkit.Exec(t, url, `
+alter table messages replica identity using index other;
+alter table messages replica identity using index messages_conversation_id_key`)
+	again := start(t, url)
+	again.awaitFloorAbove(t, before)
 }
 
 // TestWatchdog_quiet: what changes nothing of the capture is not told.
