@@ -115,13 +115,13 @@ func (q *quarantine) begin(u *suspect, why string, force bool) {
 func (q *quarantine) look(fingerprints []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range q.suspects {
+	for i, fingerprint := range fingerprints {
 		u := &q.suspects[i]
-		if u.seen == fingerprints[i] {
+		if u.seen == fingerprint {
 			continue
 		}
 		first := u.seen == ""
-		u.seen = fingerprints[i]
+		u.seen = fingerprint
 		q.begin(u, notExamined, false)
 		// Before the first look nothing was served: what was lost until then is
 		// below the horizon. A restart must not cost everybody a refetch.
@@ -214,15 +214,15 @@ func (q *quarantine) waits(i int, of suspect, why string) (news bool) {
 }
 
 // again has all topics of what is held told once more.
-func (q *quarantine) again() (any bool) {
+func (q *quarantine) again() (held bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range q.suspects {
 		if u := &q.suspects[i]; u.held {
-			u.untold, any = true, true
+			u.untold, held = true, true
 		}
 	}
-	return any
+	return held
 }
 
 // tell returns the floors that the next entry to move the frontier has to carry,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,7 +123,7 @@ func (s *session) examine(ctx context.Context) (soon bool, err error) {
 			soon = true
 			continue
 		}
-		if texts := append(bySource[""], bySource[u.source.String()]...); len(texts) > 0 {
+		if texts := slices.Concat(bySource[""], bySource[u.source.String()]); len(texts) > 0 {
 			text := strings.Join(texts, "; ")
 			if q.wrong(i, u, text) {
 				s.log.LogAttrs(ctx, slog.LevelError, "a source is in quarantine: its changes can't all be told",
