@@ -92,6 +92,30 @@ func TestRun_F48_writesOnAForeignPool(t *testing.T) {
 	}
 }
 
+// F60: what the database URL says to the pool is no news for the server that
+// capture and migrations connect to.
+func TestRun_F60_parametersOfThePool(t *testing.T) {
+	database := testkit.WithParam(t, testkit.Database(t), "pool_max_conns", "3")
+	r := start(t, testkit.WithParam(t, database, "default_query_exec_mode", "exec"), nil)
+	require.NoError(t, r.readBack("7", 1))
+}
+
+// F60: capture through a pooler is refused at start, with what to do instead;
+// migrations take the direct way.
+func TestRun_F60_pooler(t *testing.T) {
+	database := testkit.Database(t)
+	pooler := testkit.NewPgBouncer(t, database, "transaction")
+	for _, skip := range []bool{false, true} {
+		s, err := server.New(server.Config{
+			DatabaseURL: pooler.URL(), SkipMigrate: skip, Addr: "127.0.0.1:0", Logger: testkit.Logger(t),
+		}, messageService)
+		require.NoError(t, err)
+		require.ErrorContains(t, s.Run(testkit.Context(t)), "--capture-url")
+	}
+	r := start(t, pooler.URL(), func(c *server.Config) { c.CaptureURL = database })
+	require.NoError(t, r.readBack("7", 1))
+}
+
 // readBack writes a message and looks for it in a read at-least its stamp.
 func (r *running) readBack(conversation string, i int) error {
 	parent := "conversations/" + conversation

@@ -132,6 +132,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		skip  bool
 	}{
 		{"starting the database", n.database, n.cfg.Database == nil},
+		{"looking at the capture URL", n.requireDirect, false},
 		{"migrating the database", n.migrate, n.cfg.SkipMigrate},
 		{"checking the database", n.verify, false},
 		{"connecting to the database", n.open, false},
@@ -225,15 +226,24 @@ func (n *node) migrate(ctx context.Context) error {
 // take turns by a lock of their session, which a pooler would leave to others.
 func (n *node) migrateURL(ctx context.Context) (string, error) {
 	pooled, err := store.Pooled(ctx, n.cfg.DatabaseURL)
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case !pooled:
-		return n.cfg.DatabaseURL, nil
-	case n.cfg.CaptureURL == n.cfg.DatabaseURL:
-		return "", errors.New("the database URL leads through a pooler: capture and migrations need a direct one besides, --capture-url")
 	}
-	return n.cfg.CaptureURL, nil
+	if pooled {
+		return n.cfg.CaptureURL, nil
+	}
+	return n.cfg.DatabaseURL, nil
+}
+
+// requireDirect refuses to capture through a pooler, which can't pass a
+// replication stream on. A database that isn't there yet is waited for later.
+func (n *node) requireDirect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	if pooled, err := store.Pooled(ctx, n.cfg.CaptureURL); err == nil && pooled {
+		return errors.New("the URL leads through a pooler: capture and migrations need a direct one, --capture-url")
+	}
+	return nil
 }
 
 // verifyTimeout bounds the look at a database that doesn't answer.

@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -101,10 +101,11 @@ func MigrateStatus(ctx context.Context, url string) ([]Migration, error) {
 }
 
 func withProvider(url string, use func(*goose.Provider) error) (err error) {
-	config, err := pgx.ParseConfig(url)
+	parsed, err := pgxpool.ParseConfig(url) // which knows the pool's parameters
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
 	}
+	config := parsed.ConnConfig
 	config.RuntimeParams["client_encoding"] = "UTF8"
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(migrateLockTimeout.Milliseconds(), 10)
 	db := stdlib.OpenDB(*config)

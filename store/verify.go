@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet/gen/db"
 )
@@ -62,10 +63,12 @@ func (e *QueryError) Error() string {
 // connections find them. It changes nothing. If they don't fit, the error is an
 // *UnfitError; any other means that nobody could look.
 func Verify(ctx context.Context, url string) error {
-	config, err := pgx.ParseConfig(url)
+	parsed, err := pgxpool.ParseConfig(url) // which knows the pool's parameters
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
 	}
+	config := parsed.ConnConfig
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a pooler would keep what is prepared
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect to the database: %w", err)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ func Connect(ctx context.Context, url string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
+	forServer(config.RuntimeParams)
 	config.RuntimeParams["client_encoding"] = clientEncoding
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -230,12 +232,22 @@ func socketOf(conn net.Conn) *socket {
 	return s
 }
 
+// forServer takes out of a URL's parameters what it says to a pool or to pgx:
+// a server doesn't know it, and would refuse the connection.
+func forServer(params map[string]string) {
+	maps.DeleteFunc(params, func(name, _ string) bool {
+		return strings.HasPrefix(name, "pool_") || name == "default_query_exec_mode" ||
+			name == "statement_cache_capacity" || name == "description_cache_capacity"
+	})
+}
+
 // openConn opens a connection of the session's own, with settings besides.
 func (s *session) openConn(ctx context.Context, settings map[string]string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(s.f.cfg.URL)
 	if err != nil {
 		return nil, err
 	}
+	forServer(config.RuntimeParams)
 	maps.Copy(config.RuntimeParams, serverLimits)
 	config.RuntimeParams["application_name"] = applicationName
 	config.RuntimeParams["client_encoding"] = clientEncoding
@@ -251,6 +263,7 @@ func (s *session) openReplication(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	forServer(config.RuntimeParams)
 	maps.Copy(config.RuntimeParams, serverLimits)
 	config.RuntimeParams["idle_session_timeout"] = "30s" // between two commands of a session's start
 	config.RuntimeParams["replication"] = "database"
