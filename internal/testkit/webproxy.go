@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -83,11 +84,12 @@ func NewWebProxy(t testing.TB, name, upstream, config string) (first, second str
 }
 
 // nginxTemporary are the folders that nginx wants to write to.
-func nginxTemporary(dir string) (directives string) {
+func nginxTemporary(dir string) string {
+	var directives strings.Builder
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		directives += kind + "_temp_path " + filepath.Join(dir, kind) + ";\n"
+		fmt.Fprintf(&directives, "%s_temp_path %s;\n", kind, filepath.Join(dir, kind))
 	}
-	return directives
+	return directives.String()
 }
 
 // ConfigIn returns the block of a Markdown file of this repository that is

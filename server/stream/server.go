@@ -98,7 +98,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Shed, when it is turned on, ends the open streams as Shutdown does and refuses
+// Shed ends the open streams, when it is turned on, as Shutdown does, and refuses
 // new ones: for a node whose clients are better served by another. It doesn't
 // wait. Turned off, streams are taken again.
 func (s *Server) Shed(on bool) {
