@@ -6,6 +6,7 @@ import { isBefore, laterOf, parseRevision, type Revision } from "./revision.js";
 import { TopicError, topicsOf } from "./topics.js";
 import { refusalOf } from "./wire.js";
 
+export { messageCodec, type Codec } from "./codec.js";
 export { topicsOfServices } from "./query-key.js";
 export { freshetTransport } from "./transport.js";
 export { TemplateError, TopicError, topicsOf, topicsOfTemplate } from "./topics.js";
