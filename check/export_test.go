@@ -57,3 +57,18 @@ func WriteByRPC(ctx context.Context, messages messagesv1connect.MessageServiceCl
 
 // Insert is how a row is made.
 func Insert(row int) Manner { return Manner{IDs: []string{rowID("test", row)}} }
+
+// Remembered is how many rows rules keep in mind after some windows.
+func Remembered(windows ...*History) int {
+	j := newJudge()
+	for _, h := range windows {
+		j.take(h)
+	}
+	rows := map[*row]bool{}
+	for _, list := range j.x.rowsOf {
+		for _, r := range list {
+			rows[r] = true
+		}
+	}
+	return len(rows)
+}

@@ -259,6 +259,9 @@ func (x *index) forget() {
 	for _, d := range x.older {
 		if d.row.left(d.topic) {
 			x.rowsOf[d.topic] = slices.DeleteFunc(x.rowsOf[d.topic], func(r *row) bool { return r == d.row })
+			if len(x.rowsOf[d.topic]) == 0 {
+				delete(x.rowsOf, d.topic)
+			}
 		}
 	}
 	x.gone, x.older = nil, x.gone

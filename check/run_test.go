@@ -257,3 +257,51 @@ func TestPostgres_readAfterACut(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, database.Close(ctx, nil))
 }
+
+// F68: what a writer can do to a database beside INSERT, UPDATE and DELETE. The table
+// is in its publication again afterwards.
+func TestPostgres_manners(t *testing.T) {
+	url := testkit.Migrated(t)
+	ctx := testkit.Context(t)
+	conn, err := pgx.Connect(ctx, url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	_, err = conn.Exec(ctx, "create publication theirs for table public.messages")
+	require.NoError(t, err)
+	published := func() (n int) {
+		require.NoError(t, conn.QueryRow(ctx, "select count(*) from pg_publication_tables where pubname = 'theirs' and tablename = 'messages'").Scan(&n))
+		return n
+	}
+	var before uint32
+	require.NoError(t, conn.QueryRow(ctx, "select oid from pg_publication_rel where prrelid = 'public.messages'::regclass").Scan(&before))
+	database, err := check.OpenPostgres(ctx, url, "manners")
+	require.NoError(t, err)
+	s, err := database.Session(ctx)
+	require.NoError(t, err)
+	defer s.Close()
+	write := func(how check.Manner, changes ...check.Change) check.Write {
+		w := check.Write{Changes: changes}
+		require.NoError(t, s.Write(ctx, &w, how, func() time.Duration { return 0 }))
+		require.Equal(t, check.Committed, w.Outcome)
+		return w
+	}
+	holds := func() []check.Cell {
+		held, err := s.Read(ctx, []string{"check-manners-0"})
+		require.NoError(t, err)
+		return held["check-manners-0"]
+	}
+	how := check.Insert(1)
+	how.Copy, how.Emit = true, []string{"one.of.ours"}
+	write(how, check.Change{Cell: check.Cell{Row: 1, Version: 1}, To: "check-manners-0"})
+	how = check.Insert(2)
+	how.Unpublished = true
+	write(how, check.Change{Cell: check.Cell{Row: 2, Version: 1}, To: "check-manners-0"})
+	require.Equal(t, 1, published())
+	var after uint32
+	require.NoError(t, conn.QueryRow(ctx, "select oid from pg_publication_rel where prrelid = 'public.messages'::regclass").Scan(&after))
+	require.NotEqual(t, before, after, "it was out of it")
+	require.Equal(t, []check.Cell{{Row: 1, Version: 1}, {Row: 2, Version: 1}}, holds())
+	write(check.Manner{Truncate: true}, check.Change{Cell: check.Cell{Row: 1, Version: 2}, From: "check-manners-0"})
+	require.Empty(t, holds())
+	require.NoError(t, database.Close(ctx, nil))
+}

@@ -86,3 +86,21 @@ func TestLatency_quantiles(t *testing.T) {
 	require.Equal(t, len(values), n)
 	require.Equal(t, check.Latency{}, check.Summarize(nil))
 }
+
+// Rows that have gone are forgotten, so that a long run is judged as fast as a short
+// one; an answer that shows one is found all the same.
+func TestJudge_forgetsWhatIsGone(t *testing.T) {
+	windows := []*check.History{
+		parse(t, "1..2 sql-1 write committed r1@1:>a,r2@1:>a at=1-10\n3..4 sql-1 write committed r1@2:a> at=1-20"),
+		{}, {},
+		parse(t, "30..31 client-1 read a strong stamp=1-30 shows r1@1,r2@1\n30..31 client-1 read - strong stamp=1-30 shows r1@1,r2@1"),
+	}
+	require.Equal(t, 2, check.Remembered(windows[:2]...))
+	require.Equal(t, 1, check.Remembered(windows[:3]...))
+	for _, v := range check.JudgeWindows(windows...) {
+		if v.Rule == "G6" {
+			require.Equal(t, 2, v.Violations)
+			require.Contains(t, v.Shortest.What, "took the row away")
+		}
+	}
+}
