@@ -2,8 +2,10 @@ package wal_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -88,9 +90,11 @@ func TestCheck_refusesLater(t *testing.T) {
 // conversion, the server refuses by itself when we ask for UTF-8.)
 func TestCheck_F55_encoding(t *testing.T) {
 	for encoding, refused := range map[string]string{
-		"SQL_ASCII":     "the database's encoding is SQL_ASCII, which can't be converted to UTF-8",
+		"SQL_ASCII":     "the database's encoding is SQL_ASCII, in which there is text that can't be converted to UTF-8",
+		"WIN1252":       "the database's encoding is WIN1252, in which", // five bytes mean nothing
+		"EUC_JP":        "the database's encoding is EUC_JP, in which",
 		"MULE_INTERNAL": "conversion between UTF8 and MULE_INTERNAL is not supported",
-		"LATIN1":        "", "EUC_JP": "", "UTF8": "",
+		"LATIN1":        "", "UTF8": "",
 	} {
 		t.Run(encoding, func(t *testing.T) {
 			t.Parallel()
@@ -112,5 +116,25 @@ func TestCheck_F55_encoding(t *testing.T) {
 			require.NotEmpty(t, found)
 			require.Contains(t, found[0].Text, refused)
 		})
+	}
+}
+
+// TestCheck_F74_everyTextConverts: in the encodings that are accepted there is no
+// text that the walsender can't convert. (Of those with several bytes for a
+// character, none is.)
+func TestCheck_F74_everyTextConverts(t *testing.T) {
+	conn := testkit.Conn(t, testkit.Postgres(t).URL("postgres"))
+	rows, err := conn.Query(testkit.Context(t), `
+select pg_encoding_to_char(i) from generate_series(0, 41) i where pg_encoding_max_length(i) = 1 and pg_encoding_to_char(i) <> ''`)
+	require.NoError(t, err)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Greater(t, len(names), 20)
+	for _, name := range names {
+		var total error
+		for b := 1; b < 256 && total == nil; b++ {
+			_, total = conn.Exec(testkit.Context(t), `select convert($1, $2, 'UTF8')`, []byte{byte(b)}, name)
+		}
+		require.Equalf(t, slices.Contains(wal.Encodings, name), total == nil, "%s: %v", name, total)
 	}
 }

@@ -134,23 +134,29 @@ func alterSystem(text string, super bool, sql ...string) Problem {
 	return p
 }
 
+// encodings are those of which every text can be converted to UTF-8. In others the
+// walsender fails at one that can't, in each session anew, and
+// pg_logical_emit_message is everybody's to write one (F74).
+var encodings = []string{
+	"UTF8", "LATIN1", "LATIN2", "LATIN4", "LATIN5", "LATIN6", "LATIN7", "LATIN8", "LATIN9", "LATIN10",
+	"ISO_8859_5", "KOI8R", "KOI8U", "WIN866", "WIN1256",
+}
+
 // checkServer checks what belongs to the server, the database and the role.
 // supported is false where the catalog can't be asked for the rest.
 func checkServer(ctx context.Context, tx pgx.Tx) (problems []Problem, supported bool, err error) {
 	var (
-		version                     int
-		standby, super, convertible bool
-		level, keep, names          string
-		encoding                    string
+		version            int
+		standby, super     bool
+		level, keep, names string
+		encoding           string
 	)
 	err = tx.QueryRow(ctx, `
 select current_setting('server_version_num')::int, pg_is_in_recovery(), current_setting('wal_level'),
   current_setting('max_slot_wal_keep_size'), current_setting('synchronous_standby_names'),
-  (select rolsuper from pg_roles where rolname = current_user), pg_encoding_to_char(d.encoding),
-  d.encoding = pg_char_to_encoding('UTF8') or exists (
-    select from pg_conversion c where c.condefault and c.conforencoding = d.encoding and c.contoencoding = pg_char_to_encoding('UTF8'))
+  (select rolsuper from pg_roles where rolname = current_user), pg_encoding_to_char(d.encoding)
 from pg_database d where d.datname = current_database()`).
-		Scan(&version, &standby, &level, &keep, &names, &super, &encoding, &convertible)
+		Scan(&version, &standby, &level, &keep, &names, &super, &encoding)
 	if err != nil {
 		return nil, false, fmt.Errorf("check set-up: %w", err)
 	}
@@ -167,9 +173,10 @@ from pg_database d where d.datname = current_database()`).
 	if level != "logical" {
 		add(alterSystem("wal_level is "+level+", not logical; the change needs a restart of Postgres", super, "alter system set wal_level = 'logical';"))
 	}
-	if !convertible {
-		add(Problem{Text: "the database's encoding is " + encoding + ", which can't be converted to UTF-8: topics and answers would be bytes of no known meaning; " +
-			"dump it, and restore it into a database that is created with encoding 'UTF8' (or LATIN1, or another one that says what its bytes mean)"})
+	if !slices.Contains(encodings, encoding) {
+		add(Problem{Text: "the database's encoding is " + encoding + ", in which there is text that can't be converted to UTF-8: topics and answers would be bytes of no known meaning, " +
+			"and one such text that anybody writes would stop capture for good; dump it, and restore it into a database that is created with encoding 'UTF8' (or one of " +
+			strings.Join(encodings[1:], ", ") + ")"})
 	}
 	found, err := checkPrivileges(ctx, tx)
 	if err != nil {
