@@ -15,17 +15,31 @@ import (
 type doctorCmd struct {
 	databaseFlags
 	Slot string `default:"freshet" help:"Replication slot that serve uses."`
+	URL  string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
+}
+
+// Validate is called by kong.
+func (c *doctorCmd) Validate() error {
+	if c.URL != "" {
+		return nil
+	}
+	return c.databaseFlags.Validate()
 }
 
 // Help is printed by `freshet doctor --help`.
 func (*doctorCmd) Help() string {
 	return `Changes nothing. Prints each problem with the SQL that mends it, and exits with status 1 if one of them keeps capture from working; warnings don't.
 
-The output is an SQL script (freshet doctor | psql). What the role that looks may not run, and what somebody has to decide, is in it as a comment that says who may.`
+The output is an SQL script (freshet doctor | psql). What the role that looks may not run, and what somebody has to decide, is in it as a comment that says who may.
+
+With --url it looks at the way from here to a server: whether something buffers, delays or compresses a stream, or cuts it when it is silent.`
 }
 
 // Run checks the database.
 func (c *doctorCmd) Run(ctx context.Context, to streams) error {
+	if c.URL != "" {
+		return examinePath(ctx, c.URL, to.out, to.err)
+	}
 	p, err := program()
 	if err != nil {
 		return err

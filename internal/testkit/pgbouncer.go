@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -136,10 +137,20 @@ func eventually(yes func() bool) bool {
 	return false
 }
 
+// portsGiven are those that freePort has returned: the kernel may name one again
+// before whoever it was for listens, and HAProxy shares a port without a word.
+var portsGiven sync.Map
+
+// freePort returns a TCP port that nobody listens on, each time another one.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		port := l.Addr().(*net.TCPAddr).Port
+		require.NoError(t, l.Close())
+		if _, given := portsGiven.LoadOrStore(port, true); !given {
+			return port
+		}
+	}
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// F51: doctor --url names what a path does to a stream: real proxies, set up in the
+// ways that do harm, and as docs/operations.md has them.
+func TestDoctor_F51_path(t *testing.T) {
+	url, stop := serving(t, "--database-url", testkit.Database(t), "--heartbeat=1s")
+	upstream := strings.TrimPrefix(url, "http://")
+	const nginx = "server { listen 127.0.0.1:8000; location / { proxy_pass http://127.0.0.1:8080; %s } }"
+	const haproxy = `
+defaults
+    mode http
+    %s
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend public
+    bind 127.0.0.1:8000
+    default_backend freshet
+backend freshet
+    server one 127.0.0.1:8080
+`
+	with := func(config, setting string) string { return strings.Replace(config, "%s", setting, 1) }
+	for name, c := range map[string]struct {
+		proxy, config string
+		code          int
+		want          string
+	}{
+		"nginx":          {"nginx", testkit.ConfigIn(t, "docs/operations.md", "nginx"), exitOK, "heartbeats came, every 1s"},
+		"haproxy":        {"haproxy", testkit.ConfigIn(t, "docs/operations.md", "haproxy"), exitOK, "heartbeats came, every 1s"},
+		"caddy":          {"caddy", testkit.ConfigIn(t, "docs/operations.md", "caddy"), exitOK, "through"},
+		"held back":      {"haproxy", with(haproxy, ""), exitFailed, "option http-no-delay"},
+		"buffered":       {"nginx", with(nginx, "proxy_ignore_headers X-Accel-Buffering;"), exitFailed, "buffers it"},
+		"compressed":     {"nginx", with(nginx, "gzip on; gzip_min_length 0; gzip_proxied any; gzip_types text/event-stream;"), exitFailed, "compresses the stream (gzip)"},
+		"cut":            {"nginx", with(nginx, "proxy_read_timeout 300ms;"), exitFailed, "was cut after"},
+		"of another way": {"nginx", with(nginx, "} location /events { return 404;"), exitFailed, "/events is answered 404"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			front, _ := testkit.NewWebProxy(t, c.proxy, upstream, c.config)
+			code, stdout, stderr := runs(t, "doctor", "--url", "http://"+front)
+			require.Equal(t, c.code, code, stdout+stderr)
+			require.Contains(t, stdout, c.want)
+			if c.code == exitOK {
+				require.NotContains(t, stdout, "problem")
+			}
+		})
+	}
+	t.Run("directly", func(t *testing.T) {
+		code, stdout, stderr := runs(t, "doctor", "--url", url)
+		require.Equal(t, exitOK, code, stdout+stderr)
+	})
+	t.Cleanup(func() { require.Equal(t, exitOK, stop()) }) // after those in parallel
+}
+
+func TestDoctor_pathOfAnotherKind(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
+	defer other.Close()
+	for url, want := range map[string]string{
+		other.URL:            "something in between answers",
+		"http://127.0.0.1:1": "nobody answers",
+	} {
+		code, stdout, _ := runs(t, "doctor", "--url", url)
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, stdout, want)
+	}
+	code, _, stderr := runs(t, "doctor", "--url", "localhost")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "want http://host:port or https://host")
+}
