@@ -100,9 +100,8 @@ type node struct {
 // that waiting doesn't mend, and says what. It returns when everything has
 // been stopped.
 //
-// With migrations, a database that can't be reached at the start is an error.
-// One that goes away later, or that capture can't work with yet, is waited
-// for, and /readyz says why.
+// A database that can't be reached, at the start or later, or that capture can't
+// work with yet, is waited for, and /readyz says why.
 func (s *Server) Run(ctx context.Context) (err error) {
 	n := &node{
 		Server:   s,
@@ -132,6 +131,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		skip  bool
 	}{
 		{"starting the database", n.database, n.cfg.Database == nil},
+		{"waiting for the database", n.await, false},
 		{"looking at the capture URL", n.requireDirect, false},
 		{"migrating the database", n.migrate, n.cfg.SkipMigrate},
 		{"checking the database", n.verify, false},
@@ -197,6 +197,15 @@ func (n *node) database(ctx context.Context) (err error) {
 	return err
 }
 
+// await waits for the database as the feed reaches it, and as migrations do.
+func (n *node) await(ctx context.Context) error {
+	err := store.Await(ctx, n.cfg.CaptureURL, n.cfg.Logger)
+	if err != nil || n.cfg.SkipMigrate || n.cfg.DatabaseURL == n.cfg.CaptureURL {
+		return err
+	}
+	return store.Await(ctx, n.cfg.DatabaseURL, n.cfg.Logger)
+}
+
 func (n *node) migrate(ctx context.Context) error {
 	url, err := n.migrateURL(ctx)
 	if err != nil {
@@ -236,7 +245,7 @@ func (n *node) migrateURL(ctx context.Context) (string, error) {
 }
 
 // requireDirect refuses to capture through a pooler, which can't pass a
-// replication stream on. A database that isn't there yet is waited for later.
+// replication stream on.
 func (n *node) requireDirect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()

@@ -330,13 +330,3 @@ func TestRun_shutdownEndsStreamsAndReturns(t *testing.T) {
 	_, err = http.Get(r.url + "/healthz") //nolint:noctx // refused at once
 	require.Error(t, err)
 }
-
-func TestRun_failsOnWhatWaitingDoesNotMend(t *testing.T) {
-	s, err := server.New(server.Config{
-		DatabaseURL: "postgres://nobody@127.0.0.1:1/none?connect_timeout=2",
-		Addr:        "127.0.0.1:0",
-		Logger:      testkit.Logger(t),
-	}, messageService)
-	require.NoError(t, err)
-	require.ErrorContains(t, s.Run(testkit.Context(t)), "migrating the database")
-}

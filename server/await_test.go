@@ -1,0 +1,78 @@
+package server_test
+
+import (
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
+)
+
+func TestRun_failsOnWhatWaitingDoesNotMend(t *testing.T) {
+	database := testkit.Database(t)
+	for name, url := range map[string]string{
+		"no such database":   strings.Replace(database, "/test_", "/none_", 1),
+		"nobody by the name": strings.Replace(database, "postgres@", "nobody@", 1),
+	} {
+		require.NotEqual(t, database, url, name)
+		s, err := server.New(server.Config{DatabaseURL: url, Addr: "127.0.0.1:0", Logger: testkit.Logger(t)}, messageService)
+		require.NoError(t, err)
+		require.ErrorContains(t, s.Run(testkit.Context(t)), "waiting for the database", name)
+	}
+}
+
+// A server is started before its database, or while that restarts: it waits, not
+// ready, and serves once the database is there.
+func TestRun_startsBeforeItsDatabase(t *testing.T) {
+	postgres := testkit.NewServer(t, map[string]string{"fsync": "off"})
+	database := postgres.Database(t)
+	postgres.Kill()
+	log := new(waitingLog)
+	r, ready, failed := launch(t, database, func(c *server.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
+	})
+	require.Eventually(t, func() bool { return log.times("waiting for it") > 0 }, 20*time.Second, 10*time.Millisecond)
+	select {
+	case <-ready:
+		require.FailNow(t, "ready without a database")
+	case err := <-failed:
+		require.FailNow(t, "it ended", "%v", err)
+	default:
+	}
+	postgres.Restart(t)
+	select {
+	case r.url = <-ready:
+	case err := <-failed:
+		require.FailNow(t, "it ended", "%v", err)
+	case <-r.ctx.Done():
+		require.FailNow(t, "the server did not get ready")
+	}
+	_, err := r.client().ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/1"}))
+	require.NoError(t, err)
+}
+
+// waitingLog counts lines.
+type waitingLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *waitingLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *waitingLog) times(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
