@@ -269,6 +269,12 @@ func (l *logs) Write(p []byte) (int, error) {
 
 func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func (l *logs) contains(text string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

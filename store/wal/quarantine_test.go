@@ -42,13 +42,13 @@ func (w *watchful) step(rev freshet.Revision, told bool) {
 }
 
 func (w *watchful) Publish(c freshet.Commit) {
+	w.step(c.Revision, len(c.Floors) > 0) // before anybody can have waited for it
 	w.sink.Publish(c)
-	w.step(c.Revision, len(c.Floors) > 0)
 }
 
 func (w *watchful) Advance(rev freshet.Revision) {
-	w.sink.Advance(rev)
 	w.step(rev, false)
+	w.sink.Advance(rev)
 }
 
 // when returns the first step that reached rev.
