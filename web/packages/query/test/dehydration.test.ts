@@ -183,3 +183,25 @@ test("data that the page wrote itself has no stamp to keep", async () => {
   const stream = await server.requests.next();
   expect(sinceOf(stream)).toBeUndefined();
 });
+
+test("rendered on a server by a closed client: no stream there, and the page reads only what changed", async () => {
+  const rendering = new Life(server.url, api);
+  rendering.freshet.close(); // before anything is asked for
+  const transport = addStaticKeyToTransport(freshetTransport(rendering.freshet, api.transport), "api");
+  for (const [n, parent] of parents.entries()) {
+    const done = rendering.queryClient.fetchQuery(createQueryOptions(list, { parent, pageSize: 0 }, { transport }) as never);
+    const read = await api.reads.next();
+    expect(read.atLeast).toBeNull(); // strong
+    read.answer(`${n}`, rev(11 + n));
+    await done;
+  }
+  expect(rendering.freshet.status.state).toBe("closed");
+  const state = rendering.unload();
+  life = new Life(server.url, api, state);
+  for (const parent of parents) life.mount(parent);
+  const stream = await server.requests.next(); // the first: the rendering opened none
+  expect(sinceOf(stream)).toEqual({ [topics[0]!]: rev(11), [topics[1]!]: rev(12), [topics[2]!]: rev(13) });
+  stream.ready(rev(20));
+  await vi.waitFor(() => expect(life.have()).toEqual([rev(20), rev(20), rev(20)]));
+  await idle(3);
+});
