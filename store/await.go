@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Delays between attempts of Await.
@@ -24,13 +25,13 @@ const (
 // mend (a URL that can't be parsed, a password that is wrong, a database that
 // isn't there), or ctx's.
 func Await(ctx context.Context, url string, logger *slog.Logger) error {
-	config, err := pgx.ParseConfig(url)
+	config, err := pgxpool.ParseConfig(url) // it may have parameters of the pool
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err) // pgx leaves the password out
 	}
 	told := ""
 	for delay := awaitFirst; ; delay = min(2*delay, awaitLongest) {
-		err := attempt(ctx, config)
+		err := attempt(ctx, config.ConnConfig)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

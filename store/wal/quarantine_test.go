@@ -90,6 +90,10 @@ func TestQuarantine_F49_beginsInTheOrderOfTheWAL(t *testing.T) {
 			`alter publication freshet set (publish = 'update, delete, truncate')`, row,
 			`alter publication freshet set (publish = 'insert, update, delete, truncate')`,
 		}
+		cases["the table is swapped by a rename"] = [3]string{
+			`do $$ begin execute 'alter table messages rename to away'; execute 'create table messages as table away with no data'; end $$`, row,
+			`do $$ begin drop table messages; alter table away rename to messages; end $$`,
+		}
 		if major >= 18 {
 			cases["the publication is made anew"] = [3]string{
 				`drop publication freshet`, row,
