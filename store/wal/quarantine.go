@@ -34,8 +34,8 @@ import (
 // (session.takeSnapshot): it shows that DDL, or finds another catalog than the
 // one that was trusted, and the source is held before the entry is applied.
 // (One thing escapes: DDL that was flushed and still invisible when the look
-// began, as with synchronous replication. The event trigger of setup makes such
-// DDL an entry of its own, which the gate holds until it shows.)
+// began: for a moment with every commit, for longer with synchronous replication.
+// The source is then held by the next look. docs/guarantees.md names it as open.)
 //
 // Q3. Three steps, in this order, and all over again when the catalog changes:
 //
