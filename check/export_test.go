@@ -72,3 +72,6 @@ func Remembered(windows ...*History) int {
 	}
 	return len(rows)
 }
+
+// JoinPages is how a list that comes in pages becomes one answer.
+var JoinPages = joinPages

@@ -119,10 +119,12 @@ func (r *reader) read(ctx context.Context, read *Read) error {
 func (r *reader) pages(ctx context.Context, read *Read, one func(context.Context, *Read, string) (string, freshet.Revision, error)) error {
 	token := ""
 	for rows := 0; rows < maxRows; rows += r.pageSize {
+		before := len(read.Cells)
 		next, stamp, err := one(ctx, read, token)
 		if err != nil {
 			return err
 		}
+		read.Cells = joinPages(read.Cells[:before], read.Cells[before:])
 		if token == "" || stamp.Less(read.Stamp) {
 			read.Stamp = stamp
 		}
@@ -134,6 +136,21 @@ func (r *reader) pages(ctx context.Context, read *Read, one func(context.Context
 	read.Partial = true
 	r.rec.did(longList)
 	return nil
+}
+
+// joinPages adds a page to those before it. Each page is an answer of its own, and
+// a later one may be the older: a row that was deleted and made again in between
+// can be on both, and counts as what it became. The same version twice is wrong, and stays.
+func joinPages(cells, page []Cell) []Cell {
+	joined := slices.DeleteFunc(slices.Clone(cells), func(c Cell) bool {
+		return slices.ContainsFunc(page, func(p Cell) bool { return p.Row == c.Row && p.Version > c.Version })
+	})
+	for _, p := range page {
+		if !slices.ContainsFunc(cells, func(c Cell) bool { return c.Row == p.Row && c.Version > p.Version }) {
+			joined = append(joined, p)
+		}
+	}
+	return joined
 }
 
 func (r *reader) listPage(ctx context.Context, read *Read, parent, token string) (string, freshet.Revision, error) {
