@@ -140,13 +140,14 @@ func (r *reader) pages(ctx context.Context, read *Read, one func(context.Context
 
 // joinPages adds a page to those before it. Each page is an answer of its own, and
 // a later one may be the older: a row that was deleted and made again in between
-// can be on both, and counts as what it became. The same version twice is wrong, and stays.
+// can be on both. Then the older version counts, which the stamp must allow (the
+// lowest of all pages). The same version twice is wrong, and stays.
 func joinPages(cells, page []Cell) []Cell {
 	joined := slices.DeleteFunc(slices.Clone(cells), func(c Cell) bool {
-		return slices.ContainsFunc(page, func(p Cell) bool { return p.Row == c.Row && p.Version > c.Version })
+		return slices.ContainsFunc(page, func(p Cell) bool { return p.Row == c.Row && p.Version < c.Version })
 	})
 	for _, p := range page {
-		if !slices.ContainsFunc(cells, func(c Cell) bool { return c.Row == p.Row && c.Version > p.Version }) {
+		if !slices.ContainsFunc(cells, func(c Cell) bool { return c.Row == p.Row && c.Version < p.Version }) {
 			joined = append(joined, p)
 		}
 	}
