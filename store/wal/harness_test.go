@@ -208,6 +208,7 @@ func startOn(t *testing.T, url string, to *sink, adjust ...func(*wal.Config)) *r
 func (r *running) live(t *testing.T) *running {
 	t.Helper()
 	r.await(t, "the feed is ready", func() bool { return r.Ready() == nil && !r.Frontier().IsZero() })
+	r.awaitNoQuarantine(t) // its end tells all topics once more
 	r.told(func() { require.False(t, r.blind, "kept answers, and what streams say of the lag, rest on it") })
 	r.forget()
 	return r
