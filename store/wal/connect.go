@@ -80,8 +80,9 @@ type dialer struct {
 	life context.Context // nothing is dialled after its end
 	end  context.CancelFunc
 
-	mu      sync.Mutex // guards sockets
+	mu      sync.Mutex // guards what follows
 	sockets map[*socket]struct{}
+	broke   error // why the first socket that did was of no use any more
 }
 
 func newDialer() *dialer {
@@ -113,6 +114,26 @@ func (d *dialer) through(config *pgconn.Config, silence time.Duration) {
 		d.sockets[s] = struct{}{}
 		return s, nil
 	}
+}
+
+// failed notes why a socket broke.
+func (d *dialer) failed(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broke == nil && !errors.Is(err, net.ErrClosed) { // that is our own doing
+		d.broke = err
+	}
+}
+
+// cause returns why a connection is closed, where err says only that it is: pgx
+// doesn't tell what ends a connection under BEGIN or COMMIT.
+func (d *dialer) cause(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if errors.Is(err, pgconn.ErrConnClosed) && d.broke != nil {
+		return fmt.Errorf("%w: %w", err, d.broke)
+	}
+	return err
 }
 
 // close closes every socket, and prevents others.
@@ -186,15 +207,24 @@ func (s *socket) arm(d *deadline, set func(time.Time) error) time.Duration {
 // explain tells our deadline, after which the connection is of no use, from
 // one of its user, who may go on.
 func (s *socket) explain(err error, d *deadline, silence time.Duration) error {
-	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
+	if err == nil {
+		return nil
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if s.passed(d) {
+			return err
+		}
+		err = fmt.Errorf("%w: nothing for %s", errSilent, silence)
+	}
+	s.from.failed(err)
+	return err
+}
+
+// passed reports whether the user's deadline is over.
+func (s *socket) passed(d *deadline) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !d.user.IsZero() && !d.user.After(time.Now()) {
-		return err
-	}
-	return fmt.Errorf("%w: nothing for %s", errSilent, silence)
+	return !d.user.IsZero() && !d.user.After(time.Now())
 }
 
 // SetDeadline, SetReadDeadline and SetWriteDeadline are the user's.

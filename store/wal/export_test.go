@@ -1,6 +1,8 @@
 package wal
 
 import (
+	"context"
+
 	"github.com/jackc/pglogrepl"
 
 	"github.com/freshet-dev/freshet"
@@ -36,3 +38,17 @@ var TryReplication = tryReplication
 
 // Encodings are those of a database that capture accepts.
 var Encodings = encodings
+
+// Silenced returns what the session says when its connection falls silent, by
+// silence, before it begins a transaction.
+func Silenced(ctx context.Context, url string, silence func()) error {
+	s := &session{f: &Feed{cfg: Config{URL: url}}, dial: newDialer()}
+	defer s.dial.close()
+	conn, err := s.openConn(ctx, nil)
+	if err != nil {
+		return err
+	}
+	silence()
+	_, err = conn.Begin(ctx)
+	return s.dial.cause(err)
+}

@@ -75,6 +75,7 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 		gate: gate{limit: maxWaiting}, watched: make(chan struct{}, 1), replyWanted: make(chan struct{}, 1), work: make(chan struct{}, 1),
 	}
 	defer s.close()
+	defer func() { err = s.dial.cause(err) }()
 	if err := s.connect(ctx); err != nil {
 		return false, err
 	}

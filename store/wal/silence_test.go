@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -49,6 +50,16 @@ func TestRecovery_F47_silentConnections(t *testing.T) {
 			require.True(t, slices.IsSortedFunc(feed.all(), func(a, b freshet.Commit) int { return a.Revision.Compare(b.Revision) }))
 		})
 	}
+}
+
+// TestConnect_F47_silentUnderBegin: pgx says of a connection that broke under a
+// BEGIN or a COMMIT only that it is closed; the session's error says why.
+func TestConnect_F47_silentUnderBegin(t *testing.T) {
+	t.Parallel()
+	proxy := testkit.NewProxy(t, database(t))
+	err := wal.Silenced(testkit.Context(t), proxy.URL(), proxy.Silence)
+	require.ErrorIs(t, err, pgconn.ErrConnClosed, "if pgx says it by itself, dialer.cause can go")
+	require.ErrorContains(t, err, "the database doesn't answer")
 }
 
 // TestRecovery_F47_silentWhileTheSlotIsMade: making a slot waits for open
