@@ -122,11 +122,21 @@ create publication freshet for table messages (id, conversation) with (publish_v
 				return slices.Contains(n.Topics, "conversations/c/messages") && before.Less(n.Revision)
 			})
 			again.live(t)
-			require.True(t, before.Less(again.Horizon()), "nothing below is known any more")
+			if name == "older than its publication" && serverVersion(t, url) >= 180000 {
+				require.False(t, before.Less(again.Horizon()), "the slot is the old one: PostgreSQL 18 decodes on, without the row, and says so; the source was in quarantine")
+			} else {
+				require.True(t, before.Less(again.Horizon()), "nothing below is known any more")
+			}
 			testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('next', 'a', 'b')`)
 			again.awaitTopic(t, "conversations/next/messages")
 		})
 	}
+}
+
+func serverVersion(t *testing.T, url string) (number int) {
+	t.Helper()
+	require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t), `select current_setting('server_version_num')::int`).Scan(&number))
+	return number
 }
 
 // dropSlot drops a slot as soon as its walsender has noticed that we are gone.
