@@ -18,6 +18,7 @@ import (
 	"github.com/freshet-dev/freshet/client"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/internal/rule"
 )
 
 // protocol is a way to send a read.
@@ -234,8 +235,8 @@ func call[Q, A any](ctx context.Context, r *reader, read *Read, page string, req
 }
 
 // failure reads what an error says to clients.
-func failure(err error) client.Input {
-	in := client.Input{Kind: client.OnFailure}
+func failure(err error) rule.Input {
+	in := rule.Input{Kind: rule.OnFailure}
 	cerr, ok := errors.AsType[*connect.Error](err)
 	if !ok {
 		return in

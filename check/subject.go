@@ -11,10 +11,11 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
+	"github.com/freshet-dev/freshet/internal/rule"
 )
 
 // subject is a simulated client: one stream, and a query for each topic that it
-// follows, which fetches as client.Rule says. It naps from time to time, so that
+// follows, which fetches as the client rule says. It naps from time to time, so that
 // it has to resume, and reloads strongly without a reason. One goroutine owns it;
 // what mu guards is for others too.
 type subject struct {
@@ -51,7 +52,7 @@ type subject struct {
 // screen is one query.
 type screen struct {
 	topic string
-	rule  client.Rule
+	rule  rule.Rule
 	pause int  // the pause that the timer is for
 	young bool // the stream hasn't been ready since it was added: nothing is known of the time before
 }
@@ -139,7 +140,7 @@ func (s *subject) run(ctx context.Context) {
 				continue // what it wasn't told it must not find out by chance
 			}
 			sc := s.screens[s.topics()[s.rng.IntN(len(s.screens))]]
-			s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnRefresh}))
+			s.do(ctx, sc, sc.rule.On(rule.Input{Kind: rule.OnRefresh}))
 		case <-nap.C:
 			nap.Reset(s.untilNap())
 			if s.calm.Load() || s.napping {
@@ -181,7 +182,7 @@ func (s *subject) listen(ctx context.Context) {
 	topics := s.topics()
 	for _, sc := range s.screens {
 		if sc.young {
-			s.do(ctx, sc, client.Step{Pause: &client.Pause{Least: time.Second}}) // for the stream
+			s.do(ctx, sc, rule.Step{Pause: &rule.Pause{Least: time.Second}}) // for the stream
 		}
 	}
 	s.rec.frame(Frame{Client: s.name, At: s.rec.now(), Kind: Subscribe, Since: s.last, Topics: topics})
@@ -229,30 +230,30 @@ func (s *subject) record(e client.Event) {
 
 // hear gives an event to the queries.
 func (s *subject) hear(ctx context.Context, e client.Event) {
-	var in client.Input
+	var in rule.Input
 	switch e := e.(type) {
 	case client.Invalidate:
 		s.last = s.last.Max(e.Revision)
 		for _, topic := range e.Topics {
 			if sc := s.screens[topic]; sc != nil {
-				s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnInvalidate, Revision: e.Revision, Spread: e.Spread}))
+				s.do(ctx, sc, sc.rule.On(rule.Input{Kind: rule.OnInvalidate, Revision: e.Revision, Spread: e.Spread}))
 			}
 		}
 		return
 	case client.Ready:
 		s.last = s.last.Max(e.Revision)
 		for _, sc := range s.screens {
-			s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnReady, Revision: e.Revision, Resumed: !sc.young}))
+			s.do(ctx, sc, sc.rule.On(rule.Input{Kind: rule.OnReady, Revision: e.Revision, Resumed: !sc.young}))
 			sc.young = false
 		}
 		s.setConnected(true, e.Heartbeat)
 		return
 	case client.Reset:
 		s.last = e.Revision
-		in = client.Input{Kind: client.OnReset, Revision: e.Revision}
+		in = rule.Input{Kind: rule.OnReset, Revision: e.Revision}
 	case client.Frontier:
 		s.last = s.last.Max(e.Revision)
-		in = client.Input{Kind: client.OnFrontier, Revision: e.Revision}
+		in = rule.Input{Kind: rule.OnFrontier, Revision: e.Revision}
 	case client.Disconnected:
 		s.setConnected(false, 0)
 		return
@@ -265,13 +266,13 @@ func (s *subject) hear(ctx context.Context, e client.Event) {
 }
 
 // do does what a rule says.
-func (s *subject) do(ctx context.Context, sc *screen, step client.Step) {
+func (s *subject) do(ctx context.Context, sc *screen, step rule.Step) {
 	if p := step.Pause; p != nil {
 		sc.pause++
 		this := sc.pause
 		s.later(ctx, p.Least+time.Duration(s.rng.Int64N(int64(p.Spread)+1)), func(ctx context.Context) {
 			if sc.pause == this {
-				s.do(ctx, sc, sc.rule.On(client.Input{Kind: client.OnTimer}))
+				s.do(ctx, sc, sc.rule.On(rule.Input{Kind: rule.OnTimer}))
 			}
 		})
 	}
@@ -291,7 +292,7 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 		s.rec.read(read)
 		return
 	}
-	in := client.Input{Kind: client.OnAnswer, Flight: flight, Revision: read.Stamp}
+	in := rule.Input{Kind: rule.OnAnswer, Flight: flight, Revision: read.Stamp}
 	if err != nil {
 		s.rec.failed("read", err)
 		in = failure(err)

@@ -9,7 +9,7 @@
 //     request and read the stamp of its response (G5, G6).
 //   - [Query] joins the two: it holds the latest answer of one call and
 //     refetches it when the stream says that it changed. What it keeps and what
-//     it drops is decided by [Rule], a state machine without I/O: never
+//     it drops is decided by the client rule of docs/protocol.md: never
 //     backwards (G4), and in the end equal to the database (G3).
 //
 // A Client is safe for concurrent use. Callbacks of one Stream are called one

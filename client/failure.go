@@ -9,6 +9,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/rule"
 )
 
 // Reasons of a google.rpc.ErrorInfo in domain freshet.dev.
@@ -18,10 +19,10 @@ const (
 	reasonAtLeastUnknown = "AT_LEAST_UNKNOWN"
 )
 
-// failureOf reads what the error of a call is for a [Rule]: an answer, if it
-// says how things are as data would, and as of when; else a failure.
-func failureOf(err error) (in Input, answered bool) {
-	in.Kind = OnFailure
+// failureOf reads what the error of a call is for the client rule: an answer, if
+// it says how things are as data would, and as of when; else a failure.
+func failureOf(err error) (in rule.Input, answered bool) {
+	in.Kind = rule.OnFailure
 	cerr, ok := errors.AsType[*connect.Error](err)
 	if !ok {
 		return in, false
@@ -51,7 +52,7 @@ func failureOf(err error) (in Input, answered bool) {
 	if !isAnswer(cerr.Code()) || stamp.Revision.IsZero() || in.EpochChanged || in.Unknown {
 		return in, false
 	}
-	return Input{Kind: OnAnswer, Revision: stamp.Revision}, true
+	return rule.Input{Kind: rule.OnAnswer, Revision: stamp.Revision}, true
 }
 
 // isAnswer reports whether an error of this code says something about what is

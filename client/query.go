@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/rule"
 )
 
 // Snapshot is what a Query holds at one moment.
@@ -31,7 +32,8 @@ type Snapshot[Res any] struct {
 func (s Snapshot[Res]) Loaded() bool { return s.Value != nil || s.Err != nil }
 
 // Query keeps the answer of one unary call fresh while Run runs: it follows
-// the call's topics and fetches again when they changed, as [Rule] decides.
+// the call's topics and fetches again when they changed, as the client rule
+// decides (docs/protocol.md).
 // Its methods are safe for concurrent use; what it holds outlives Run.
 type Query[Req, Res any] struct {
 	client *Client
@@ -40,7 +42,7 @@ type Query[Req, Res any] struct {
 	req    *Req
 
 	running sync.Mutex // held by Run; guards rule and stale
-	rule    Rule
+	rule    rule.Rule
 	stale   bool // no stream, or a node that lags
 
 	nudge chan struct{} // capacity 1: written is new
@@ -104,7 +106,7 @@ func (q *Query[Req, Res]) Changes(ctx context.Context) iter.Seq[Snapshot[Res]] {
 
 // outcome is the end of a flight.
 type outcome[Res any] struct {
-	in    Input
+	in    rule.Input
 	value *Res
 	err   error
 }
@@ -122,7 +124,7 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 
 	resumed := !q.rule.Have().IsZero()
 	since := q.rule.Since()
-	q.rule.rest()
+	q.rule.Rest()
 	q.stale = true
 	events := make(chan Event)
 	verdicts := make(chan error) // on each event
@@ -145,20 +147,20 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 	defer poll.Stop()
 
 	for {
-		var in Input
+		var in rule.Input
 		var out outcome[Res]
 		select {
 		case err := <-ended:
 			q.stale = true
-			q.publish(Step{}, out)
+			q.publish(rule.Step{}, out)
 			return err
 		case <-timer.C:
-			in = Input{Kind: OnTimer}
+			in = rule.Input{Kind: rule.OnTimer}
 		case <-poll.C:
 			poll.Reset(pollWait())
-			in = Input{Kind: OnRefresh}
+			in = rule.Input{Kind: rule.OnRefresh}
 		case <-q.nudge:
-			in = Input{Kind: OnInvalidate, Revision: q.takeWritten(), Own: true}
+			in = rule.Input{Kind: rule.OnInvalidate, Revision: q.takeWritten(), Own: true}
 		case out = <-outcomes:
 			in = out.in
 		case e := <-events:
@@ -171,10 +173,10 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 			verdicts <- nil
 			q.heed(e, poll)
 			if !ok {
-				q.publish(Step{}, out)
+				q.publish(rule.Step{}, out)
 				continue
 			}
-			resumed = resumed || in.Kind == OnReady
+			resumed = resumed || in.Kind == rule.OnReady
 		}
 		step := q.rule.On(in)
 		q.publish(step, out)
@@ -213,23 +215,23 @@ func (q *Query[Req, Res]) heed(e Event, poll *time.Timer) {
 // pollWait is 10 s or more, with jitter.
 func pollWait() time.Duration { return 10*time.Second + rand.N(5*time.Second) } //nolint:gosec // jitter
 
-func inputOf(e Event, resumed bool) (Input, bool) {
+func inputOf(e Event, resumed bool) (rule.Input, bool) {
 	switch e := e.(type) {
 	case Invalidate:
-		return Input{Kind: OnInvalidate, Revision: e.Revision, Spread: e.Spread}, true
+		return rule.Input{Kind: rule.OnInvalidate, Revision: e.Revision, Spread: e.Spread}, true
 	case Ready:
-		return Input{Kind: OnReady, Revision: e.Revision, Resumed: resumed}, true
+		return rule.Input{Kind: rule.OnReady, Revision: e.Revision, Resumed: resumed}, true
 	case Reset:
-		return Input{Kind: OnReset, Revision: e.Revision}, true
+		return rule.Input{Kind: rule.OnReset, Revision: e.Revision}, true
 	case Frontier:
-		return Input{Kind: OnFrontier, Revision: e.Revision}, true
+		return rule.Input{Kind: rule.OnFrontier, Revision: e.Revision}, true
 	default:
-		return Input{}, false
+		return rule.Input{}, false
 	}
 }
 
 // publish shows the answer that was kept, and what is known of the one held.
-func (q *Query[Req, Res]) publish(step Step, out outcome[Res]) {
+func (q *Query[Req, Res]) publish(step rule.Step, out outcome[Res]) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	before := q.latest
@@ -244,7 +246,7 @@ func (q *Query[Req, Res]) publish(step Step, out outcome[Res]) {
 	}
 }
 
-func (q *Query[Req, Res]) fetch(ctx context.Context, f Request) outcome[Res] {
+func (q *Query[Req, Res]) fetch(ctx context.Context, f rule.Request) outcome[Res] {
 	ctx, cancel := context.WithTimeout(ctx, q.client.flightTimeout)
 	defer cancel()
 	req := connect.NewRequest(q.req)
@@ -254,7 +256,7 @@ func (q *Query[Req, Res]) fetch(ctx context.Context, f Request) outcome[Res] {
 	resp, err := q.call(ctx, req)
 	if err == nil {
 		stamp := stampOf(resp.Header())
-		return outcome[Res]{value: resp.Msg, in: Input{Kind: OnAnswer, Flight: f.Flight, Revision: stamp.Revision}}
+		return outcome[Res]{value: resp.Msg, in: rule.Input{Kind: rule.OnAnswer, Flight: f.Flight, Revision: stamp.Revision}}
 	}
 	in, answered := failureOf(err)
 	in.Flight = f.Flight

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/rule"
 )
 
 // echo is a call that answers with what it was asked for, in a stamp of the
@@ -178,7 +179,7 @@ func TestQuery_F77_resetOfALowerEpoch(t *testing.T) {
 	querying(t, e, false, func(t *testing.T, q *echoQuery, send func(string)) {
 		send(resetFrame(lower))
 		require.False(t, q.Latest().Fresh)
-		time.Sleep(ruleJitter)
+		time.Sleep(time.Second)
 		synctest.Wait()
 		require.Equal(t, "at "+lower.String(), q.Latest().Value.GetValue())
 		require.True(t, q.Latest().Fresh)
@@ -254,21 +255,21 @@ func TestFailureOf_F87(t *testing.T) {
 		return &errdetails.ErrorInfo{Domain: domain, Reason: reason, Metadata: map[string]string{"epoch": "0000000b"}}
 	}
 	in, answered := failureOf(failed(connect.CodeFailedPrecondition, rev(3).String(), info(errorDomain, reasonEpochChanged)))
-	require.Equal(t, Input{Kind: OnFailure, EpochChanged: true, Revision: freshet.Revision{Epoch: 11}}, in)
+	require.Equal(t, rule.Input{Kind: rule.OnFailure, EpochChanged: true, Revision: freshet.Revision{Epoch: 11}}, in)
 	require.False(t, answered)
 	in, _ = failureOf(failed(connect.CodeInvalidArgument, "", info(errorDomain, reasonAtLeastUnknown)))
-	require.Equal(t, Input{Kind: OnFailure, Unknown: true}, in)
+	require.Equal(t, rule.Input{Kind: rule.OnFailure, Unknown: true}, in)
 	in, _ = failureOf(failed(connect.CodeInvalidArgument, "", info("example.com", reasonAtLeastUnknown)))
-	require.Equal(t, Input{Kind: OnFailure}, in, "somebody else's reason")
+	require.Equal(t, rule.Input{Kind: rule.OnFailure}, in, "somebody else's reason")
 
 	in, _ = failureOf(failed(connect.CodeUnavailable, "", &errdetails.RetryInfo{RetryDelay: durationpb.New(7 * time.Second)}))
-	require.Equal(t, Input{Kind: OnFailure, Wait: 7 * time.Second}, in)
+	require.Equal(t, rule.Input{Kind: rule.OnFailure, Wait: 7 * time.Second}, in)
 	after := connect.NewError(connect.CodeResourceExhausted, errors.New("no"))
 	after.Meta().Set("Retry-After", "9")
 	in, _ = failureOf(after)
-	require.Equal(t, Input{Kind: OnFailure, Wait: 9 * time.Second}, in)
+	require.Equal(t, rule.Input{Kind: rule.OnFailure, Wait: 9 * time.Second}, in)
 	in, _ = failureOf(errors.New("the network"))
-	require.Equal(t, Input{Kind: OnFailure}, in)
+	require.Equal(t, rule.Input{Kind: rule.OnFailure}, in)
 }
 
 // A stamped not_found is an answer; unavailable is none.

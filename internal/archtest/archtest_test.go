@@ -27,6 +27,7 @@ var tiers = map[string]int{
 	"internal/service":  1,
 	"internal/memhttp":  1,
 	"internal/badnet":   1,
+	"internal/rule":     1,
 	"contract":          1,
 	"store":             2,
 	"server/hub":        2,
@@ -66,7 +67,7 @@ var fences = []struct {
 var blind = map[string][]string{
 	// The client is what others have: it never sees the server's side.
 	"client": {"store", "server", "contract"},
-	// Black boxes: the public API only, and bad networks on the way to it.
+	// Black boxes: the public API, the client rule, and bad networks on the way.
 	"check": {"store", "server", "contract", "internal/service", "internal/memhttp"},
 	"bench": {"store", "server", "contract", "internal"},
 	// Nothing of the machinery knows of messages.

@@ -1,4 +1,4 @@
-package client
+package rule
 
 import (
 	"testing"
@@ -220,7 +220,7 @@ func TestRule_model(t *testing.T) {
 				if rapid.Bool().Draw(t, "without") {
 					since = freshet.Revision{}
 				}
-				w.rule.rest()
+				w.rule.Rest()
 				w.flights = nil
 				w.reconnect(since)
 			},

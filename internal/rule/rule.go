@@ -1,4 +1,10 @@
-package client
+// Package rule is the client rule (docs/protocol.md) as a state machine without
+// I/O: for one query it decides when to fetch, and which answer to keep. Package
+// client drives it with a stream and Connect calls, package check with its own,
+// so that both are one rule. It is internal because what an input means changes
+// with every fault that is found; whoever writes a client of their own follows
+// the document.
+package rule
 
 import (
 	"time"
@@ -48,9 +54,9 @@ type flight struct {
 }
 
 const (
-	ruleFirstPause   = 250 * time.Millisecond
-	ruleLongestPause = 30 * time.Second
-	ruleJitter       = time.Second // of refetches that every client makes at once
+	firstPause   = 250 * time.Millisecond
+	longestPause = 30 * time.Second
+	jitter       = time.Second // of refetches that every client makes at once
 )
 
 // Phase returns what the rule is doing.
@@ -129,9 +135,9 @@ func (r *Rule) On(in Input) Step {
 
 func (r *Rule) ignore(Input) Step { return Step{} }
 
-// rest forgets the flights and the pause of a driver that stopped: what is held
+// Rest forgets the flights and the pause of a driver that stopped: what is held
 // stays, and the next driver begins as if it were new.
-func (r *Rule) rest() {
+func (r *Rule) Rest() {
 	r.phase, r.flights, r.tries, r.patient, r.strong, r.calm = Pausing, nil, 0, false, false, false
 	r.followed = false
 }
@@ -340,9 +346,9 @@ func (r *Rule) failure(in Input) Step {
 }
 
 func (r *Rule) backOff() Step {
-	d := ruleFirstPause
+	d := firstPause
 	for range min(r.tries-1, 16) {
-		d = min(2*d, ruleLongestPause)
+		d = min(2*d, longestPause)
 	}
 	return r.pause(false, Pause{Least: d, Spread: d / 2})
 }
@@ -356,7 +362,7 @@ func (r *Rule) pause(patient bool, p Pause) Step {
 func (r *Rule) fetch() Step {
 	if r.calm {
 		r.calm = false
-		return r.pause(true, Pause{Spread: ruleJitter})
+		return r.pause(true, Pause{Spread: jitter})
 	}
 	r.phase = Flying
 	asked := r.need

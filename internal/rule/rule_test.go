@@ -1,4 +1,4 @@
-package client
+package rule
 
 import (
 	"testing"
@@ -136,7 +136,7 @@ func TestRule_F88_frontierBeforeReady(t *testing.T) {
 	require.Equal(t, rev(12), r.Have())
 
 	// Whoever drives it next has a stream of its own.
-	r.rest()
+	r.Rest()
 	r.On(Input{Kind: OnFrontier, Revision: rev(15)})
 	require.Equal(t, rev(12), r.Have())
 }
@@ -235,7 +235,7 @@ func TestRule_unknownStamps(t *testing.T) {
 	var fetches int
 	for waited < time.Hour {
 		if step.Pause != nil {
-			require.LessOrEqual(t, step.Pause.Least, ruleLongestPause)
+			require.LessOrEqual(t, step.Pause.Least, longestPause)
 			waited += step.Pause.Least
 			step = r.On(Input{Kind: OnTimer})
 		}
