@@ -172,7 +172,7 @@ bench/scale: ## how the cost of the stream grows with connections, topics, rates
 	cd bench/peers && $(GO) build -o $(CURDIR)/bin/bench-peers . && $(CURDIR)/bin/bench-peers scale $(ARGS)
 
 soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
-	$(GO) test ./server/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)
+	$(GO) test ./internal/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)
 
 # Against a server that runs already (make run), or with ARGS='--serve --faults all'
 # against one of its own.

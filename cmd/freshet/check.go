@@ -72,14 +72,14 @@ func (c *checkCmd) Run(ctx context.Context, out streams, logger *slog.Logger) (e
 	databaseURL := c.DatabaseURL
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var own *ownServer
+	var own *checkedServer
 	if c.Serve {
 		var log io.WriteCloser
 		if log, err = c.serverLog(); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
-		if own, cfg.URL, err = startOwn(ctx, c.PostgresBin, log, func(err error) { cancel(&endedError{err}) }); err != nil {
+		if own, cfg.URL, err = startChecked(ctx, c.PostgresBin, log, func(err error) { cancel(&endedError{err}) }); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, own.Close()) }()

@@ -43,8 +43,10 @@ var tiers = map[string]int{
 	"check":             6,
 	"bench":             6,
 	"cmd":               7,
-	"internal/testkit":  testOnly,
-	"internal/archtest": testOnly,
+
+	"internal/testkit":    testOnly,
+	"internal/systemtest": testOnly,
+	"internal/archtest":   testOnly,
 }
 
 // testOnly packages may import everything and be imported by tests alone.

@@ -22,10 +22,10 @@ import (
 	"github.com/freshet-dev/freshet/store/pgembed"
 )
 
-// ownServer is a server that `freshet check --serve` may do anything to: this
+// checkedServer is a server that `freshet check --serve` may do anything to: this
 // program as `serve`, a process of its own, on a private Postgres that is removed
 // afterwards. Between the two are proxies. Kill, start and Close take turns.
-type ownServer struct {
+type checkedServer struct {
 	dir        string
 	postgres   *pgembed.Server
 	pool, feed *badnet.Proxy
@@ -37,13 +37,13 @@ type ownServer struct {
 	process *process // the current one; nil: there has been none
 }
 
-const ownSlot = "freshet"
+const checkedSlot = "freshet"
 
-// startOwn starts Postgres and the server, and returns the server's URL. What
+// startChecked starts Postgres and the server, and returns the server's URL. What
 // both log goes to log, from several goroutines. ended is told when the server
 // ends though nobody killed it.
-func startOwn(ctx context.Context, binaries string, log io.Writer, ended func(error)) (_ *ownServer, url string, err error) {
-	o := &ownServer{log: log, ended: ended}
+func startChecked(ctx context.Context, binaries string, log io.Writer, ended func(error)) (_ *checkedServer, url string, err error) {
+	o := &checkedServer{log: log, ended: ended}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.Close())
@@ -74,7 +74,7 @@ func startOwn(ctx context.Context, binaries string, log io.Writer, ended func(er
 		return nil, "", err
 	}
 	o.args = []string{
-		"serve", "--database-url", pool, "--capture-url", feed, "--slot", ownSlot, "--addr=127.0.0.1:0", "--admin-addr=",
+		"serve", "--database-url", pool, "--capture-url", feed, "--slot", checkedSlot, "--addr=127.0.0.1:0", "--admin-addr=",
 		"--heartbeat=1s", "--max-lag=2s",
 		// All clients are one address.
 		"--max-streams-per-address=0", "--max-connections-per-address=0",
@@ -84,7 +84,7 @@ func startOwn(ctx context.Context, binaries string, log io.Writer, ended func(er
 }
 
 // stage is what the checker may do.
-func (o *ownServer) stage(database *check.Postgres) *check.Stage {
+func (o *checkedServer) stage(database *check.Postgres) *check.Stage {
 	patient := func(do func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -101,13 +101,13 @@ func (o *ownServer) stage(database *check.Postgres) *check.Stage {
 		}),
 		Pool: o.pool, Feed: o.feed,
 		HoldCommits: database.HoldCommits,
-		DropSlot:    func(ctx context.Context) error { return database.DropSlot(ctx, ownSlot) },
+		DropSlot:    func(ctx context.Context) error { return database.DropSlot(ctx, checkedSlot) },
 		Look:        5 * time.Second, // wal.Config's default
 	}
 }
 
 // Close ends all and removes it. Calling it again does no harm.
-func (o *ownServer) Close() error {
+func (o *checkedServer) Close() error {
 	o.kill()
 	for _, proxy := range []*badnet.Proxy{o.pool, o.feed} {
 		if proxy != nil {
@@ -124,7 +124,7 @@ func (o *ownServer) Close() error {
 }
 
 // kill is SIGKILL.
-func (o *ownServer) kill() {
+func (o *checkedServer) kill() {
 	o.turn.Lock()
 	defer o.turn.Unlock()
 	if o.process != nil {
@@ -133,7 +133,7 @@ func (o *ownServer) kill() {
 }
 
 // start returns the server's URL once it is ready.
-func (o *ownServer) start(ctx context.Context) (string, error) {
+func (o *checkedServer) start(ctx context.Context) (string, error) {
 	o.turn.Lock()
 	defer o.turn.Unlock()
 	program, err := os.Executable()
@@ -143,7 +143,7 @@ func (o *ownServer) start(ctx context.Context) (string, error) {
 	p := &process{ready: make(chan string, 1), ended: make(chan struct{}), log: o.log}
 	o.process = p
 	cmd := exec.Command(program, o.args...) //nolint:gosec // this program
-	cmd.Env = ownEnviron()
+	cmd.Env = checkedEnviron()
 	// A process group of its own: Ctrl-C is for the checker, which ends the rest.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(cmd.SysProcAttr)
@@ -168,8 +168,8 @@ func (o *ownServer) start(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("%w; its last words:\n%s", err, p.tail())
 }
 
-// ownEnviron is the environment without what configures the program.
-func ownEnviron() []string {
+// checkedEnviron is the environment without what configures the program.
+func checkedEnviron() []string {
 	var env []string
 	for _, pair := range os.Environ() {
 		if !strings.HasPrefix(pair, "FRESHET_") && !strings.HasPrefix(pair, "DATABASE_URL=") {

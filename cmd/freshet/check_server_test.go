@@ -74,10 +74,10 @@ func readyz(t *testing.T, url string) error {
 
 // The server can be killed and started again, the end that nobody caused is told,
 // and nothing is left.
-func TestOwnServer(t *testing.T) {
+func TestCheckedServer(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
-	own, url, err := startOwn(testkit.Context(t), "", io.Discard, func(err error) { ended <- err })
+	own, url, err := startChecked(testkit.Context(t), "", io.Discard, func(err error) { ended <- err })
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, own.Close()) })
 	require.NoError(t, readyz(t, url))
@@ -103,9 +103,9 @@ func TestOwnServer(t *testing.T) {
 }
 
 // A server that can't start says why.
-func TestOwnServer_refuses(t *testing.T) {
+func TestCheckedServer_refuses(t *testing.T) {
 	t.Parallel()
-	own := &ownServer{log: io.Discard, args: []string{"serve", "--addr", "nowhere"}, ended: func(error) {}}
+	own := &checkedServer{log: io.Discard, args: []string{"serve", "--addr", "nowhere"}, ended: func(error) {}}
 	ctx, cancel := context.WithTimeout(testkit.Context(t), time.Minute)
 	defer cancel()
 	own.args = append(own.args, "--database-url", "postgres://127.0.0.1:1/nothing")
