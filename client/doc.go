@@ -8,7 +8,8 @@
 //   - [NewInterceptor], [AtLeast] and [CaptureStamp] put a revision on a Connect
 //     request and read the stamp of its response (G5, G6).
 //   - [Query] joins the two: it holds the latest answer of one call and
-//     refetches it when the stream says that it changed. What it keeps and what
+//     refetches it when the stream says that it changed. Which topics those are
+//     is in the contract, the options of the method. What it keeps and what
 //     it drops is decided by the client rule of docs/protocol.md: never
 //     backwards (G4), and in the end equal to the database (G3).
 //

@@ -58,21 +58,49 @@ const (
 	queryMaxLag    = 5 * time.Second // the default of --max-lag
 )
 
+// QueryOption configures a [Query].
+type QueryOption func(*queryConfig)
+
+type queryConfig struct{ procedure string }
+
+// WithProcedure says which method the call is, by the constant that Connect
+// generates for it. It is needed only where several methods share their request
+// and response messages; NewQuery says so.
+func WithProcedure(procedure string) QueryOption {
+	return func(c *queryConfig) { c.procedure = procedure }
+}
+
 // NewQuery makes a query of a call, a method of a generated client:
 //
-//	q := client.NewQuery(c, topics, messages.ListMessages, &messagesv1.ListMessagesRequest{Parent: "conversations/7"})
+//	q, err := client.NewQuery(c, messages.ListMessages, &messagesv1.ListMessagesRequest{Parent: "conversations/7"})
+//	…
 //	go q.Run(ctx)
 //	for s := range q.Changes(ctx) { … }
 //
-// topics are those that the call reads. req must not be modified afterwards.
-func NewQuery[Req, Res any](c *Client, topics []string,
-	call func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error), req *Req,
-) *Query[Req, Res] {
+// Which topics the answer depends on is in the contract: the method's
+// (freshet.v1.reads), in the generated code, and the request say it. The error,
+// a *[QueryError], says why they don't. NewQuery sends nothing. req must not be
+// modified afterwards.
+func NewQuery[Req, Res any](c *Client,
+	call func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error), req *Req, opts ...QueryOption,
+) (*Query[Req, Res], error) {
+	var cfg queryConfig
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+	topics, err := topicsOf(req, new(Res), cfg.procedure)
+	if err != nil {
+		return nil, err
+	}
 	return &Query[Req, Res]{
 		client: c, topics: topics, call: call, req: req,
 		nudge: make(chan struct{}, 1), changed: make(chan struct{}),
-	}
+	}, nil
 }
+
+// Topics returns what the query follows, in the order of the method's
+// templates. The slice is the query's: don't modify it.
+func (q *Query[Req, Res]) Topics() []string { return q.topics }
 
 // Latest returns what the query holds now.
 func (q *Query[Req, Res]) Latest() Snapshot[Res] {

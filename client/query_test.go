@@ -15,9 +15,9 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/freshet-dev/freshet"
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/rule"
 )
 
@@ -30,7 +30,7 @@ type echo struct {
 	fn    func(n int, asked string) (string, string, error) // value, stamp, error
 }
 
-func (e *echo) call(ctx context.Context, req *connect.Request[wrapperspb.StringValue]) (*connect.Response[wrapperspb.StringValue], error) {
+func (e *echo) call(ctx context.Context, req *connect.Request[messagesv1.GetMessageRequest]) (*connect.Response[messagesv1.GetMessageResponse], error) {
 	asked := req.Header().Get(headerAtLeast)
 	e.mu.Lock()
 	e.asked = append(e.asked, asked)
@@ -46,12 +46,12 @@ func (e *echo) call(ctx context.Context, req *connect.Request[wrapperspb.StringV
 		cerr.Meta().Set(headerRevision, stamp)
 		return nil, cerr
 	}
-	resp := connect.NewResponse(wrapperspb.String(value))
+	resp := connect.NewResponse(&messagesv1.GetMessageResponse{Message: &messagesv1.Message{Body: value}})
 	resp.Header().Set(headerRevision, stamp)
 	return resp, nil
 }
 
-type echoQuery = Query[wrapperspb.StringValue, wrapperspb.StringValue]
+type echoQuery = Query[messagesv1.GetMessageRequest, messagesv1.GetMessageResponse]
 
 // querying runs a query on a fake clock against a stream that is ready at 1 and
 // then sends what fn, which sees the query running, gives to send; "" closes it.
@@ -84,7 +84,8 @@ func querying(t *testing.T, e *echo, silent bool, fn func(t *testing.T, q *echoQ
 		network.scenes = []func(*pipeEnd){scene}
 		c, err := New("http://freshet.test", WithHTTPClient(&http.Client{Transport: network}))
 		require.NoError(t, err)
-		q := NewQuery(c, []string{"t"}, e.call, wrapperspb.String("request"))
+		q, err := NewQuery(c, e.call, &messagesv1.GetMessageRequest{Name: "t"})
+		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- q.Run(ctx) }()
@@ -104,11 +105,11 @@ func TestQuery_followsTheStream(t *testing.T) {
 	e := &echo{fn: func(_ int, asked string) (string, string, error) { return "at " + asked, asked, nil }}
 	querying(t, e, false, func(t *testing.T, q *echoQuery, send func(string)) {
 		s := q.Latest()
-		require.Equal(t, "at "+rev(1).String(), s.Value.GetValue(), "the first fetch asks for what was heard")
+		require.Equal(t, "at "+rev(1).String(), s.Value.GetMessage().GetBody(), "the first fetch asks for what was heard")
 		require.True(t, s.Fresh)
 
 		send(invalidateFrame(rev(5), "t"))
-		require.Equal(t, "at "+rev(5).String(), q.Latest().Value.GetValue())
+		require.Equal(t, "at "+rev(5).String(), q.Latest().Value.GetMessage().GetBody())
 
 		send(frontierFrame(rev(9), 0))
 		require.Equal(t, rev(9), q.Latest().Revision, "the frontier raises have")
@@ -127,7 +128,7 @@ func TestQuery_withoutStream(t *testing.T) {
 		require.False(t, q.Latest().Loaded())
 		time.Sleep(queryFirstWait)
 		synctest.Wait()
-		require.Equal(t, "strong", q.Latest().Value.GetValue())
+		require.Equal(t, "strong", q.Latest().Value.GetMessage().GetBody())
 		require.False(t, q.Latest().Fresh)
 	})
 }
@@ -181,7 +182,7 @@ func TestQuery_F77_resetOfALowerEpoch(t *testing.T) {
 		require.False(t, q.Latest().Fresh)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.Equal(t, "at "+lower.String(), q.Latest().Value.GetValue())
+		require.Equal(t, "at "+lower.String(), q.Latest().Value.GetMessage().GetBody())
 		require.True(t, q.Latest().Fresh)
 		q.Wrote(Stamp{Revision: rev(50)}) // on its way when the switch came
 		synctest.Wait()
@@ -201,12 +202,12 @@ func TestQuery_F77_streamIsBehindAnAnswer(t *testing.T) {
 	}}
 	network := querying(t, e, false, func(t *testing.T, q *echoQuery, send func(string)) {
 		send(invalidateFrame(rev(5), "t"))
-		require.Equal(t, "elsewhere", q.Latest().Value.GetValue())
+		require.Equal(t, "elsewhere", q.Latest().Value.GetMessage().GetBody())
 		send(frontierFrame(rev(6), 0))
 		require.False(t, q.Latest().Fresh)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		require.Equal(t, "at "+rev(7).String(), q.Latest().Value.GetValue())
+		require.Equal(t, "at "+rev(7).String(), q.Latest().Value.GetMessage().GetBody())
 		require.True(t, q.Latest().Fresh)
 	})
 	require.Equal(t, []string{"", higher.String()}, network.asked)
@@ -223,7 +224,7 @@ func TestQuery_F79_noAnswer(t *testing.T) {
 		require.False(t, q.Latest().Fresh)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		require.Equal(t, rev(5).String(), q.Latest().Value.GetValue())
+		require.Equal(t, rev(5).String(), q.Latest().Value.GetMessage().GetBody())
 	})
 }
 

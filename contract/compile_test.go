@@ -52,6 +52,38 @@ service TaskService {
 	require.Equal(t, "test.v1.Task", p.Element)
 }
 
+// A client's method stands alone: that no source of its imports emits its topics
+// is the server's to know. All else is wrong there as well.
+func TestCompileMethod(t *testing.T) {
+	methods := compileProto(t, "test/v1/test.proto", header+`
+message GetTaskRequest { string name = 1; }
+message Task { string name = 1; }
+service TaskService {
+  rpc GetTask(GetTaskRequest) returns (Task) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (freshet.v1.reads) = {topics: "{name=**}"};
+  }
+  rpc FindTask(GetTaskRequest) returns (Task) {
+    option (freshet.v1.reads) = {topics: "{nam=**}"};
+  }
+  rpc MoveTask(GetTaskRequest) returns (Task);
+}`).Services().Get(0).Methods()
+	get, err := CompileMethod(methods.Get(0))
+	require.NoError(t, err)
+	require.Equal(t, "/test.v1.TaskService/GetTask", get.Procedure)
+	require.Equal(t, Read, get.Kind)
+	require.Equal(t, []string{"{name=**}"}, get.Templates())
+	require.Nil(t, get.Sources())
+
+	_, err = CompileMethod(methods.Get(1))
+	require.EqualError(t, err, strings.Join([]string{
+		`test.v1.TaskService.FindTask: it declares (freshet.v1.reads) and must say: option idempotency_level = NO_SIDE_EFFECTS`,
+		`test.v1.TaskService.FindTask: reads template "{nam=**}": no field "nam" in test.v1.GetTaskRequest; fields are name`,
+	}, "\n"))
+	_, err = CompileMethod(methods.Get(2))
+	require.ErrorContains(t, err, "it declares neither")
+}
+
 // With a source template that does not parse, nobody can say which reads it
 // would have served.
 func TestCompile_noFalseAlarm(t *testing.T) {
@@ -232,13 +264,9 @@ func TestProgram_concurrent(t *testing.T) {
 // More topics than a request may have are refused, whether one template has
 // them or all together.
 func TestMethod_tooManyTopics(t *testing.T) {
-	input := vectorRequest(t)
-	m := methodOf(t, input, "a/{names}")
-	more := methodOf(t, input, "b/{names}")
-	m.templates = append(m.templates, more.templates...)
-
-	req := dynamicpb.NewMessage(input)
-	names := req.Mutable(input.Fields().ByName("names")).List()
+	m := methodOf(t, "a/{names}", "b/{names}")
+	req := dynamicpb.NewMessage(m.input)
+	names := req.Mutable(m.input.Fields().ByName("names")).List()
 	for i := range MaxTopics / 2 {
 		names.Append(protoreflect.ValueOfString(string(rune('Ā' + i))))
 	}
@@ -248,5 +276,5 @@ func TestMethod_tooManyTopics(t *testing.T) {
 
 	names.Append(protoreflect.ValueOfString("one more"))
 	_, err = m.Topics(req)
-	require.EqualError(t, err, `/test/Test: topics "b/{names}": more than 1000 topics`)
+	require.EqualError(t, err, `/freshet.vectors.v1.Test/Test: topics "b/{names}": more than 1000 topics`)
 }

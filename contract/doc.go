@@ -31,10 +31,10 @@
 //
 // # Errors
 //
-// Three kinds, after protovalidate: [Compile] and [Lint] return a [Problem] for
-// a declaration that is wrong; [Source.Bind] a [TypeError] for a table that
-// does not fit; [Method.Topics] a [RequestError] for a request whose topics
-// can't be spelled (the caller's fault: invalid_argument).
+// Three kinds, after protovalidate: [Compile], [CompileMethod] and [Lint] return
+// a [Problem] for a declaration that is wrong; [Source.Bind] a [TypeError] for a
+// table that does not fit; [Method.Topics] a [RequestError] for a request whose
+// topics can't be spelled (the caller's fault: invalid_argument).
 //
 // # What it does not promise
 //

@@ -76,7 +76,7 @@ func Lint(image []byte) ([]Finding, error) {
 			}
 		}
 	}
-	return findings(collect(services, files).check()), nil
+	return findings(collect(services, files).check(rules)), nil
 }
 
 // declares reports whether a method of the service has an option of freshet.v1,

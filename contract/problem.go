@@ -31,7 +31,8 @@ type rule struct {
 // report takes a problem of an element, at a path within its file.
 type report func(e *element, at protoreflect.SourcePath, format string, args ...any)
 
-var rules = []rule{
+// aloneRules judge each declaration by itself.
+var aloneRules = []rule{
 	optionKnown,
 	tableName,
 	topicsRequired,
@@ -43,11 +44,13 @@ var rules = []rule{
 	methodSideEffects,
 	fieldExists,
 	fieldType,
-	readEmitted,
 }
 
-// check runs all rules and returns the problems in the order of the source.
-func (s *schema) check() []*Problem {
+// rules are all: also what declarations have to do with each other.
+var rules = append(slices.Clip(aloneRules), readEmitted)
+
+// check runs rules and returns the problems in the order of the source.
+func (s *schema) check(rules []rule) []*Problem {
 	var found []*Problem
 	for _, r := range rules {
 		r.check(s, func(e *element, at protoreflect.SourcePath, format string, args ...any) {

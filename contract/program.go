@@ -31,10 +31,25 @@ type Program struct {
 // The error joins a *Problem for each declaration that is wrong, all of them.
 func Compile(services ...protoreflect.ServiceDescriptor) (*Program, error) {
 	s := collect(services, nil)
-	if problems := s.check(); len(problems) > 0 {
+	if problems := s.check(rules); len(problems) > 0 {
 		return nil, joinProblems(problems)
 	}
 	return s.program(), nil
+}
+
+// CompileMethod compiles one method by itself: for a client, which wants to know
+// what topics a request has, and not which tables emit them. Its Sources are nil,
+// and that each of its topics has a source is not checked.
+//
+// The error joins a *Problem for each declaration of the method that is wrong;
+// one that says neither what it reads nor what it writes is.
+func CompileMethod(md protoreflect.MethodDescriptor) (*Method, error) {
+	s := new(schema)
+	s.addMethod(md)
+	if problems := s.check(aloneRules); len(problems) > 0 {
+		return nil, joinProblems(problems)
+	}
+	return s.methods[0].compile(), nil
 }
 
 // program builds the Program of a schema without problems.

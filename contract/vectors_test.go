@@ -5,14 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
@@ -61,19 +61,6 @@ func readVectors(t testing.TB) *vectors {
 	return v
 }
 
-// vectorRequest is freshet.vectors.v1.Request, from vectors.binpb.
-func vectorRequest(t testing.TB) protoreflect.MessageDescriptor {
-	b, err := os.ReadFile("testdata/vectors.binpb")
-	require.NoError(t, err)
-	set := new(descriptorpb.FileDescriptorSet)
-	require.NoError(t, proto.Unmarshal(b, set))
-	files, err := protodesc.NewFiles(set)
-	require.NoError(t, err)
-	d, err := files.FindDescriptorByName("freshet.vectors.v1.Request")
-	require.NoError(t, err)
-	return d.(protoreflect.MessageDescriptor)
-}
-
 func TestVectors_descriptor(t *testing.T) {
 	source, err := os.ReadFile("testdata/vectors.proto")
 	require.NoError(t, err)
@@ -102,27 +89,33 @@ func TestVectors_escapes(t *testing.T) {
 	}
 }
 
-// methodOf compiles one template over requests of the given type, which must
-// pass the rules about fields.
-func methodOf(t testing.TB, input protoreflect.MessageDescriptor, text string) *Method {
-	parsed, err := parseTemplate(text)
+// methodOf compiles templates over the vectors' requests, as a client does.
+func methodOf(t testing.TB, templates ...string) *Method {
+	request, err := os.ReadFile("testdata/vectors.proto")
 	require.NoError(t, err)
-	m := &Method{Procedure: "/test/Test", Kind: Read, input: input, templates: []*template{parsed}}
-	parsed.bind(func(path string) int {
-		f, _, reason := resolveField(input, path)
-		require.Empty(t, reason)
-		m.fields = append(m.fields, f)
-		return len(m.fields) - 1
-	})
+	var topics strings.Builder
+	for _, text := range templates {
+		fmt.Fprintf(&topics, " topics: %q", text)
+	}
+	fd := compileProto(t, "test.proto", fmt.Sprintf(`%s
+import "freshet/v1/options.proto";
+service Test {
+  rpc Test(Request) returns (Child) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (freshet.v1.reads) = {%s};
+  }
+}`, request, topics.String()))
+	m, err := CompileMethod(fd.Services().Get(0).Methods().Get(0))
+	require.NoError(t, err)
 	return m
 }
 
 func TestVectors_requests(t *testing.T) {
-	input := vectorRequest(t)
 	for _, c := range readVectors(t).Requests {
-		req := dynamicpb.NewMessage(input)
+		m := methodOf(t, c.Template)
+		req := dynamicpb.NewMessage(m.input)
 		require.NoError(t, protojson.Unmarshal(c.Request, req))
-		got, err := methodOf(t, input, c.Template).Topics(req)
+		got, err := m.Topics(req)
 		if c.Error {
 			var requestError *RequestError
 			require.ErrorAs(t, err, &requestError, "%s %s", c.Template, c.Request)

@@ -114,11 +114,10 @@ type mirror struct {
 // mirror starts one; it runs until the test's end.
 func (c *clients) mirror(t testing.TB, name, conversation string) *mirror {
 	t.Helper()
-	m := &mirror{
-		name: name, conversation: conversation,
-		query: client.NewQuery(c.freshet, []string{topicOf(conversation)}, c.messages.ListMessages,
-			&messagesv1.ListMessagesRequest{Parent: "conversations/" + conversation, PageSize: 1000}),
-	}
+	query, err := client.NewQuery(c.freshet, c.messages.ListMessages,
+		&messagesv1.ListMessagesRequest{Parent: "conversations/" + conversation, PageSize: 1000})
+	require.NoError(t, err)
+	m := &mirror{name: name, conversation: conversation, query: query}
 	background(t, func(ctx context.Context) { _ = m.query.Run(ctx) })
 	return m
 }

@@ -66,7 +66,8 @@ func needless(b *testing.B, mean time.Duration, burst int) {
 	var refetches, same atomic.Int64
 	for range readers {
 		r := &refetcher{call: rpcs.ListMessages, all: &refetches, same: &same}
-		q := client.NewQuery(c, []string{topicOf("7")}, r.list, &messagesv1.ListMessagesRequest{Parent: "conversations/7"})
+		q, err := client.NewQuery(c, r.list, &messagesv1.ListMessagesRequest{Parent: "conversations/7"})
+		require.NoError(b, err)
 		background(b, func(ctx context.Context) { _ = q.Run(ctx) })
 		for s := range q.Changes(testkit.Context(b)) {
 			if s.Fresh {
