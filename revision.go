@@ -74,11 +74,36 @@ func (r Revision) String() string {
 	if r.IsZero() {
 		return ""
 	}
-	return string(r.AppendText(make([]byte, 0, revisionLen)))
+	return string(r.append(make([]byte, 0, revisionLen)))
 }
 
-// AppendText appends the wire form without allocating; of the zero value, nothing.
-func (r Revision) AppendText(b []byte) []byte {
+// AppendText implements encoding.TextAppender: it appends the wire form; of the
+// zero value, nothing. It allocates only if b is too short, and the error is
+// always nil.
+func (r Revision) AppendText(b []byte) ([]byte, error) { return r.append(b), nil }
+
+// MarshalText implements encoding.TextMarshaler, so that JSON and logs show the
+// wire form; of the zero value, the empty text. The error is always nil.
+func (r Revision) MarshalText() ([]byte, error) {
+	return r.append(make([]byte, 0, revisionLen)), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler: it takes what MarshalText
+// writes. An error is a *RevisionError, and leaves r as it was.
+func (r *Revision) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*r = Revision{}
+		return nil
+	}
+	parsed, err := ParseRevision(string(text))
+	if err != nil {
+		return err
+	}
+	*r = parsed
+	return nil
+}
+
+func (r Revision) append(b []byte) []byte {
 	if r.IsZero() {
 		return b
 	}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -62,14 +63,14 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxTopicBytes < 0 || c.MaxPerCaller < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.MaxLag < 0 || c.MaxTopics < 0 || c.MaxConnections < 0 || c.MaxBodyBytes < 0 {
 		return c, errors.New("stream: a negative limit in Config")
 	}
-	orDefault(&c.Heartbeat, 15*time.Second)
-	orDefault(&c.Throttle, 100*time.Millisecond)
-	orDefault(&c.WriteTimeout, 10*time.Second)
-	orDefault(&c.MaxLag, 5*time.Second)
-	orDefault(&c.MaxTopics, 1000)
-	orDefault(&c.MaxConnections, 10_000)
-	orDefault(&c.MaxBodyBytes, 1<<20)
-	orDefault(&c.MaxTopicBytes, 256<<20)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
+	c.Throttle = cmp.Or(c.Throttle, 100*time.Millisecond)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
+	c.MaxLag = cmp.Or(c.MaxLag, 5*time.Second)
+	c.MaxTopics = cmp.Or(c.MaxTopics, 1000)
+	c.MaxConnections = cmp.Or(c.MaxConnections, 10_000)
+	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 1<<20)
+	c.MaxTopicBytes = cmp.Or(c.MaxTopicBytes, 256<<20)
 	c.Throttle = max(c.Throttle, 0)
 	if c.Caller == nil {
 		c.Caller = func(context.Context) string { return "" }
@@ -78,11 +79,4 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var unset T
-	if *field == unset {
-		*field = value
-	}
 }

@@ -24,12 +24,17 @@ func appendRetry(b []byte, d time.Duration) []byte {
 	return append(b, '\n')
 }
 
+func appendRevision(b []byte, rev freshet.Revision) []byte {
+	b, _ = rev.AppendText(b) // there is no error
+	return b
+}
+
 // appendHead appends all of a frame that comes before its data; the zero id
 // is no id.
 func appendHead(b []byte, event string, id freshet.Revision) []byte {
 	if !id.IsZero() {
 		b = append(b, "id: "...)
-		b = id.AppendText(b)
+		b = appendRevision(b, id)
 		b = append(b, '\n')
 	}
 	b = append(b, "event: "...)
@@ -54,7 +59,7 @@ func appendInvalidate(b []byte, rev freshet.Revision, topics []string, partial b
 		id = freshet.Revision{}
 	}
 	b = appendHead(b, "invalidate", id)
-	b = rev.AppendText(b)
+	b = appendRevision(b, rev)
 	b = append(b, `","topics":[`...)
 	for i, topic := range topics[:fit] {
 		if i > 0 {
@@ -67,7 +72,7 @@ func appendInvalidate(b []byte, rev freshet.Revision, topics []string, partial b
 
 func appendReady(b []byte, rev freshet.Revision, topics int, heartbeat time.Duration, contract string) []byte {
 	b = appendHead(b, "ready", rev)
-	b = rev.AppendText(b)
+	b = appendRevision(b, rev)
 	b = append(b, `","topics":`...)
 	b = strconv.AppendInt(b, int64(topics), 10)
 	b = append(b, `,"heartbeat_ms":`...)
@@ -79,13 +84,13 @@ func appendReady(b []byte, rev freshet.Revision, topics int, heartbeat time.Dura
 
 func appendReset(b []byte, rev freshet.Revision) []byte {
 	b = appendHead(b, "reset", rev)
-	b = rev.AppendText(b)
+	b = appendRevision(b, rev)
 	return append(b, `","reason":"epoch"}`+"\n\n"...)
 }
 
 func appendFrontier(b []byte, rev freshet.Revision, lag time.Duration) []byte {
 	b = appendHead(b, "frontier", rev)
-	b = rev.AppendText(b)
+	b = appendRevision(b, rev)
 	b = append(b, `","lag_ms":`...)
 	b = strconv.AppendInt(b, lag.Milliseconds(), 10)
 	return append(b, "}\n\n"...)
