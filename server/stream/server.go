@@ -20,7 +20,7 @@ const insertPositionTimeout = 2 * time.Second
 type Server struct {
 	config  Config
 	metrics *metrics
-	stale   atomic.Bool   // the lag is above MaxLag, as of Run
+	stale   atomic.Bool   // the lag is above MaxLag, as of the last look
 	shed    atomic.Bool   // by Shed
 	closing chan struct{} // closed by Shutdown
 	pumps   pumps
@@ -64,17 +64,22 @@ func (s *Server) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-timer.C:
 		}
-		lag := s.config.Hub.Lag()
-		stale := lag > s.config.MaxLag
-		if s.stale.Swap(stale) != stale {
-			s.config.Hub.WakeAll()
-		}
-		if stale {
+		if lag := s.look(); lag > s.config.MaxLag {
 			timer.Reset(whileStale)
 		} else {
 			timer.Reset(s.config.MaxLag - lag + time.Millisecond)
 		}
 	}
+}
+
+// look asks the hub for the lag, and wakes every stream if the bound was crossed.
+func (s *Server) look() time.Duration {
+	lag := s.config.Hub.Lag()
+	stale := lag > s.config.MaxLag
+	if s.stale.Swap(stale) != stale {
+		s.config.Hub.WakeAll()
+	}
+	return lag
 }
 
 // Shutdown refuses new streams, tells the open ones to come back after a
@@ -247,6 +252,9 @@ func (s *Server) subscribe(ctx context.Context, r *request) (*session, *refusal)
 		sub.Close()
 		return nil, notReady(hub.ErrNotServing.Error())
 	}
+	// Run may have looked last while the node was still catching up: the stream
+	// would tell a lag that is over, and then that it is over.
+	s.look()
 	return &session{server: s, sub: sub, first: first, throttle: r.throttle}, nil
 }
 

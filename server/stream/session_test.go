@@ -162,6 +162,28 @@ func TestSession_crossingTheLagIsToldAtOnce(t *testing.T) {
 	})
 }
 
+// A stream that begins just after the node has caught up, before Run has looked
+// again, is not told of a lag that is over, and then that it is over.
+func TestSession_beginsJustAfterTheLag(t *testing.T) {
+	bothWays(t, Config{MaxLag: 5 * time.Second, Heartbeat: time.Minute}, func(t *testing.T, f *fixture) {
+		ctx, cancel := context.WithCancel(t.Context())
+		watched := make(chan error, 1)
+		go func() { watched <- f.server.Run(ctx) }()
+		before, beforeDone := f.stream(ctx, t, &request{topics: []string{"a"}})
+		pass(5002 * time.Millisecond)
+		require.Equal(t, []string{"0s ready 100 ", "5.001s frontier 100 "}, before.log(0))
+		f.hub.Current(time.Now())
+		rec, done := f.stream(ctx, t, &request{topics: []string{"a"}})
+		pass(time.Second)
+		require.Equal(t, []string{"0s ready 100 "}, rec.log(0))
+		require.Equal(t, []string{"5.002s frontier 100 "}, before.log(2), "who was told of it hears that it is over")
+		cancel()
+		<-done
+		<-beforeDone
+		require.ErrorIs(t, <-watched, context.Canceled)
+	})
+}
+
 func TestSession_whileTheHubIsNotServing(t *testing.T) {
 	bothWays(t, Config{Heartbeat: 10 * time.Second}, func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())

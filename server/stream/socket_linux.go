@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -20,28 +21,41 @@ const (
 	tcpUserTimeout = 0x12
 )
 
-// canTakeOver reports whether the connection is plain TCP with HTTP/1.1 that
-// net/http would give away. Others stay with their handler: HTTP/2 shares its
-// connection, TLS has a state of its own, HTTP/1.0 has no chunks.
-func canTakeOver(w http.ResponseWriter, r *http.Request) bool {
+// canTakeOver returns net/http's own writer of a response on plain TCP with
+// HTTP/1.1, which gives its connection away; nil: there is none. Other streams
+// stay with their handler: HTTP/2 shares its connection, TLS has a state of its
+// own, HTTP/1.0 has no chunks.
+func canTakeOver(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	if _, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !tcp || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor < 1 {
-		return false
+		return nil
 	}
-	for { // as http.ResponseController does
-		switch inner := w.(type) {
-		case http.Hijacker:
-			return true
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = inner.Unwrap()
-		default:
-			return false
-		}
-	}
+	return ownWriter(w)
 }
 
-// takeOver takes the connection of a session that has begun away from net/http.
-// Every frame so far was flushed, so the next byte begins a chunk. It reports
-// whether the session is now in other hands; if not, nothing has happened.
+// ownWriter returns net/http's own writer if w is it, or is nothing but
+// PassThroughs around it; else nil. net/http doesn't export its type, but no other
+// package can have a type of that path.
+func ownWriter(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		through, ok := w.(PassThrough)
+		if !ok {
+			break
+		}
+		w = through.PassThrough()
+	}
+	if _, ok := w.(http.Hijacker); !ok {
+		return nil
+	}
+	if t := reflect.TypeOf(w); t.Kind() != reflect.Pointer || t.Elem().PkgPath() != "net/http" {
+		return nil
+	}
+	return w
+}
+
+// takeOver takes the connection of a session that has begun away from net/http,
+// whose own writer w is. Every frame so far was flushed, so the next byte begins
+// a chunk. It reports whether the session is now in other hands; if not, nothing
+// has happened.
 func (s *Server) takeOver(w http.ResponseWriter, session *session) bool {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

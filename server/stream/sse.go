@@ -38,15 +38,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store, no-transform") // a proxy that compresses buffers
 	h.Set("X-Accel-Buffering", "no")                 // nginx
 	h.Set("X-Content-Type-Options", "nosniff")
-	takeOver := !s.config.KeepHandler && canTakeOver(w, r)
-	if takeOver {
+	var own http.ResponseWriter // of net/http, if the stream is to be taken over
+	if !s.config.KeepHandler {
+		own = canTakeOver(w, r)
+	}
+	if own != nil {
+		w = own
 		h.Set("Connection", "close") // what comes after the stream isn't net/http's
 	}
 	out := &sseEncoder{server: s, out: &responseWriter{deadlineWriter{server: s, rc: http.NewResponseController(w)}, w}}
 	out.retry = jitter(retryMin, retryMax)
 	err := session.begin(out)
-	if err == nil && takeOver {
-		if taken = s.takeOver(w, session); taken {
+	if err == nil && own != nil {
+		if taken = s.takeOver(own, session); taken {
 			return // the session is its outlet's
 		}
 	}

@@ -6,7 +6,7 @@ import "net/http"
 
 // Elsewhere every stream stays with its handler.
 
-func canTakeOver(http.ResponseWriter, *http.Request) bool { return false }
+func canTakeOver(http.ResponseWriter, *http.Request) http.ResponseWriter { return nil }
 
 func (s *Server) takeOver(http.ResponseWriter, *session) bool { return false }
 
