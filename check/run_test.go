@@ -32,6 +32,8 @@ func serve(t *testing.T, database string) string {
 	}, server.Service{
 		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
 		Handler:    messages.Handler,
+		Migrate:    messages.Migrate,
+		Verify:     messages.Verify,
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

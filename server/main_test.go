@@ -34,6 +34,8 @@ type running struct {
 var messageService = server.Service{
 	Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
 	Handler:    messages.Handler,
+	Migrate:    messages.Migrate,
+	Verify:     messages.Verify,
 }
 
 // start runs a server on a database, with the read audit on, and returns once

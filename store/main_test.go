@@ -26,7 +26,7 @@ func migrated(t testing.TB) string {
 }
 
 func prepare(ctx context.Context, url string) error {
-	if err := store.Migrate(ctx, url); err != nil {
+	if err := testkit.Migrate(ctx, url); err != nil {
 		return err
 	}
 	conn, err := pgx.Connect(ctx, url)
@@ -70,7 +70,7 @@ func one[T any](t testing.TB, conn *pgx.Conn, sql string, args ...any) T {
 // query returns the SQL of a generated query.
 func query(t testing.TB, name string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(testkit.Root(), "gen", "db", "*.sql.go"))
+	files, err := filepath.Glob(filepath.Join(testkit.Root(), "gen", "messagesdb", "*.sql.go"))
 	require.NoError(t, err)
 	for _, file := range files {
 		text, err := os.ReadFile(file)

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,14 +19,42 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/freshet-dev/freshet/gen/freshetdb"
 )
 
 //go:embed migrations/*.sql
-var migrations embed.FS
+var files embed.FS
 
-// versionTable is where goose keeps its record: beside our own tables, so that
-// an application that uses goose for itself has its record to itself.
-const versionTable = "freshet.goose_db_version"
+// core is what Freshet itself needs of a database, all of it in the schema
+// freshet. Its record is there as well: an application that uses goose for
+// itself has its record to itself.
+//
+// Number 2 made the tables of the message service, which keeps a record of its
+// own now. Where it ran it stays recorded.
+var core = Migrations{
+	Files:   files,
+	Record:  "freshet.goose_db_version",
+	Queries: func(db DBTX) any { return freshetdb.New(db) },
+	Retired: []int64{2},
+}
+
+// Migrate brings Freshet's own tables in the database at url up to date; see
+// Migrations.Up.
+func Migrate(ctx context.Context, url string) error { return core.Up(ctx, url) }
+
+// MigrateDown takes back the latest of Freshet's own migrations; see
+// Migrations.Down. What is built on them goes first.
+func MigrateDown(ctx context.Context, url string) error { return core.Down(ctx, url) }
+
+// MigrateStatus lists Freshet's own migrations; see Migrations.Status.
+func MigrateStatus(ctx context.Context, url string) ([]Migration, error) {
+	return core.Status(ctx, url)
+}
+
+// Verify proves that this program fits Freshet's own tables in the database at
+// url; see Migrations.Verify.
+func Verify(ctx context.Context, url string) error { return core.Verify(ctx, url) }
 
 // migrateLock is the key of the advisory lock that lets one migration run at a
 // time: "freshet" in ASCII.
@@ -35,72 +65,101 @@ const migrateLock int64 = 0x66726573686574
 // giving up and saying so beats stopping every writer.
 var migrateLockTimeout = 10 * time.Second
 
-// Migration is one step of the schema.
+// Migrations are the steps that make a schema, the record of those that ran, and
+// the queries that the result has to fit. Freshet has its own; a service that
+// keeps its migrations in a program can use this for them, with a record of its
+// own, or whatever else it likes. Methods are safe for concurrent use, from
+// several processes as well: those that change something take turns.
+type Migrations struct {
+	// Files holds `migrations/NNNNN_name.sql`, in the format of goose. At least one.
+	Files fs.FS
+
+	// Record is the table that says which of them ran, as `schema.table`. It is made
+	// when it is first asked for, and its schema with it. No two sets share one.
+	Record string
+
+	// Queries returns the queries that Verify checks: what sqlc has generated, made
+	// with its New. Nil: none.
+	Queries func(db DBTX) any
+
+	// Retired are versions in the record that aren't in Files any more. What they
+	// made is somebody else's.
+	Retired []int64
+
+	// Former says where the first migration was recorded before this record was
+	// made. Nil: nowhere.
+	Former *Former
+}
+
+// Former is a place in the record of another set of migrations.
+type Former struct {
+	Record  string // as Migrations.Record
+	Version int64
+	Table   string // what the migration made, as `schema.table`: without it the record is wrong
+}
+
+// Migration is one step of a schema.
 type Migration struct {
 	Version int64
 	Name    string
 	Applied time.Time // zero: pending
 }
 
-// Migrate runs every pending migration on the database at url, each in a
-// transaction of its own. It is idempotent, and concurrent callers take turns.
-// A database that a newer program has migrated is a *NewerError. A role needs
-// no right to create where there is nothing to create.
-func Migrate(ctx context.Context, url string) error {
-	return withProvider(url, func(p *goose.Provider) error {
-		if err := checkNewer(ctx, p); err != nil {
-			return migrateError("migrate", err)
+// Up runs every pending migration on the database at url, each in a transaction
+// of its own. It is idempotent, and concurrent callers take turns. A database
+// that a newer program has migrated is a *NewerError. A role needs no right to
+// create where there is nothing to create.
+func (m *Migrations) Up(ctx context.Context, url string) error {
+	return m.withProvider(url, func(p *goose.Provider) error {
+		if err := m.checkNewer(ctx, p); err != nil {
+			return m.explain("migrate", err)
 		}
 		_, err := p.Up(ctx)
-		return migrateError("migrate", err)
+		return m.explain("migrate", err)
 	})
 }
 
-func checkNewer(ctx context.Context, p *goose.Provider) error {
+func (m *Migrations) checkNewer(ctx context.Context, p *goose.Provider) error {
 	in, err := p.GetDBVersion(ctx)
 	if err != nil {
 		return err
 	}
 	sources := p.ListSources()
 	if known := sources[len(sources)-1].Version; in > known {
-		return &NewerError{Database: in, Program: known}
+		return &NewerError{Record: m.Record, Database: in, Program: known}
 	}
 	return nil
 }
 
-func migration(s *goose.MigrationStatus) Migration {
-	return Migration{Version: s.Source.Version, Name: path.Base(s.Source.Path), Applied: s.AppliedAt}
-}
-
-// MigrateDown takes back the latest migration, with the tables and the data that
-// it brought; without one it does nothing. Whoever reads these tables fails.
-func MigrateDown(ctx context.Context, url string) error {
-	return withProvider(url, func(p *goose.Provider) error {
+// Down takes back the latest migration, with the tables and the data that it
+// brought; without one it does nothing. Whoever reads these tables fails.
+func (m *Migrations) Down(ctx context.Context, url string) error {
+	return m.withProvider(url, func(p *goose.Provider) error {
 		_, err := p.Down(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			return nil
 		}
-		return migrateError("migrate down", err)
+		return m.explain("migrate down", err)
 	})
 }
 
-// MigrateStatus lists all migrations, applied and pending, by version.
-func MigrateStatus(ctx context.Context, url string) ([]Migration, error) {
+// Status lists all migrations, applied and pending, by version.
+func (m *Migrations) Status(ctx context.Context, url string) ([]Migration, error) {
 	var list []Migration
-	err := withProvider(url, func(p *goose.Provider) error {
+	err := m.withProvider(url, func(p *goose.Provider) error {
 		status, err := p.Status(ctx)
 		if err != nil {
-			return migrateError("migration status", err)
+			return m.explain("migration status", err)
 		}
 		for _, s := range status {
-			list = append(list, migration(s))
+			list = append(list, Migration{Version: s.Source.Version, Name: path.Base(s.Source.Path), Applied: s.AppliedAt})
 		}
 		return nil
 	})
 	return list, err
 }
 
-func withProvider(url string, use func(*goose.Provider) error) (err error) {
+func (m *Migrations) withProvider(url string, use func(*goose.Provider) error) (err error) {
 	parsed, err := pgxpool.ParseConfig(url) // which knows the pool's parameters
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
@@ -110,15 +169,15 @@ func withProvider(url string, use func(*goose.Provider) error) (err error) {
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(migrateLockTimeout.Milliseconds(), 10)
 	db := stdlib.OpenDB(*config)
 
-	p, err := newProvider(db)
+	p, err := m.newProvider(db)
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
 	return errors.Join(use(p), p.Close()) // closes db as well
 }
 
-func newProvider(db *sql.DB) (*goose.Provider, error) {
-	inner, err := database.NewStore(database.DialectPostgres, versionTable)
+func (m *Migrations) newProvider(db *sql.DB) (*goose.Provider, error) {
+	inner, err := database.NewStore(database.DialectPostgres, m.Record)
 	if err != nil {
 		return nil, err
 	}
@@ -127,58 +186,31 @@ func newProvider(db *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps, err := fs.Sub(migrations, "migrations")
+	steps, err := fs.Sub(m.Files, "migrations")
 	if err != nil {
 		return nil, err
 	}
 	return goose.NewProvider(goose.DialectCustom, db, steps,
-		goose.WithStore(&versionStore{Store: inner}),
+		goose.WithStore(&record{Store: inner, Migrations: m}),
 		goose.WithSessionLocker(locker),
 		goose.WithDisableGlobalRegistry(true))
 }
 
-// versionStore makes the schema before the version table in it. Goose calls it
-// with the advisory lock held; without it, two CREATE SCHEMA at once can fail.
-type versionStore struct{ database.Store }
-
-func (s *versionStore) CreateVersionTable(ctx context.Context, db database.DBTxConn) error {
-	// CREATE SCHEMA IF NOT EXISTS wants the right to create even if it exists.
-	var exists bool
-	if err := db.QueryRowContext(ctx, "select exists (select from pg_namespace where nspname = 'freshet')").Scan(&exists); err != nil {
-		return err
-	}
-	if !exists {
-		if _, err := db.ExecContext(ctx, "create schema freshet"); err != nil {
-			return err
-		}
-	}
-	if err := s.Store.CreateVersionTable(ctx, db); err != nil {
-		return err
-	}
-	// Every node looks whether the database is one that it knows.
-	_, err := db.ExecContext(ctx, "grant select on "+versionTable+" to public")
-	return err
-}
-
-// TableExists spares a first migration goose's own way to find out, which is a
-// query that fails and leaves an ERROR in the database's log. (to_regclass fails
-// for a role that may not use the schema.)
-func (s *versionStore) TableExists(ctx context.Context, db database.DBTxConn) (exists bool, err error) {
-	err = db.QueryRowContext(ctx, `
-select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = $1)`, versionTable).Scan(&exists)
-	return exists, err
-}
-
-// migrateError says what a role lacks, in words that name what to run.
-func migrateError(what string, err error) error {
+// explain says what a role lacks, in words that name what to run.
+func (m *Migrations) explain(what string, err error) error {
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &pg) && pg.Code == codeInsufficientPrivilege:
+		schema, _, _ := strings.Cut(m.Record, ".")
+		create := "create schema " + schema + " authorization ROLE"
+		if schema == "public" {
+			create = "grant create on schema public to ROLE"
+		}
 		return fmt.Errorf("%s: %w: %s", what, err, `let a role that owns the database run it once (DATABASE_URL=… freshet migrate up), and serve with --no-migrate; `+
-			`or give this role what it makes: create schema freshet authorization ROLE; grant create on schema public to ROLE; `+
-			`or, where all is made, what it reads: grant usage on schema freshet to ROLE; grant select on `+versionTable+` to ROLE;`)
+			`or give this role what it makes: `+create+`; `+
+			`or, where all is made, what it reads: grant usage on schema `+schema+` to ROLE; grant select on `+m.Record+` to ROLE;`)
 	default:
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -186,3 +218,5 @@ func migrateError(what string, err error) error {
 
 // codeInsufficientPrivilege is SQLSTATE 42501.
 const codeInsufficientPrivilege = "42501"
+
+func (m *Migrations) isRetired(version int64) bool { return slices.Contains(m.Retired, version) }

@@ -19,8 +19,7 @@ func TestMigrate_upDownUp(t *testing.T) {
 		list, err := store.MigrateStatus(ctx, url)
 		require.NoError(t, err)
 		require.NotEmpty(t, list)
-		for i, m := range list {
-			require.Equal(t, int64(i+1), m.Version)
+		for _, m := range list {
 			require.NotContains(t, m.Name, "/")
 			if m.Applied.IsZero() {
 				n++

@@ -7,13 +7,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/freshet-dev/freshet/gen/db"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 )
 
 // queries runs the generated queries on the connection. Errors are mapped where
 // they arise, so that a function handed to Read or InTx can ask for ErrNotFound,
 // and so that its own errors pass through untouched.
-func queries(conn *pgxpool.Conn) *db.Queries { return db.New(mapped{conn}) }
+func queries(conn *pgxpool.Conn) *messagesdb.Queries { return messagesdb.New(mapped{conn}) }
 
 type mapped struct{ conn *pgxpool.Conn }
 

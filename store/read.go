@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/freshet-dev/freshet/gen/db"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 )
 
 // maxStale bounds how often a call is run again because a statement's plan was
@@ -20,18 +20,18 @@ const maxStale = 16
 // When its connection breaks, as pooled ones do that have died unseen, it is run
 // again on another, three times in all; and when a migration has made a prepared
 // statement useless. fn must have no effect but to set its results.
-func (d *DB) Read(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
+func (d *DB) Read(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) error {
 	return d.reading(ctx, fn, callOf(ctx).Audit)
 }
 
 // ReadTx runs fn in one REPEATABLE READ READ ONLY transaction: all its
 // statements have the snapshot of the first one. Otherwise it is as Read.
-func (d *DB) ReadTx(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
+func (d *DB) ReadTx(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) error {
 	return d.reading(ctx, fn, true)
 }
 
 // reading runs a read on a connection, and again if that turns out to be dead.
-func (d *DB) reading(ctx context.Context, fn func(context.Context, *db.Queries) error, inTx bool) error {
+func (d *DB) reading(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error, inTx bool) error {
 	call := callOf(ctx)
 	for attempt := 1; ; attempt++ {
 		dead, err := d.readOnce(ctx, call, fn, inTx)
@@ -44,7 +44,7 @@ func (d *DB) reading(ctx context.Context, fn func(context.Context, *db.Queries) 
 	}
 }
 
-func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, *db.Queries) error, inTx bool) (dead bool, err error) {
+func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, *messagesdb.Queries) error, inTx bool) (dead bool, err error) {
 	conn, err := d.acquire(ctx, call.Epoch)
 	if err != nil {
 		return false, err
@@ -66,7 +66,7 @@ func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, 
 // beginReadSQL opens the transaction of ReadTx.
 const beginReadSQL = "begin isolation level repeatable read read only"
 
-func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *db.Queries) error) error {
+func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *messagesdb.Queries) error) error {
 	var err error
 	if tagOf(conn.Conn()).pooled {
 		err = beginProven(ctx, conn, beginReadSQL, call.Epoch)
@@ -84,7 +84,7 @@ func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(c
 
 // audited runs fn and records what it looked into, also when it fails: that
 // there is no such row is learned from a table too.
-func audited(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *db.Queries) error) error {
+func audited(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *messagesdb.Queries) error) error {
 	before, err := tableUse(ctx, conn)
 	switch {
 	case errors.Is(err, errNoTrackCounts):

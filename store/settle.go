@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/gen/freshetdb"
 )
 
 // errLost says that a transaction is known not to have been committed, because
@@ -94,7 +95,7 @@ func (d *DB) askStatus(ctx context.Context, lost lostCommit, status *string, pos
 	}
 
 	if *status != statusCommitted {
-		*status, err = queries(conn).TransactionStatus(ctx, strconv.FormatUint(lost.xid, 10))
+		*status, err = freshetdb.New(mapped{conn}).TransactionStatus(ctx, strconv.FormatUint(lost.xid, 10))
 		if err != nil {
 			*status = ""
 			return err

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
-	"github.com/freshet-dev/freshet/gen/db"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 )
 
 // maxAttempts is how often InTx tries a transaction that lost to others.
@@ -45,7 +45,7 @@ const (
 // release the commit before the standby has it. When ctx ends meanwhile, InTx
 // returns ErrCommitUnknown, and what becomes of the commit is awaited without
 // the caller.
-func (d *DB) InTx(ctx context.Context, fn func(context.Context, *db.Queries) error) error {
+func (d *DB) InTx(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) error {
 	bounded, cancel := context.WithTimeout(ctx, d.writeTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
@@ -68,7 +68,7 @@ func (d *DB) InTx(ctx context.Context, fn func(context.Context, *db.Queries) err
 
 // try runs fn in a transaction. again says that nothing was committed, and that
 // another try may succeed.
-func (d *DB) try(ctx context.Context, fn func(context.Context, *db.Queries) error) (again bool, err error) {
+func (d *DB) try(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) (again bool, err error) {
 	call := callOf(ctx)
 	held, err := d.acquireWrite(ctx, call.Epoch)
 	if err != nil {
@@ -102,7 +102,7 @@ func (d *DB) try(ctx context.Context, fn func(context.Context, *db.Queries) erro
 }
 
 // run runs fn in a transaction, and rolls back if that fails.
-func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *db.Queries) error) (*transaction, error) {
+func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *messagesdb.Queries) error) (*transaction, error) {
 	tx := &transaction{conn: conn}
 	var err error
 	if tagOf(conn.Conn()).pooled {
@@ -112,7 +112,7 @@ func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(co
 			return tx, err // and the connection, in a transaction, is closed
 		}
 	}
-	if err = fn(ctx, db.New(tx)); err == nil {
+	if err = fn(ctx, messagesdb.New(tx)); err == nil {
 		err = tx.check(ctx)
 	}
 	if err == nil && tx.xid != 0 && call.Audit {

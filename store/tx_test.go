@@ -10,20 +10,20 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/freshet-dev/freshet/gen/db"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/store"
 )
 
-func create(ctx context.Context, q *db.Queries) error {
-	_, err := q.CreateMessage(ctx, db.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"})
+func create(ctx context.Context, q *messagesdb.Queries) error {
+	_, err := q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"})
 	return err
 }
 
 func countMessages(t testing.TB, d *store.DB) (n int) {
 	t.Helper()
-	require.NoError(t, d.Read(testkit.Context(t), func(ctx context.Context, q *db.Queries) error {
-		rows, err := q.ListAllMessages(ctx, db.ListAllMessagesParams{RowLimit: 1000})
+	require.NoError(t, d.Read(testkit.Context(t), func(ctx context.Context, q *messagesdb.Queries) error {
+		rows, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 1000})
 		n = len(rows)
 		return err
 	}))
@@ -74,23 +74,23 @@ func TestInTx_outcomeWithoutCommit(t *testing.T) {
 	require.True(t, o.Committed)
 	require.NotZero(t, o.Position.Position)
 
-	for name, fn := range map[string]func(context.Context, *db.Queries) error{
+	for name, fn := range map[string]func(context.Context, *messagesdb.Queries) error{
 		"not found": get,
-		"a failed statement": func(ctx context.Context, q *db.Queries) error {
-			_, err := q.CreateMessage(ctx, db.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
+		"a failed statement": func(ctx context.Context, q *messagesdb.Queries) error {
+			_, err := q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
 			return err
 		},
-		"after a write": func(ctx context.Context, q *db.Queries) error {
+		"after a write": func(ctx context.Context, q *messagesdb.Queries) error {
 			require.NoError(t, create(ctx, q))
 			return get(ctx, q)
 		},
-		"a failed statement after a write, no error": func(ctx context.Context, q *db.Queries) error {
+		"a failed statement after a write, no error": func(ctx context.Context, q *messagesdb.Queries) error {
 			require.NoError(t, create(ctx, q))
-			_, _ = q.CreateMessage(ctx, db.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
+			_, _ = q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
 			return nil
 		},
-		"a failed statement, no error": func(ctx context.Context, q *db.Queries) error {
-			_, _ = q.CreateMessage(ctx, db.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
+		"a failed statement, no error": func(ctx context.Context, q *messagesdb.Queries) error {
+			_, _ = q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
 			return nil
 		},
 	} {
@@ -112,15 +112,15 @@ func TestInTx_constraintErrors(t *testing.T) {
 	d := open(t, store.Config{URL: url})
 	require.NoError(t, d.InTx(ctx, create))
 	for _, test := range []struct {
-		params     db.CreateMessageParams
+		params     messagesdb.CreateMessageParams
 		kind       store.ConstraintKind
 		constraint string
 	}{
-		{db.CreateMessageParams{Conversation: "-", Author: "ann", Body: "x"}, store.Check, "messages_conversation_check"},
-		{db.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"}, store.Unique, "one_body"},
-		{db.CreateMessageParams{Conversation: "7", Author: "ann", Body: "a\x00b"}, store.Value, ""},
+		{messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "x"}, store.Check, "messages_conversation_check"},
+		{messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"}, store.Unique, "one_body"},
+		{messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "a\x00b"}, store.Value, ""},
 	} {
-		err := d.InTx(ctx, func(ctx context.Context, q *db.Queries) error {
+		err := d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
 			_, err := q.CreateMessage(ctx, test.params)
 			return err
 		})
@@ -162,10 +162,10 @@ func TestInTx_deadlock(t *testing.T) {
 	go func() { <-ready; <-ready; close(met) }()
 	run := func(first, second uuid.UUID, call *store.Call) error {
 		attempt := 0
-		return d.InTx(store.WithCall(ctx, call), func(ctx context.Context, q *db.Queries) error {
+		return d.InTx(store.WithCall(ctx, call), func(ctx context.Context, q *messagesdb.Queries) error {
 			attempt++
 			set := func(id uuid.UUID) error {
-				_, err := q.UpdateMessage(ctx, db.UpdateMessageParams{Conversation: "7", ID: id, Body: "new"})
+				_, err := q.UpdateMessage(ctx, messagesdb.UpdateMessageParams{Conversation: "7", ID: id, Body: "new"})
 				return err
 			}
 			if err := set(first); err != nil {
@@ -191,7 +191,7 @@ func TestInTx_conflictGivesUp(t *testing.T) {
 	t.Parallel()
 	d := open(t, store.Config{URL: migrated(t)})
 	tries := 0
-	err := d.InTx(testkit.Context(t), func(context.Context, *db.Queries) error {
+	err := d.InTx(testkit.Context(t), func(context.Context, *messagesdb.Queries) error {
 		tries++
 		return store.ErrConflict
 	})
@@ -218,7 +218,7 @@ func TestInTx_connectionBreaks(t *testing.T) {
 	p := testkit.NewProxy(t, migrated(t))
 	d := open(t, store.Config{URL: p.URL()})
 	call, tries := new(store.Call), 0
-	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(ctx context.Context, q *db.Queries) error {
+	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(ctx context.Context, q *messagesdb.Queries) error {
 		if err := create(ctx, q); err != nil {
 			return err
 		}
@@ -237,7 +237,7 @@ func TestInTx_nothingAsked(t *testing.T) {
 	t.Parallel()
 	d := open(t, store.Config{URL: migrated(t)})
 	call := new(store.Call)
-	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(context.Context, *db.Queries) error { return nil }))
+	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(context.Context, *messagesdb.Queries) error { return nil }))
 	require.Empty(t, call.Outcomes())
 }
 
@@ -250,13 +250,13 @@ func TestInTx_rowsFail(t *testing.T) {
 		alter table messages rename to real_messages;
 		create view messages as select id, conversation, author, (1 / (body::int - 1))::text as body, create_time, update_time, etag from real_messages`)
 	d := open(t, store.Config{URL: url})
-	all := func(ctx context.Context, q *db.Queries) error {
-		_, err := q.ListAllMessages(ctx, db.ListAllMessagesParams{RowLimit: 5000})
+	all := func(ctx context.Context, q *messagesdb.Queries) error {
+		_, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 5000})
 		return err
 	}
 	require.ErrorContains(t, d.InTx(ctx, all), "division by zero")
 	require.ErrorContains(t, d.Read(ctx, all), "division by zero")
-	require.ErrorContains(t, d.InTx(ctx, func(ctx context.Context, q *db.Queries) error {
+	require.ErrorContains(t, d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
 		_ = all(ctx, q)
 		return nil
 	}), "aborted")
@@ -268,14 +268,14 @@ func TestInTx_severalStatements(t *testing.T) {
 	ctx, url := testkit.Context(t), migrated(t)
 	d, conn := open(t, store.Config{URL: url}), testkit.Conn(t, url)
 	call := new(store.Call)
-	require.NoError(t, d.InTx(store.WithCall(ctx, call), func(ctx context.Context, q *db.Queries) error {
+	require.NoError(t, d.InTx(store.WithCall(ctx, call), func(ctx context.Context, q *messagesdb.Queries) error {
 		require.NoError(t, list(ctx, q))
 		require.ErrorIs(t, get(ctx, q), store.ErrNotFound, "no failure of the transaction")
 		require.NoError(t, create(ctx, q))
-		rows, err := q.ListAllMessages(ctx, db.ListAllMessagesParams{RowLimit: 10})
+		rows, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 10})
 		require.NoError(t, err)
 		require.Len(t, rows, 1)
-		n, err := q.DeleteMessage(ctx, db.DeleteMessageParams{Conversation: "7", ID: rows[0].ID})
+		n, err := q.DeleteMessage(ctx, messagesdb.DeleteMessageParams{Conversation: "7", ID: rows[0].ID})
 		require.NoError(t, err)
 		require.EqualValues(t, 1, n)
 		require.NoError(t, create(ctx, q))
@@ -293,7 +293,7 @@ func TestInTx_canceledBeforeCommit(t *testing.T) {
 	t.Parallel()
 	d := open(t, store.Config{URL: migrated(t)})
 	ctx, cancel := context.WithCancel(testkit.Context(t))
-	err := d.InTx(ctx, func(ctx context.Context, q *db.Queries) error {
+	err := d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
 		defer cancel()
 		return create(ctx, q)
 	})

@@ -14,8 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/freshet-dev/freshet/gen/db"
 )
 
 // UnfitError says that the program and the database don't fit each other: Reason
@@ -28,10 +26,13 @@ func (e *UnfitError) Error() string { return e.Reason.Error() }
 
 // NewerError says that the database has a migration that this program doesn't
 // know: its queries may not fit the tables.
-type NewerError struct{ Database, Program int64 }
+type NewerError struct {
+	Record            string // where it says so
+	Database, Program int64
+}
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("the database has migration %d, and this program knows those up to %d: run the version that migrated it, or take the migration back with that version's `freshet migrate down`", e.Database, e.Program)
+	return fmt.Sprintf("the database has migration %d, and this program knows those up to %d (%s): run the version that migrated it, or take the migration back with that version's `freshet migrate down`", e.Database, e.Program, e.Record)
 }
 
 // PendingError says that the database lacks a migration that this program knows.
@@ -57,12 +58,19 @@ func (e *QueryError) Error() string {
 	return fmt.Sprintf("the query %s doesn't fit the database: %v: has a table been changed by hand, another database been named, or search_path been set?", e.Query, e.Err)
 }
 
+// DBTX is what the queries that sqlc generates run on.
+type DBTX interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
 // Verify proves that the program fits the database at url before it serves: the
 // database has just the migrations that the program knows, and each of its
 // queries names tables, columns and functions that are there, as the pool's
 // connections find them. It changes nothing. If they don't fit, the error is an
 // *UnfitError; any other means that nobody could look.
-func Verify(ctx context.Context, url string) error {
+func (m *Migrations) Verify(ctx context.Context, url string) error {
 	parsed, err := pgxpool.ParseConfig(url) // which knows the pool's parameters
 	if err != nil {
 		return fmt.Errorf("database URL: %w", err)
@@ -74,36 +82,35 @@ func Verify(ctx context.Context, url string) error {
 		return fmt.Errorf("connect to the database: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served
-	err = checkMigrations(ctx, conn)
-	if err == nil {
-		err = checkQueries(ctx, conn)
+	err = m.checkRecord(ctx, conn)
+	if err == nil && m.Queries != nil {
+		err = checkQueries(ctx, conn, m.Queries)
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == codeInsufficientPrivilege {
-		return &UnfitError{migrateError("check migrations", err)}
+		return &UnfitError{m.explain("check migrations", err)}
 	}
 	return err
 }
 
-// checkMigrations reads goose's record without goose, which would make it.
-func checkMigrations(ctx context.Context, conn *pgx.Conn) error {
-	var exists bool
-	err := conn.QueryRow(ctx, `
-select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = $1)`, versionTable).Scan(&exists)
+// checkRecord reads goose's record without goose, which would make it. A
+// migration that a former record has counts: that database would be taken over
+// by the next Up, and fits as it is.
+func (m *Migrations) checkRecord(ctx context.Context, conn *pgx.Conn) error {
+	applied, exists, err := recorded(ctx, conn, m.Record)
 	if err != nil {
 		return err
 	}
-	var applied []int64
-	if exists {
-		rows, err := conn.Query(ctx, "select version_id from "+versionTable+" where is_applied")
+	if !exists && m.Former != nil {
+		former, _, err := recorded(ctx, conn, m.Former.Record)
 		if err != nil {
 			return err
 		}
-		if applied, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
-			return err
+		if slices.Contains(former, m.Former.Version) {
+			applied = []int64{0, 1}
 		}
 	}
-	names, err := fs.Glob(migrations, "migrations/*.sql")
+	names, err := fs.Glob(m.Files, "migrations/*.sql")
 	if err != nil {
 		return err
 	}
@@ -117,17 +124,31 @@ select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamesp
 			return &UnfitError{&PendingError{Version: known, Name: path.Base(name)}}
 		}
 	}
+	applied = slices.DeleteFunc(applied, m.isRetired)
 	if newest := slices.Max(applied); newest > known {
-		return &UnfitError{&NewerError{Database: newest, Program: known}}
+		return &UnfitError{&NewerError{Record: m.Record, Database: newest, Program: known}}
 	}
 	return nil
 }
 
+// recorded returns the versions that a record has as applied.
+func recorded(ctx context.Context, conn *pgx.Conn, table string) (applied []int64, exists bool, err error) {
+	if err := conn.QueryRow(ctx, tableExistsSQL, table).Scan(&exists); err != nil || !exists {
+		return nil, false, err
+	}
+	rows, err := conn.Query(ctx, "select version_id from "+table+" where is_applied")
+	if err != nil {
+		return nil, true, err
+	}
+	applied, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	return applied, true, err
+}
+
 // checkQueries has the server parse and analyse every query that sqlc has
 // generated, and execute none.
-func checkQueries(ctx context.Context, conn *pgx.Conn) error {
+func checkQueries(ctx context.Context, conn *pgx.Conn, made func(DBTX) any) error {
 	d := &describer{conn: conn.PgConn()}
-	queries := reflect.ValueOf(db.New(d))
+	queries := reflect.ValueOf(made(d))
 	for i := range queries.NumMethod() {
 		method := queries.Method(i)
 		if method.Type().NumIn() == 0 || method.Type().In(0) != reflect.TypeFor[context.Context]() {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -22,16 +23,16 @@ func TestVerify(t *testing.T) {
 	require.NoError(t, testkit.Conn(t, url).QueryRow(ctx, `select exists (select from pg_namespace where nspname = 'freshet')`).Scan(&made))
 	require.False(t, made, "it only looks")
 
-	require.NoError(t, store.Migrate(ctx, url))
+	require.NoError(t, testkit.Migrate(ctx, url))
 	require.NoError(t, store.Verify(ctx, url))
 
 	testkit.Exec(t, url, `alter table messages rename author to writer`)
 	var query *store.QueryError
-	require.ErrorAs(t, store.Verify(ctx, url), &query)
+	require.ErrorAs(t, messages.Verify(ctx, url), &query)
 	require.ErrorContains(t, query, `column "author"`)
 	testkit.Exec(t, url, `alter table messages rename writer to author`)
 	testkit.Exec(t, url, `drop function freshet.uuidv7 cascade`)
-	require.NoError(t, store.Verify(ctx, url), "what no query names")
+	require.NoError(t, messages.Verify(ctx, url), "what no query names")
 
 	testkit.Exec(t, url, `insert into freshet.goose_db_version (version_id, is_applied) values (7, true)`)
 	var newer *store.NewerError
@@ -58,13 +59,16 @@ func TestMigrate_F71_roles(t *testing.T) {
 	require.ErrorContains(t, err, "create schema freshet authorization ROLE")
 
 	testkit.Exec(t, raw, `create schema freshet authorization app`)
-	err = store.Migrate(ctx, as("app"))
-	require.ErrorContains(t, err, "grant create on schema public to ROLE")
-
-	testkit.Exec(t, raw, `grant create on schema public to app`)
 	require.NoError(t, store.Migrate(ctx, as("app")), "no CREATE on the database")
 	require.NoError(t, store.Migrate(ctx, as("reader")), "nothing to do")
 	require.NoError(t, store.Verify(ctx, as("reader")))
+	err = messages.Migrate(ctx, as("app"))
+	require.ErrorContains(t, err, "grant create on schema public to ROLE")
+
+	testkit.Exec(t, raw, `grant create on schema public to app`)
+	require.NoError(t, messages.Migrate(ctx, as("app")))
+	require.NoError(t, messages.Migrate(ctx, as("reader")), "nothing to do")
+	require.NoError(t, messages.Verify(ctx, as("reader")))
 
 	testkit.Exec(t, raw, `revoke all on freshet.goose_db_version from public; revoke all on schema freshet from public`)
 	err = store.Verify(ctx, as("reader"))

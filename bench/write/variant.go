@@ -13,7 +13,7 @@ import (
 
 	"github.com/freshet-dev/freshet/bench/rig"
 	"github.com/freshet-dev/freshet/client"
-	"github.com/freshet-dev/freshet/gen/db"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 )
 
 // variant is a way to learn of changes.
@@ -242,7 +242,7 @@ func (f *poller) run(ctx context.Context, ready func()) (err error) {
 		// A query is due when it is due, however long the one before it took.
 		rig.Wait(ctx, time.Until(due))
 		due = due.Add(gap)
-		_, err := db.New(conn).ListMessages(ctx, db.ListMessagesParams{Conversation: conversation(i % f.stage.Conversations), RowLimit: page})
+		_, err := messagesdb.New(conn).ListMessages(ctx, messagesdb.ListMessagesParams{Conversation: conversation(i % f.stage.Conversations), RowLimit: page})
 		if ctx.Err() != nil {
 			return nil
 		} else if err != nil {

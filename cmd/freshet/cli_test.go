@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store"
 )
 
 // TestMain is the program itself when a test starts its binary as `freshet serve`. All runs where
@@ -157,7 +156,7 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 	code, stdout, _ = runs(t, "migrate", "status")
 	require.NotContains(t, stdout, "pending")
 	require.Equal(t, exitOK, code)
-	for _, name := range []string{"00003_incarnation_database.sql", "00002_messages.sql", "00001_freshet.sql"} {
+	for _, name := range []string{"00001_messages.sql", "00003_incarnation_database.sql", "00001_freshet.sql"} {
 		code, stdout, stderr = runs(t, "migrate", "down", "--yes")
 		require.Equal(t, exitOK, code, stderr)
 		require.Contains(t, stdout, name)
@@ -196,7 +195,7 @@ do $$ begin execute format('grant create on database %I to owner', current_datab
 	as := strings.Replace(database, "postgres@", "owner@", 1)
 	require.NotEqual(t, database, as)
 	t.Setenv("DATABASE_URL", as)
-	require.NoError(t, store.Migrate(testkit.Context(t), as))
+	require.NoError(t, testkit.Migrate(testkit.Context(t), as))
 	testkit.Exec(t, as, `alter table messages replica identity default`)
 	testkit.Exec(t, as, `select pg_create_logical_replication_slot('left_over', 'pgoutput')`)
 

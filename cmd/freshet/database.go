@@ -43,6 +43,8 @@ func services() []server.Service {
 	return []server.Service{{
 		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
 		Handler:    messages.Handler,
+		Migrate:    messages.Migrate,
+		Verify:     messages.Verify,
 	}}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
@@ -55,11 +56,13 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		}
 		problems = append(problems, slot...)
 		// As the services' role, whose privileges the pool looks at while it runs.
-		var unfit *store.UnfitError
-		if err := store.Verify(ctx, c.DatabaseURL); errors.As(err, &unfit) {
-			problems = append(problems, wal.Problem{Text: unfit.Error()})
-		} else if err != nil {
-			return err
+		for _, verify := range []func(context.Context, string) error{store.Verify, messages.Verify} {
+			var unfit *store.UnfitError
+			if err := verify(ctx, c.DatabaseURL); errors.As(err, &unfit) {
+				problems = append(problems, wal.Problem{Text: unfit.Error()})
+			} else if err != nil {
+				return err
+			}
 		}
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})

@@ -8,9 +8,20 @@ import (
 	"time"
 
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
+
+// migrations are Freshet's own and then the service's, which build on them: so
+// up in this order, and down from the end.
+var migrations = []struct {
+	up, down func(ctx context.Context, url string) error
+	status   func(ctx context.Context, url string) ([]store.Migration, error)
+}{
+	{store.Migrate, store.MigrateDown, store.MigrateStatus},
+	{messages.Migrate, messages.MigrateDown, messages.MigrateStatus},
+}
 
 type migrateCmd struct {
 	Up     migrateUpCmd     `cmd:"" help:"Run pending migrations; set up publication and replica identities."`
@@ -30,8 +41,10 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
-	if err := store.Migrate(ctx, c.DatabaseURL); err != nil {
-		return err
+	for _, m := range migrations {
+		if err := m.up(ctx, c.DatabaseURL); err != nil {
+			return err
+		}
 	}
 	return c.connect(ctx, func(conn *wal.Conn) error {
 		problems, err := wal.Setup(ctx, conn, p, server.Publication)
@@ -53,46 +66,60 @@ func (*migrateDownCmd) Help() string {
 }
 
 func (c *migrateDownCmd) Run(ctx context.Context, to streams) error {
-	list, err := store.MigrateStatus(ctx, c.DatabaseURL)
+	last, down, err := latest(ctx, c.DatabaseURL)
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(list, func(m store.Migration) bool { return m.Applied.IsZero() }) - 1
-	if at == -2 { // none is pending
-		at = len(list) - 1
-	}
-	if at < 0 {
+	if down == nil {
 		fmt.Fprintln(to.out, "There is no migration to take back.")
 		return nil
 	}
-	last := list[at]
 	if !c.Yes {
 		return fmt.Errorf("this takes back migration %d (%s), with the tables and ALL THE DATA that it brought: run it again with --yes", last.Version, last.Name)
 	}
 	if err := c.connect(ctx, func(conn *wal.Conn) error { return wal.CheckUnused(ctx, conn) }); err != nil {
 		return err
 	}
-	if err := store.MigrateDown(ctx, c.DatabaseURL); err != nil {
+	if err := down(ctx, c.DatabaseURL); err != nil {
 		return err
 	}
 	fmt.Fprintf(to.out, "Migration %d (%s) is taken back.\n", last.Version, last.Name)
 	return nil
 }
 
+// latest returns the last migration that was applied, and what takes it back:
+// nil if there is none.
+func latest(ctx context.Context, url string) (last store.Migration, down func(context.Context, string) error, err error) {
+	for _, m := range slices.Backward(migrations) {
+		list, err := m.status(ctx, url)
+		if err != nil {
+			return last, nil, err
+		}
+		for _, step := range slices.Backward(list) {
+			if !step.Applied.IsZero() {
+				return step, m.down, nil
+			}
+		}
+	}
+	return last, nil, nil
+}
+
 type migrateStatusCmd struct{ databaseFlags }
 
 func (c *migrateStatusCmd) Run(ctx context.Context, to streams) error {
-	list, err := store.MigrateStatus(ctx, c.DatabaseURL)
-	if err != nil {
-		return err
-	}
 	w := tabwriter.NewWriter(to.out, 0, 0, 2, ' ', 0)
-	for _, m := range list {
-		applied := "pending"
-		if !m.Applied.IsZero() {
-			applied = m.Applied.UTC().Format(time.RFC3339)
+	for _, m := range migrations {
+		list, err := m.status(ctx, c.DatabaseURL)
+		if err != nil {
+			return err
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\n", m.Version, m.Name, applied)
+		for _, step := range list {
+			applied := "pending"
+			if !step.Applied.IsZero() {
+				applied = step.Applied.UTC().Format(time.RFC3339)
+			}
+			fmt.Fprintf(w, "%d\t%s\t%s\n", step.Version, step.Name, applied)
+		}
 	}
 	return w.Flush()
 }

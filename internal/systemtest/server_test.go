@@ -70,6 +70,8 @@ func serve(t testing.TB, database, slot string, change func(*server.Config)) *no
 	s, err := server.New(cfg, server.Service{
 		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
 		Handler:    messages.Handler,
+		Migrate:    messages.Migrate,
+		Verify:     messages.Verify,
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -54,7 +54,7 @@ func newFixture(t testing.TB) *fixture {
 }
 
 func prepare(ctx context.Context, url string) error {
-	if err := store.Migrate(ctx, url); err != nil {
+	if err := testkit.Migrate(ctx, url); err != nil {
 		return err
 	}
 	conn, err := pgx.Connect(ctx, url)

@@ -5,13 +5,13 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/freshet-dev/freshet/gen/db"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 )
 
 // row is a message as every query returns it; the generated row types are all
 // convertible to it.
-type row db.GetMessageRow
+type row messagesdb.GetMessageRow
 
 // A page of messages is at most maxPageBytes by the measure of bytes (F66): a
 // gRPC client refuses an answer of more than 4 MiB, unless told otherwise. The
@@ -46,7 +46,7 @@ func (r row) message() *messagesv1.Message {
 	}
 }
 
-func conversation(r db.ListConversationsRow) *messagesv1.Conversation {
+func conversation(r messagesdb.ListConversationsRow) *messagesv1.Conversation {
 	return &messagesv1.Conversation{
 		Name:            conversationsPrefix + r.Conversation,
 		MessageCount:    r.MessageCount,
@@ -55,10 +55,10 @@ func conversation(r db.ListConversationsRow) *messagesv1.Conversation {
 }
 
 // lister is one of the two list queries.
-type lister func(ctx context.Context, q *db.Queries, after *messageKey, limit int32) ([]row, error)
+type lister func(ctx context.Context, q *messagesdb.Queries, after *messageKey, limit int32) ([]row, error)
 
-func listAll(ctx context.Context, q *db.Queries, after *messageKey, limit int32) ([]row, error) {
-	params := db.ListAllMessagesParams{RowLimit: limit}
+func listAll(ctx context.Context, q *messagesdb.Queries, after *messageKey, limit int32) ([]row, error) {
+	params := messagesdb.ListAllMessagesParams{RowLimit: limit}
 	params.BeforeTime, params.BeforeID = after.params()
 	rows, err := q.ListAllMessages(ctx, params)
 	list := make([]row, len(rows))
@@ -69,8 +69,8 @@ func listAll(ctx context.Context, q *db.Queries, after *messageKey, limit int32)
 }
 
 func listConversation(conversation string) lister {
-	return func(ctx context.Context, q *db.Queries, after *messageKey, limit int32) ([]row, error) {
-		params := db.ListMessagesParams{Conversation: conversation, RowLimit: limit}
+	return func(ctx context.Context, q *messagesdb.Queries, after *messageKey, limit int32) ([]row, error) {
+		params := messagesdb.ListMessagesParams{Conversation: conversation, RowLimit: limit}
 		params.BeforeTime, params.BeforeID = after.params()
 		rows, err := q.ListMessages(ctx, params)
 		list := make([]row, len(rows))

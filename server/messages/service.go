@@ -20,9 +20,9 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/freshet-dev/freshet/gen/db"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -50,8 +50,8 @@ func (s *Service) GetMessage(ctx context.Context, req *connect.Request[messagesv
 		return nil, err
 	}
 	var found row
-	err = s.db.Read(ctx, func(ctx context.Context, q *db.Queries) error {
-		r, err := q.GetMessage(ctx, db.GetMessageParams{Conversation: name.conversation, ID: name.id})
+	err = s.db.Read(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
+		r, err := q.GetMessage(ctx, messagesdb.GetMessageParams{Conversation: name.conversation, ID: name.id})
 		found = row(r)
 		return err
 	})
@@ -78,7 +78,7 @@ func (s *Service) ListMessages(ctx context.Context, req *connect.Request[message
 	}
 	size := pageSize(req.Msg.GetPageSize())
 	var rows []row
-	err = s.db.Read(ctx, func(ctx context.Context, q *db.Queries) (err error) {
+	err = s.db.Read(ctx, func(ctx context.Context, q *messagesdb.Queries) (err error) {
 		rows, err = list(ctx, q, after, size+1) // one more, by number or by bytes: is there a next page?
 		return err
 	})
@@ -105,9 +105,9 @@ func (s *Service) ListConversations(ctx context.Context, req *connect.Request[me
 		return nil, err
 	}
 	size := pageSize(req.Msg.GetPageSize())
-	var rows []db.ListConversationsRow
-	err = s.db.Read(ctx, func(ctx context.Context, q *db.Queries) (err error) {
-		rows, err = q.ListConversations(ctx, db.ListConversationsParams{AfterName: after, PageSize: size})
+	var rows []messagesdb.ListConversationsRow
+	err = s.db.Read(ctx, func(ctx context.Context, q *messagesdb.Queries) (err error) {
+		rows, err = q.ListConversations(ctx, messagesdb.ListConversationsParams{AfterName: after, PageSize: size})
 		return err
 	})
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
 
-	"github.com/freshet-dev/freshet/gen/db"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messagesdb"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -24,14 +24,14 @@ func (s *Service) CreateMessage(ctx context.Context, req *connect.Request[messag
 	if err != nil {
 		return nil, err
 	}
-	content := db.CreateMessageParams{
+	content := messagesdb.CreateMessageParams{
 		Conversation: conversation,
 		Author:       req.Msg.GetMessage().GetAuthor(),
 		Body:         req.Msg.GetMessage().GetBody(),
 		RequestID:    requestID,
 	}
 	var created row
-	err = s.db.InTx(ctx, func(ctx context.Context, q *db.Queries) (err error) {
+	err = s.db.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) (err error) {
 		created, err = create(ctx, q, content)
 		return err
 	})
@@ -41,12 +41,12 @@ func (s *Service) CreateMessage(ctx context.Context, req *connect.Request[messag
 	return connect.NewResponse(&messagesv1.CreateMessageResponse{Message: created.message()}), nil
 }
 
-func create(ctx context.Context, q *db.Queries, content db.CreateMessageParams) (row, error) {
+func create(ctx context.Context, q *messagesdb.Queries, content messagesdb.CreateMessageParams) (row, error) {
 	created, err := q.CreateMessage(ctx, content)
 	if err == nil || !errors.Is(err, store.ErrNotFound) {
 		return row(created), err
 	}
-	first, err := q.CreatedMessage(ctx, db.CreatedMessageParams{
+	first, err := q.CreatedMessage(ctx, messagesdb.CreatedMessageParams{
 		Conversation: content.Conversation,
 		RequestID:    content.RequestID.UUID,
 		Author:       content.Author,
@@ -76,8 +76,8 @@ func (s *Service) UpdateMessage(ctx context.Context, req *connect.Request[messag
 	}
 	etag := parseEtag(message.GetEtag())
 	var updated row
-	err = s.db.InTx(ctx, func(ctx context.Context, q *db.Queries) error {
-		found, err := q.UpdateMessage(ctx, db.UpdateMessageParams{
+	err = s.db.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
+		found, err := q.UpdateMessage(ctx, messagesdb.UpdateMessageParams{
 			Conversation: name.conversation, ID: name.id, Body: message.GetBody(), Etag: etag,
 		})
 		if errors.Is(err, store.ErrNotFound) {
@@ -99,8 +99,8 @@ func (s *Service) DeleteMessage(ctx context.Context, req *connect.Request[messag
 		return nil, err
 	}
 	etag := parseEtag(req.Msg.GetEtag())
-	err = s.db.InTx(ctx, func(ctx context.Context, q *db.Queries) error {
-		n, err := q.DeleteMessage(ctx, db.DeleteMessageParams{Conversation: name.conversation, ID: name.id, Etag: etag})
+	err = s.db.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
+		n, err := q.DeleteMessage(ctx, messagesdb.DeleteMessageParams{Conversation: name.conversation, ID: name.id, Etag: etag})
 		if err == nil && n == 0 {
 			return whyNot(ctx, q, name, etag)
 		}
@@ -114,8 +114,8 @@ func (s *Service) DeleteMessage(ctx context.Context, req *connect.Request[messag
 
 // whyNot says why a change hit no row: the message is gone, or it is another
 // version than the etag's.
-func whyNot(ctx context.Context, q *db.Queries, name messageName, etag uuid.NullUUID) error {
-	exists, err := q.MessageExists(ctx, db.MessageExistsParams{Conversation: name.conversation, ID: name.id})
+func whyNot(ctx context.Context, q *messagesdb.Queries, name messageName, etag uuid.NullUUID) error {
+	exists, err := q.MessageExists(ctx, messagesdb.MessageExistsParams{Conversation: name.conversation, ID: name.id})
 	switch {
 	case err != nil:
 		return err

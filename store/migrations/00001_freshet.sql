@@ -1,7 +1,7 @@
 -- +goose Up
 
 -- The schema freshet is there: goose's version table lives in it, for which
--- store/migrate.go makes it.
+-- store/record.go makes it.
 
 -- Whoever uses the pool reads the epoch when a connection opens, whatever role
 -- it is.

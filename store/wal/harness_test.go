@@ -18,7 +18,6 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/hub"
-	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -35,7 +34,7 @@ var program = sync.OnceValue(func() *contract.Program {
 
 // prepare migrates a database and sets it up for capture.
 func prepare(ctx context.Context, url string) error {
-	if err := store.Migrate(ctx, url); err != nil {
+	if err := testkit.Migrate(ctx, url); err != nil {
 		return err
 	}
 	conn, err := pgx.Connect(ctx, url)

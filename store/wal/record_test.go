@@ -19,7 +19,6 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store"
 )
 
 // recording is what a real walsender sent, for the fuzzer; the flag writes it anew.
@@ -88,7 +87,7 @@ func recordStream(t *testing.T, statements []string) [][]byte {
 	t.Helper()
 	url := testkit.Database(t)
 	ctx := testkit.Context(t)
-	require.NoError(t, store.Migrate(ctx, url))
+	require.NoError(t, testkit.Migrate(ctx, url))
 	conn, err := pgx.Connect(ctx, url)
 	require.NoError(t, err)
 	defer conn.Close(ctx)

@@ -43,8 +43,8 @@ select quote_ident(current_user), coalesce(has_schema_privilege(n.oid, 'usage'),
   (select string_agg(w.name, ', ') from unnest($1::text[]) w (name) where not exists (
     select from pg_class c where c.relnamespace = n.oid and c.relname = w.name)),
   array(select format('grant %s on freshet.%I to %I;', w.needs, w.name, current_user)
-    from unnest($1::text[], $2::text[]) w (name, needs) join pg_class c on c.relnamespace = n.oid and c.relname = w.name
-    where exists (select from string_to_table(w.needs, ', ') p where not has_table_privilege(c.oid, p)))
+    from unnest($1::text[], $2::text[]) with ordinality w (name, needs, place) join pg_class c on c.relnamespace = n.oid and c.relname = w.name
+    where exists (select from string_to_table(w.needs, ', ') p where not has_table_privilege(c.oid, p)) order by w.place)
 from (select) one left join pg_namespace n on n.nspname = 'freshet'`, tables, needs).
 		Scan(&role, &usage, &owner, &missing, &lacking)
 	if err != nil {

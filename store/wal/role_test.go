@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -28,7 +27,7 @@ func owned(t *testing.T) (raw string) {
 	server := testkit.NewServer(t, map[string]string{"fsync": "off"})
 	raw = server.Database(t)
 	testkit.Exec(t, raw, `create role owner login; create role capture login; create schema freshet authorization owner; grant create on schema public to owner`)
-	require.NoError(t, store.Migrate(testkit.Context(t), as(t, raw, "owner")), "with a schema that was made for it, and no CREATE on the database")
+	require.NoError(t, testkit.Migrate(testkit.Context(t), as(t, raw, "owner")), "with a schema that was made for it, and no CREATE on the database")
 	return raw
 }
 

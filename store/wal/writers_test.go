@@ -11,7 +11,6 @@ import (
 
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -158,7 +157,7 @@ func TestSetup_F85_writersPass(t *testing.T) {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
 			server := testkit.NewServerOf(t, major, map[string]string{"fsync": "off"})
-			url := server.Template(t, "migrated", store.Migrate)
+			url := server.Template(t, "migrated", testkit.Migrate)
 			testkit.Exec(t, url, `drop table messages`)
 			conn := testkit.Conn(t, url)
 			for _, s := range shapes {

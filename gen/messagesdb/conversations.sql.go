@@ -3,7 +3,7 @@
 //   sqlc v1.31.1
 // source: conversations.sql
 
-package db
+package messagesdb
 
 import (
 	"context"

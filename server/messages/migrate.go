@@ -1,0 +1,42 @@
+package messages
+
+import (
+	"context"
+	"embed"
+
+	"github.com/freshet-dev/freshet/gen/messagesdb"
+	"github.com/freshet-dev/freshet/store"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+// migrations make the table messages, in the schema public as an application's
+// would be, and are recorded beside it. They build on Freshet's own, which go
+// first on the way up and last on the way down.
+//
+// Freshet used to have the table among its own migrations, as number 2. A
+// database that it was made in like that is taken over as it is.
+var migrations = store.Migrations{
+	Files:   files,
+	Record:  "public.messages_goose_db_version",
+	Queries: func(db store.DBTX) any { return messagesdb.New(db) },
+	Former:  &store.Former{Record: "freshet.goose_db_version", Version: 2, Table: "public.messages"},
+}
+
+// Migrate brings the service's table in the database at url up to date, after
+// store.Migrate has done that for Freshet's. See store.Migrations.Up.
+func Migrate(ctx context.Context, url string) error { return migrations.Up(ctx, url) }
+
+// MigrateDown takes back the service's latest migration, with the data that it
+// brought. See store.Migrations.Down.
+func MigrateDown(ctx context.Context, url string) error { return migrations.Down(ctx, url) }
+
+// MigrateStatus lists the service's migrations.
+func MigrateStatus(ctx context.Context, url string) ([]store.Migration, error) {
+	return migrations.Status(ctx, url)
+}
+
+// Verify proves that the service's queries fit the database at url; see
+// store.Migrations.Verify.
+func Verify(ctx context.Context, url string) error { return migrations.Verify(ctx, url) }

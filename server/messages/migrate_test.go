@@ -1,0 +1,141 @@
+package messages_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// oneRecord migrates a database as Freshet did when the table messages was
+// among its own migrations, up to a version.
+func oneRecord(t *testing.T, url string, upTo int64) {
+	t.Helper()
+	testkit.Exec(t, url, `create schema freshet`)
+	config, err := pgxpool.ParseConfig(url)
+	require.NoError(t, err)
+	record, err := database.NewStore(database.DialectPostgres, "freshet.goose_db_version")
+	require.NoError(t, err)
+	p, err := goose.NewProvider(goose.DialectCustom, stdlib.OpenDB(*config.ConnConfig), os.DirFS("testdata/one-record"),
+		goose.WithStore(record), goose.WithDisableGlobalRegistry(true))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	_, err = p.UpTo(testkit.Context(t), upTo)
+	require.NoError(t, err)
+}
+
+func value[T any](t *testing.T, url, sql string) (v T) {
+	t.Helper()
+	require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t), sql).Scan(&v), sql)
+	return v
+}
+
+func up(t *testing.T, url string) {
+	t.Helper()
+	require.NoError(t, testkit.Migrate(testkit.Context(t), url))
+	require.NoError(t, store.Verify(testkit.Context(t), url))
+	require.NoError(t, messages.Verify(testkit.Context(t), url))
+}
+
+// applied counts the migrations of both records that are in the database.
+func applied(t *testing.T, url string) (n int) {
+	t.Helper()
+	core, err := store.MigrateStatus(testkit.Context(t), url)
+	require.NoError(t, err)
+	own, err := messages.MigrateStatus(testkit.Context(t), url)
+	require.NoError(t, err)
+	for _, m := range append(core, own...) {
+		if !m.Applied.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+const record = "select array_agg(version_id order by version_id) from freshet.goose_db_version"
+
+// A database that has the table from Freshet's own migrations is taken over
+// with its data, and taken down again.
+func TestMigrate_fromOneRecord(t *testing.T) {
+	t.Parallel()
+	for name, version := range map[string]int64{"the latest version": 3, "the version before": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, url := testkit.Context(t), testkit.Database(t)
+			oneRecord(t, url, version)
+			testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('a', 'ann', 'kept')`)
+			made := value[time.Time](t, url, `select tstamp from freshet.goose_db_version where version_id = 2`)
+			require.NoError(t, messages.Verify(ctx, url), "with --no-migrate it is served as it is")
+
+			up(t, url)
+			up(t, url)
+			require.Equal(t, "kept", value[string](t, url, `select body from messages`))
+			require.Equal(t, []int64{0, 1, 2, 3}, value[[]int64](t, url, record), "a node of the version before still finds what it knows")
+			own, err := messages.MigrateStatus(ctx, url)
+			require.NoError(t, err)
+			require.Len(t, own, 1)
+			require.WithinDuration(t, made, own[0].Applied, 0)
+
+			require.NoError(t, messages.MigrateDown(ctx, url))
+			require.Equal(t, []int64{0, 1, 3}, value[[]int64](t, url, record), "which shows it that the table is gone")
+			var pending *store.PendingError
+			require.ErrorAs(t, messages.Verify(ctx, url), &pending)
+			require.ErrorContains(t, pending, "the database lacks migration 1 (00001_messages.sql)")
+			up(t, url)
+			require.Equal(t, int64(0), value[int64](t, url, `select count(*) from messages`), "made anew")
+
+			require.Equal(t, 3, applied(t, url))
+			require.NoError(t, messages.MigrateDown(ctx, url))
+			require.NoError(t, messages.MigrateDown(ctx, url), "with none left")
+			require.NoError(t, store.MigrateDown(ctx, url))
+			require.NoError(t, store.MigrateDown(ctx, url))
+			require.Zero(t, applied(t, url))
+			up(t, url)
+		})
+	}
+}
+
+// Freshet's own migrations go down over what the earlier version recorded.
+func TestMigrate_fromOneRecordWithoutTheService(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), testkit.Database(t)
+	oneRecord(t, url, 3)
+	testkit.Exec(t, url, `drop table messages; drop function messages_insert, messages_update, message_request_hash`)
+	require.NoError(t, store.Migrate(ctx, url))
+	require.NoError(t, store.Verify(ctx, url))
+	require.NoError(t, store.MigrateDown(ctx, url))
+	require.NoError(t, store.MigrateDown(ctx, url))
+	require.NoError(t, store.MigrateDown(ctx, url), "with none left")
+	up(t, url)
+	require.Equal(t, int64(0), value[int64](t, url, `select count(*) from messages`), "a record without its table is not believed")
+}
+
+// What stops half way, or is newer, is told for this record as for the other.
+func TestMigrate_newer(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), testkit.Migrated(t)
+	testkit.Exec(t, url, `insert into messages_goose_db_version (version_id, is_applied) values (7, true)`)
+	var newer *store.NewerError
+	require.ErrorAs(t, messages.Verify(ctx, url), &newer)
+	require.ErrorContains(t, newer, "the database has migration 7, and this program knows those up to 1 (public.messages_goose_db_version)")
+	require.ErrorAs(t, messages.Migrate(ctx, url), &newer)
+	require.NoError(t, store.Verify(ctx, url), "which is the other record's business")
+}
+
+// Freshet itself leaves nothing in public.
+func TestMigrate_public(t *testing.T) {
+	t.Parallel()
+	url := testkit.Database(t)
+	require.NoError(t, store.Migrate(testkit.Context(t), url))
+	require.Zero(t, value[int64](t, url, `select count(*) from pg_class where relnamespace = 'public'::regnamespace`))
+	require.Zero(t, value[int64](t, url, `select count(*) from pg_proc where pronamespace = 'public'::regnamespace`))
+}
