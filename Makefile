@@ -81,6 +81,7 @@ test/go test/race: $(if $(HAVE_NODE),$(MODULES))
 test/go:
 	$(GO) test -p $(P) -timeout 9m ./...
 	cd bench/peers && $(GO) test ./...
+	cd internal/depths && $(GO) test ./...
 
 test/race: ## the Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -p $(P) -timeout 18m ./...
@@ -138,6 +139,7 @@ lint: lint/go lint/web ## golangci-lint; oxlint and tsc
 lint/go:
 	$(LINT) run --timeout 10m
 	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
+	cd internal/depths && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 
 lint/web: $(MODULES)
 	cd web && $(NPM) run lint && $(NPM) run typecheck

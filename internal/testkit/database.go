@@ -155,19 +155,21 @@ func WithParam(t testing.TB, raw, name, value string) string {
 	return u.String()
 }
 
-// Root is the folder of the repository, where go.mod is.
+// Root is the folder of the repository, where Freshet's own go.mod is: tests of
+// a module further down have another on the way.
 func Root() string {
 	dir, err := os.Getwd() // go test runs a package's tests in its folder
 	if err != nil {
 		panic(err)
 	}
 	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(text), "module github.com/freshet-dev/freshet\n") {
 			return dir
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			panic("testkit: no go.mod above the working directory")
+			panic("testkit: no go.mod of Freshet above the working directory")
 		}
 		dir = parent
 	}
