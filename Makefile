@@ -1,7 +1,7 @@
 # Freshet. `make help` lists the targets; CONTRIBUTING.md says what each expects.
 #
 # Nothing global is needed but Go, and Node for the page: Go tools are pinned by
-# tools/go.mod and tools/lint/go.mod, Node packages by web/package-lock.json.
+# tools/go.mod, tools/lint/go.mod and tools/api/go.mod, Node packages by web/package-lock.json.
 # What only the system's package manager can bring (a browser, proxies), `make
 # deps` installs, and `make test` where it may; no other target does.
 
@@ -34,7 +34,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go proto/image lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
+	verify/proto verify/generated verify/sql verify/go verify/api proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -108,7 +108,7 @@ generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
 	$(BIN)/buf generate
 	$(SQLC) generate
 
-verify: verify/proto verify/generated verify/sql verify/go ## prove that protos are sound and generated code is current
+verify: verify/proto verify/generated verify/sql verify/go verify/api ## prove that protos are sound, generated code is current, and nobody's code breaks
 
 verify/proto: $(MODULES) $(VALIDATE)
 	$(BIN)/buf lint
@@ -130,9 +130,15 @@ verify/go:
 	$(GO) mod verify
 	$(GO) vet ./...
 
+verify/api:
+	@scripts/api.sh
+
 # Not part of generate: it accepts every breaking change since the last time.
 proto/image: $(MODULES) $(VALIDATE) ## accept the protos as they are as the base of `buf breaking`
 	$(BIN)/buf build $(PROTOS) --exclude-source-info -o $(IMAGE)
+
+api: ## accept the exported Go surface as it is as the base of verify/api
+	@scripts/api.sh accept
 
 lint: lint/go lint/web ## golangci-lint; oxlint and tsc
 
