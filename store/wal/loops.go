@@ -204,9 +204,7 @@ func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	s.mu.Unlock()
 	s.f.stats.gateQueries.Add(1)
 	at := time.Now()
-	known := &s.catalog.objects
-	err := s.gateConn.QueryRow(ctx, gateSQL, known.relations, known.schemas, known.publication).
-		Scan(&text, &standby, &epoch, &flushed, &glance)
+	err := s.gateConn.QueryRow(ctx, s.gateSQL, s.gateArgs...).Scan(&text, &standby, &epoch, &flushed, &glance)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("gate: %w", err)
@@ -226,9 +224,10 @@ func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	return s.snap, err
 }
 
+// gateSQL is the statement but for its last column, the glance.
 const gateSQL = `
 select pg_current_snapshot()::text, pg_is_in_recovery(), coalesce((select epoch from freshet.incarnation), 0),
-  case when pg_is_in_recovery() then '0/0' else pg_current_wal_flush_lsn() end, ` + glanceSQL
+  case when pg_is_in_recovery() then '0/0' else pg_current_wal_flush_lsn() end, `
 
 // apply gives one released entry to the sink. What the sink has already (the
 // stream repeats everything above the confirmed position) is told apart by its

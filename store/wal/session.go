@@ -48,8 +48,9 @@ type session struct {
 	snapAt   time.Time     //
 	settleAt uint64        // not before a snapshot's xmin reaches it; 0: settled
 	target   sample        // serve once applied is there; zero: not known yet
-	catalog  catalog       // what it knows of the catalog,
-	glance   int64         // and what a glance at its objects brought then
+	gateSQL  string        // the gate's statement, with a glance at what the last look has read,
+	gateArgs []any         // its arguments,
+	glance   int64         // and what that glance brought then
 	looked   pglogrepl.LSN // a look at the catalog began when the WAL had reached this
 	flushed  pglogrepl.LSN // the WAL had reached this when the last look began
 	lastGap  time.Duration // the back-off after misses
