@@ -88,7 +88,7 @@ func (n *node) start(ctx context.Context, p *port, h http.Handler) (at string, _
 		logger: n.cfg.Logger, metrics: p.metrics, addresses: map[netip.Addr]int{},
 	}
 	patience := &patience{
-		read: n.cfg.ReadTimeout, write: n.cfg.WriteTimeout, metrics: p.metrics,
+		read: n.cfg.ReadTimeout, write: n.cfg.WriteTimeout, bytes: int64(n.cfg.MaxRequestBytes) + bodyOverhead, metrics: p.metrics,
 		streams: map[string]bool{eventsPath: true, freshetv1connect.InvalidationServiceWatchProcedure: true},
 		endless: map[string]bool{reflectV1: true, reflectV1Alpha: true},
 	}
@@ -193,10 +193,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // wrap is the middleware of everything that front serves, outermost first: the
 // request's id, headers for safety, CORS (which answers preflights, so before
-// anything that may refuse), who calls, the body's limit, unknown procedures.
+// anything that may refuse), who calls, unknown procedures.
 func (n *node) wrap(procedures []string, mux http.Handler) http.Handler {
 	h := intercept.Procedures(procedures, mux)
-	h = http.MaxBytesHandler(h, int64(n.cfg.MaxRequestBytes)+bodyOverhead)
 	h = intercept.Authenticate(nil, h) // JWT will be verified here
 	h = cors(n.cfg.AllowedOrigins, h)
 	h = secure(h)

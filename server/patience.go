@@ -17,11 +17,12 @@ import (
 const answerPart = 64 << 10
 
 // patience bounds what a request and its answer may take on the wire: the body
-// has the server's read timeout, which net/http keeps, and each part of the
-// answer the write timeout. Streams are left out: they have deadlines of their
+// has a size, and the server's read timeout, which net/http keeps; each part of
+// the answer has the write timeout. Streams are left out: they have deadlines of their
 // own per frame, and some take the connection over.
 type patience struct {
 	read, write time.Duration
+	bytes       int64 // of a body
 	metrics     *portMetrics
 	streams     map[string]bool // paths
 	endless     map[string]bool // paths whose request has no end by design
@@ -33,7 +34,7 @@ func (p *patience) bound(next http.Handler) http.Handler {
 			// A copy: by its own body net/http sees that what was not read is no
 			// next request, and closes the connection.
 			copied := *r
-			copied.Body = &body{ReadCloser: r.Body, patience: p}
+			copied.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, p.bytes), patience: p}
 			r = &copied
 		}
 		if p.streams[r.URL.Path] {

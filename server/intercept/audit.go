@@ -50,22 +50,27 @@ type audit struct {
 	logger  *slog.Logger
 	metrics *Metrics
 	report  func(*AuditError)
-	runs    map[string]*atomic.Uint64 // by procedure
+	known   map[string]*audited // by procedure
 
 	mu       sync.Mutex // guards the fields below
-	barred   map[string]bool
 	reported map[AuditError]bool
 	hinted   map[string]bool // tables that are written, and no source
 	blind    bool            // it was logged that Postgres can't tell
 }
 
+// audited is what is known of a procedure.
+type audited struct {
+	runs   atomic.Uint64
+	barred atomic.Bool // a read of it looks into what it doesn't declare
+}
+
 func newAudit(cfg Config) *audit {
 	a := &audit{
 		program: cfg.Contract, mode: cfg.Audit, logger: cfg.Logger, metrics: cfg.Metrics, report: cfg.OnUndeclared,
-		runs: map[string]*atomic.Uint64{}, barred: map[string]bool{}, reported: map[AuditError]bool{}, hinted: map[string]bool{},
+		known: map[string]*audited{}, reported: map[AuditError]bool{}, hinted: map[string]bool{},
 	}
 	for _, m := range cfg.Contract.Methods() {
-		a.runs[m.Procedure] = new(atomic.Uint64)
+		a.known[m.Procedure] = new(audited)
 		if m.Kind == contract.Read {
 			cfg.Metrics.undeclaredReads(m.Procedure, 0) // so that it is there, at zero
 		}
@@ -75,22 +80,21 @@ func newAudit(cfg Config) *audit {
 
 // due says whether this execution of a procedure is audited.
 func (a *audit) due(procedure string) bool {
-	runs := a.runs[procedure]
+	known := a.known[procedure]
 	switch {
-	case runs == nil || a.mode == AuditOff:
+	case known == nil || a.mode == AuditOff:
 		return false
 	case a.mode == AuditAll:
 		return true
 	}
-	n := runs.Add(1)
+	n := known.runs.Add(1)
 	return n <= auditFirst || n%auditEvery == 0
 }
 
 // bars reports whether a procedure's answers are not to be kept or shared.
 func (a *audit) bars(procedure string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.barred[procedure]
+	known := a.known[procedure]
+	return known != nil && known.barred.Load()
 }
 
 func (a *audit) interceptor() connect.Interceptor {
@@ -127,9 +131,12 @@ func (a *audit) interceptor() connect.Interceptor {
 // found bars the procedure, and reports each table once.
 func (a *audit) found(ctx context.Context, e *AuditError) {
 	a.metrics.undeclaredReads(e.Procedure, 1)
+	if known := a.known[e.Procedure]; known != nil {
+		known.barred.Store(true)
+	}
 	a.mu.Lock()
 	known := a.reported[*e]
-	a.barred[e.Procedure], a.reported[*e] = true, true
+	a.reported[*e] = true
 	a.mu.Unlock()
 	if known {
 		return
