@@ -37,6 +37,7 @@ import (
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/stream"
 	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/setup"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -226,12 +227,12 @@ func (n *node) migrate(ctx context.Context) error {
 			return err
 		}
 	}
-	conn, err := wal.Connect(ctx, n.cfg.CaptureURL)
+	conn, err := setup.Connect(ctx, n.cfg.CaptureURL)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	problems, err := wal.Setup(ctx, conn, n.program, Publication)
+	problems, err := setup.Apply(ctx, conn, n.program, Publication)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // databaseFlags are those of every command that works on an existing database.
@@ -29,8 +29,8 @@ func (f *databaseFlags) Validate() error {
 }
 
 // connect runs use on a connection of its own, as the feed connects.
-func (f *databaseFlags) connect(ctx context.Context, use func(conn *wal.Conn) error) error {
-	conn, err := wal.Connect(ctx, cmp.Or(f.CaptureURL, f.DatabaseURL))
+func (f *databaseFlags) connect(ctx context.Context, use func(conn *setup.Conn) error) error {
+	conn, err := setup.Connect(ctx, cmp.Or(f.CaptureURL, f.DatabaseURL))
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 type doctorCmd struct {
@@ -45,12 +45,12 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
-	return c.connect(ctx, func(conn *wal.Conn) error {
-		problems, err := wal.Check(ctx, conn, p, server.Publication)
+	return c.connect(ctx, func(conn *setup.Conn) error {
+		problems, err := setup.Check(ctx, conn, p, server.Publication)
 		if err != nil {
 			return err
 		}
-		slot, err := wal.CheckSlot(ctx, conn, c.Slot)
+		slot, err := setup.CheckSlot(ctx, conn, c.Slot)
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		for _, verify := range []func(context.Context, string) error{store.Verify, messages.Verify} {
 			var unfit *store.UnfitError
 			if err := verify(ctx, c.DatabaseURL); errors.As(err, &unfit) {
-				problems = append(problems, wal.Problem{Text: unfit.Error()})
+				problems = append(problems, setup.Problem{Text: unfit.Error()})
 			} else if err != nil {
 				return err
 			}
@@ -72,7 +72,7 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
 
 // report prints problems, in the form of an SQL script with comments, or fine.
-func report(w io.Writer, problems []wal.Problem, fine string) error {
+func report(w io.Writer, problems []setup.Problem, fine string) error {
 	fatal := 0
 	for _, p := range problems {
 		kind := "warning"

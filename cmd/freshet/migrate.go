@@ -10,7 +10,7 @@ import (
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // migrations are Freshet's own and then the service's, which build on them: so
@@ -46,8 +46,8 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 			return err
 		}
 	}
-	return c.connect(ctx, func(conn *wal.Conn) error {
-		problems, err := wal.Setup(ctx, conn, p, server.Publication)
+	return c.connect(ctx, func(conn *setup.Conn) error {
+		problems, err := setup.Apply(ctx, conn, p, server.Publication)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (c *migrateDownCmd) Run(ctx context.Context, to streams) error {
 	if !c.Yes {
 		return fmt.Errorf("this takes back migration %d (%s), with the tables and ALL THE DATA that it brought: run it again with --yes", last.Version, last.Name)
 	}
-	if err := c.connect(ctx, func(conn *wal.Conn) error { return wal.CheckUnused(ctx, conn) }); err != nil {
+	if err := c.connect(ctx, func(conn *setup.Conn) error { return setup.CheckUnused(ctx, conn) }); err != nil {
 		return err
 	}
 	if err := down(ctx, c.DatabaseURL); err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/freshet-dev/freshet/server"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 type teardownCmd struct {
@@ -23,18 +23,18 @@ func (*teardownCmd) Help() string {
 
 // Run removes what serve and migrate have set up.
 func (c *teardownCmd) Run(ctx context.Context, to streams) error {
-	err := c.connect(ctx, func(conn *wal.Conn) error {
-		if err := wal.Teardown(ctx, conn, c.Slot, server.Publication, c.Force); err != nil {
+	err := c.connect(ctx, func(conn *setup.Conn) error {
+		if err := setup.Teardown(ctx, conn, c.Slot, server.Publication, c.Force); err != nil {
 			return err
 		}
 		fmt.Fprintf(to.out, "The slot %q and the publication %q are gone.\n", c.Slot, server.Publication)
-		orphans, err := wal.Orphans(ctx, conn, c.Slot)
+		orphans, err := setup.Orphans(ctx, conn, c.Slot)
 		for _, p := range orphans {
 			fmt.Fprintf(to.out, "But %s: %s\n", p.Text, strings.Join(p.SQL, " "))
 		}
 		return err
 	})
-	var used *wal.InUseError
+	var used *setup.InUseError
 	if errors.As(err, &used) {
 		return fmt.Errorf("%w; --force takes it down under them", err)
 	}

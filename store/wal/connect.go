@@ -7,43 +7,19 @@ import (
 	"maps"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
-// Conn is a connection, for callers that must not know pgx.
-type Conn = pgx.Conn
-
-// Connect opens the connection that Setup, Check and Teardown want. It
-// must not go through a pooler. The caller
-// closes it.
-func Connect(ctx context.Context, url string) (*Conn, error) {
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the database: %w", err)
-	}
-	forServer(config.RuntimeParams)
-	config.RuntimeParams["client_encoding"] = clientEncoding
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the database: %w", err) // pgx leaves the password out
-	}
-	return conn, nil
-}
-
-// Parameters of our own connections. A paused holder loses the slot after
-// wal_sender_timeout. A nudge and the epoch must not wait for a standby. Text is
-// UTF-8, whatever the database, the role or the environment say of it.
-const (
-	applicationName  = "freshet"
-	walSenderTimeout = "4s"
-	clientEncoding   = "UTF8"
-)
+// A paused holder loses the slot after
+// wal_sender_timeout.
+const walSenderTimeout = "4s"
 
 // How long a connection may be silent while something is waited for. Packets
 // can vanish without a word: an address that moved, a firewall that forgot a
@@ -262,26 +238,13 @@ func socketOf(conn net.Conn) *socket {
 	return s
 }
 
-// forServer takes out of a URL's parameters what it says to a pool or to pgx:
-// a server doesn't know it, and would refuse the connection.
-func forServer(params map[string]string) {
-	maps.DeleteFunc(params, func(name, _ string) bool {
-		return strings.HasPrefix(name, "pool_") || name == "default_query_exec_mode" ||
-			name == "statement_cache_capacity" || name == "description_cache_capacity"
-	})
-}
-
 // openConn opens a connection of the session's own, with settings besides.
 func (s *session) openConn(ctx context.Context, settings map[string]string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(s.f.cfg.URL)
+	config, err := s.parameters()
 	if err != nil {
 		return nil, err
 	}
-	forServer(config.RuntimeParams)
-	maps.Copy(config.RuntimeParams, serverLimits)
-	config.RuntimeParams["application_name"] = applicationName
-	config.RuntimeParams["client_encoding"] = clientEncoding
-	config.RuntimeParams["synchronous_commit"] = "local"
+	config.RuntimeParams["synchronous_commit"] = "local" // a nudge and the epoch must not wait for a standby
 	maps.Copy(config.RuntimeParams, settings)
 	s.dial.through(&config.Config, answerSilence)
 	return pgx.ConnectConfig(ctx, config)
@@ -289,18 +252,25 @@ func (s *session) openConn(ctx context.Context, settings map[string]string) (*pg
 
 // openReplication opens the connection for replication.
 func (s *session) openReplication(ctx context.Context) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig(s.f.cfg.URL)
+	config, err := s.parameters()
 	if err != nil {
 		return nil, err
 	}
-	forServer(config.RuntimeParams)
-	maps.Copy(config.RuntimeParams, serverLimits)
 	config.RuntimeParams["idle_session_timeout"] = "30s" // between two commands of a session's start
 	config.RuntimeParams["replication"] = "database"
-	config.RuntimeParams["application_name"] = applicationName
-	config.RuntimeParams["client_encoding"] = clientEncoding
 	config.RuntimeParams["wal_sender_timeout"] = walSenderTimeout
 	config.BuildFrontend = newFrontend(s.f.cfg.Linger)
-	s.dial.through(config, answerSilence)
-	return pgconn.ConnectConfig(ctx, config)
+	s.dial.through(&config.Config, answerSilence)
+	return pgconn.ConnectConfig(ctx, &config.Config)
+}
+
+// parameters are those of all connections of the session.
+func (s *session) parameters() (*pgx.ConnConfig, error) {
+	config, err := setup.ParseConfig(s.f.cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(config.RuntimeParams, serverLimits)
+	config.RuntimeParams["application_name"] = setup.ApplicationName
+	return config, nil
 }

@@ -33,12 +33,6 @@ func (g *Gate) Release(xmax uint32, xip []uint32, epoch freshet.Epoch, to Sink) 
 	}
 }
 
-// TryReplication is how CheckSlot asks the server, whatever the role's attribute.
-var TryReplication = tryReplication
-
-// Encodings are those of a database that capture accepts.
-var Encodings = encodings
-
 // Silenced returns what the session says when its connection falls silent, by
 // silence, before it begins a transaction.
 func Silenced(ctx context.Context, url string, silence func()) error {

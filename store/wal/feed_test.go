@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
 )
 
 type commit = freshet.Commit
@@ -75,4 +77,50 @@ func TestFeed_readAfterNotice(t *testing.T) {
 		require.NoError(t, reader.QueryRow(ctx, `select exists (select from messages where id = $1)`, id).Scan(&there))
 		require.Truef(t, there, "commit %d was told before it was visible", i)
 	}
+}
+
+// TestFeed_expect: whoever registered a transaction before its COMMIT learns
+// its revision and its topics once the frontier has passed it.
+func TestFeed_expect(t *testing.T) {
+	url := database(t)
+	feed := start(t, url).live(t)
+	conn := testkit.Conn(t, url)
+	ctx, cancel := context.WithTimeout(testkit.Context(t), testTimeout)
+	defer cancel()
+	tx, err := conn.Begin(ctx)
+	require.NoError(t, err)
+	var id string
+	require.NoError(t, tx.QueryRow(ctx, insertMessage, "7", "hello").Scan(&id))
+	var xid uint64
+	require.NoError(t, tx.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&xid))
+	expected, forget := feed.Expect(xid)
+	defer forget()
+	_, forgotten := feed.Expect(xid + 1)
+	forgotten()
+	require.NoError(t, tx.Commit(ctx))
+	select {
+	case c := <-expected:
+		require.Equal(t, topicsOf("7", id), sorted(c.Topics...))
+		require.False(t, feed.Frontier().Less(c.Revision), "told only once the frontier has passed it")
+	case <-ctx.Done():
+		require.Fail(t, "the commit never came")
+	}
+}
+
+// TestNew_refuses names the field that is wrong.
+func TestNew_refuses(t *testing.T) {
+	good := wal.Config{URL: "postgres://", Program: program(), Sink: newSink()}
+	for name, spoil := range map[string]func(*wal.Config){
+		"no database URL":   func(c *wal.Config) { c.URL = "" },
+		"no contract":       func(c *wal.Config) { c.Program = nil },
+		"no sink":           func(c *wal.Config) { c.Sink = nil },
+		"can't name a slot": func(c *wal.Config) { c.Slot = "freshet; drop table" },
+	} {
+		c := good
+		spoil(&c)
+		_, err := wal.New(c)
+		require.ErrorContains(t, err, name)
+	}
+	_, err := wal.New(good)
+	require.NoError(t, err)
 }

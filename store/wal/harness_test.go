@@ -18,6 +18,7 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/store/setup"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -42,7 +43,7 @@ func prepare(ctx context.Context, url string) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	_, err = wal.Setup(ctx, conn, program(), "freshet")
+	_, err = setup.Apply(ctx, conn, program(), "freshet")
 	return err
 }
 
@@ -60,7 +61,7 @@ func databaseWith(t *testing.T, ddl string) string {
 	testkit.Exec(t, url, `drop table messages`)
 	testkit.Exec(t, url, ddl)
 	conn := testkit.Conn(t, url)
-	problems, err := wal.Setup(testkit.Context(t), conn, program(), "freshet")
+	problems, err := setup.Apply(testkit.Context(t), conn, program(), "freshet")
 	require.NoError(t, err)
 	for _, p := range problems {
 		require.Truef(t, p.Warning, "%s", p.Text)

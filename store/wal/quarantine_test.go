@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/setup"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -192,7 +193,7 @@ func runPrinted(t *testing.T, url string) {
 	t.Helper()
 	conn := testkit.Conn(t, url)
 	for range 5 {
-		problems, err := wal.Check(testkit.Context(t), conn, program(), "freshet")
+		problems, err := setup.Check(testkit.Context(t), conn, program(), "freshet")
 		require.NoError(t, err)
 		done := true
 		for _, p := range problems {

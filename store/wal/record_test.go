@@ -19,6 +19,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // recording is what a real walsender sent, for the fuzzer; the flag writes it anew.
@@ -91,7 +92,7 @@ func recordStream(t *testing.T, statements []string) [][]byte {
 	conn, err := pgx.Connect(ctx, url)
 	require.NoError(t, err)
 	defer conn.Close(ctx)
-	_, err = Setup(ctx, conn, testProgram(t), "freshet")
+	_, err = setup.Apply(ctx, conn, testProgram(t), "freshet")
 	require.NoError(t, err)
 
 	config, err := pgconn.ParseConfig(url)

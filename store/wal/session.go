@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // session is one attempt at following the WAL: its connections, and the
@@ -306,25 +309,37 @@ func (s *session) streamError(err error) error {
 	return err
 }
 
-// checkSyncState refuses to be a synchronous standby: with
-// synchronous_standby_names = '*' our late confirmations would hang every
-// commit of the database.
-//
-// The setting alone decides: what the server says of our walsender a role
-// without pg_read_all_stats can't see. sync_state is asked besides, since the
-// walsender may have read another setting than this connection.
+// checkSetup refuses a database that isn't set up, before a connection for
+// replication and a slot are opened. Once the node has served, what is wrong with
+// one source is for quarantine: the others, and reads, go on.
+func (s *session) checkSetup(ctx context.Context) error {
+	problems, err := setup.Check(ctx, s.watchConn, s.f.cfg.Program, s.f.cfg.Publication)
+	if err != nil {
+		return err
+	}
+	if s.f.served {
+		problems = slices.DeleteFunc(problems, func(p setup.Problem) bool { return p.Source != "" })
+	}
+	if len(setup.Fatal(problems)) == 0 {
+		if problems, err = setup.CheckSlot(ctx, s.watchConn, s.f.cfg.Slot); err != nil {
+			return err
+		}
+	}
+	if fatal := setup.Fatal(problems); len(fatal) > 0 {
+		return &setup.Error{Problems: fatal}
+	}
+	s.setUnsound(ctx, nil)
+	return nil
+}
+
+// checkSyncState refuses to be a synchronous standby.
 func (s *session) checkSyncState(ctx context.Context) error {
-	var names, state string
-	err := s.watchConn.QueryRow(ctx, `
-select current_setting('synchronous_standby_names'),
-  coalesce((select sync_state from pg_stat_replication where pid = $1), 'async')`, s.replPID).Scan(&names, &state)
-	switch {
-	case err != nil:
-		return fmt.Errorf("check sync_state: %w", err)
-	case candidate(names):
-		return &SetupError{Problems: []Problem{candidateProblem(names)}}
-	case state != "async":
-		return &SetupError{Problems: []Problem{syncStandbyProblem(state)}}
+	problems, err := setup.CheckSyncStandby(ctx, s.watchConn, s.replPID)
+	if err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return &setup.Error{Problems: problems}
 	}
 	return nil
 }

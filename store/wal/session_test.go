@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -85,7 +86,7 @@ func TestSession_identify(t *testing.T) {
 	require.NoError(t, err)
 	require.NotZero(t, now.database)
 	require.WithinDuration(t, time.Now(), now.postmasterStart, time.Hour)
-	for _, conn := range []**Conn{&s.watchConn, &s.gateConn, &s.probeConn} {
+	for _, conn := range []**pgx.Conn{&s.watchConn, &s.gateConn, &s.probeConn} {
 		ours := *conn
 		*conn = testkit.Conn(t, testkit.Migrated(t))
 		_, err = s.identify(ctx)
@@ -136,7 +137,7 @@ func TestSession_provesThePrimary(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.lookUp(ctx))
 	testkit.Exec(t, url, `create schema standby; create function standby.pg_is_in_recovery() returns bool return true`)
-	for _, conn := range []*Conn{s.gateConn, s.probeConn} {
+	for _, conn := range []*pgx.Conn{s.gateConn, s.probeConn} {
 		_, err := conn.Exec(ctx, `set search_path = standby, pg_catalog`)
 		require.NoError(t, err)
 	}

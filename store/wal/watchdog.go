@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // syncInterval is how often the walsender's sync_state is read: as long as it
@@ -112,9 +113,9 @@ func (s *session) examine(ctx context.Context) (soon bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	bySource := make(map[string][]string) // "": of all of them
-	for _, p := range fatalOnly(problems) {
-		bySource[p.Source] = append(bySource[p.Source], (&SetupError{Problems: []Problem{p}}).Error())
+	bySource := make(map[string][]setup.Problem) // "": of all of them
+	for _, p := range setup.Fatal(problems) {
+		bySource[p.Source] = append(bySource[p.Source], p)
 	}
 	for i, u := range suspects {
 		if now.fingerprints[i] != u.seen {
@@ -123,8 +124,8 @@ func (s *session) examine(ctx context.Context) (soon bool, err error) {
 			soon = true
 			continue
 		}
-		if texts := slices.Concat(bySource[""], bySource[u.source.String()]); len(texts) > 0 {
-			text := strings.Join(texts, "; ")
+		if found := slices.Concat(bySource[""], bySource[u.source.String()]); len(found) > 0 {
+			text := (&setup.Error{Problems: found}).Error()
 			if q.wrong(i, u, text) {
 				s.log.LogAttrs(ctx, slog.LevelError, "a source is in quarantine: its changes can't all be told",
 					slog.String("source", u.source.String()), slog.String("waits_for", text))
@@ -146,18 +147,18 @@ func (s *session) examine(ctx context.Context) (soon bool, err error) {
 // lookClosely reads, in one snapshot, the fingerprints of all sources and what is
 // wrong with them. What is wrong with the server fails readiness: no topic is
 // told wrongly for it.
-func (s *session) lookClosely(ctx context.Context) (now catalog, problems []Problem, err error) {
+func (s *session) lookClosely(ctx context.Context) (now catalog, problems []setup.Problem, err error) {
 	f := s.f
 	err = inTx(ctx, s.watchConn, oneMoment, func(tx pgx.Tx) error {
 		if err := boundStatements(ctx, tx); err != nil {
 			return err
 		}
-		server, _, err := checkServer(ctx, tx)
+		server, _, err := setup.CheckServer(ctx, tx)
 		if err != nil {
 			return err
 		}
 		s.setUnsound(ctx, server)
-		if problems, err = checkPublication(ctx, tx, f.cfg.Program, f.cfg.Publication); err != nil {
+		if problems, err = setup.CheckSources(ctx, tx, f.cfg.Program, f.cfg.Publication); err != nil {
 			return err
 		}
 		now, err = readCatalog(ctx, tx, f.cfg.Program, f.cfg.Publication)
@@ -167,10 +168,10 @@ func (s *session) lookClosely(ctx context.Context) (now catalog, problems []Prob
 }
 
 // setUnsound records what is wrong with the server.
-func (s *session) setUnsound(ctx context.Context, problems []Problem) {
+func (s *session) setUnsound(ctx context.Context, problems []setup.Problem) {
 	var unsound error
-	if fatal := fatalOnly(problems); len(fatal) > 0 {
-		unsound = &SetupError{Problems: fatal}
+	if fatal := setup.Fatal(problems); len(fatal) > 0 {
+		unsound = &setup.Error{Problems: fatal}
 	}
 	f := s.f
 	f.mu.Lock()

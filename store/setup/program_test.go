@@ -1,4 +1,4 @@
-package wal_test
+package setup_test
 
 import (
 	"testing"

@@ -1,4 +1,4 @@
-package wal
+package setup
 
 import (
 	"context"
@@ -26,7 +26,7 @@ func CheckUnused(ctx context.Context, conn *pgx.Conn) error {
 select format('%s with pid %s%s%s', case when s.slot_name is null then 'a connection' else 'slot ' || quote_ident(s.slot_name) end, a.pid,
   ' of ' || quote_ident(a.usename), ' from ' || host(a.client_addr))
 from pg_stat_activity a left join pg_replication_slots s on s.active_pid = a.pid
-where a.datname = current_database() and a.application_name = $1 and a.pid <> pg_backend_pid() order by s.slot_name, a.pid`, applicationName)
+where a.datname = current_database() and a.application_name = $1 and a.pid <> pg_backend_pid() order by s.slot_name, a.pid`, ApplicationName)
 	if err != nil {
 		return fmt.Errorf("look for nodes: %w", err)
 	}
@@ -66,7 +66,7 @@ func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, for
 			return fmt.Errorf("drop slot %q: %w", slot, err)
 		}
 	}
-	if _, err := conn.Exec(ctx, `delete from freshet.fingerprint`); err != nil && sqlState(err) != "42P01" {
+	if _, err := conn.Exec(ctx, `delete from freshet.fingerprint`); err != nil && sqlState(err) != codeUndefinedTable {
 		return fmt.Errorf("forget the sources' fingerprints: %w", err)
 	}
 	return nil

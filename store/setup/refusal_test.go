@@ -1,4 +1,4 @@
-package wal_test
+package setup_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // TestCheck_refusesTables: what capture can't follow is refused aloud, and by
@@ -58,9 +58,9 @@ create publication freshet for all tables with (publish_via_partition_root = tru
 			testkit.Exec(t, url, c.ddl)
 			conn := testkit.Conn(t, url)
 			ctx := testkit.Context(t)
-			left, err := wal.Setup(ctx, conn, program(), "freshet")
+			left, err := setup.Apply(ctx, conn, program(), "freshet")
 			require.NoError(t, err)
-			require.Contains(t, (&wal.SetupError{Problems: left}).Error(), c.text)
+			require.Contains(t, (&setup.Error{Problems: left}).Error(), c.text)
 			for _, p := range fatal(t, conn) {
 				require.Equal(t, "public.messages", p.Source)
 			}
@@ -135,6 +135,6 @@ select pg_encoding_to_char(i) from generate_series(0, 41) i where pg_encoding_ma
 		for b := 1; b < 256 && total == nil; b++ {
 			_, total = conn.Exec(testkit.Context(t), `select convert($1, $2, 'UTF8')`, []byte{byte(b)}, name)
 		}
-		require.Equalf(t, slices.Contains(wal.Encodings, name), total == nil, "%s: %v", name, total)
+		require.Equalf(t, slices.Contains(setup.Encodings, name), total == nil, "%s: %v", name, total)
 	}
 }

@@ -1,4 +1,4 @@
-package wal
+package setup
 
 import (
 	"cmp"
@@ -83,9 +83,9 @@ func (c *change) identify(t *table, l *leaf, want []string, publication string) 
 	return ""
 }
 
-// byHand says that a person has to decide, since it isn't done in a moment or
+// asks says that somebody has to ask for it, since it isn't done in a moment or
 // has a price.
-func (c *change) byHand() bool { return len(c.before) > 0 || len(c.notes) > 0 }
+func (c *change) asks() bool { return len(c.before) > 0 || len(c.notes) > 0 }
 
 // list is the column list that the publication needs: the templates' columns
 // and the identities', now and after the change, and nothing else, so that
@@ -112,8 +112,8 @@ func (p *publication) setUp(t *table, want []string) (problems []Problem) {
 		problems = append(problems, Problem{Warning: now != nil, Text: t.name + " has no primary key: a partition that is made later would have no replica identity, " +
 			"and every UPDATE and DELETE in it would fail; give it a primary key (the columns of the partition key are part of it)"})
 	}
-	hopeless := len(fatalOnly(problems)) > 0
-	if now != nil && t.broken(now) != "" && (hopeless || c.byHand()) {
+	hopeless := len(Fatal(problems)) > 0
+	if now != nil && t.broken(now) != "" && (hopeless || c.asks()) {
 		var rescue Problem
 		rescue, now = p.rescue(t, now)
 		problems = append(problems, rescue)
@@ -177,8 +177,9 @@ func (p *publication) complete(t *table, now *published, c *change, want []strin
 	}
 	// ALTER TABLE comes last: its lock stops the table's readers and writers.
 	problem := newProblem(strings.Join(append(wrong, c.notes...), "; "), p.owner(t), append(sql, c.sql...)...)
-	if c.byHand() {
-		problem.SQL, problem.mend = append(slices.Clone(c.before), problem.SQL...), nil
+	if problem.asked = c.asks(); problem.asked {
+		problem.SQL = append(slices.Clone(c.before), problem.SQL...)
+		problem.before = c.before
 	}
 	return problem, true
 }

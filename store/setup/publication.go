@@ -1,4 +1,4 @@
-package wal
+package setup
 
 import (
 	"context"
@@ -20,8 +20,9 @@ type publication struct {
 	everything bool // it publishes INSERT, UPDATE, DELETE and TRUNCATE
 }
 
-// checkPublication checks the publication and each source's table.
-func checkPublication(ctx context.Context, tx pgx.Tx, program *contract.Program, name string) ([]Problem, error) {
+// CheckSources is the part of Check that is about the publication and each
+// source's table, in tx's snapshot.
+func CheckSources(ctx context.Context, tx pgx.Tx, program *contract.Program, name string) ([]Problem, error) {
 	p := publication{name: name}
 	err := tx.QueryRow(ctx, `
 select true, pg_has_role(pubowner, 'usage'), pubviaroot, pubinsert and pubupdate and pubdelete and pubtruncate

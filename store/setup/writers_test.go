@@ -1,4 +1,4 @@
-package wal_test
+package setup_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // shape is a table of somebody's, and what becomes of it. The templates use its
@@ -148,11 +148,11 @@ func (s *shape) application(ctx context.Context, conn *pgx.Conn) (failed map[str
 	return failed
 }
 
-// TestSetup_F85_writersPass: whatever the table is like, and whatever happened
+// TestApply_F85_writersPass: whatever the table is like, and whatever happened
 // to it, every INSERT, UPDATE and DELETE that passed before we came passes after
 // each thing that we run or print (F84, F85). In the end capture is right, or
 // refused.
-func TestSetup_F85_writersPass(t *testing.T) {
+func TestApply_F85_writersPass(t *testing.T) {
 	for _, major := range testkit.Majors(t) {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
@@ -196,7 +196,7 @@ func (s *shape) run(t *testing.T, url string, conn *pgx.Conn) {
 		left = s.setUp(t, conn, of, pass)
 	}
 	if s.refuse != "" {
-		require.Contains(t, (&wal.SetupError{Problems: left}).Error(), s.refuse)
+		require.Contains(t, (&setup.Error{Problems: left}).Error(), s.refuse)
 		return
 	}
 	require.Empty(t, left)
@@ -211,10 +211,10 @@ from pg_class c where oid = coalesce(to_regclass('messages_0'), 'messages'::regc
 // setUp does what a deployment does: it lets Setup run, and then runs what is
 // printed, until nothing is left that SQL mends. After each the application must
 // be able to write.
-func (s *shape) setUp(t *testing.T, conn *pgx.Conn, of *contract.Program, pass func(when string)) []wal.Problem {
+func (s *shape) setUp(t *testing.T, conn *pgx.Conn, of *contract.Program, pass func(when string)) []setup.Problem {
 	t.Helper()
 	ctx := testkit.Context(t)
-	_, err := wal.Setup(ctx, conn, of, "freshet")
+	_, err := setup.Apply(ctx, conn, of, "freshet")
 	require.NoError(t, err)
 	pass("after what Setup does")
 	for range 4 {

@@ -1,4 +1,4 @@
-package wal
+package setup
 
 import (
 	"context"
@@ -61,6 +61,8 @@ from (select) one left join pg_namespace n on n.nspname = 'freshet'`, tables, ne
 		p := Problem{Text: "the role " + role + " may not do all that capture does in the schema freshet", SQL: lacking}
 		if owner != nil {
 			p.By = "the owner of the schema freshet (" + *owner + ")"
+		} else {
+			p.mend, p.asked = lacking, true
 		}
 		problems = append(problems, p)
 	}
@@ -126,6 +128,3 @@ func tryReplication(ctx context.Context, conn *pgx.Conn) bool {
 	_ = sender.Close(ctx) // it has served
 	return true
 }
-
-// codeInsufficientPrivilege is SQLSTATE 42501.
-const codeInsufficientPrivilege = "42501"

@@ -1,4 +1,4 @@
-package wal_test
+package setup_test
 
 import (
 	"net/url"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // as is a database's URL for another role.
@@ -43,12 +43,12 @@ revoke execute on function pg_logical_emit_message(boolean, text, text) from pub
 
 	// The owner may not create in the database: that is all that it lacks.
 	conn := testkit.Conn(t, as(t, raw, "owner"))
-	left, err := wal.Setup(ctx, conn, program(), "freshet")
+	left, err := setup.Apply(ctx, conn, program(), "freshet")
 	require.NoError(t, err, "what the role may not do isn't tried")
-	text := (&wal.SetupError{Problems: left}).Error()
+	text := (&setup.Error{Problems: left}).Error()
 	require.Contains(t, text, `run, as a role that may create in this database: create publication "freshet"`)
 	testkit.Exec(t, raw, `do $$ begin execute format('grant create on database %I to owner', current_database()); end $$`)
-	left, err = wal.Setup(ctx, conn, program(), "freshet")
+	left, err = setup.Apply(ctx, conn, program(), "freshet")
 	require.NoError(t, err)
 	require.Len(t, left, 1)
 	require.Contains(t, left[0].Text, "may not call all the functions")
@@ -56,10 +56,10 @@ revoke execute on function pg_logical_emit_message(boolean, text, text) from pub
 	// The capture role: all at once.
 	captured := testkit.Conn(t, as(t, raw, "capture"))
 	found := fatal(t, captured)
-	slot, err := wal.CheckSlot(ctx, captured, slotOf(t, raw))
+	slot, err := setup.CheckSlot(ctx, captured, slotOf(t, raw))
 	require.NoError(t, err)
 	found = append(found, slot...)
-	text = (&wal.SetupError{Problems: found}).Error()
+	text = (&setup.Error{Problems: found}).Error()
 	require.Contains(t, text, "run, as the owner of the schema freshet (owner): grant usage on schema freshet to capture; grant select, insert, update on freshet.incarnation to capture;")
 	require.Contains(t, text, "grant execute on function pg_logical_emit_message(boolean,text,text) to capture;")
 	require.Contains(t, text, "run, as a superuser (at a managed provider: in its console): alter role capture with replication;")
@@ -73,14 +73,17 @@ revoke execute on function pg_logical_emit_message(boolean, text, text) from pub
 		}
 	}
 	require.Empty(t, fatal(t, captured))
-	slot, err = wal.CheckSlot(ctx, captured, slotOf(t, raw))
+	slot, err = setup.CheckSlot(ctx, captured, slotOf(t, raw))
 	require.NoError(t, err)
 	require.Empty(t, slot)
 
-	feed := start(t, raw, func(c *wal.Config) { c.URL = as(t, raw, "capture") }).live(t)
-	testkit.Exec(t, as(t, raw, "owner"), `insert into messages (conversation, author, body) values ('7', 'a', 'b')`)
-	feed.awaitTopic(t, "conversations/7/messages")
-	feed.awaitStats(t, "the watchdog has looked, under this role", func(s wal.Stats) bool { return s.Looks > 1 })
+	feed := follow(t, raw, as(t, raw, "capture")).live(t)
+	commits := feed.told(t, func() {
+		testkit.Exec(t, as(t, raw, "owner"), `insert into messages (conversation, author, body) values ('7', 'a', 'b')`)
+	})
+	require.Len(t, commits, 1)
+	require.Contains(t, commits[0].Topics, "conversations/7/messages")
+	feed.await(t, "the watchdog has looked, under this role", func() bool { return feed.Stats().Looks > 1 })
 	require.NoError(t, feed.Ready())
 }
 
@@ -94,9 +97,9 @@ func TestCheck_F71_othersTables(t *testing.T) {
 do $$ begin execute format('grant create on database %I to capture', current_database()); end $$`)
 	testkit.Exec(t, as(t, raw, "owner"), `grant select, insert, update, delete on all tables in schema freshet to capture`)
 	conn := testkit.Conn(t, as(t, raw, "capture"))
-	left, err := wal.Setup(ctx, conn, program(), "freshet")
+	left, err := setup.Apply(ctx, conn, program(), "freshet")
 	require.NoError(t, err)
-	var found wal.Problem
+	var found setup.Problem
 	for _, p := range left {
 		if p.Source != "" {
 			found = p
@@ -120,9 +123,9 @@ func TestCheckSlot_F71_mayReplicate(t *testing.T) {
 	ctx := testkit.Context(t)
 	testkit.Exec(t, raw, `create role replicator login replication; create role second login replication; grant second to capture; grant capture to replicator`)
 	may := func(raw string) string {
-		problems, err := wal.CheckSlot(ctx, testkit.Conn(t, raw), "freshet")
+		problems, err := setup.CheckSlot(ctx, testkit.Conn(t, raw), "freshet")
 		require.NoError(t, err)
-		return (&wal.SetupError{Problems: problems}).Error()
+		return (&setup.Error{Problems: problems}).Error()
 	}
 	require.Empty(t, may(as(t, raw, "replicator")))
 	require.Contains(t, may(as(t, raw, "capture")), "the role capture may not replicate")
@@ -131,7 +134,7 @@ func TestCheckSlot_F71_mayReplicate(t *testing.T) {
 
 	for role, want := range map[string]string{"replicator": "yes", "capture": "no"} {
 		got := "no"
-		if wal.TryReplication(ctx, testkit.Conn(t, as(t, raw, role))) {
+		if setup.TryReplication(ctx, testkit.Conn(t, as(t, raw, role))) {
 			got = "yes"
 		}
 		require.Equal(t, want, got, role)
@@ -152,8 +155,8 @@ func TestCheckSlot_F71_managed(t *testing.T) {
 		if c.role != "" {
 			testkit.Exec(t, raw, `create role `+c.role)
 		}
-		problems, err := wal.CheckSlot(testkit.Context(t), conn, "freshet")
+		problems, err := setup.CheckSlot(testkit.Context(t), conn, "freshet")
 		require.NoError(t, err)
-		require.Contains(t, (&wal.SetupError{Problems: problems}).Error(), c.want)
+		require.Contains(t, (&setup.Error{Problems: problems}).Error(), c.want)
 	}
 }

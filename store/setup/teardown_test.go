@@ -1,4 +1,4 @@
-package wal_test
+package setup_test
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // TestTeardown drops slot and publication, but not under a running node,
@@ -15,7 +15,7 @@ import (
 func TestTeardown(t *testing.T) {
 	url := database(t)
 	slot := slotOf(t, url)
-	feed := start(t, url).live(t)
+	feed := follow(t, url, url).live(t)
 	conn := testkit.Conn(t, url)
 	ctx := testkit.Context(t)
 	left := func() (slots, publications int) {
@@ -24,8 +24,8 @@ select (select count(*) from pg_replication_slots where database = current_datab
 		return slots, publications
 	}
 	for _, name := range []string{slot, "another_slot"} {
-		var used *wal.InUseError
-		require.ErrorAs(t, wal.Teardown(ctx, conn, name, "freshet", false), &used)
+		var used *setup.InUseError
+		require.ErrorAs(t, setup.Teardown(ctx, conn, name, "freshet", false), &used)
 		require.Contains(t, used.Error(), "stop every `freshet serve`")
 		require.Contains(t, used.Error(), "slot "+slot+" with pid ")
 		slots, publications := left()
@@ -33,15 +33,15 @@ select (select count(*) from pg_replication_slots where database = current_datab
 		require.Equal(t, 1, publications, "the publication of a node that lives")
 	}
 	feed.stop()
-	require.Eventually(t, func() bool { return wal.Teardown(ctx, conn, slot, "freshet", false) == nil }, testTimeout, testTick)
+	require.Eventually(t, func() bool { return setup.Teardown(ctx, conn, slot, "freshet", false) == nil }, testTimeout, testTick)
 	slots, publications := left()
 	require.Zero(t, slots+publications)
-	require.NoError(t, wal.Teardown(ctx, conn, slot, "freshet", false), "twice is fine")
+	require.NoError(t, setup.Teardown(ctx, conn, slot, "freshet", false), "twice is fine")
 
-	_, err := wal.Setup(ctx, conn, program(), "freshet")
+	_, err := setup.Apply(ctx, conn, program(), "freshet")
 	require.NoError(t, err)
-	feed = start(t, url).live(t)
-	require.NoError(t, wal.Teardown(ctx, conn, slot, "freshet", true))
+	feed = follow(t, url, url).live(t)
+	require.NoError(t, setup.Teardown(ctx, conn, slot, "freshet", true))
 	slots, publications = left()
 	require.Zero(t, slots+publications, "by force, under the node")
 	feed.await(t, "the node isn't ready", func() bool { return feed.Ready() != nil })
@@ -60,9 +60,9 @@ func TestTeardown_anotherReader(t *testing.T) {
 	require.NoError(t, pglogrepl.StartReplication(ctx, reader, slot, 0, pglogrepl.StartReplicationOptions{
 		PluginArgs: []string{"proto_version '1'", "publication_names 'freshet'"},
 	}))
-	var used *wal.InUseError
-	require.ErrorAs(t, wal.Teardown(ctx, conn, slot, "freshet", false), &used)
-	require.NoError(t, wal.Teardown(ctx, conn, slot, "freshet", true))
+	var used *setup.InUseError
+	require.ErrorAs(t, setup.Teardown(ctx, conn, slot, "freshet", false), &used)
+	require.NoError(t, setup.Teardown(ctx, conn, slot, "freshet", true))
 }
 
 // TestOrphans: a slot that nobody reads holds WAL back, whatever its name.

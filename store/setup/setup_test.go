@@ -1,7 +1,8 @@
-package wal_test
+package setup_test
 
 import (
-	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,16 +12,16 @@ import (
 
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // fatal returns the problems that keep capture from running, of the message
 // service's contract unless it is given another.
-func fatal(t *testing.T, conn *pgx.Conn, of ...*contract.Program) []wal.Problem {
+func fatal(t *testing.T, conn *pgx.Conn, of ...*contract.Program) []setup.Problem {
 	t.Helper()
-	problems, err := wal.Check(testkit.Context(t), conn, append(of, program())[0], "freshet")
+	problems, err := setup.Check(testkit.Context(t), conn, append(of, program())[0], "freshet")
 	require.NoError(t, err)
-	var found []wal.Problem
+	var found []setup.Problem
 	for _, p := range problems {
 		if !p.Warning {
 			found = append(found, p)
@@ -66,7 +67,7 @@ func TestCheck_findsAndMends(t *testing.T) {
 			require.NoError(t, err)
 			found := fatal(t, conn)
 			require.NotEmpty(t, found)
-			require.Contains(t, (&wal.SetupError{Problems: found}).Error(), c.text)
+			require.Contains(t, (&setup.Error{Problems: found}).Error(), c.text)
 
 			// As a person would: run what is printed, and look again.
 			for range 5 {
@@ -87,32 +88,24 @@ func TestCheck_findsAndMends(t *testing.T) {
 // requireCaptures requires that a move and a delete name old topics.
 func requireCaptures(t *testing.T, url string) {
 	t.Helper()
-	feed := start(t, url).live(t)
-	feed.awaitNoQuarantine(t)
-	feed.caughtUp(t)
-	feed.forget() // what quarantine has told
-	const id = "01890a5d-ac96-774b-bcce-b302099a8057"
-	for _, sql := range []string{
-		`insert into messages (id, conversation, %s) values ($1, 'one', %s)`,
-		`update messages set conversation = 'two' where id = $1`,
-		`delete from messages where id = $1`,
-	} {
-		columns, values := "body", "'b'"
-		var authors bool
-		require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t),
-			`select exists (select from information_schema.columns where table_name = 'messages' and column_name = 'author')`).Scan(&authors))
-		if authors {
-			columns, values = "author, body", "'a', 'b'"
-		}
-		sql = strings.Replace(strings.Replace(sql, "%s", columns, 1), "%s", values, 1)
-		testkit.Exec(t, url, sql, id)
+	columns, values := "body", "'b'"
+	var authors bool
+	require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t),
+		`select exists (select from information_schema.columns where table_name = 'messages' and column_name = 'author')`).Scan(&authors))
+	if authors {
+		columns, values = "author, body", "'a', 'b'"
 	}
-	feed.caughtUp(t)
-	commits := feed.all()
+	const id = "01890a5d-ac96-774b-bcce-b302099a8057"
+	commits := follow(t, url, url).live(t).told(t, func() {
+		testkit.Exec(t, url, fmt.Sprintf(`insert into messages (id, conversation, %s) values ($1, 'one', %s)`, columns, values), id)
+		testkit.Exec(t, url, `update messages set conversation = 'two' where id = $1`, id)
+		testkit.Exec(t, url, `delete from messages where id = $1`, id)
+	})
 	require.Len(t, commits, 3)
-	require.Equal(t, topicsOf("one", id), sorted(commits[0].Topics...))
-	require.Equal(t, sorted(append(topicsOf("one", id), topicsOf("two", id)...)...), sorted(commits[1].Topics...))
-	require.Equal(t, topicsOf("two", id), sorted(commits[2].Topics...))
+	one, two := topicsOf("one", id), topicsOf("two", id)
+	require.ElementsMatch(t, one, commits[0].Topics)
+	require.ElementsMatch(t, slices.Compact(slices.Sorted(slices.Values(slices.Concat(one, two)))), commits[1].Topics)
+	require.ElementsMatch(t, two, commits[2].Topics)
 }
 
 // TestCheck_beyondSQL: problems that a person has to think about.
@@ -131,8 +124,8 @@ func TestCheck_beyondSQL(t *testing.T) {
 			testkit.Exec(t, url, c.sql)
 			found := fatal(t, testkit.Conn(t, url))
 			require.NotEmpty(t, found)
-			require.Contains(t, (&wal.SetupError{Problems: found}).Error(), c.text)
-			feed := start(t, url)
+			require.Contains(t, (&setup.Error{Problems: found}).Error(), c.text)
+			feed := follow(t, url, url)
 			feed.await(t, "readiness says why", func() bool { return strings.Contains(feed.Ready().Error(), c.text) })
 		})
 	}
@@ -144,26 +137,26 @@ func TestCheck_server(t *testing.T) {
 	url := server.Database(t)
 	require.NoError(t, prepare(testkit.Context(t), url), "what migrate can't mend it leaves, and says so")
 	conn := testkit.Conn(t, url)
-	problems, err := wal.Check(testkit.Context(t), conn, program(), "freshet")
+	problems, err := setup.Check(testkit.Context(t), conn, program(), "freshet")
 	require.NoError(t, err)
-	text := (&wal.SetupError{Problems: problems}).Error()
+	text := (&setup.Error{Problems: problems}).Error()
 	require.Contains(t, text, "alter system set wal_level = 'logical'")
 	require.Contains(t, text, "max_slot_wal_keep_size is unlimited")
 }
 
-// TestSetup_supersetIsLeftAlone: more than the contract needs is accepted, so
+// TestApply_supersetIsLeftAlone: more than the contract needs is accepted, so
 // that two versions of a service can run side by side.
-func TestSetup_supersetIsLeftAlone(t *testing.T) {
+func TestApply_supersetIsLeftAlone(t *testing.T) {
 	url := database(t)
 	testkit.Exec(t, url, `create table other (id int primary key); alter publication freshet add table other;
 alter publication freshet set table messages (id, conversation, author), other`)
 	require.Empty(t, fatal(t, testkit.Conn(t, url)))
 }
 
-// TestSetup_neverBreaksWriters: while the set-up of a table that lacks
+// TestApply_neverBreaksWriters: while the set-up of a table that lacks
 // everything is mended step by step, an UPDATE and a DELETE of the application
 // never fail.
-func TestSetup_neverBreaksWriters(t *testing.T) {
+func TestApply_neverBreaksWriters(t *testing.T) {
 	url := database(t)
 	testkit.Exec(t, url, `drop publication freshet; alter table messages replica identity default`)
 	conn, writer := testkit.Conn(t, url), testkit.Conn(t, url)
@@ -193,55 +186,9 @@ func TestSetup_neverBreaksWriters(t *testing.T) {
 	require.Fail(t, "not mended")
 }
 
-// TestFeed_expect: whoever registered a transaction before its COMMIT learns
-// its revision and its topics once the frontier has passed it.
-func TestFeed_expect(t *testing.T) {
-	url := database(t)
-	feed := start(t, url).live(t)
-	conn := testkit.Conn(t, url)
-	ctx, cancel := context.WithTimeout(testkit.Context(t), testTimeout)
-	defer cancel()
-	tx, err := conn.Begin(ctx)
-	require.NoError(t, err)
-	var id string
-	require.NoError(t, tx.QueryRow(ctx, insertMessage, "7", "hello").Scan(&id))
-	var xid uint64
-	require.NoError(t, tx.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&xid))
-	expected, forget := feed.Expect(xid)
-	defer forget()
-	_, forgotten := feed.Expect(xid + 1)
-	forgotten()
-	require.NoError(t, tx.Commit(ctx))
-	select {
-	case c := <-expected:
-		require.Equal(t, topicsOf("7", id), sorted(c.Topics...))
-		require.False(t, feed.Frontier().Less(c.Revision), "told only once the frontier has passed it")
-	case <-ctx.Done():
-		require.Fail(t, "the commit never came")
-	}
-}
-
-// TestNew_refuses names the field that is wrong.
-func TestNew_refuses(t *testing.T) {
-	good := wal.Config{URL: "postgres://", Program: program(), Sink: newSink()}
-	for name, spoil := range map[string]func(*wal.Config){
-		"no database URL":   func(c *wal.Config) { c.URL = "" },
-		"no contract":       func(c *wal.Config) { c.Program = nil },
-		"no sink":           func(c *wal.Config) { c.Sink = nil },
-		"can't name a slot": func(c *wal.Config) { c.Slot = "freshet; drop table" },
-	} {
-		c := good
-		spoil(&c)
-		_, err := wal.New(c)
-		require.ErrorContains(t, err, name)
-	}
-	_, err := wal.New(good)
-	require.NoError(t, err)
-}
-
-// TestSetup_concurrently: nodes that start at once set up the same database, and
+// TestApply_concurrently: nodes that start at once set up the same database, and
 // none fails for it.
-func TestSetup_concurrently(t *testing.T) {
+func TestApply_concurrently(t *testing.T) {
 	url := database(t)
 	ctx := testkit.Context(t)
 	for range 3 {
@@ -250,7 +197,7 @@ func TestSetup_concurrently(t *testing.T) {
 		for range 6 {
 			conn := testkit.Conn(t, url)
 			nodes.Go(func() error {
-				_, err := wal.Setup(ctx, conn, program(), "freshet")
+				_, err := setup.Apply(ctx, conn, program(), "freshet")
 				return err
 			})
 		}
@@ -259,9 +206,9 @@ func TestSetup_concurrently(t *testing.T) {
 	}
 }
 
-// TestSetup_undone: a mend that doesn't take ends Setup, which would run it for
+// TestApply_undone: a mend that doesn't take ends Setup, which would run it for
 // ever.
-func TestSetup_undone(t *testing.T) {
+func TestApply_undone(t *testing.T) {
 	url := database(t)
 	testkit.Exec(t, url, `alter publication freshet drop table messages;
 create function undo() returns event_trigger language plpgsql as $$
@@ -272,14 +219,14 @@ begin
   end if;
 end $$;
 create event trigger undo on ddl_command_end when tag in ('ALTER PUBLICATION') execute function undo()`)
-	_, err := wal.Setup(testkit.Context(t), testkit.Conn(t, url), program(), "freshet")
+	_, err := setup.Apply(testkit.Context(t), testkit.Conn(t, url), program(), "freshet")
 	require.ErrorContains(t, err, `the publication "freshet" lacks the table "public"."messages": it was mended, and is there again`)
 }
 
-// TestSetup_F85_lock: while a transaction holds the table, Setup doesn't make
+// TestApply_F85_lock: while a transaction holds the table, Setup doesn't make
 // those wait who come after it: it waits for a moment at a time, and says so in
 // the end.
-func TestSetup_F85_lock(t *testing.T) {
+func TestApply_F85_lock(t *testing.T) {
 	url := database(t)
 	ctx := testkit.Context(t)
 	testkit.Exec(t, url, `alter table messages replica identity default`)
@@ -292,7 +239,7 @@ func TestSetup_F85_lock(t *testing.T) {
 	done := make(chan error, 1)
 	conn := testkit.Conn(t, url)
 	go func() {
-		_, err := wal.Setup(ctx, conn, program(), "freshet")
+		_, err := setup.Apply(ctx, conn, program(), "freshet")
 		done <- err
 	}()
 	// A statement that came just behind it waits until it gives up: no longer.
@@ -309,7 +256,7 @@ func TestSetup_F85_lock(t *testing.T) {
 		}
 	}
 	require.NoError(t, tx.Rollback(ctx))
-	_, err = wal.Setup(ctx, conn, program(), "freshet")
+	_, err = setup.Apply(ctx, conn, program(), "freshet")
 	require.NoError(t, err)
 	require.Empty(t, fatal(t, conn))
 }

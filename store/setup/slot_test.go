@@ -1,4 +1,4 @@
-package wal_test
+package setup_test
 
 import (
 	"strings"
@@ -9,22 +9,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store/wal"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // checkSlot returns what CheckSlot finds, as text and one by one.
-func checkSlot(t *testing.T, url, slot string) (string, []wal.Problem) {
+func checkSlot(t *testing.T, url, slot string) (string, []setup.Problem) {
 	t.Helper()
 	conn, err := pgx.Connect(testkit.Context(t), url)
 	require.NoError(t, err)
-	problems, err := wal.CheckSlot(testkit.Context(t), conn, slot)
+	problems, err := setup.CheckSlot(testkit.Context(t), conn, slot)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(testkit.Context(t)))
-	return (&wal.SetupError{Problems: problems}).Error(), problems
+	return (&setup.Error{Problems: problems}).Error(), problems
 }
 
 // mend runs what was printed, as a person would.
-func mend(t *testing.T, url string, problems []wal.Problem) {
+func mend(t *testing.T, url string, problems []setup.Problem) {
 	t.Helper()
 	for _, p := range problems {
 		for _, sql := range p.SQL {
@@ -43,7 +43,7 @@ func TestCheckSlot_noneFree(t *testing.T) {
 	text, found := checkSlot(t, url, slot)
 	require.Len(t, found, 1, text)
 	require.Contains(t, text, "all replication slots are taken (1 of max_replication_slots = 1)")
-	feed := start(t, url)
+	feed := follow(t, url, url)
 	feed.await(t, "readiness says why", func() bool {
 		return strings.Contains(feed.Ready().Error(), "alter system set max_replication_slots = 3;")
 	})
@@ -68,7 +68,7 @@ func TestCheckSlot_noneFree(t *testing.T) {
 	mend(t, url, found)
 	require.NoError(t, sender.Close(testkit.Context(t)))
 	server.Restart(t)
-	start(t, url).live(t)
+	follow(t, url, url).live(t)
 	_, found = checkSlot(t, url, slot)
 	require.Empty(t, found)
 }
@@ -81,7 +81,7 @@ func TestCheckSlot_ofOthers(t *testing.T) {
 	text, found := checkSlot(t, url, slot)
 	require.Contains(t, text, "belongs to another database or plugin")
 	require.Empty(t, found[0].SQL, "nobody is told to drop what may be somebody's")
-	feed := start(t, url)
+	feed := follow(t, url, url)
 	feed.await(t, "readiness says why", func() bool { return strings.Contains(feed.Ready().Error(), "belongs to another") })
 	testkit.Exec(t, url, `select pg_drop_replication_slot($1)`, slot)
 	feed.live(t)
@@ -102,7 +102,7 @@ func TestCheckSlot_warnings(t *testing.T) {
 	_, found = checkSlot(t, url, slot)
 	require.Empty(t, found)
 
-	feed := start(t, url).live(t)
+	feed := follow(t, url, url).live(t)
 	feed.stop()
 	for range 4 {
 		testkit.Exec(t, url, `select pg_switch_wal() from (select pg_logical_emit_message(true, 'other', repeat('x', 100000))) x`)
@@ -114,5 +114,5 @@ func TestCheckSlot_warnings(t *testing.T) {
 	require.Contains(t, text, "has lost its WAL")
 	mend(t, url, found)
 	server.Restart(t)
-	start(t, url).live(t)
+	follow(t, url, url).live(t)
 }

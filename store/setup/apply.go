@@ -1,0 +1,185 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freshet-dev/freshet/contract"
+)
+
+// Apply creates and mends the publication and the replica identities that
+// program needs, as far as no moment of it breaks or holds up writers, and it
+// takes but a moment and has no price: each problem's statements in one
+// transaction, under a short lock timeout. It returns the problems that are left,
+// warnings included, for a person to mend. Several nodes may call it at once.
+func Apply(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string) ([]Problem, error) {
+	a := applying{conn: conn, program: program, publication: publication, progress: func(string) {}}
+	return a.run(ctx)
+}
+
+// ApplyAll does what Apply does, and what that leaves because it takes its time
+// (an index is made beside the writers, once all transactions that run are over)
+// or has a price (REPLICA IDENTITY FULL): all that Check prints for this role,
+// but for settings of the server, which are other databases' too. No moment of it
+// breaks or holds up writers either. progress, which may be nil, is told each
+// statement before it is run. Those who call it at once take turns.
+func ApplyAll(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string, progress func(sql string)) (left []Problem, err error) {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	a := applying{conn: conn, program: program, publication: publication, all: true, progress: progress}
+	err = a.alone(ctx, func() error {
+		left, err = a.run(ctx)
+		return err
+	})
+	return left, err
+}
+
+// applying is one call of Apply or ApplyAll.
+type applying struct {
+	conn        *pgx.Conn
+	program     *contract.Program
+	publication string
+	all         bool // also what has to be asked for
+	progress    func(sql string)
+}
+
+// takes says that a problem is mended here, and not left to a person.
+func (a *applying) takes(p Problem) bool { return len(p.mend) > 0 && (a.all || !p.asked) }
+
+// run mends one problem at a time, and then looks anew: mending one changes what
+// the others need.
+func (a *applying) run(ctx context.Context) ([]Problem, error) {
+	// More rounds than there can be things to mend: two of each source, and the
+	// publication.
+	most := 4 * (len(a.program.Sources()) + 1)
+	done := make(map[string]bool)
+	for raced := 0; ; {
+		problems, err := Check(ctx, a.conn, a.program, a.publication)
+		if err != nil {
+			return nil, err
+		}
+		at := slices.IndexFunc(problems, a.takes)
+		if at < 0 {
+			return problems, nil
+		}
+		p := problems[at]
+		key := p.Text + strings.Join(p.mend, "")
+		switch {
+		case done[key]:
+			return nil, fmt.Errorf("%s: it was mended, and is there again: does something undo it (an event trigger, another program)?", p.Text)
+		case len(done) == most:
+			return nil, fmt.Errorf("%s: %d things were mended, and there is always another: does something undo them (an event trigger, another program)?", p.Text, most)
+		}
+		switch err := a.mend(ctx, p); {
+		case err == nil:
+			done[key] = true
+		case slices.Contains(racedCodes, sqlState(err)) && raced < maxRaces:
+			raced++ // another node has done it, or is about to: look again
+		default:
+			return nil, fmt.Errorf("%s: %w", p.Text, err)
+		}
+	}
+}
+
+// racedCodes are the SQLSTATEs of a statement that another node has run at the
+// same time: it is there, it is gone, the catalog's row was changed meanwhile.
+var racedCodes = []string{"42710", codeUndefinedObject, "23505", "XX000"}
+
+const maxRaces = 10
+
+// Whoever comes after a statement that waits for a lock waits as well, so ours
+// waits for a moment only, and tries again after a longer one.
+const (
+	mendAttempts = 10
+	mendPause    = 400 * time.Millisecond
+	mendTimeout  = "100ms"
+)
+
+// mend mends one problem. What it does outside of a transaction waits for those
+// who write, and is waited for by none of them: CREATE and DROP INDEX CONCURRENTLY
+// take a lock that conflicts with no INSERT, UPDATE or DELETE, not even while it is
+// queued for.
+func (a *applying) mend(ctx context.Context, p Problem) error {
+	for _, sql := range p.before {
+		a.progress(sql)
+		if _, err := a.conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	for _, sql := range p.mend {
+		a.progress(sql)
+	}
+	for attempt := 1; ; attempt++ {
+		err := pgx.BeginFunc(ctx, a.conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `set local lock_timeout = '`+mendTimeout+`'`); err != nil {
+				return err
+			}
+			for _, sql := range p.mend {
+				if _, err := tx.Exec(ctx, sql); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if sqlState(err) != codeLockNotAvailable {
+			return err
+		}
+		if attempt == mendAttempts {
+			return fmt.Errorf("transactions that are open hold the table's lock; it is tried again at the next start (or run: %s): %w", strings.Join(p.SQL, " "), err)
+		}
+		if err := sleep(ctx, mendPause); err != nil {
+			return err
+		}
+	}
+}
+
+// turnLock is the key of the advisory lock by which calls of ApplyAll take turns:
+// one must not drop the index that another is making. "freshet" in ASCII, plus
+// one.
+const turnLock int64 = 0x66726573686575
+
+const turnPause = time.Second
+
+// alone runs do when nobody else does. Making an index may take longer than a
+// statement of this role usually may, and waits for locks.
+func (a *applying) alone(ctx context.Context, do func() error) error {
+	// It is tried for, and not waited for: whoever waits in a statement is a
+	// transaction that the making of an index waits for.
+	for mine, told := false, false; !mine; {
+		if err := a.conn.QueryRow(ctx, `select pg_try_advisory_lock($1)`, turnLock).Scan(&mine); err != nil {
+			return fmt.Errorf("take turns: %w", err)
+		}
+		if mine {
+			break
+		}
+		if !told {
+			a.progress("-- somebody else sets up this database; waiting for them")
+			told = true
+		}
+		if err := sleep(ctx, turnPause); err != nil {
+			return err
+		}
+	}
+	if _, err := a.conn.Exec(ctx, `set statement_timeout = 0; set lock_timeout = 0`); err != nil {
+		return fmt.Errorf("take turns: %w", err)
+	}
+	err := do()
+	// If that fails the connection is gone, and what it held with it.
+	_, _ = a.conn.Exec(context.WithoutCancel(ctx), `reset statement_timeout; reset lock_timeout; select pg_advisory_unlock(`+fmt.Sprint(turnLock)+`)`)
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

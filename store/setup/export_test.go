@@ -1,0 +1,7 @@
+package setup
+
+// TryReplication is how CheckSlot asks the server, whatever the role's attribute.
+var TryReplication = tryReplication
+
+// Encodings are those of a database that capture accepts.
+var Encodings = encodings
