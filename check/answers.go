@@ -19,7 +19,7 @@ type lack struct {
 // nil: nothing. If due holds for a version of a row, it holds for earlier ones
 // too.
 func (x *index) missing(r *Read, due func(*Write) bool) *lack {
-	if r.Topic == Conversations {
+	if r.Topic == Counted {
 		return x.miscounted(r, due)
 	}
 	for _, cell := range r.Cells {
@@ -100,7 +100,7 @@ func (x *index) shows(r *Read, w *Write) bool {
 	for _, c := range w.Changes {
 		row := x.rows[c.Row]
 		at := slices.IndexFunc(row.versions, func(v version) bool { return v.by == w })
-		if slices.Contains(c.topics(), r.Topic) && row.lacks(r, at) {
+		if c.concerns(r.Topic) && row.lacks(r, at) {
 			return false
 		}
 	}
@@ -135,19 +135,19 @@ func (x *index) impossible(r *Read) (Cell, *Write, bool) {
 	return Cell{}, nil, false
 }
 
-// miscounted is missing for numbers of messages. A number says less than the
+// miscounted is missing for numbers of rows. A number says less than the
 // rows do: it is wrong if it is below the number of rows that are there whatever
 // happened meanwhile, or above that of those that may be there.
 func (x *index) miscounted(r *Read, due func(*Write) bool) *lack {
-	names := x.conversations
+	names := x.places
 	for _, shown := range r.Counts {
-		if _, known := slices.BinarySearch(names, shown.Conversation); !known {
-			names = append(slices.Clone(names), shown.Conversation) // nobody wrote there
+		if _, known := slices.BinarySearch(names, shown.Place); !known {
+			names = append(slices.Clone(names), shown.Place) // nobody wrote there
 		}
 	}
-	for _, conversation := range names {
-		shown := Count{Conversation: conversation}
-		i := slices.IndexFunc(r.Counts, func(c Count) bool { return c.Conversation == conversation })
+	for _, place := range names {
+		shown := Count{Place: place}
+		i := slices.IndexFunc(r.Counts, func(c Count) bool { return c.Place == place })
 		if i >= 0 {
 			shown = r.Counts[i]
 		} else if r.Partial {
@@ -163,9 +163,9 @@ func (x *index) miscounted(r *Read, due func(*Write) bool) *lack {
 func (x *index) miscount(r *Read, shown Count, due func(*Write) bool) *lack {
 	var sure, left []*Write // who put rows there that must be there; who took rows away
 	possible := 0
-	for _, row := range x.rowsOf[shown.Conversation] {
+	for _, row := range x.rowsOf[shown.Place] {
 		at := row.lastDue(due)
-		there, elsewhere := row.places(r, at, shown.Conversation)
+		there, elsewhere := row.places(r, at, shown.Place)
 		if at >= 0 && !x.outlives(row.versions[at].by, r) {
 			there, elsewhere = true, true // it may be as it was before, too
 		}
@@ -184,13 +184,13 @@ func (x *index) miscount(r *Read, shown Count, due func(*Write) bool) *lack {
 		sure = sure[:shown.N+1]
 		slices.SortFunc(sure, func(a, b *Write) int { return cmp.Compare(b.Done, a.Done) })
 		return &lack{write: sure[0], writes: sure, count: &shown,
-			what: fmt.Sprintf("all of the at least %d messages in %s", len(sure), shown.Conversation)}
+			what: fmt.Sprintf("all of the at least %d rows in %s", len(sure), shown.Place)}
 	case shown.N > possible:
-		l := &lack{count: &shown, what: fmt.Sprintf("that there are at most %d messages in %s", possible, shown.Conversation)}
+		l := &lack{count: &shown, what: fmt.Sprintf("that there are at most %d rows in %s", possible, shown.Place)}
 		if len(left) > 0 {
 			l.write = slices.MaxFunc(left, func(a, b *Write) int { return cmp.Compare(a.Done, b.Done) })
 			alone := *l.write
-			alone.Changes = slices.DeleteFunc(slices.Clone(alone.Changes), func(c Change) bool { return c.To == shown.Conversation })
+			alone.Changes = slices.DeleteFunc(slices.Clone(alone.Changes), func(c Change) bool { return c.To == shown.Place })
 			l.writes = []*Write{&alone}
 		}
 		return l
@@ -199,8 +199,8 @@ func (x *index) miscount(r *Read, shown Count, due func(*Write) bool) *lack {
 }
 
 // places says whether an answer that shows a version or a later one may find the
-// row in a conversation, and whether it may find it elsewhere or nowhere.
-func (r *row) places(read *Read, at int, conversation string) (there, elsewhere bool) {
+// row in a place, and whether it may find it elsewhere or nowhere.
+func (r *row) places(read *Read, at int, place string) (there, elsewhere bool) {
 	if at < 0 {
 		elsewhere = true // it wasn't there at first
 	}
@@ -209,7 +209,7 @@ func (r *row) places(read *Read, at int, conversation string) (there, elsewhere 
 		if i != at && (v.by.Outcome == RolledBack || v.by.Sent >= read.End) {
 			continue
 		}
-		if v.To == conversation {
+		if v.To == place {
 			there = true
 		} else {
 			elsewhere = true

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// truncate empties the table of messages, between two rounds: no writer is at
+// truncate empties the table, between two rounds: no writer is at
 // work. The table is the checker's own, all of it.
 func (r *run) truncate(ctx context.Context) {
 	write := Write{Writer: "truncate"}
@@ -59,7 +59,7 @@ func (w *writer) settleEmptied(changes []Change, outcome Outcome) []Change {
 			continue
 		}
 		w.settle(s, changes[0], outcome)
-		if changes = changes[1:]; outcome == Committed && s.name != "" {
+		if changes = changes[1:]; outcome == Committed && s.id != "" {
 			w.retire(s) // as after a deletion by RPC: see writer.byRPC
 		}
 	}

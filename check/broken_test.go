@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/check"
+	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
 // flaw is what is wrong with a node.
@@ -172,8 +173,8 @@ func (n *node) judgeOnce(ctx context.Context, seed uint64, length time.Duration)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cfg := check.Config{
-		URL: n.url, Database: n.world, Run: fmt.Sprintf("test%d", seed), Seed: seed, Duration: length, Round: length / 2,
-		Clients: 12, Conversations: 6, Writers: 3, Rate: 120,
+		URL: n.url, Workload: workload.Messages(), Database: n.world, Run: fmt.Sprintf("test%d", seed), Seed: seed, Duration: length, Round: length / 2,
+		Clients: 12, Places: 6, Writers: 3, Rate: 120,
 		Stage:     &check.Stage{}, // the world is the checker's own
 		Condemned: func(*check.History) { cancel() },
 	}

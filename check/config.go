@@ -11,14 +11,16 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Config says whom to judge, and how hard. Only URL is required.
+// Config says whom to judge, and how hard. Only URL and Workload are required.
 type Config struct {
 	// URL of the server.
 	URL string
+	// Workload is the service of it that is read and written.
+	Workload Workload
 	// Run is a name for this run, of lower-case letters and digits: its
-	// conversations are called check-<run>-<n>. Empty: the time in base 36.
+	// places are called check-<run>-<n>. Empty: the time in base 36.
 	Run string
-	// Database of the server; nil: writers use RPC only.
+	// Database of the server, as [OpenPostgres] makes it; nil: writers use RPC only.
 	Database Database
 	// Duration of the writing; zero: 60 s.
 	Duration time.Duration
@@ -39,9 +41,9 @@ type Config struct {
 	Stage *Stage
 	// Clients to simulate; zero: 300.
 	Clients int
-	// Conversations that they follow; zero: 16, or a sixth of the clients, so that
+	// Places that they follow; zero: 16, or a sixth of the clients, so that
 	// a write concerns about eighteen of them however many there are.
-	Conversations int
+	Places int
 	// Writers of each kind, RPC and SQL; zero: 4.
 	Writers int
 	// Rate of writes per second, of all writers; zero: 100.
@@ -62,14 +64,17 @@ func (c *Config) complete() error {
 	if c.URL == "" {
 		return errors.New("which server? its URL is missing")
 	}
-	for _, n := range []*int{&c.Clients, &c.Conversations, &c.Writers, &c.Rate} {
+	if c.Database == nil && c.Workload.Create.open == nil {
+		return errors.New("nobody can write: neither is there a database, nor has the workload an RPC that creates rows")
+	}
+	for _, n := range []*int{&c.Clients, &c.Places, &c.Writers, &c.Rate} {
 		if *n < 0 {
 			return fmt.Errorf("%d: numbers can't be negative", *n)
 		}
 	}
 	orElse(&c.Duration, time.Minute)
 	orElse(&c.Clients, defaultClients)
-	c.Conversations = c.conversations()
+	c.Places = c.places()
 	orElse(&c.Writers, 4)
 	orElse(&c.Rate, 100)
 	orElse(&c.Seed, rand.Uint64())
@@ -79,8 +84,8 @@ func (c *Config) complete() error {
 
 const defaultClients = 300
 
-func (c *Config) conversations() int {
-	n, clients := c.Conversations, c.Clients
+func (c *Config) places() int {
+	n, clients := c.Places, c.Clients
 	orElse(&clients, defaultClients)
 	orElse(&n, max(16, clients/6))
 	return n
@@ -114,9 +119,9 @@ func (c *Config) bearer() connect.UnaryInterceptorFunc {
 // RunName is a name for a run that starts now.
 func RunName() string { return strconv.FormatInt(time.Now().UnixMilli(), 36) }
 
-// ConversationNames are those that a run with this name writes to.
-func (c *Config) ConversationNames() []string {
-	n := c.conversations()
+// PlaceNames are the places that a run with this name writes to. Nobody else may.
+func (c *Config) PlaceNames() []string {
+	n := c.places()
 	names := make([]string, 0, n)
 	for i := range n {
 		names = append(names, fmt.Sprintf("check-%s-%d", c.Run, i))

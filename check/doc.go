@@ -1,72 +1,98 @@
-// Package check judges a running Freshet server by what its clients see. It is
-// a black box's user: simulated clients follow topics and refetch by the client
-// rule (package client), writers change rows by RPC and by SQL, and all that
-// happens is recorded in a [History]. Then each rule, a pure function over the
-// history, counts what it observed and what broke it:
+// Package check finds out whether a running Freshet server keeps its promises. It
+// knows the server only as clients do: it opens streams, sends RPCs, and, if it may,
+// writes to the database beside the server and asks it what it holds. [Run] does that
+// for a while and returns a [Report]; `freshet check` is Run for the message service.
 //
-//   - G1 visible before told: a read that starts after an invalidation at R,
-//     and asks at-least R or strongly, shows every commit up to R; so does a
-//     SELECT on the primary. No answer is stamped below what it was asked for.
-//   - G2 nothing lost: before a stream shows an id F, it has told every commit
-//     up to F on its topics, or a reset; across naps and reconnects, and since
-//     whatever revision each topic was subscribed with. An id of another epoch
-//     comes after a reset.
-//   - G3 convergence: when writes stop, every connected client comes to hold what
+// # What a run does
+//
+// Simulated clients follow topics and fetch again when they are told to, by the same
+// rule as package client. Writers change rows, by RPC and by SQL. Everything that was
+// done and seen is written down with its time: a [History]. Then each [Rule] goes
+// through the history, counts how often it could have been broken (observations) and
+// how often it was (violations), and keeps the shortest piece of history that shows a
+// violation by itself.
+//
+// Each row that a writer makes bears a mark, its [Cell]: the number of the row and of
+// its version. Only one writer ever changes a row, and it counts versions up. So
+// whatever an answer shows can be dated: version 3 of row 7 is there if and only if a
+// known write was committed and no later one is.
+//
+// # The rules
+//
+// They are the guarantees of docs/guarantees.md. R is a revision, a position in the
+// order of all commits, as the server tells it.
+//
+//   - G1, visible before told: once anybody was told that something changed up to R,
+//     a read that starts later (at-least R, or strong, which is without an at-least)
+//     shows every commit up to R, and so does a SELECT on the primary. No answer is
+//     stamped below what it was asked for.
+//   - G2, nothing lost: when a stream shows an id R, it has told before of every
+//     commit up to R on its topics, or has said `reset`; also across reconnects, and
+//     since whatever revision each topic was subscribed with. An id of another epoch
+//     (another history of the database) comes after a reset only.
+//   - G3, convergence: when writes stop, every connected client comes to show what
 //     Postgres holds, within two heartbeats.
-//   - G4 never backwards: a client never replaces an answer by an older one, no
-//     request at-least a new epoch is answered from an old one, ids on a
-//     connection never go back.
-//   - G5 read your writes: a read at-least a write's stamp, and a strong read
-//     after the write's response, show the write. The stamp is above whatever had
-//     been told before the write was sent, and the topics beside it are all that
-//     the write changed.
-//   - G6 honest stamps: an answer stamped S shows every commit up to S, and
-//     nothing that was rolled back.
+//   - G4, never backwards: no client replaces an answer by an older one, no request
+//     at-least a new epoch is answered from an old one, and ids on one connection
+//     never go back.
+//   - G5, read your writes: a read at-least the stamp of a write shows the write, and
+//     so does a strong read that starts after the write's answer. The stamp is above
+//     all that had been told before the write was sent, and the topics beside the
+//     stamp are all that the write changed.
+//   - G6, honest stamps: an answer stamped R shows every commit up to R, and nothing
+//     that was rolled back.
+//
+// # Which service
+//
+// The rules know rows in places and nothing else. A [Workload] says what these are in
+// a service: which topics there are and what their reads show ([Kind]), which RPCs
+// read and write, and which table holds the rows. See the example of Run. A service
+// with more than one table is checked by one workload for each.
 //
 // # What is asked of the server
 //
-// A rule sees only what somebody asks for, so clients differ. They subscribe by
-// GET, POST and Watch, to the topics of conversations, of single messages, and of
-// everything. Some resume again and again from old revisions, another one for each
-// topic, from another epoch, with lists that don't fit into a frame. They read by
-// ListMessages of one and of all conversations (some in small pages), GetMessage and
-// ListConversations, by Connect's POST and GET (with If-None-Match, so that a 304 stands for the
-// answer that it confirms), gRPC-Web and JSON. Writers create, update and delete by
-// RPC; by SQL they insert, copy, update, move, delete, roll back, and tell topics of
-// nobody's row. In a server of
-// the checker's own (a [Stage]) they also truncate the table, and change rows while
-// it is out of its publication.
+// A rule sees only what somebody asks for, so clients differ. They subscribe by GET,
+// POST and Watch, to places, to single rows and to everything. Some come back again
+// and again with old revisions, another for each topic, from another epoch, with
+// lists of topics that don't fit into a frame. They read by Connect's POST and GET
+// (with If-None-Match, so that a 304 stands for the answer that it confirms), gRPC-Web
+// and JSON, lists in large pages and small. By SQL, writers insert, copy, update,
+// move, delete, roll back, and tell topics of nobody's row. On a [Stage], which is a
+// server of the checker's own, they also truncate the table, and change rows while it
+// is out of its publication.
 //
-// [Report.Exercised] counts each of these, and says what a run did not ask for: of
-// that it knows nothing. No run of this package asks whether lag is told honestly,
-// whether several nodes agree, whether anything leaks to whom it is not for, what
-// happens to partitioned tables, and what differs by gRPC over HTTP/2.
+// Report.Exercised counts all these, and names what a run did not ask for: of that it
+// knows nothing. No run of this package asks whether lag is told honestly, whether
+// several nodes agree, whether anything leaks to whom it is not for, what happens to
+// partitioned tables, and what differs by gRPC over HTTP/2.
 //
-// # What Postgres held
+// # When was a row committed?
 //
-// It comes from the database itself: each SQL transaction writes a row of the
-// checker's own with its xid and the WAL position before COMMIT; the position after
-// it is read on the same connection; and a temporary replication slot of the
-// checker's gives the exact position of each xid's commit. Without a slot, positions
-// are known as intervals, and without a database RPC writes have their stamps only.
-// Rules accuse only when every position in the interval breaks them, so that they
-// see less then, and never accuse wrongly. Report.Notes says what a run could not
-// see.
+// Postgres itself says it. Each SQL transaction writes a row of the checker's own with
+// its transaction id and the WAL position before COMMIT; the position after COMMIT is
+// read on the same connection; and a temporary replication slot of the checker's gives
+// the exact position of each commit. Without a slot a commit's position is known as an
+// interval, and without a database writes by RPC have their stamps only. A rule accuses
+// only if every position in the interval breaks it: it sees less then, and never
+// accuses wrongly. Report.Notes says what a run could not see.
 //
-// A read of ListConversations shows numbers only. It is wrong when a number is below
-// that of the messages that must be there, or above that of those that may be.
+// The read of a topic that shows numbers only ([OfCounts]) is wrong when a number is
+// below that of the rows that must be there, or above that of those that may be.
 //
-// # Rounds
+// # Rounds and faults
 //
-// While writers write, faults happen that a seed has dealt: connections through a
-// proxy of the checker's own are cut, refused, stalled and delayed, clients stop
-// reading or freeze, a transaction stays open; and with a Stage, the server is
-// killed, Postgres restarted and crashed, commits are held by synchronous
-// replication, the slot is dropped. After each round writers rest, all clients must
-// converge by what they are told alone, and the round is judged: what rules need of
-// it later they remember, and it is forgotten, but for its writes. Every fourth round
-// has no faults.
+// A run has rounds. In each, writers write for some seconds while faults happen that
+// a seed has dealt: connections through a proxy of the checker's own are cut, refused,
+// stalled and delayed, clients stop reading or freeze, a transaction stays open; and
+// on a Stage the server is killed, Postgres restarted and crashed, commits are held by
+// synchronous replication, the slot is dropped. Then writers rest, every client must
+// come to show what Postgres holds by what it is told alone, and the round is judged.
+// What rules need of it later they remember; the rest is forgotten, but for its
+// writes. Every fourth round has no faults.
 //
-// What it does not promise: a run without violations is evidence, not proof. It
-// bounds the rate: with N observations, below 3/N (95 %).
+// # What it does not promise
+//
+// A run without violations is evidence, not proof. It bounds the rate: with N
+// observations it is below 3/N, with 95 % confidence, as far as observations are
+// independent.
 package check

@@ -12,77 +12,42 @@ type Exercise string
 // longList isn't an exercise: a list had more pages than the checker reads.
 const longList Exercise = "a list longer than what is read of it"
 
-// exercises are all there are, with what a run must have for them.
-var exercises = []struct {
+// asked is an exercise, and what a run must have for it.
+type asked struct {
 	Exercise
 	needs need
-}{
-	{"stream by GET", anything},
-	{"stream by POST", anything},
-	{"stream by Watch", anything},
-	{"catch-up by GET", anything},
-	{"catch-up by POST", anything},
-	{"catch-up by Watch", anything},
-	{"since_by_topic", anything},
-	{"since of another epoch", anything},
-	{"a notice in several frames", anything},
-	{"notices of conversations/{conversation}/messages", anything},
-	{"notices of conversations/{conversation}/messages/{id}", anything},
-	{"notices of conversations/-/messages", anything},
-	{"notices of messages", anything},
-	{"notices of topics that SQL tells", database},
-	{"ListMessages of a conversation", anything},
-	{"ListMessages of all conversations", anything},
-	{"GetMessage", anything},
-	{"ListConversations", anything},
-	{"lists in several pages", anything},
-	{"Connect POST", anything},
-	{"Connect GET", anything},
-	{"304", anything},
-	{"gRPC-Web", anything},
-	{"JSON", anything},
-	{"CreateMessage", anything},
-	{"UpdateMessage", anything},
-	{"DeleteMessage", anything},
-	{"Freshet-Topics", anything},
-	{"SELECT on the primary", database},
-	{"INSERT", database},
-	{"COPY", database},
-	{"UPDATE", database},
-	{"UPDATE that moves a row", database},
-	{"DELETE", database},
-	{"ROLLBACK", database},
-	{"pg_logical_emit_message", database},
-	{"TRUNCATE", stage},
-	{"a change while the table is out of its publication", stage},
 }
 
-func methodOf(topic string) Exercise {
-	switch {
-	case topic == Conversations:
-		return "ListConversations"
-	case topic == AllMessages:
-		return "ListMessages of all conversations"
-	case isConversation(topic):
-		return "ListMessages of a conversation"
-	default:
-		return "GetMessage"
+// exercises are all that there are of a service.
+func (s *service) exercises() []asked {
+	var all []asked
+	list := func(needs need, names ...Exercise) {
+		for _, name := range names {
+			all = append(all, asked{name, needs})
+		}
 	}
-}
-
-func noticeOf(topic string) Exercise {
-	switch {
-	case topic == Conversations:
-		return "notices of messages"
-	case topic == AllMessages:
-		return "notices of conversations/-/messages"
-	case isConversation(topic):
-		return "notices of conversations/{conversation}/messages"
-	case isOwn(topic):
-		return "notices of topics that SQL tells"
-	default:
-		return "notices of conversations/{conversation}/messages/{id}"
+	list(anything, "stream by GET", "stream by POST", "stream by Watch", "catch-up by GET", "catch-up by POST", "catch-up by Watch",
+		"since_by_topic", "since of another epoch", "a notice in several frames")
+	for _, t := range s.Topics {
+		list(anything, s.topics[t.Kind].notice)
 	}
+	list(database, s.noticeOf("nobody.s"))
+	for _, t := range s.Topics {
+		list(anything, s.topics[t.Kind].reading)
+	}
+	list(anything, "lists in several pages")
+	list(anything, protocolNames[byPost], protocolNames[byGet], "304", protocolNames[byGRPCWeb], protocolNames[byJSON])
+	for _, m := range []Mutation{s.Create, s.Update, s.Delete} {
+		if m.open != nil {
+			list(anything, m.name)
+		}
+	}
+	if s.Create.open != nil {
+		list(anything, "Freshet-Topics")
+	}
+	list(database, "SELECT on the primary", "INSERT", "COPY", "UPDATE", "UPDATE that moves a row", "DELETE", "ROLLBACK", "pg_logical_emit_message")
+	list(stage, "TRUNCATE", "a change while the table is out of its publication")
+	return all
 }
 
 // Exercised is how often something was asked for.
@@ -97,8 +62,8 @@ type Exercised struct {
 func (r *run) exercised() []Exercised {
 	r.rec.mu.Lock()
 	defer r.rec.mu.Unlock()
-	all := make([]Exercised, 0, len(exercises))
-	for _, e := range exercises {
+	var all []Exercised
+	for _, e := range r.service.exercises() {
 		done := Exercised{Exercise: e.Exercise, N: r.rec.done[e.Exercise]}
 		switch {
 		case done.N > 0:

@@ -3,15 +3,18 @@ package check
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"sync/atomic"
 	"time"
 
-	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet/client"
 )
 
 // JudgeWindows is Judge of a history that comes in windows.
 func JudgeWindows(windows ...*History) []Verdict {
-	j := newJudge()
+	j := newJudge(everyKind)
 	for _, h := range windows {
 		j.take(h)
 	}
@@ -45,22 +48,26 @@ func Summarize(values []time.Duration) Latency {
 }
 
 // WriteByRPC is what a writer does in n turns.
-func WriteByRPC(ctx context.Context, messages messagesv1connect.MessageServiceClient, conversations []string, n int) []Write {
-	rec, names := newRecorder(), newDirectory()
-	r := newReader(messages, byPost, names, rec, conversations)
-	w := newWriter("rpc-1", rec, names, rand.New(rand.NewPCG(1, 1)), conversations, &atomic.Int64{})
+func WriteByRPC(ctx context.Context, of Workload, h *http.Client, url string, places []string, n int) ([]Write, error) {
+	s, err := of.prepare()
+	if err != nil {
+		return nil, err
+	}
+	rec, names := newRecorder(s), newDirectory(s)
+	r := newReader(s.dial(h, url, connect.WithInterceptors(client.NewInterceptor()))[byPost], names, rec, places)
+	w := newWriter("rpc-1", rec, names, rand.New(rand.NewPCG(1, 1)), places, &atomic.Int64{})
 	for range n {
 		w.byRPC(ctx, r)
 	}
-	return rec.cut().Writes
+	return rec.cut().Writes, nil
 }
 
 // Insert is how a row is made.
-func Insert(row int) Manner { return Manner{IDs: []string{rowID("test", row)}} }
+func Insert(row int) Manner { return Manner{IDs: []string{uuidOf("test", row)}} }
 
 // Remembered is how many rows rules keep in mind after some windows.
 func Remembered(windows ...*History) int {
-	j := newJudge()
+	j := newJudge(everyKind)
 	for _, h := range windows {
 		j.take(h)
 	}

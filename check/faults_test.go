@@ -10,6 +10,7 @@ import (
 
 	"github.com/freshet-dev/freshet/check"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
 // A seed gives the same faults whatever happens between them, and each is dealt
@@ -37,7 +38,7 @@ func TestFaults_refused(t *testing.T) {
 		{[]string{"all"}, "lose-slot can only be done to a server of the checker's own"},
 		{[]string{"none", "cut-clients"}, "none, and others?"},
 	} {
-		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Faults: tt.faults})
+		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Workload: workload.Messages(), Faults: tt.faults})
 		require.ErrorContains(t, err, tt.says)
 	}
 }
@@ -48,8 +49,8 @@ func TestRun_faults(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, none)
 	report, err := check.Run(t.Context(), check.Config{
-		URL: n.url, Database: n.world, Run: "faults", Seed: 3, Duration: 12 * time.Second, Round: 6 * time.Second, Patience: time.Minute,
-		Clients: 12, Conversations: 6, Writers: 3, Rate: 120,
+		URL: n.url, Workload: workload.Messages(), Database: n.world, Run: "faults", Seed: 3, Duration: 12 * time.Second, Round: 6 * time.Second, Patience: time.Minute,
+		Clients: 12, Places: 6, Writers: 3, Rate: 120,
 		Faults: []string{"cut-clients", "refuse-clients", "stall-clients", "delay-clients", "stop-reading", "freeze-clients", "long-transaction"},
 	})
 	require.NoError(t, err)
@@ -74,7 +75,7 @@ func TestPostgres_faults(t *testing.T) {
 	t.Parallel()
 	url := testkit.NewServer(t, map[string]string{"fsync": "off"}).Migrated(t)
 	ctx := testkit.Context(t)
-	database, err := check.OpenPostgres(ctx, url, "faulty")
+	database, err := check.OpenPostgres(ctx, url, "faulty", workload.Messages().Table)
 	require.NoError(t, err)
 	session, err := database.Session(ctx)
 	require.NoError(t, err)

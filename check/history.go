@@ -20,10 +20,10 @@ type History struct {
 
 // Cell is one version of one row. A row keeps its number when it is deleted and
 // made again, which only writers do whose commits no crash takes back; its versions count from 1, in the order in which its only writer
-// wrote them. The body of a message holds its cell.
+// wrote them. Each row bears its cell, in a column that is the client's to choose.
 type Cell struct{ Row, Version int }
 
-// Change makes a version: of a row in conversation From, now in To. Empty: the
+// Change makes a version: of a row in place From, now in To. Empty: the
 // row wasn't there, or isn't any more.
 type Change struct {
 	Cell
@@ -103,7 +103,7 @@ type Frame struct {
 	At       time.Duration
 	Kind     FrameKind
 	Revision freshet.Revision
-	// Topics are written short; see AllMessages.
+	// Topics are written short; see Everything.
 	Topics []string
 	// Since is what all topics are subscribed with that SinceBy doesn't name;
 	// zero: nothing is owed of the time before.
@@ -122,7 +122,7 @@ func (f *Frame) since(topic string) freshet.Revision {
 // Read is a request for what a topic names, and its answer.
 type Read struct {
 	Client     string
-	Topic      string           // short; see AllMessages
+	Topic      string           // short; see Everything
 	AtLeast    freshet.Revision // zero: strong
 	Direct     bool             // a SELECT on the primary, beside the server
 	Start, End time.Duration    // sent; taken in by the client, one after the other
@@ -146,12 +146,13 @@ type View struct {
 // of the last window, and of the windows before it what memory holds.
 type index struct {
 	*History
+	kinds    kinds // of topics that the service has
 	rows     map[int]*row
 	rowsOf   map[string][]*row   // by topic: rows that are, were not long ago, or may be in it
 	writesOn map[string][]*Write // by topic: committed ones, by their upper position
 	epoch    freshet.Epoch       // the highest seen
-	// conversations are all that rows ever were in, ascending.
-	conversations []string
+	// places are all that rows ever were in, ascending.
+	places []string
 	// What left its topic in this window, and in the one before.
 	gone, older []departure
 	memory
@@ -185,9 +186,9 @@ type version struct {
 	by *Write
 }
 
-func newIndex() *index {
+func newIndex(of kinds) *index {
 	return &index{
-		rows: map[int]*row{}, rowsOf: map[string][]*row{}, writesOn: map[string][]*Write{},
+		kinds: of, rows: map[int]*row{}, rowsOf: map[string][]*row{}, writesOn: map[string][]*Write{},
 		memory: memory{
 			listeners: map[string]*listening{}, before: map[string]Frame{}, shown: map[string]map[string]*Read{},
 			resets: map[string][]time.Duration{}, live: map[string]time.Duration{},
@@ -294,8 +295,8 @@ func (x *index) takeWrites(writes []Write) {
 				r.placed = append(r.placed, i)
 			}
 		}
-		for _, topic := range topicsOf(r.changes()) {
-			if r.left(topic) && topic != Conversations {
+		for _, topic := range topicsOf(r.changes(), x.kinds) {
+			if r.left(topic) && topic != Counted {
 				x.gone = append(x.gone, departure{r, topic})
 			}
 		}
@@ -322,11 +323,11 @@ func (x *index) add(w *Write, c Change) *row {
 		x.rows[c.Row] = r
 	}
 	r.versions = append(r.versions, version{c, w})
-	for _, topic := range c.topics() {
-		if at, known := slices.BinarySearch(x.conversations, topic); !known && isConversation(topic) {
-			x.conversations = slices.Insert(x.conversations, at, topic)
+	for _, topic := range c.topics(x.kinds) {
+		if at, known := slices.BinarySearch(x.places, topic); !known && kindOf(topic) == OfPlace {
+			x.places = slices.Insert(x.places, at, topic)
 		}
-		if rows := x.rowsOf[topic]; topic != Conversations && !slices.Contains(rows, r) {
+		if rows := x.rowsOf[topic]; topic != Counted && !slices.Contains(rows, r) {
 			x.rowsOf[topic] = append(rows, r)
 		}
 		x.concerns(w, topic)

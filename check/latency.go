@@ -110,7 +110,7 @@ func (x *index) latencies(names []string, faults []Caused, quiet, disturbed *del
 			since = notLive
 		}
 		for _, topic := range l.subscribe.Topics {
-			if isConversation(topic) {
+			if kindOf(topic) == OfPlace {
 				x.latency(name, topic, since, into)
 			}
 		}

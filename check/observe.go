@@ -77,10 +77,10 @@ func (r *run) holds(ctx context.Context) (map[string][]Cell, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if r.truth != nil {
-		return r.truth.Read(ctx, r.conversations)
+		return r.truth.Read(ctx, r.places)
 	}
 	truth := map[string][]Cell{}
-	for _, c := range r.conversations {
+	for _, c := range r.places {
 		read := Read{Topic: c}
 		if err := r.readers[byPost].read(ctx, &read); err != nil {
 			return nil, err
@@ -94,7 +94,7 @@ func (r *run) holds(ctx context.Context) (map[string][]Cell, error) {
 func (r *run) witness(ctx context.Context, session Session) {
 	const name = "witness"
 	subject := &subject{name: name, rec: r.rec}
-	topics := slices.Concat(r.conversations, []string{AllMessages, Conversations}, r.own)
+	topics := slices.Concat(r.places, r.service.wide(), r.own)
 	r.rec.frame(Frame{Client: name, At: r.rec.now(), Kind: Subscribe, Topics: topics})
 	err := r.streams.follow(ctx, getStream, subscription{topics: r.names.fullAll(topics)}, func(e client.Event) error {
 		told, ok := e.(client.Invalidate)
@@ -104,9 +104,9 @@ func (r *run) witness(ctx context.Context, session Session) {
 		}
 		told.Topics = r.names.shortAll(told.Topics)
 		subject.record(told)
-		conversations := slices.DeleteFunc(slices.Clone(told.Topics), func(topic string) bool { return !isConversation(topic) })
+		places := slices.DeleteFunc(slices.Clone(told.Topics), func(topic string) bool { return kindOf(topic) != OfPlace })
 		start := r.rec.now()
-		held, err := session.Read(ctx, conversations)
+		held, err := session.Read(ctx, places)
 		end := r.rec.now()
 		if err != nil {
 			if ctx.Err() == nil {
@@ -114,7 +114,7 @@ func (r *run) witness(ctx context.Context, session Session) {
 			}
 			return nil
 		}
-		for _, c := range conversations {
+		for _, c := range places {
 			r.rec.read(Read{Client: name, Topic: c, Direct: true, Start: start, End: end, Content: contentOf(c, held)})
 		}
 		r.rec.did("SELECT on the primary")

@@ -162,7 +162,7 @@ func (p *parser) topics() (topics []string, since map[string]freshet.Revision) {
 
 // content takes what a topic's read shows.
 func (p *parser) content(topic string) Content {
-	if topic != Conversations {
+	if topic != Counted {
 		return Content{Cells: p.cells()}
 	}
 	var c Content
@@ -171,12 +171,12 @@ func (p *parser) content(topic string) Content {
 		return c
 	}
 	for part := range strings.SplitSeq(text, ",") {
-		conversation, n, _ := strings.Cut(part, ":")
+		place, n, _ := strings.Cut(part, ":")
 		number, err := strconv.Atoi(n)
 		if err != nil {
-			p.fail(fmt.Errorf("%q is no number of messages: want conversation:number", part))
+			p.fail(fmt.Errorf("%q is no number of rows: want place:number", part))
 		}
-		c.Counts = append(c.Counts, Count{conversation, number})
+		c.Counts = append(c.Counts, Count{place, number})
 	}
 	return c
 }

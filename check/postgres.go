@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +18,8 @@ import (
 // Postgres is the Database behind a server: the same one that it serves.
 type Postgres struct {
 	url  string
-	name string // of the table and the publication of this run
+	of   *statements
+	name string // of the checker's own table
 	slot string
 	note string
 
@@ -27,19 +27,23 @@ type Postgres struct {
 	conn *pgx.Conn  // holds the temporary slot; nil: there is none
 }
 
-// OpenPostgres prepares a database: a table of the checker's own, and a
-// temporary replication slot that follows it. If there can be no slot (no right,
+// OpenPostgres prepares a database, whose table the workload names: a table of the
+// checker's own, and a temporary replication slot that follows it. If there can be no slot (no right,
 // none free, an open transaction that holds it up), positions are known as
 // intervals only, and Note says so. run distinguishes runs at the same time; it
 // must consist of lower-case letters and digits.
-func OpenPostgres(ctx context.Context, url, run string) (*Postgres, error) {
-	p := &Postgres{url: url, name: "commits_" + run, slot: "freshet_check_" + run}
+func OpenPostgres(ctx context.Context, url, run string, of Table) (*Postgres, error) {
+	statements, err := of.statements()
+	if err != nil {
+		return nil, err
+	}
+	p := &Postgres{url: url, of: statements, name: "commits_" + run, slot: "freshet_check_" + run}
 	conn, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, sql := range []string{
-		"select from public.messages limit 0", // is it the server's at all?
+		"select from " + p.of.table + " limit 0", // is it the server's at all?
 		"create schema if not exists freshet_check",
 		"create table " + p.table() + " (id bigserial primary key, xid xid8 not null, position pg_lsn not null)",
 	} {
@@ -98,8 +102,9 @@ func (p *Postgres) follow(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// Close removes the table, the slot, and every message of the conversations.
-func (p *Postgres) Close(ctx context.Context, conversations []string) error {
+// Close removes the checker's table, the slot, and every row of the places, which
+// Config.PlaceNames names. Nobody may be using a session any more.
+func (p *Postgres) Close(ctx context.Context, places []string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conn != nil {
@@ -111,7 +116,7 @@ func (p *Postgres) Close(ctx context.Context, conversations []string) error {
 		return err
 	}
 	defer closeConn(conn)
-	_, gone := conn.Exec(ctx, "delete from public.messages where conversation = any($1)", conversations)
+	_, gone := conn.Exec(ctx, p.of.clear, places)
 	_, dropped := conn.Exec(ctx, "drop publication if exists "+p.slot)
 	_, table := conn.Exec(ctx, "drop table if exists "+p.table())
 	_, _ = conn.Exec(ctx, "drop schema if exists freshet_check restrict") // others' tables keep it
@@ -282,25 +287,25 @@ func position(ctx context.Context, conn *pgx.Conn) (freshet.Revision, error) {
 func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner) error {
 	batch := &pgx.Batch{}
 	var queued, copied []Change
+	of := s.p.of
 	var made [][]any
 	if how.Truncate {
-		batch.Queue("truncate public.messages")
+		batch.Queue(of.truncate)
 	}
 	for i, c := range w.Changes {
 		switch {
 		case how.Truncate:
 			continue
 		case c.From == "" && how.Copy:
-			made = append(made, []any{how.IDs[i], c.To, author, c.Cell.String()})
+			made = append(made, of.row(how.IDs[i], c))
 			copied = append(copied, c)
 			continue
 		case c.From == "":
-			batch.Queue("insert into public.messages (id, conversation, author, body) values ($1, $2, $3, $4)", how.IDs[i], c.To, author, c.Cell.String())
+			batch.Queue(of.insert, of.row(how.IDs[i], c)...)
 		case c.To == "":
-			batch.Queue("delete from public.messages where conversation = $1 and body = $2", c.From, Cell{c.Row, how.Was[i]}.String())
+			batch.Queue(of.remove, c.From, of.mark(Cell{c.Row, how.Was[i]}))
 		default:
-			batch.Queue("update public.messages set conversation = $3, body = $4 where conversation = $1 and body = $2",
-				c.From, Cell{c.Row, how.Was[i]}.String(), c.To, c.Cell.String())
+			batch.Queue(of.update, c.From, of.mark(Cell{c.Row, how.Was[i]}), c.To, of.mark(c.Cell))
 		}
 		queued = append(queued, c)
 	}
@@ -308,7 +313,7 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner)
 		batch.Queue("select pg_logical_emit_message(true, 'freshet', $1)", topic)
 	}
 	if len(made) > 0 {
-		n, err := tx.CopyFrom(ctx, pgx.Identifier{"public", "messages"}, []string{"id", "conversation", "author", "body"}, pgx.CopyFromRows(made))
+		n, err := tx.CopyFrom(ctx, of.name, of.columns, pgx.CopyFromRows(made))
 		if err == nil && n != int64(len(made)) {
 			err = fmt.Errorf("%v: %d rows were copied instead of %d", copied, n, len(made))
 		}
@@ -331,7 +336,7 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner)
 			return err
 		}
 		if tag.RowsAffected() != 1 {
-			return fmt.Errorf("%v: %d rows instead of one: does somebody else write to these conversations?", c, tag.RowsAffected())
+			return fmt.Errorf("%v: %d rows instead of one: does somebody else write to these places?", c, tag.RowsAffected())
 		}
 	}
 	for range how.Emit {
@@ -347,33 +352,29 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner)
 	return nil
 }
 
-// author is who the checker's messages are of.
-const author = "freshet check"
-
 // Read implements Session. A connection that has been cut since it was used last
 // shows it only now, so it gets a second chance.
-func (s *pgSession) Read(ctx context.Context, conversations []string) (map[string][]Cell, error) {
-	held, err := s.read(ctx, conversations)
+func (s *pgSession) Read(ctx context.Context, places []string) (map[string][]Cell, error) {
+	held, err := s.read(ctx, places)
 	if err != nil && s.conn.IsClosed() && ctx.Err() == nil {
-		held, err = s.read(ctx, conversations)
+		held, err = s.read(ctx, places)
 	}
 	return held, err
 }
 
-func (s *pgSession) read(ctx context.Context, conversations []string) (map[string][]Cell, error) {
+func (s *pgSession) read(ctx context.Context, places []string) (map[string][]Cell, error) {
 	if err := s.alive(ctx); err != nil {
 		return nil, err
 	}
-	rows, err := s.conn.Query(ctx, "select conversation, body from public.messages where conversation = any($1)", conversations)
+	rows, err := s.conn.Query(ctx, s.p.of.read, places)
 	if err != nil {
 		return nil, err
 	}
 	held := map[string][]Cell{}
-	var conversation, body string
-	_, err = pgx.ForEachRow(rows, []any{&conversation, &body}, func() error {
-		if cell, err := ParseCell(body); err == nil {
-			name := strings.Clone(conversation)
-			held[name] = append(held[name], cell)
+	var place, mark string
+	_, err = pgx.ForEachRow(rows, []any{&place, &mark}, func() error {
+		if cell, ok := s.p.of.cell(mark); ok {
+			held[place] = append(held[place], cell)
 		}
 		return nil
 	})

@@ -48,19 +48,19 @@ func (p *Postgres) DropSlot(ctx context.Context, slot string) error {
 	})
 }
 
-// unpublish takes the messages out of the publications that name them, and
+// unpublish takes the table out of the publications that name them, and
 // returns what puts them back, which is to be called in any case.
 func (s *pgSession) unpublish(ctx context.Context) (publish func() error, err error) {
 	var publications []string
 	rows, err := s.conn.Query(ctx, `select quote_ident(p.pubname) from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
-		where r.prrelid = 'public.messages'::regclass and p.pubname <> $1`, s.p.slot)
+		where r.prrelid = $2::text::regclass and p.pubname <> $1`, s.p.slot, s.p.of.table)
 	if err == nil {
 		publications, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	}
 	publish = func() error {
 		return s.p.once(context.WithoutCancel(ctx), func(ctx context.Context, conn *pgx.Conn) error {
 			for _, publication := range publications {
-				_, err := conn.Exec(ctx, "alter publication "+publication+" add table public.messages")
+				_, err := conn.Exec(ctx, "alter publication "+publication+" add table "+s.p.of.table)
 				const exists = "42710" // the server was faster
 				if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == exists {
 					continue
@@ -74,7 +74,7 @@ func (s *pgSession) unpublish(ctx context.Context) (publish func() error, err er
 	}
 	for _, publication := range publications {
 		if err == nil {
-			_, err = s.conn.Exec(ctx, "alter publication "+publication+" drop table public.messages")
+			_, err = s.conn.Exec(ctx, "alter publication "+publication+" drop table "+s.p.of.table)
 		}
 	}
 	return publish, err

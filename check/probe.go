@@ -23,7 +23,7 @@ type probe struct {
 	rec     *recorder
 	names   *directory
 	rng     *rand.Rand
-	ours    []string // conversations
+	ours    []string // places
 	own     []string // topics that SQL tells
 	pace    int
 	turn    int
@@ -53,9 +53,9 @@ func (p *probe) once(ctx context.Context) error {
 	if since.IsZero() {
 		return nil // nothing has been told yet
 	}
-	topics := []string{p.ours[p.rng.IntN(len(p.ours))], AllMessages, Conversations}
+	topics := append(p.names.of.wide(), p.ours[p.rng.IntN(len(p.ours))])
 	p.rng.Shuffle(len(topics), func(i, j int) { topics[i], topics[j] = topics[j], topics[i] })
-	topics = slices.Compact(append(topics[:1+p.rng.IntN(3)], p.names.pick(p.rng, 3)...))
+	topics = slices.Compact(append(topics[:1+p.rng.IntN(len(topics))], p.names.pick(p.rng, 3)...))
 	if len(p.own) > 0 {
 		topics = append(topics, p.own[p.rng.IntN(len(p.own))])
 	}
@@ -89,7 +89,7 @@ func (p *probe) long(subscribe Frame) subscription {
 	const madeUp = 900
 	sub := subscription{since: freshet.Revision{Epoch: subscribe.Since.Epoch, Position: 1}, sinceBy: map[string]freshet.Revision{}}
 	for i := range madeUp {
-		sub.topics = append(sub.topics, fmt.Sprintf("conversations/%s/messages/made-up-%s-%d", p.ours[0], strings.Repeat("-", 30), i))
+		sub.topics = append(sub.topics, p.names.of.madeUp(p.ours[0], fmt.Sprintf("made-up-%s-%d", strings.Repeat("-", 30), i)))
 	}
 	for _, topic := range subscribe.Topics {
 		full := p.names.full(topic)

@@ -16,6 +16,7 @@ const maxRecent = 1000
 
 // recorder collects a history, window by window. Safe for concurrent use.
 type recorder struct {
+	of    *service
 	start time.Time
 
 	mu       sync.Mutex // guards all below
@@ -45,8 +46,8 @@ type Progress struct {
 	Fault                    string // the one that is on; empty: none
 }
 
-func newRecorder() *recorder {
-	return &recorder{start: time.Now(), h: &History{}, failures: map[string]int{}, done: map[Exercise]int{}, positions: map[uint64]uint64{}}
+func newRecorder(of *service) *recorder {
+	return &recorder{of: of, start: time.Now(), h: &History{}, failures: map[string]int{}, done: map[Exercise]int{}, positions: map[uint64]uint64{}}
 }
 
 func (r *recorder) now() time.Duration { return time.Since(r.start) }
@@ -59,7 +60,7 @@ func (r *recorder) frame(f Frame) {
 	switch f.Kind {
 	case Invalidate, Part:
 		for _, topic := range f.Topics {
-			r.done[noticeOf(topic)]++
+			r.done[r.of.noticeOf(topic)]++
 		}
 		if f.Kind == Part {
 			r.done["a notice in several frames"]++

@@ -46,9 +46,10 @@ type Violation struct {
 	Excerpt *History
 }
 
-// Judge applies every rule.
-func Judge(h *History) []Verdict {
-	j := newJudge()
+// Judge applies every rule. The service has topics of the kinds given; none: of
+// every kind.
+func Judge(h *History, of ...Kind) []Verdict {
+	j := newJudge(setOf(of))
 	j.take(h)
 	return j.verdicts
 }
@@ -60,8 +61,8 @@ type judge struct {
 	verdicts []Verdict
 }
 
-func newJudge() *judge {
-	j := &judge{x: newIndex()}
+func newJudge(of kinds) *judge {
+	j := &judge{x: newIndex(of)}
 	for _, rule := range Rules {
 		j.verdicts = append(j.verdicts, Verdict{Rule: rule.ID, Name: rule.Name})
 	}
@@ -109,7 +110,7 @@ func (x *index) excerpt(read *Read, lacks *lack, frames ...Frame) *History {
 	r := &h.Reads[0]
 	r.Cells = slices.DeleteFunc(slices.Clone(r.Cells), func(c Cell) bool { return !lacks.write.has(c.Row) })
 	r.Counts = slices.DeleteFunc(slices.Clone(r.Counts), func(c Count) bool {
-		return lacks.count != nil && c.Conversation != lacks.count.Conversation
+		return lacks.count != nil && c.Place != lacks.count.Place
 	})
 	return h
 }
@@ -246,7 +247,7 @@ func last(frames []Frame, at time.Duration, topic string) (Frame, bool) {
 // told before the write was sent, and the topics beside it are all of the write's.
 func judgeG5(x *index, v *Verdict) {
 	for i := range x.Writes {
-		judgeResponse(&x.Writes[i], v)
+		judgeResponse(x, &x.Writes[i], v)
 	}
 	for _, r := range x.allReads() {
 		if r.Direct {
@@ -264,7 +265,7 @@ func judgeG5(x *index, v *Verdict) {
 }
 
 // judgeResponse judges what the answer to a write says of it.
-func judgeResponse(w *Write, v *Verdict) {
+func judgeResponse(x *index, w *Write, v *Verdict) {
 	if w.Outcome != Committed || w.Stamp.IsZero() {
 		return
 	}
@@ -279,7 +280,7 @@ func judgeResponse(w *Write, v *Verdict) {
 		return
 	}
 	v.Observations++
-	for _, topic := range topicsOf(w.Changes) {
+	for _, topic := range topicsOf(w.Changes, x.kinds) {
 		if !slices.Contains(w.Topics, topic) {
 			v.accusef(&History{Writes: []Write{*w}}, "the answer to %s of %s doesn't name the topic %s, which it changed", cellsOf(w.Changes), w.Writer, topic)
 			return
@@ -328,13 +329,13 @@ func judgeG6(x *index, v *Verdict) {
 	}
 }
 
-// name says which of a write's cells a read of a conversation lacks.
+// name says which of a write's cells a read of a place lacks.
 func (w *Write) name(r *Read) string {
 	for _, c := range w.Changes {
 		switch {
 		case c.within(r.Topic):
 			return fmt.Sprintf("%v of %s", c.Cell, w.Writer)
-		case slices.Contains(c.topics(), r.Topic):
+		case c.concerns(r.Topic):
 			return fmt.Sprintf("that %v of %s took the row away", c.Cell, w.Writer)
 		}
 	}

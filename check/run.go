@@ -21,17 +21,18 @@ import (
 
 // run is one run of the checker.
 type run struct {
-	cfg           Config
-	rec           *recorder
-	conversations []string
-	own           []string // topics of nobody's rows, which SQL tells
-	calm          atomic.Bool
-	names         *directory
-	streams       *streams
-	readers       [protocols]*reader // for who has none of its own
-	subjects      []*subject
-	sessions      []Session
-	truth         Session // nil: no database
+	cfg      Config
+	rec      *recorder
+	service  *service
+	places   []string
+	own      []string // topics of nobody's rows, which SQL tells
+	calm     atomic.Bool
+	names    *directory
+	streams  *streams
+	readers  [protocols]*reader // for who has none of its own
+	subjects []*subject
+	sessions []Session
+	truth    Session // nil: no database
 
 	judge            *judge
 	quiet, disturbed delays   // of commits by themselves, and around faults
@@ -61,7 +62,11 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{cfg: cfg, rec: newRecorder(), names: newDirectory(), conversations: cfg.ConversationNames(), judge: newJudge()}
+	s, err := cfg.Workload.prepare()
+	if err != nil {
+		return nil, err
+	}
+	r := &run{cfg: cfg, rec: newRecorder(s), service: s, names: newDirectory(s), places: cfg.PlaceNames(), judge: newJudge(s.kinds)}
 	if cfg.Database != nil {
 		for i := range 4 {
 			r.own = append(r.own, fmt.Sprintf("freshet.check.%s.%d", cfg.Run, i))
@@ -90,8 +95,8 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	rpcs.Protocols.SetHTTP1(true)
 	defer lines.CloseIdleConnections()
 	defer rpcs.CloseIdleConnections()
-	for p, messages := range newMessages(&http.Client{Transport: rpcs}, cfg.URL, connect.WithInterceptors(client.NewInterceptor(), cfg.bearer())) {
-		r.readers[p] = newReader(messages, protocol(p), r.names, r.rec, r.conversations)
+	for p, l := range s.dial(&http.Client{Transport: rpcs}, cfg.URL, connect.WithInterceptors(client.NewInterceptor(), cfg.bearer())) {
+		r.readers[p] = newReader(l, r.names, r.rec, r.places)
 	}
 	h := &http.Client{Transport: lines}
 	r.streams = &streams{http: h, url: cfg.URL, token: cfg.Token, watch: freshetv1connect.NewInvalidationServiceClient(h, cfg.URL)}
@@ -136,7 +141,7 @@ func (r *run) point(address string) error {
 
 // first finds out whether there is anybody to judge.
 func (r *run) first(ctx context.Context) error {
-	return r.readers[byPost].read(ctx, &Read{Topic: r.conversations[0]})
+	return r.readers[byPost].read(ctx, &Read{Topic: r.places[0]})
 }
 
 func (r *run) open(ctx context.Context) error {
@@ -174,7 +179,7 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 	for by := range transports {
 		p := &probe{
 			name: "probe-" + by.String(), by: by, streams: r.streams, rec: r.rec, names: r.names,
-			rng: r.rng(uint64(by) + 300), ours: r.conversations, own: r.own, pace: r.pace(),
+			rng: r.rng(uint64(by) + 300), ours: r.places, own: r.own, pace: r.pace(),
 		}
 		background.Go(func() { p.run(ctx) })
 	}
@@ -215,17 +220,16 @@ func (r *run) pace() int { return max(1, r.cfg.Clients/100) }
 
 // subject makes a client. They differ in how they subscribe and read. Every fifth
 // takes the server's throttle, so that notices are merged, the others none. Each
-// follows three conversations, or one and whatever changes at all; every other one
-// some messages besides.
+// follows three places, or one and whatever changes at all; every other one
+// some rows besides.
 func (r *run) subject(i int) *subject {
 	rng := r.rng(uint64(i) + 1000)
-	topics := []string{AllMessages, Conversations}
-	n := 1
+	topics, n := r.service.wide(), 1
 	if wide := i < int(transports) || i%32 == 0; !wide {
 		topics, n = nil, 3
 	}
-	for _, c := range rng.Perm(len(r.conversations))[:min(n, len(r.conversations))] {
-		topics = append(topics, r.conversations[c])
+	for _, c := range rng.Perm(len(r.places))[:min(n, len(r.places))] {
+		topics = append(topics, r.places[c])
 	}
 	s := newSubject(fmt.Sprintf("client-%d", i+1), topics, rng)
 	s.pace = r.pace()
@@ -244,7 +248,7 @@ func (r *run) subject(i int) *subject {
 // reader is one with answers of its own.
 func (r *run) reader(by protocol) *reader {
 	of := r.readers[by]
-	return newReader(of.messages, by, of.names, of.rec, of.ours)
+	return newReader(of.wire, of.names, of.rec, of.ours)
 }
 
 // startUp waits until most clients are connected; who isn't then comes later.
@@ -273,8 +277,10 @@ func (r *run) writers() []func(context.Context) {
 	numbers := &atomic.Int64{}
 	var writers []func(context.Context)
 	for i := range r.cfg.Writers {
-		byRPC := r.writer(fmt.Sprintf("rpc-%d", i+1), uint64(i)+1, numbers)
-		writers = append(writers, func(ctx context.Context) { byRPC.byRPC(ctx, r.readers[i%int(protocols)]) })
+		if r.service.Create.open != nil {
+			byRPC := r.writer(fmt.Sprintf("rpc-%d", i+1), uint64(i)+1, numbers)
+			writers = append(writers, func(ctx context.Context) { byRPC.byRPC(ctx, r.readers[i%int(protocols)]) })
+		}
 		if r.truth != nil {
 			bySQL := r.writer(fmt.Sprintf("sql-%d", i+1), uint64(i)+100, numbers)
 			writers = append(writers, func(ctx context.Context) {
@@ -287,7 +293,7 @@ func (r *run) writers() []func(context.Context) {
 }
 
 func (r *run) writer(name string, part uint64, numbers *atomic.Int64) *writer {
-	w := newWriter(name, r.rec, r.names, r.rng(part), r.conversations, numbers)
+	w := newWriter(name, r.rec, r.names, r.rng(part), r.places, numbers)
 	w.run, w.own = r.cfg.Run, r.own
 	r.every = append(r.every, w)
 	return w

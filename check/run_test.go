@@ -20,6 +20,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
 // serve starts the real server; it stops with the test.
@@ -71,8 +72,8 @@ func TestRun_realServer(t *testing.T) {
 	url := testkit.Migrated(t)
 	address := serve(t, url)
 	ctx := testkit.Context(t)
-	cfg := check.Config{URL: address, Run: "real", Duration: 4 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 20, Conversations: 6, Writers: 3, Rate: 60}
-	database, err := check.OpenPostgres(ctx, url, cfg.Run)
+	cfg := check.Config{Workload: workload.Messages(), URL: address, Run: "real", Duration: 4 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 20, Places: 6, Writers: 3, Rate: 60}
+	database, err := check.OpenPostgres(ctx, url, cfg.Run, workload.Messages().Table)
 	require.NoError(t, err)
 	require.Empty(t, database.Note())
 	cfg.Database = database
@@ -94,7 +95,7 @@ func TestRun_realServer(t *testing.T) {
 	require.Len(t, object["rules"], len(check.Rules))
 	requireXML(t, report.SVG())
 
-	require.NoError(t, database.Close(ctx, cfg.ConversationNames()))
+	require.NoError(t, database.Close(ctx, cfg.PlaceNames()))
 	conn, err := pgx.Connect(ctx, url)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
@@ -111,7 +112,7 @@ func TestRun_realServer(t *testing.T) {
 func TestRun_withoutDatabase(t *testing.T) {
 	address := serve(t, testkit.Migrated(t))
 	report, err := check.Run(testkit.Context(t), check.Config{
-		URL: address, Duration: 2 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 10, Conversations: 4, Writers: 3, Rate: 60,
+		URL: address, Workload: workload.Messages(), Duration: 2 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 10, Places: 4, Writers: 3, Rate: 60,
 	})
 	require.NoError(t, err)
 	requireNoViolation(t, report)
@@ -137,7 +138,7 @@ func TestRun_withoutDatabase(t *testing.T) {
 }
 
 func TestRun_nobodyThere(t *testing.T) {
-	_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1"})
+	_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Workload: workload.Messages()})
 	require.ErrorContains(t, err, "doesn't answer")
 	_, err = check.Run(t.Context(), check.Config{})
 	require.Error(t, err)
@@ -155,7 +156,7 @@ func TestOpenPostgres_withoutSlot(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(ctx, "select pg_current_xact_id()")
 	require.NoError(t, err)
-	database, err := check.OpenPostgres(ctx, url, "slotless")
+	database, err := check.OpenPostgres(ctx, url, "slotless", workload.Messages().Table)
 	require.NoError(t, err)
 	require.Contains(t, database.Note(), "intervals")
 	positions, err := database.Positions(ctx)
@@ -193,7 +194,7 @@ func requireXML(t *testing.T, text string) {
 func TestPostgres_outcomes(t *testing.T) {
 	url := testkit.Migrated(t)
 	ctx := testkit.Context(t)
-	database, err := check.OpenPostgres(ctx, url, "outcomes")
+	database, err := check.OpenPostgres(ctx, url, "outcomes", workload.Messages().Table)
 	require.NoError(t, err)
 	s, err := database.Session(ctx)
 	require.NoError(t, err)
@@ -224,7 +225,7 @@ func TestPostgres_outcomes(t *testing.T) {
 func TestPostgres_positionsAfterACut(t *testing.T) {
 	url := testkit.Migrated(t)
 	ctx := testkit.Context(t)
-	database, err := check.OpenPostgres(ctx, url, "cut")
+	database, err := check.OpenPostgres(ctx, url, "cut", workload.Messages().Table)
 	require.NoError(t, err)
 	conn, err := pgx.Connect(ctx, url)
 	require.NoError(t, err)
@@ -243,7 +244,7 @@ func TestPostgres_positionsAfterACut(t *testing.T) {
 func TestPostgres_readAfterACut(t *testing.T) {
 	url := testkit.Migrated(t)
 	ctx := testkit.Context(t)
-	database, err := check.OpenPostgres(ctx, url, "again")
+	database, err := check.OpenPostgres(ctx, url, "again", workload.Messages().Table)
 	require.NoError(t, err)
 	s, err := database.Session(ctx)
 	require.NoError(t, err)
@@ -276,7 +277,7 @@ func TestPostgres_manners(t *testing.T) {
 	}
 	var before uint32
 	require.NoError(t, conn.QueryRow(ctx, "select oid from pg_publication_rel where prrelid = 'public.messages'::regclass").Scan(&before))
-	database, err := check.OpenPostgres(ctx, url, "manners")
+	database, err := check.OpenPostgres(ctx, url, "manners", workload.Messages().Table)
 	require.NoError(t, err)
 	s, err := database.Session(ctx)
 	require.NoError(t, err)

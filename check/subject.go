@@ -27,7 +27,7 @@ type subject struct {
 	rec      *recorder
 	rng      *rand.Rand
 	throttle time.Duration // negative: the server's
-	items    int           // messages that it follows beside the rest; others after each nap
+	items    int           // rows that it follows beside the rest; others after each nap
 	calm     *atomic.Bool  // neither naps nor reloads: writes have stopped
 	pace     int           // one when there are few clients: naps and reloads are rarer when there are many
 
@@ -76,10 +76,10 @@ func (s *subject) add(topic string) {
 	s.shown[topic] = Content{}
 }
 
-// lookElsewhere follows other messages than before.
+// lookElsewhere follows other rows than before.
 func (s *subject) lookElsewhere() {
 	for topic := range s.screens {
-		if _, _, isItem := itemOf(topic); isItem {
+		if _, _, isRow := itemOf(topic); isRow {
 			delete(s.screens, topic)
 			s.mu.Lock()
 			delete(s.shown, topic)

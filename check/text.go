@@ -21,7 +21,7 @@ import (
 //	20      client-1  shows a r1@2 truth r1@2
 //
 // What is subscribed since another revision than the rest is written
-// `topic@revision`, and what the topic `messages` shows is written `a:2,b:1`.
+// `topic@revision`, and what the topic `counts` shows is written `a:2,b:1`.
 // A line may end in a comment, from # on.
 
 func (c Cell) String() string { return fmt.Sprintf("r%d@%d", c.Row, c.Version) }
@@ -35,6 +35,19 @@ func ParseCell(text string) (Cell, error) {
 		return Cell{}, fmt.Errorf("%q is no row: want r<number>@<version>", text)
 	}
 	return Cell{r, v}, nil
+}
+
+// versionBits of a cell's number are its version's.
+const versionBits = 20
+
+// Number is the cell as one number, for a column that holds no text. Rows up to 2^43
+// and versions up to 2^20 have one of their own, which is far more than a run makes.
+func (c Cell) Number() int64 { return int64(c.Row)<<versionBits | int64(c.Version) }
+
+// CellOf is the cell whose Number this is; ok: there is one.
+func CellOf(number int64) (c Cell, ok bool) {
+	c = Cell{int(number >> versionBits), int(number & (1<<versionBits - 1))}
+	return c, c.Row > 0 && c.Version > 0
 }
 
 // String writes `r1@2:a>b`.
@@ -110,10 +123,10 @@ func (f *Frame) topics() string {
 }
 
 // String writes `a:2`.
-func (c Count) String() string { return fmt.Sprintf("%s:%d", c.Conversation, c.N) }
+func (c Count) String() string { return fmt.Sprintf("%s:%d", c.Place, c.N) }
 
 func (c Content) text(topic string) string {
-	if topic == Conversations {
+	if topic == Counted {
 		return join(c.Counts)
 	}
 	return join(c.Cells)

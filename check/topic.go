@@ -1,92 +1,145 @@
 package check
 
 import (
-	"fmt"
-	"hash/fnv"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 )
 
-// The topics of a history are written short:
-//
-//	a         conversations/a/messages: what ListMessages of a conversation shows
-//	-         conversations/-/messages: what ListMessages of all conversations shows
-//	messages  messages: what ListConversations shows, a number for each conversation
-//	a/r5      conversations/a/messages/<the id of row 5>: what GetMessage shows
-//	x.y       the same: nobody's row, told by pg_logical_emit_message
+// Kind is what the read of a topic shows. Every service is seen as rows in places:
+// tasks on boards, messages in conversations, lines of orders.
+type Kind uint8
+
+// Kinds of topics, and how a history writes a topic of each, here of place a and row 5.
 const (
-	// AllMessages is the topic of all messages.
-	AllMessages = "-"
-	// Conversations is the topic of all conversations.
-	Conversations = "messages"
+	ofNobody Kind = iota // x.y   nobody's row, told by pg_logical_emit_message
+	// OfPlace is the rows of one place: `a`. Every service has it.
+	OfPlace
+	// OfAll is all rows: `-`.
+	OfAll
+	// OfItem is one row as long as it is in one place: `a/r5`.
+	OfItem
+	// OfRow is one row, wherever it is: `/r5`.
+	OfRow
+	// OfCounts is how many rows each place has: `counts`.
+	OfCounts
+	allKinds
 )
 
-// itemTopic is the topic of one row in one conversation.
-func itemTopic(conversation string, row int) string { return conversation + "/r" + strconv.Itoa(row) }
+const (
+	// Everything is the topic of all rows in a history.
+	Everything = "-"
+	// Counted is the topic of the numbers of rows in a history.
+	Counted = "counts"
+)
 
-// itemOf takes an item's topic apart; ok: it is one, of a known row.
-func itemOf(topic string) (conversation string, row int, ok bool) {
-	conversation, rest, ok := strings.Cut(topic, "/r")
+// kinds are a set.
+type kinds uint8
+
+const everyKind kinds = 1<<allKinds - 1
+
+// setOf always has OfPlace; of nothing it is every kind.
+func setOf(list []Kind) kinds {
+	if len(list) == 0 {
+		return everyKind
+	}
+	set := kinds(1 << OfPlace)
+	for _, kind := range list {
+		set |= 1 << kind
+	}
+	return set
+}
+
+func (k kinds) has(kind Kind) bool { return k&(1<<kind) != 0 }
+
+// kindOf is the kind of a topic of a history.
+func kindOf(topic string) Kind {
+	switch place, _, isItem := itemOf(topic); {
+	case topic == Everything:
+		return OfAll
+	case topic == Counted:
+		return OfCounts
+	case isItem && place == "":
+		return OfRow
+	case isItem:
+		return OfItem
+	case strings.ContainsAny(topic, "/."):
+		return ofNobody
+	default:
+		return OfPlace
+	}
+}
+
+// itemTopic is the topic of one row in one place, or wherever it is if there is none.
+func itemTopic(place string, row int) string { return place + "/r" + strconv.Itoa(row) }
+
+// itemOf takes the topic of a row apart; ok: it is one.
+func itemOf(topic string) (place string, row int, ok bool) {
+	place, rest, ok := strings.Cut(topic, "/r")
+	if !ok {
+		return "", 0, false
+	}
 	row, err := strconv.Atoi(rest)
-	return conversation, row, ok && err == nil
+	return place, row, err == nil
 }
 
-// isConversation says that a topic is that of one conversation's messages.
-func isConversation(topic string) bool {
-	return topic != AllMessages && topic != Conversations && !strings.ContainsAny(topic, "/.")
-}
-
-// isOwn says that a topic is nobody's row.
-func isOwn(topic string) bool { return strings.Contains(topic, ".") }
-
-// topics are all that a change concerns, distinct.
-func (c Change) topics() []string {
-	topics := []string{AllMessages, Conversations}
-	for i, conversation := range []string{c.From, c.To} {
-		if conversation == "" || i == 1 && c.To == c.From {
+// topics are all that a change concerns, distinct, of the kinds that there are.
+func (c Change) topics(of kinds) []string {
+	var topics []string
+	add := func(kind Kind, topic string) {
+		if of.has(kind) {
+			topics = append(topics, topic)
+		}
+	}
+	add(OfAll, Everything)
+	add(OfCounts, Counted)
+	for i, place := range []string{c.From, c.To} {
+		if place == "" || i == 1 && c.To == c.From {
 			continue
 		}
-		topics = append(topics, conversation, itemTopic(conversation, c.Row))
+		add(OfPlace, place)
+		add(OfItem, itemTopic(place, c.Row))
 	}
+	add(OfRow, itemTopic("", c.Row))
 	return topics
 }
 
+// concerns says that a change may show in the read of a topic.
+func (c Change) concerns(topic string) bool { return slices.Contains(c.topics(everyKind), topic) }
+
 // within says that what a topic's read shows has the version in it.
 func (c Change) within(topic string) bool {
-	if topic == AllMessages {
+	if topic == Everything {
 		return c.To != ""
 	}
-	conversation, row, ok := itemOf(topic)
+	place, row, ok := itemOf(topic)
 	if ok {
-		return c.Row == row && c.To == conversation
+		return c.Row == row && c.To != "" && (place == "" || place == c.To)
 	}
 	return c.To == topic
 }
 
 // topicsOf are those that a transaction concerns, distinct.
-func topicsOf(changes []Change) []string {
+func topicsOf(changes []Change, of kinds) []string {
 	var topics []string
 	for _, c := range changes {
-		topics = append(topics, c.topics()...)
+		topics = append(topics, c.topics(of)...)
 	}
 	slices.Sort(topics)
 	return slices.Compact(topics)
 }
 
-// Count is how many messages a conversation holds.
+// Count is how many rows a place has.
 type Count struct {
-	Conversation string
-	N            int
+	Place string
+	N     int
 }
 
 // Content is what an answer or a screen shows. The zero value shows nothing.
 type Content struct {
 	Cells  []Cell  // ascending
-	Counts []Count // ascending by conversation; of the topic Conversations only, and without those that hold nothing
+	Counts []Count // ascending by place; of the topic Counted only, and without those that have no rows
 	// Partial: there was more than was read. What isn't shown may be there.
 	Partial bool
 }
@@ -95,130 +148,34 @@ func (c Content) equal(o Content) bool {
 	return slices.Equal(c.Cells, o.Cells) && slices.Equal(c.Counts, o.Counts)
 }
 
-// contentOf is what the read of a topic shows if the conversations hold this.
+// contentOf is what the read of a topic shows if the places hold this.
 func contentOf(topic string, held map[string][]Cell) Content {
 	var c Content
-	conversation, row, isItem := itemOf(topic)
-	switch {
-	case topic == AllMessages:
+	place, row, _ := itemOf(topic)
+	switch kindOf(topic) {
+	case OfAll:
 		for _, cells := range held {
 			c.Cells = append(c.Cells, cells...)
 		}
 		slices.SortFunc(c.Cells, compareCells)
-	case topic == Conversations:
+	case OfCounts:
 		for _, name := range slices.Sorted(maps.Keys(held)) {
 			if n := len(held[name]); n > 0 {
 				c.Counts = append(c.Counts, Count{name, n})
 			}
 		}
-	case isItem:
-		if cell, ok := find(held[conversation], row); ok {
+	case OfItem:
+		if cell, ok := find(held[place], row); ok {
 			c.Cells = []Cell{cell}
+		}
+	case OfRow:
+		for _, cells := range held {
+			if cell, ok := find(cells, row); ok {
+				c.Cells = []Cell{cell}
+			}
 		}
 	default:
 		c.Cells = held[topic]
 	}
 	return c
-}
-
-// directory knows the messages' ids, and where they are. Safe for concurrent use.
-type directory struct {
-	mu     sync.Mutex // guards all below
-	ids    map[int]string
-	rows   map[string]int
-	places map[int]string // the conversation of each row that is in one
-}
-
-func newDirectory() *directory {
-	return &directory{ids: map[int]string{}, rows: map[string]int{}, places: map[int]string{}}
-}
-
-// name says which id a row has.
-func (d *directory) name(row int, id string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ids[row], d.rows[id] = id, row
-}
-
-// place says where a row is; an empty conversation: nowhere, or nobody knows.
-func (d *directory) place(row int, conversation string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if conversation == "" {
-		delete(d.places, row)
-	} else {
-		d.places[row] = conversation
-	}
-}
-
-// pick returns the topics of up to n messages that are there, at random.
-func (d *directory) pick(rng *rand.Rand, n int) []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	rows := slices.Sorted(maps.Keys(d.places))
-	var topics []string
-	for _, i := range rng.Perm(len(rows))[:min(n, len(rows))] {
-		topics = append(topics, itemTopic(d.places[rows[i]], rows[i]))
-	}
-	return topics
-}
-
-// full is the topic as the server writes it. Of an item it is the message's name.
-func (d *directory) full(topic string) string {
-	if topic == Conversations || isOwn(topic) {
-		return topic
-	}
-	conversation, row, ok := itemOf(topic)
-	if !ok {
-		return "conversations/" + topic + "/messages"
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return "conversations/" + conversation + "/messages/" + d.ids[row]
-}
-
-func (d *directory) fullAll(topics []string) []string {
-	all := make([]string, 0, len(topics))
-	for _, topic := range topics {
-		all = append(all, d.full(topic))
-	}
-	return all
-}
-
-// short is what the history calls a topic. One that isn't the checker's stays as it is.
-func (d *directory) short(topic string) string {
-	rest, ok := strings.CutPrefix(topic, "conversations/")
-	if !ok {
-		return topic
-	}
-	if conversation, ok := strings.CutSuffix(rest, "/messages"); ok {
-		return conversation
-	}
-	conversation, id, _ := strings.Cut(rest, "/messages/")
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	row, ok := d.rows[id]
-	if !ok {
-		return topic
-	}
-	return itemTopic(conversation, row)
-}
-
-func (d *directory) shortAll(topics []string) []string {
-	if topics == nil {
-		return nil
-	}
-	all := make([]string, 0, len(topics))
-	for _, topic := range topics {
-		all = append(all, d.short(topic))
-	}
-	return all
-}
-
-// rowID is the id of a row that is made by SQL, in the run of this name: the same
-// whenever it is made anew.
-func rowID(run string, row int) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(run)) // never fails
-	return fmt.Sprintf("%08x-0000-7000-8000-%012x", h.Sum32(), row)
 }

@@ -3,16 +3,11 @@ package check
 import (
 	"context"
 	"math/rand/v2"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
-	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
-	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 )
 
 // Database is where the checker writes and reads beside the server. Its methods
@@ -34,8 +29,8 @@ type Session interface {
 	// Write makes w's changes in one transaction and fills in its times,
 	// outcome and position. An error leaves the outcome as far as it is known.
 	Write(ctx context.Context, w *Write, how Manner, now func() time.Duration) error
-	// Read returns what conversations hold.
-	Read(ctx context.Context, conversations []string) (map[string][]Cell, error)
+	// Read returns what places hold.
+	Read(ctx context.Context, places []string) (map[string][]Cell, error)
 	Close()
 }
 
@@ -57,16 +52,16 @@ type Manner struct {
 
 // writer owns some rows and changes them, one transaction after the other.
 type writer struct {
-	name          string
-	rec           *recorder
-	names         *directory
-	run           string   // whose ids its rows have
-	own           []string // topics that it tells by SQL
-	rng           *rand.Rand
-	conversations []string
-	numbers       *atomic.Int64 // of rows; shared by all writers
-	slots         []slot
-	lost          []Change // the last of each row that was given up
+	name    string
+	rec     *recorder
+	names   *directory
+	run     string   // whose ids its rows have
+	own     []string // topics that it tells by SQL
+	rng     *rand.Rand
+	places  []string
+	numbers *atomic.Int64 // of rows; shared by all writers
+	slots   []slot
+	lost    []Change // the last of each row that was given up
 }
 
 // slot is a row of the writer's.
@@ -74,14 +69,14 @@ type slot struct {
 	row     int
 	version int    // the last one written, whatever became of it
 	shown   int    // the one that Postgres holds
-	in      string // the conversation it is in; empty: none
-	name    string // the message's, if it was made by RPC
+	in      string // the place it is in; empty: none
+	id      string // if it was made by RPC
 }
 
 const slotsPerWriter = 8
 
-func newWriter(name string, rec *recorder, names *directory, rng *rand.Rand, conversations []string, numbers *atomic.Int64) *writer {
-	w := &writer{name: name, rec: rec, names: names, rng: rng, conversations: conversations, numbers: numbers, slots: make([]slot, slotsPerWriter)}
+func newWriter(name string, rec *recorder, names *directory, rng *rand.Rand, places []string, numbers *atomic.Int64) *writer {
+	w := &writer{name: name, rec: rec, names: names, rng: rng, places: places, numbers: numbers, slots: make([]slot, slotsPerWriter)}
 	for i := range w.slots {
 		w.retire(&w.slots[i])
 	}
@@ -94,17 +89,27 @@ func (w *writer) retire(s *slot) {
 	*s = slot{row: int(w.numbers.Add(1))}
 }
 
+// able says what a writer can do to a row that is there.
+type able struct{ update, remove, move bool }
+
+// id is that of a row of the writer's, before the service has given it another.
+func (w *writer) id(row int) string { return w.names.of.ID(w.run, row) }
+
 // next is one random change of a row.
-func (w *writer) next(s *slot, moves bool) Change {
+func (w *writer) next(s *slot, can able) Change {
+	if s.in != "" && !can.update && !can.remove {
+		w.lost = append(w.lost, Change{Cell: Cell{s.row, s.version}, To: s.in})
+		w.retire(s)
+	}
 	s.version++
 	c := Change{Cell: Cell{s.row, s.version}, From: s.in, To: s.in}
 	switch roll := w.rng.IntN(100); {
 	case s.in == "":
-		c.To = w.conversations[w.rng.IntN(len(w.conversations))]
-	case roll < 15:
+		c.To = w.places[w.rng.IntN(len(w.places))]
+	case can.remove && (roll < 15 || !can.update):
 		c.To = ""
-	case roll < 30 && moves:
-		c.To = w.conversations[w.rng.IntN(len(w.conversations))]
+	case roll < 30 && can.move:
+		c.To = w.places[w.rng.IntN(len(w.places))]
 	}
 	return c
 }
@@ -125,9 +130,9 @@ func (w *writer) bySQL(ctx context.Context, session Session, reader *reader, how
 	write := Write{Writer: w.name, Emits: how.Emit}
 	for _, i := range rows {
 		s := &w.slots[i]
-		write.Changes = append(write.Changes, w.next(s, true))
-		how.Was, how.IDs = append(how.Was, s.shown), append(how.IDs, rowID(w.run, s.row))
-		w.names.name(s.row, rowID(w.run, s.row))
+		write.Changes = append(write.Changes, w.next(s, able{true, true, true}))
+		how.Was, how.IDs = append(how.Was, s.shown), append(how.IDs, w.id(s.row))
+		w.names.name(s.row, w.id(s.row))
 	}
 	err := session.Write(ctx, &write, how, w.rec.now)
 	if err != nil {
@@ -206,20 +211,21 @@ func (w *writer) settle(s *slot, c Change, outcome Outcome) {
 
 // byRPC writes one row and, every now and then, reads it back.
 func (w *writer) byRPC(ctx context.Context, reader *reader) {
+	by := reader.wire
 	s := &w.slots[w.rng.IntN(len(w.slots))]
-	change := w.next(s, false)
+	change := w.next(s, able{update: by.update != nil, remove: by.remove != nil})
 	write := Write{Writer: w.name, Changes: []Change{change}, After: w.rec.floor(), Sent: w.rec.now()}
-	name, stamp, err := send(ctx, reader.messages, change, s.name)
+	id, stamp, err := w.send(ctx, by, change, s.id)
 	write.Done = w.rec.now()
 	if err != nil {
 		if ctx.Err() == nil {
 			w.rec.failed("write by RPC", err)
 		}
 	} else {
-		w.names.name(change.Row, name[strings.LastIndexByte(name, '/')+1:])
+		w.names.name(change.Row, id)
 		write.Outcome, write.Stamp, write.Upto = Committed, stamp.Revision, stamp.Revision
 		write.Topics = w.names.shortAll(stamp.Topics)
-		w.rec.did([...]Exercise{"CreateMessage", "UpdateMessage", "DeleteMessage"}[kind(change)])
+		w.rec.did(w.names.of.mutationOf(change).name)
 		if write.Topics != nil {
 			w.rec.did("Freshet-Topics")
 		}
@@ -232,7 +238,7 @@ func (w *writer) byRPC(ctx context.Context, reader *reader) {
 	if err != nil {
 		return
 	}
-	if s.name = name; change.To == "" {
+	if s.id = id; change.To == "" {
 		// The server may commit asynchronously, and a crash take the deletion back:
 		// then there would be two of a row that is made again.
 		w.retire(s)
@@ -247,7 +253,7 @@ func (w *writer) byRPC(ctx context.Context, reader *reader) {
 
 // readBack reads something that a write has changed.
 func (w *writer) readBack(ctx context.Context, reader *reader, write *Write, atLeast freshet.Revision) {
-	topics := write.Changes[0].topics()
+	topics := write.Changes[0].topics(w.names.of.kinds)
 	read := Read{Client: w.name, Topic: topics[w.rng.IntN(len(topics))], AtLeast: atLeast, Start: w.rec.now()}
 	err := reader.read(ctx, &read)
 	read.End = w.rec.now()
@@ -258,40 +264,32 @@ func (w *writer) readBack(ctx context.Context, reader *reader, write *Write, atL
 	}
 }
 
-// kind is 0 for a new row, 1 for a changed one, 2 for one that goes.
-func kind(c Change) int {
+// mutationOf is the RPC that makes a change.
+func (s *service) mutationOf(c Change) Mutation {
 	switch {
 	case c.From == "":
-		return 0
+		return s.Create
 	case c.To != "":
-		return 1
+		return s.Update
 	default:
-		return 2
+		return s.Delete
 	}
 }
 
-// send makes the one call that a change is, and returns the message's name.
-func send(ctx context.Context, messages messagesv1connect.MessageServiceClient, c Change, name string) (string, client.Stamp, error) {
+// send makes the one call that a change is, and returns the row's id.
+func (w *writer) send(ctx context.Context, by *wire, c Change, id string) (string, client.Stamp, error) {
 	var stamp client.Stamp
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	ctx = client.CaptureStamp(ctx, &stamp)
 	var err error
-	switch kind(c) {
-	case 0:
-		var resp *connect.Response[messagesv1.CreateMessageResponse]
-		resp, err = messages.CreateMessage(ctx, connect.NewRequest(&messagesv1.CreateMessageRequest{
-			Parent: "conversations/" + c.To, Message: &messagesv1.Message{Author: "freshet check", Body: c.Cell.String()},
-		}))
-		if err == nil {
-			name = resp.Msg.GetMessage().GetName()
-		}
-	case 1:
-		_, err = messages.UpdateMessage(ctx, connect.NewRequest(&messagesv1.UpdateMessageRequest{
-			Message: &messagesv1.Message{Name: name, Body: c.Cell.String()},
-		}))
+	switch {
+	case c.From == "":
+		id, err = by.create(ctx, Row{w.id(c.Row), c.To, c.Cell})
+	case c.To != "":
+		_, err = by.update(ctx, Row{id, c.To, c.Cell})
 	default:
-		_, err = messages.DeleteMessage(ctx, connect.NewRequest(&messagesv1.DeleteMessageRequest{Name: name}))
+		_, err = by.remove(ctx, Row{id, c.From, c.Cell})
 	}
-	return name, stamp, err
+	return id, stamp, err
 }

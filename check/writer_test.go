@@ -4,12 +4,10 @@ import (
 	"net/http"
 	"testing"
 
-	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/check"
-	"github.com/freshet-dev/freshet/client"
-	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
 // A crash may take back what the server committed asynchronously. If that is the
@@ -21,10 +19,11 @@ func TestWriter_deletedRowIsNotMadeAgain(t *testing.T) {
 	n.world.lifetime = 1000 // a mutation over the end of an epoch fails
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	messages := messagesv1connect.NewMessageServiceClient(&http.Client{Transport: transport}, n.url, connect.WithInterceptors(client.NewInterceptor()))
 	gone := map[int]bool{}
 	deletions := 0
-	for _, w := range check.WriteByRPC(t.Context(), messages, []string{"check-w-0", "check-w-1"}, 300) {
+	writes, err := check.WriteByRPC(t.Context(), workload.Messages(), &http.Client{Transport: transport}, n.url, []string{"check-w-0", "check-w-1"}, 300)
+	require.NoError(t, err)
+	for _, w := range writes {
 		require.Equal(t, check.Committed, w.Outcome)
 		for _, c := range w.Changes {
 			require.False(t, gone[c.Row], "%v", c)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/freshet-dev/freshet/check"
+	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
 type checkCmd struct {
@@ -59,7 +60,7 @@ func (c *checkCmd) Validate() error {
 // judged all the same.
 func (c *checkCmd) Run(ctx context.Context, out streams, logger *slog.Logger) (err error) {
 	cfg := check.Config{
-		URL: cmp.Or(c.URL, "http://127.0.0.1:8080"), Run: check.RunName(), Duration: c.Duration, Round: c.Round, Patience: c.Patience,
+		Workload: workload.Messages(), URL: cmp.Or(c.URL, "http://127.0.0.1:8080"), Run: check.RunName(), Duration: c.Duration, Round: c.Round, Patience: c.Patience,
 		Clients: c.Clients, Writers: c.Writers, Rate: c.Rate, Seed: c.Seed, Faults: c.Faults,
 	}
 	show := newProgress(out.err)
@@ -86,7 +87,7 @@ func (c *checkCmd) Run(ctx context.Context, out streams, logger *slog.Logger) (e
 		databaseURL = own.postgres.URL("")
 	}
 	if databaseURL != "" {
-		database, err := check.OpenPostgres(ctx, databaseURL, cfg.Run)
+		database, err := check.OpenPostgres(ctx, databaseURL, cfg.Run, cfg.Workload.Table)
 		if err != nil {
 			return err
 		}
@@ -119,7 +120,7 @@ func (c *checkCmd) clear(ctx context.Context, database *check.Postgres, cfg *che
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := database.Close(closing, cfg.ConversationNames()); err != nil {
+	if err := database.Close(closing, cfg.PlaceNames()); err != nil {
 		logger.WarnContext(ctx, "the checker's rows stay in the database", "error", err)
 	}
 }
