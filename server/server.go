@@ -53,7 +53,7 @@ type Service struct {
 	Handler func(db *store.DB, opts ...connect.HandlerOption) (path string, handler http.Handler)
 	// Migrate makes what the handlers need in the database at url, after Freshet's
 	// own migrations and unless SkipMigrate. Verify proves that it is there; a
-	// *store.UnfitError keeps the server from starting. Nil: nothing is done.
+	// *setup.UnfitError keeps the server from starting. Nil: nothing is done.
 	Migrate, Verify func(ctx context.Context, url string) error
 }
 
@@ -216,7 +216,7 @@ func (n *node) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := store.Migrate(ctx, url); err != nil {
+	if err := setup.Migrate(ctx, url); err != nil {
 		return err
 	}
 	for _, s := range n.services {
@@ -276,7 +276,7 @@ const verifyTimeout = 10 * time.Second
 func (n *node) verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	checks := []func(context.Context, string) error{store.Verify}
+	checks := []func(context.Context, string) error{setup.Verify}
 	for _, s := range n.services {
 		if s.Verify != nil {
 			checks = append(checks, s.Verify)
@@ -284,7 +284,7 @@ func (n *node) verify(ctx context.Context) error {
 	}
 	for _, check := range checks {
 		err := check(ctx, n.cfg.DatabaseURL)
-		var unfit *store.UnfitError
+		var unfit *setup.UnfitError
 		switch {
 		case errors.As(err, &unfit):
 			return err

@@ -1,6 +1,5 @@
 // Package store is the service's way to Postgres: a pool whose connections know
-// which history they read, transactions that report what a stamp needs, and the
-// migrations.
+// which history they read, and transactions that report what a stamp needs.
 //
 // What it holds up:
 //

@@ -9,7 +9,6 @@ import (
 
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
-	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -56,8 +55,8 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		}
 		problems = append(problems, slot...)
 		// As the services' role, whose privileges the pool looks at while it runs.
-		for _, verify := range []func(context.Context, string) error{store.Verify, messages.Verify} {
-			var unfit *store.UnfitError
+		for _, verify := range []func(context.Context, string) error{setup.Verify, messages.Verify} {
+			var unfit *setup.UnfitError
 			if err := verify(ctx, c.DatabaseURL); errors.As(err, &unfit) {
 				problems = append(problems, setup.Problem{Text: unfit.Error()})
 			} else if err != nil {

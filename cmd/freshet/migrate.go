@@ -9,7 +9,6 @@ import (
 
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
-	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -17,9 +16,9 @@ import (
 // up in this order, and down from the end.
 var migrations = []struct {
 	up, down func(ctx context.Context, url string) error
-	status   func(ctx context.Context, url string) ([]store.Migration, error)
+	status   func(ctx context.Context, url string) ([]setup.Migration, error)
 }{
-	{store.Migrate, store.MigrateDown, store.MigrateStatus},
+	{setup.Migrate, setup.MigrateDown, setup.MigrateStatus},
 	{messages.Migrate, messages.MigrateDown, messages.MigrateStatus},
 }
 
@@ -89,7 +88,7 @@ func (c *migrateDownCmd) Run(ctx context.Context, to streams) error {
 
 // latest returns the last migration that was applied, and what takes it back:
 // nil if there is none.
-func latest(ctx context.Context, url string) (last store.Migration, down func(context.Context, string) error, err error) {
+func latest(ctx context.Context, url string) (last setup.Migration, down func(context.Context, string) error, err error) {
 	for _, m := range slices.Backward(migrations) {
 		list, err := m.status(ctx, url)
 		if err != nil {

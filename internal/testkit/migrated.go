@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/freshet-dev/freshet/server/messages"
-	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // Migrated creates a database with all of Freshet's migrations and the message service's on the
@@ -24,7 +24,7 @@ func (p *Server) Migrated(t testing.TB) string {
 
 // Migrate runs Freshet's migrations and the message service's.
 func Migrate(ctx context.Context, url string) error {
-	if err := store.Migrate(ctx, url); err != nil {
+	if err := setup.Migrate(ctx, url); err != nil {
 		return err
 	}
 	return messages.Migrate(ctx, url)

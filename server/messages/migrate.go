@@ -5,7 +5,7 @@ import (
 	"embed"
 
 	"github.com/freshet-dev/freshet/gen/messagesdb"
-	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 //go:embed migrations/*.sql
@@ -17,26 +17,26 @@ var files embed.FS
 //
 // Freshet used to have the table among its own migrations, as number 2. A
 // database that it was made in like that is taken over as it is.
-var migrations = store.Migrations{
+var migrations = setup.Migrations{
 	Files:   files,
 	Record:  "public.messages_goose_db_version",
-	Queries: func(db store.DBTX) any { return messagesdb.New(db) },
-	Former:  &store.Former{Record: "freshet.goose_db_version", Version: 2, Table: "public.messages"},
+	Queries: func(db setup.DBTX) any { return messagesdb.New(db) },
+	Former:  &setup.Former{Record: "freshet.goose_db_version", Version: 2, Table: "public.messages"},
 }
 
 // Migrate brings the service's table in the database at url up to date, after
-// store.Migrate has done that for Freshet's. See store.Migrations.Up.
+// setup.Migrate has done that for Freshet's. See setup.Migrations.Up.
 func Migrate(ctx context.Context, url string) error { return migrations.Up(ctx, url) }
 
 // MigrateDown takes back the service's latest migration, with the data that it
-// brought. See store.Migrations.Down.
+// brought. See setup.Migrations.Down.
 func MigrateDown(ctx context.Context, url string) error { return migrations.Down(ctx, url) }
 
 // MigrateStatus lists the service's migrations.
-func MigrateStatus(ctx context.Context, url string) ([]store.Migration, error) {
+func MigrateStatus(ctx context.Context, url string) ([]setup.Migration, error) {
 	return migrations.Status(ctx, url)
 }
 
 // Verify proves that the service's queries fit the database at url; see
-// store.Migrations.Verify.
+// setup.Migrations.Verify.
 func Verify(ctx context.Context, url string) error { return migrations.Verify(ctx, url) }

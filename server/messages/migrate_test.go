@@ -13,7 +13,7 @@ import (
 
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/messages"
-	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // oneRecord migrates a database as Freshet did when the table messages was
@@ -42,14 +42,14 @@ func value[T any](t *testing.T, url, sql string) (v T) {
 func up(t *testing.T, url string) {
 	t.Helper()
 	require.NoError(t, testkit.Migrate(testkit.Context(t), url))
-	require.NoError(t, store.Verify(testkit.Context(t), url))
+	require.NoError(t, setup.Verify(testkit.Context(t), url))
 	require.NoError(t, messages.Verify(testkit.Context(t), url))
 }
 
 // applied counts the migrations of both records that are in the database.
 func applied(t *testing.T, url string) (n int) {
 	t.Helper()
-	core, err := store.MigrateStatus(testkit.Context(t), url)
+	core, err := setup.MigrateStatus(testkit.Context(t), url)
 	require.NoError(t, err)
 	own, err := messages.MigrateStatus(testkit.Context(t), url)
 	require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestMigrate_fromOneRecord(t *testing.T) {
 
 			require.NoError(t, messages.MigrateDown(ctx, url))
 			require.Equal(t, []int64{0, 1, 3}, value[[]int64](t, url, record), "which shows it that the table is gone")
-			var pending *store.PendingError
+			var pending *setup.PendingError
 			require.ErrorAs(t, messages.Verify(ctx, url), &pending)
 			require.ErrorContains(t, pending, "the database lacks migration 1 (00001_messages.sql)")
 			up(t, url)
@@ -96,8 +96,8 @@ func TestMigrate_fromOneRecord(t *testing.T) {
 			require.Equal(t, 3, applied(t, url))
 			require.NoError(t, messages.MigrateDown(ctx, url))
 			require.NoError(t, messages.MigrateDown(ctx, url), "with none left")
-			require.NoError(t, store.MigrateDown(ctx, url))
-			require.NoError(t, store.MigrateDown(ctx, url))
+			require.NoError(t, setup.MigrateDown(ctx, url))
+			require.NoError(t, setup.MigrateDown(ctx, url))
 			require.Zero(t, applied(t, url))
 			up(t, url)
 		})
@@ -110,11 +110,11 @@ func TestMigrate_fromOneRecordWithoutTheService(t *testing.T) {
 	ctx, url := testkit.Context(t), testkit.Database(t)
 	oneRecord(t, url, 3)
 	testkit.Exec(t, url, `drop table messages; drop function messages_insert, messages_update, message_request_hash`)
-	require.NoError(t, store.Migrate(ctx, url))
-	require.NoError(t, store.Verify(ctx, url))
-	require.NoError(t, store.MigrateDown(ctx, url))
-	require.NoError(t, store.MigrateDown(ctx, url))
-	require.NoError(t, store.MigrateDown(ctx, url), "with none left")
+	require.NoError(t, setup.Migrate(ctx, url))
+	require.NoError(t, setup.Verify(ctx, url))
+	require.NoError(t, setup.MigrateDown(ctx, url))
+	require.NoError(t, setup.MigrateDown(ctx, url))
+	require.NoError(t, setup.MigrateDown(ctx, url), "with none left")
 	up(t, url)
 	require.Equal(t, int64(0), value[int64](t, url, `select count(*) from messages`), "a record without its table is not believed")
 }
@@ -124,18 +124,18 @@ func TestMigrate_newer(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), testkit.Migrated(t)
 	testkit.Exec(t, url, `insert into messages_goose_db_version (version_id, is_applied) values (7, true)`)
-	var newer *store.NewerError
+	var newer *setup.NewerError
 	require.ErrorAs(t, messages.Verify(ctx, url), &newer)
 	require.ErrorContains(t, newer, "the database has migration 7, and this program knows those up to 1 (public.messages_goose_db_version)")
 	require.ErrorAs(t, messages.Migrate(ctx, url), &newer)
-	require.NoError(t, store.Verify(ctx, url), "which is the other record's business")
+	require.NoError(t, setup.Verify(ctx, url), "which is the other record's business")
 }
 
 // Freshet itself leaves nothing in public.
 func TestMigrate_public(t *testing.T) {
 	t.Parallel()
 	url := testkit.Database(t)
-	require.NoError(t, store.Migrate(testkit.Context(t), url))
+	require.NoError(t, setup.Migrate(testkit.Context(t), url))
 	require.Zero(t, value[int64](t, url, `select count(*) from pg_class where relnamespace = 'public'::regnamespace`))
 	require.Zero(t, value[int64](t, url, `select count(*) from pg_proc where pronamespace = 'public'::regnamespace`))
 }

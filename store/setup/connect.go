@@ -44,6 +44,16 @@ func ParseConfig(url string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
+// parse is ParseConfig for callers whose URL is the services', which may be one for
+// a pool.
+func parse(url string) (*pgx.ConnConfig, error) {
+	config, err := ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err) // pgx leaves the password out
+	}
+	return config, nil
+}
+
 // ForServer takes out of config's parameters what a URL says to a pool or to pgx:
 // a server doesn't know it, and would refuse the connection. Text is UTF-8,
 // whatever the database, the role or the environment say of it.

@@ -1,7 +1,7 @@
-// Package setup is what a database needs so that package wal can follow it: what
-// there must be of settings, rights, publication and replica identities, what is
-// wrong with it, the SQL that mends it, and what of that can be run without
-// anybody. It knows nothing of the stream.
+// Package setup is what a database needs so that package wal can follow it: the
+// tables in the schema freshet, and what there must be of settings, rights,
+// publication and replica identities; what is wrong with it, the SQL that mends it,
+// and what of that can be run without anybody. It knows nothing of the stream.
 //
 // What it holds up:
 //

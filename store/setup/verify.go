@@ -1,4 +1,4 @@
-package store
+package setup
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // UnfitError says that the program and the database don't fit each other: Reason
@@ -71,15 +70,20 @@ type DBTX interface {
 // connections find them. It changes nothing. If they don't fit, the error is an
 // *UnfitError; any other means that nobody could look.
 func (m *Migrations) Verify(ctx context.Context, url string) error {
-	parsed, err := pgxpool.ParseConfig(url) // which knows the pool's parameters
+	config, err := parse(url)
 	if err != nil {
-		return fmt.Errorf("database URL: %w", err)
+		return err
 	}
-	config := parsed.ConnConfig
+	return m.VerifyConfig(ctx, config)
+}
+
+// VerifyConfig is Verify with a connection that isn't described by a URL. It
+// changes config's parameters.
+func (m *Migrations) VerifyConfig(ctx context.Context, config *pgx.ConnConfig) error {
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a pooler would keep what is prepared
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := ConnectConfig(ctx, config)
 	if err != nil {
-		return fmt.Errorf("connect to the database: %w", err)
+		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served
 	err = m.checkRecord(ctx, conn)

@@ -1,3 +1,3 @@
 -- For sqlc, which reads the tables from here and from the migrations: what
--- store/record.go makes before the first of them.
+-- store/setup/record.go makes before the first of them.
 create schema freshet;

@@ -1,4 +1,4 @@
-package store_test
+package setup_test
 
 import (
 	"context"
@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 func TestMigrate_upDownUp(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), testkit.Database(t)
 	pending := func() (n int) {
-		list, err := store.MigrateStatus(ctx, url)
+		list, err := setup.MigrateStatus(ctx, url)
 		require.NoError(t, err)
 		require.NotEmpty(t, list)
 		for _, m := range list {
@@ -27,21 +27,21 @@ func TestMigrate_upDownUp(t *testing.T) {
 		}
 		return n
 	}
-	require.NoError(t, store.Migrate(ctx, url))
+	require.NoError(t, setup.Migrate(ctx, url))
 	require.Zero(t, pending())
-	require.NoError(t, store.Migrate(ctx, url), "again")
+	require.NoError(t, setup.Migrate(ctx, url), "again")
 
-	require.NoError(t, store.MigrateDown(ctx, url))
+	require.NoError(t, setup.MigrateDown(ctx, url))
 	require.Equal(t, 1, pending())
-	require.NoError(t, store.MigrateDown(ctx, url))
+	require.NoError(t, setup.MigrateDown(ctx, url))
 	require.Equal(t, 2, pending())
-	require.NoError(t, store.MigrateDown(ctx, url), "with none left")
+	require.NoError(t, setup.MigrateDown(ctx, url), "with none left")
 
-	conn := testkit.Conn(t, url)
-	left := one[int64](t, conn, `select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace
-		where nspname in ('public', 'freshet') and relkind = 'r' and relname <> 'goose_db_version'`)
+	var left int
+	require.NoError(t, testkit.Conn(t, url).QueryRow(ctx, `select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace
+		where nspname in ('public', 'freshet') and relkind = 'r' and relname <> 'goose_db_version'`).Scan(&left))
 	require.Zero(t, left, "tables left over")
-	require.NoError(t, store.Migrate(ctx, url))
+	require.NoError(t, setup.Migrate(ctx, url))
 	require.Zero(t, pending())
 }
 
@@ -51,7 +51,7 @@ func TestMigrate_concurrently(t *testing.T) {
 	ctx, url := testkit.Context(t), testkit.Database(t)
 	var nodes errgroup.Group
 	for range 3 {
-		nodes.Go(func() error { return store.Migrate(ctx, url) })
+		nodes.Go(func() error { return setup.Migrate(ctx, url) })
 	}
 	require.NoError(t, nodes.Wait())
 }
@@ -59,20 +59,20 @@ func TestMigrate_concurrently(t *testing.T) {
 // A migration that can't have its lock gives up, since the application's
 // statements queue behind it.
 func TestMigrate_lockTimeout(t *testing.T) {
-	ctx, url := testkit.Context(t), migrated(t)
-	defer store.SetMigrateLockTimeout(50 * time.Millisecond)()
+	ctx, url := testkit.Context(t), testkit.Migrated(t)
+	defer setup.SetMigrateLockTimeout(50 * time.Millisecond)()
 	holder := testkit.Conn(t, url)
 	_, err := holder.Exec(ctx, "begin; select from freshet.incarnation")
 	require.NoError(t, err)
-	require.ErrorContains(t, store.MigrateDown(ctx, url), "lock timeout")
+	require.ErrorContains(t, setup.MigrateDown(ctx, url), "lock timeout")
 	_, err = holder.Exec(ctx, "rollback")
 	require.NoError(t, err)
-	require.NoError(t, store.MigrateDown(ctx, url))
+	require.NoError(t, setup.MigrateDown(ctx, url))
 }
 
 // Any role that uses the pool may read the epoch.
 func TestMigrate_grants(t *testing.T) {
-	conn := testkit.Conn(t, migrated(t))
+	conn := testkit.Conn(t, testkit.Migrated(t))
 	_, err := conn.Exec(testkit.Context(t), "create role app; set role app; select from freshet.incarnation; select freshet.uuidv7()")
 	require.NoError(t, err)
 	_, err = conn.Exec(testkit.Context(t), "update freshet.incarnation set epoch = 1")
@@ -83,7 +83,7 @@ func TestMigrate_grants(t *testing.T) {
 
 func TestMigrate_badURL(t *testing.T) {
 	t.Parallel()
-	require.ErrorContains(t, store.Migrate(testkit.Context(t), "postgres://%zz"), "database URL")
-	_, err := store.MigrateStatus(testkit.Context(t), "host=/nonexistent")
+	require.ErrorContains(t, setup.Migrate(testkit.Context(t), "postgres://%zz"), "database URL")
+	_, err := setup.MigrateStatus(testkit.Context(t), "host=/nonexistent")
 	require.ErrorContains(t, err, "migration status")
 }

@@ -1,4 +1,4 @@
-package store
+package setup
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -43,6 +43,12 @@ var core = Migrations{
 // Migrations.Up.
 func Migrate(ctx context.Context, url string) error { return core.Up(ctx, url) }
 
+// MigrateConfig is Migrate with a connection that isn't described by a URL; see
+// Migrations.UpConfig.
+func MigrateConfig(ctx context.Context, config *pgx.ConnConfig) error {
+	return core.UpConfig(ctx, config)
+}
+
 // MigrateDown takes back the latest of Freshet's own migrations; see
 // Migrations.Down. What is built on them goes first.
 func MigrateDown(ctx context.Context, url string) error { return core.Down(ctx, url) }
@@ -55,6 +61,12 @@ func MigrateStatus(ctx context.Context, url string) ([]Migration, error) {
 // Verify proves that this program fits Freshet's own tables in the database at
 // url; see Migrations.Verify.
 func Verify(ctx context.Context, url string) error { return core.Verify(ctx, url) }
+
+// VerifyConfig is Verify with a connection that isn't described by a URL; see
+// Migrations.VerifyConfig.
+func VerifyConfig(ctx context.Context, config *pgx.ConnConfig) error {
+	return core.VerifyConfig(ctx, config)
+}
 
 // migrateLock is the key of the advisory lock that lets one migration run at a
 // time: "freshet" in ASCII.
@@ -110,7 +122,17 @@ type Migration struct {
 // that a newer program has migrated is a *NewerError. A role needs no right to
 // create where there is nothing to create.
 func (m *Migrations) Up(ctx context.Context, url string) error {
-	return m.withProvider(url, func(p *goose.Provider) error {
+	config, err := parse(url)
+	if err != nil {
+		return err
+	}
+	return m.UpConfig(ctx, config)
+}
+
+// UpConfig is Up with a connection that isn't described by a URL. It changes
+// config's parameters.
+func (m *Migrations) UpConfig(ctx context.Context, config *pgx.ConnConfig) error {
+	return m.withProvider(config, func(p *goose.Provider) error {
 		if err := m.checkNewer(ctx, p); err != nil {
 			return m.explain("migrate", err)
 		}
@@ -134,7 +156,11 @@ func (m *Migrations) checkNewer(ctx context.Context, p *goose.Provider) error {
 // Down takes back the latest migration, with the tables and the data that it
 // brought; without one it does nothing. Whoever reads these tables fails.
 func (m *Migrations) Down(ctx context.Context, url string) error {
-	return m.withProvider(url, func(p *goose.Provider) error {
+	config, err := parse(url)
+	if err != nil {
+		return err
+	}
+	return m.withProvider(config, func(p *goose.Provider) error {
 		_, err := p.Down(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			return nil
@@ -145,8 +171,12 @@ func (m *Migrations) Down(ctx context.Context, url string) error {
 
 // Status lists all migrations, applied and pending, by version.
 func (m *Migrations) Status(ctx context.Context, url string) ([]Migration, error) {
+	config, err := parse(url)
+	if err != nil {
+		return nil, err
+	}
 	var list []Migration
-	err := m.withProvider(url, func(p *goose.Provider) error {
+	err = m.withProvider(config, func(p *goose.Provider) error {
 		status, err := p.Status(ctx)
 		if err != nil {
 			return m.explain("migration status", err)
@@ -159,13 +189,8 @@ func (m *Migrations) Status(ctx context.Context, url string) ([]Migration, error
 	return list, err
 }
 
-func (m *Migrations) withProvider(url string, use func(*goose.Provider) error) (err error) {
-	parsed, err := pgxpool.ParseConfig(url) // which knows the pool's parameters
-	if err != nil {
-		return fmt.Errorf("database URL: %w", err)
-	}
-	config := parsed.ConnConfig
-	config.RuntimeParams["client_encoding"] = "UTF8"
+func (m *Migrations) withProvider(config *pgx.ConnConfig, use func(*goose.Provider) error) (err error) {
+	ForServer(config)
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(migrateLockTimeout.Milliseconds(), 10)
 	db := stdlib.OpenDB(*config)
 
@@ -215,8 +240,5 @@ func (m *Migrations) explain(what string, err error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 }
-
-// codeInsufficientPrivilege is SQLSTATE 42501.
-const codeInsufficientPrivilege = "42501"
 
 func (m *Migrations) isRetired(version int64) bool { return slices.Contains(m.Retired, version) }
