@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/gen/messagesdb"
@@ -32,8 +33,8 @@ func TestInTx_F78_writesThatWaitLeaveReadsAlone(t *testing.T) {
 	errs := make(chan error, writers)
 	for range writers {
 		all.Go(func() {
-			errs <- d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-				_, err := q.UpdateMessage(ctx, messagesdb.UpdateMessageParams{Conversation: "7", ID: id, Body: "new"})
+			errs <- d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := messagesdb.New(tx).UpdateMessage(ctx, messagesdb.UpdateMessageParams{Conversation: "7", ID: id, Body: "new"})
 				return err
 			})
 		})
@@ -93,20 +94,20 @@ func TestRead_F61_stalePlans(t *testing.T) {
 	ctx, url := testkit.Context(t), migrated(t)
 	d := open(t, store.Config{URL: url, MaxConns: 3})
 	// all runs a call on every connection of the pool at once.
-	all := func(what string, run func(context.Context, func(context.Context, *messagesdb.Queries) error) error, n int, fn func(context.Context, *messagesdb.Queries) error) {
+	all := func(what string, run func(context.Context, func(context.Context, pgx.Tx) error) error, n int, fn func(context.Context, pgx.Tx) error) {
 		t.Helper()
 		var met, done sync.WaitGroup
 		met.Add(n)
 		for range n {
 			done.Go(func() {
 				first := true
-				err := run(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
+				err := run(ctx, func(ctx context.Context, tx pgx.Tx) error {
 					if first {
 						first = false
 						met.Done()
 					}
 					met.Wait()
-					return fn(ctx, q)
+					return fn(ctx, tx)
 				})
 				if err != nil {
 					t.Errorf("%s: %v", what, err)
@@ -115,11 +116,11 @@ func TestRead_F61_stalePlans(t *testing.T) {
 		}
 		done.Wait()
 	}
-	several := func(ctx context.Context, q *messagesdb.Queries) error {
-		if err := create(ctx, q); err != nil {
+	several := func(ctx context.Context, tx pgx.Tx) error {
+		if err := create(ctx, tx); err != nil {
 			return err
 		}
-		return list(ctx, q)
+		return list(ctx, tx)
 	}
 	burst := func() {
 		all("Read", d.Read, 3, list)
@@ -142,8 +143,8 @@ func TestOpen_F55_encoding(t *testing.T) {
 	testkit.Exec(t, url, "do $$ begin execute format('alter database %I set client_encoding = ''LATIN1''', current_database()); end $$")
 	for _, url := range []string{url, testkit.WithParam(t, url, "client_encoding", "LATIN1")} {
 		d := open(t, store.Config{URL: url})
-		require.NoError(t, d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-			_, err := q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "café"})
+		require.NoError(t, d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := messagesdb.New(tx).CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "café"})
 			return err
 		}))
 	}

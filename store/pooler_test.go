@@ -4,11 +4,11 @@ import (
 	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-dev/freshet"
-	"github.com/freshet-dev/freshet/gen/messagesdb"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/store"
 )
@@ -34,7 +34,7 @@ func TestPooler_F60(t *testing.T) {
 						if err := d.Read(ctx, list); err != nil {
 							return err
 						}
-						if err := d.ReadTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error { return list(ctx, q) }); err != nil {
+						if err := d.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error { return list(ctx, tx) }); err != nil {
 							return err
 						}
 					}
@@ -49,7 +49,7 @@ func TestPooler_F60(t *testing.T) {
 			require.NoError(t, d.InTx(store.WithCall(ctx, call), create))
 			require.NotZero(t, onlyOutcome(t, call).Xid)
 			call = new(store.Call)
-			require.NoError(t, d.InTx(store.WithCall(ctx, call), func(context.Context, *messagesdb.Queries) error { return nil }))
+			require.NoError(t, d.InTx(store.WithCall(ctx, call), func(context.Context, pgx.Tx) error { return nil }))
 			require.Zero(t, onlyOutcome(t, call).Xid, "nothing asked, nothing written")
 		})
 	}
@@ -86,7 +86,7 @@ func TestPooler_F86_anotherServerBehindTheConnection(t *testing.T) {
 			require.NoError(t, d.Ask(ctx, "select pg_backend_pid()", &old))
 			pooler.Point(promoted)
 			testkit.Exec(t, url, "select pg_terminate_backend($1)", old) // the old primary is gone
-			for name, run := range map[string]func(context.Context, func(context.Context, *messagesdb.Queries) error) error{
+			for name, run := range map[string]func(context.Context, func(context.Context, pgx.Tx) error) error{
 				"Read": d.Read, "ReadTx": d.ReadTx, "InTx": d.InTx,
 			} {
 				require.ErrorIs(t, run(calling(0), list), store.ErrEpoch, name)

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/freshet-dev/freshet/gen/messagesdb"
 )
 
 // maxStale bounds how often a call is run again because a statement's plan was
@@ -20,18 +20,19 @@ const maxStale = 16
 // When its connection breaks, as pooled ones do that have died unseen, it is run
 // again on another, three times in all; and when a migration has made a prepared
 // statement useless. fn must have no effect but to set its results.
-func (d *DB) Read(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) error {
+func (d *DB) Read(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 	return d.reading(ctx, fn, callOf(ctx).Audit)
 }
 
 // ReadTx runs fn in one REPEATABLE READ READ ONLY transaction: all its
-// statements have the snapshot of the first one. Otherwise it is as Read.
-func (d *DB) ReadTx(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) error {
+// statements have the snapshot of the first one, and savepoints work. Otherwise
+// it is as Read.
+func (d *DB) ReadTx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 	return d.reading(ctx, fn, true)
 }
 
 // reading runs a read on a connection, and again if that turns out to be dead.
-func (d *DB) reading(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error, inTx bool) error {
+func (d *DB) reading(ctx context.Context, fn func(context.Context, pgx.Tx) error, inTx bool) error {
 	call := callOf(ctx)
 	for attempt := 1; ; attempt++ {
 		dead, err := d.readOnce(ctx, call, fn, inTx)
@@ -44,7 +45,7 @@ func (d *DB) reading(ctx context.Context, fn func(context.Context, *messagesdb.Q
 	}
 }
 
-func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, *messagesdb.Queries) error, inTx bool) (dead bool, err error) {
+func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, pgx.Tx) error, inTx bool) (dead bool, err error) {
 	conn, err := d.acquire(ctx, call.Epoch)
 	if err != nil {
 		return false, err
@@ -54,7 +55,7 @@ func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, 
 		if inTx || tagOf(conn.Conn()).pooled {
 			err = cmp.Or(d.read(ctx, conn, call, fn), endRead(ctx, conn))
 		} else {
-			err = fn(ctx, queries(conn))
+			err = runReader(ctx, &reader{conn: conn}, fn)
 		}
 		if !isStale(err) || conn.Conn().IsClosed() {
 			break
@@ -63,10 +64,25 @@ func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, 
 	return err != nil && conn.Conn().IsClosed(), err
 }
 
+// runReader runs fn, and takes back what it was handed.
+func runReader(ctx context.Context, r *reader, fn func(context.Context, pgx.Tx) error) error {
+	defer func() { r.over = true }()
+	return meaning(fn(ctx, r))
+}
+
+// meaning gives the one error that pgx makes by itself, far from any statement, its
+// meaning here: CollectOneRow says so of rows that are none.
+func meaning(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
 // beginReadSQL opens the transaction of ReadTx.
 const beginReadSQL = "begin isolation level repeatable read read only"
 
-func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *messagesdb.Queries) error) error {
+func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, pgx.Tx) error) error {
 	var err error
 	if tagOf(conn.Conn()).pooled {
 		err = beginProven(ctx, conn, beginReadSQL, call.Epoch)
@@ -77,23 +93,23 @@ func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(c
 		return err
 	}
 	if !call.Audit {
-		return fn(ctx, queries(conn))
+		return runReader(ctx, &reader{conn: conn, inTx: true}, fn)
 	}
 	return audited(ctx, conn, call, fn)
 }
 
 // audited runs fn and records what it looked into, also when it fails: that
 // there is no such row is learned from a table too.
-func audited(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *messagesdb.Queries) error) error {
+func audited(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, pgx.Tx) error) error {
 	before, err := tableUse(ctx, conn)
 	switch {
 	case errors.Is(err, errNoTrackCounts):
 		call.blinded(err)
-		return fn(ctx, queries(conn))
+		return runReader(ctx, &reader{conn: conn, inTx: true}, fn)
 	case err != nil:
 		return err
 	}
-	result := fn(ctx, queries(conn))
+	result := runReader(ctx, &reader{conn: conn, inTx: true}, fn)
 	if conn.Conn().PgConn().TxStatus() != 'T' {
 		return result // a statement failed, and with it the transaction
 	}

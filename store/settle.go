@@ -95,7 +95,7 @@ func (d *DB) askStatus(ctx context.Context, lost lostCommit, status *string, pos
 	}
 
 	if *status != statusCommitted {
-		*status, err = freshetdb.New(mapped{conn}).TransactionStatus(ctx, strconv.FormatUint(lost.xid, 10))
+		*status, err = freshetdb.New(&reader{conn: conn}).TransactionStatus(ctx, strconv.FormatUint(lost.xid, 10))
 		if err != nil {
 			*status = ""
 			return err

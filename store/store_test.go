@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -17,13 +18,13 @@ import (
 	"github.com/freshet-dev/freshet/store"
 )
 
-func list(ctx context.Context, q *messagesdb.Queries) error {
-	_, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 1})
+func list(ctx context.Context, tx pgx.Tx) error {
+	_, err := messagesdb.New(tx).ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 1})
 	return err
 }
 
-func get(ctx context.Context, q *messagesdb.Queries) error {
-	_, err := q.GetMessage(ctx, messagesdb.GetMessageParams{Conversation: "7", ID: uuid.New()})
+func get(ctx context.Context, tx pgx.Tx) error {
+	_, err := messagesdb.New(tx).GetMessage(ctx, messagesdb.GetMessageParams{Conversation: "7", ID: uuid.New()})
 	return err
 }
 
@@ -60,7 +61,7 @@ func TestRead_unreachable(t *testing.T) {
 	require.ErrorIs(t, d.Read(testkit.Context(t), list), store.ErrUnavailable)
 	p.Resume()
 	require.NoError(t, d.Read(testkit.Context(t), list))
-	for _, read := range []func(context.Context, func(context.Context, *messagesdb.Queries) error) error{d.Read, d.ReadTx} {
+	for _, read := range []func(context.Context, func(context.Context, pgx.Tx) error) error{d.Read, d.ReadTx} {
 		p.Cut()
 		require.NoError(t, read(testkit.Context(t), list), "a pooled connection that has died unseen")
 	}
@@ -130,21 +131,21 @@ func TestReadTx_oneSnapshot(t *testing.T) {
 	ctx, url := testkit.Context(t), migrated(t)
 	d := open(t, store.Config{URL: url})
 	const insert = "insert into messages (conversation, author, body) values ('7', 'ann', 'hi')"
-	count := func(ctx context.Context, q *messagesdb.Queries) int {
-		rows, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 10})
+	count := func(ctx context.Context, tx pgx.Tx) int {
+		rows, err := messagesdb.New(tx).ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 10})
 		require.NoError(t, err)
 		return len(rows)
 	}
-	require.NoError(t, d.ReadTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-		require.Zero(t, count(ctx, q))
+	require.NoError(t, d.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		require.Zero(t, count(ctx, tx))
 		testkit.Exec(t, url, insert)
-		require.Zero(t, count(ctx, q))
-		_, err := q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"})
+		require.Zero(t, count(ctx, tx))
+		_, err := messagesdb.New(tx).CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"})
 		require.ErrorContains(t, err, "read-only")
 		return nil
 	}))
-	require.NoError(t, d.ReadTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-		require.Equal(t, 1, count(ctx, q))
+	require.NoError(t, d.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		require.Equal(t, 1, count(ctx, tx))
 		return nil
 	}))
 }
@@ -164,7 +165,7 @@ func TestRead_cancel(t *testing.T) {
 	locker := testkit.Conn(t, url)
 	_, err := locker.Exec(ctx, "begin; lock table messages")
 	require.NoError(t, err)
-	for name, run := range map[string]func(context.Context, func(context.Context, *messagesdb.Queries) error) error{
+	for name, run := range map[string]func(context.Context, func(context.Context, pgx.Tx) error) error{
 		"Read": d.Read, "ReadTx": d.ReadTx, "InTx": d.InTx,
 	} {
 		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
@@ -185,7 +186,7 @@ func TestRead_ownErrorPasses(t *testing.T) {
 	t.Parallel()
 	d := open(t, store.Config{URL: migrated(t)})
 	own := errors.New("own")
-	fail := func(context.Context, *messagesdb.Queries) error { return own }
+	fail := func(context.Context, pgx.Tx) error { return own }
 	require.Equal(t, own, d.Read(testkit.Context(t), fail))
 	require.Equal(t, own, d.ReadTx(testkit.Context(t), fail))
 	require.Equal(t, own, d.InTx(testkit.Context(t), fail))
@@ -197,12 +198,12 @@ func TestInTx_panic(t *testing.T) {
 	ctx := testkit.Context(t)
 	d := open(t, store.Config{URL: migrated(t), MaxConns: 1})
 	require.PanicsWithValue(t, "boom", func() {
-		_ = d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-			require.NoError(t, create(ctx, q))
+		_ = d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			require.NoError(t, create(ctx, tx))
 			panic("boom")
 		})
 	})
-	require.PanicsWithValue(t, "boom", func() { _ = d.ReadTx(ctx, func(context.Context, *messagesdb.Queries) error { panic("boom") }) })
+	require.PanicsWithValue(t, "boom", func() { _ = d.ReadTx(ctx, func(context.Context, pgx.Tx) error { panic("boom") }) })
 	require.Zero(t, countMessages(t, d))
 }
 
@@ -220,7 +221,7 @@ func TestRead_audit(t *testing.T) {
 			where not exists (select from other) and not exists (select from parted)
 			and (m.body <> 'never' or exists (select from idle))`)
 	d := open(t, store.Config{URL: url, MaxConns: 1})
-	scanned := func(run func(context.Context, func(context.Context, *messagesdb.Queries) error) error, fn func(context.Context, *messagesdb.Queries) error) []string {
+	scanned := func(run func(context.Context, func(context.Context, pgx.Tx) error) error, fn func(context.Context, pgx.Tx) error) []string {
 		call := &store.Call{Audit: true}
 		require.NoError(t, run(store.WithCall(ctx, call), fn))
 		return tables(t, call.Scanned)
@@ -228,7 +229,7 @@ func TestRead_audit(t *testing.T) {
 	want := []string{"public.other", "public.parted", "public.real_messages"}
 	require.Equal(t, want, scanned(d.Read, list))
 	require.Equal(t, want, scanned(d.ReadTx, list))
-	require.Empty(t, scanned(d.Read, func(context.Context, *messagesdb.Queries) error { return nil }), "an earlier read's counts")
+	require.Empty(t, scanned(d.Read, func(context.Context, pgx.Tx) error { return nil }), "an earlier read's counts")
 
 	call := &store.Call{Audit: true}
 	err := d.Read(store.WithCall(ctx, call), get)
@@ -263,7 +264,7 @@ func TestCall_auditNeedsCounts(t *testing.T) {
 	t.Parallel()
 	url := testkit.WithParam(t, migrated(t), "options", "-ctrack_counts=off")
 	d := open(t, store.Config{URL: url})
-	for name, run := range map[string]func(context.Context, func(context.Context, *messagesdb.Queries) error) error{"Read": d.Read, "InTx": d.InTx} {
+	for name, run := range map[string]func(context.Context, func(context.Context, pgx.Tx) error) error{"Read": d.Read, "InTx": d.InTx} {
 		call := &store.Call{Audit: true}
 		fn := list
 		if name == "InTx" {

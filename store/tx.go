@@ -9,11 +9,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
-	"github.com/freshet-dev/freshet/gen/messagesdb"
 )
 
 // maxAttempts is how often InTx tries a transaction that lost to others.
@@ -33,6 +33,14 @@ const (
 // fn returns an error (which InTx then returns as it is) or panics. How it
 // ended is added to the Call in ctx.
 //
+// What fn is handed is for whatever takes a pgx.Tx: sqlc's New, river's InsertTx,
+// scany, batches, COPY, savepoints (its Begin, and pgx.BeginFunc). Errors keep
+// those of pgx and of Postgres under the store's. Commit and Rollback are
+// InTx's: on the handed transaction they change nothing and return ErrNotYours.
+// Conn returns nil, and LargeObjects panics: their functions are there in SQL.
+// Prepare is of no use behind a pooler, and says so. Once fn has returned,
+// everything is pgx.ErrTxClosed.
+//
 // A transaction that fell to a serialization failure or a deadlock, whose
 // connection broke before COMMIT, or whose COMMIT is known to have been lost on
 // the way, is tried again, three times in all; one whose statement's plan a
@@ -45,7 +53,7 @@ const (
 // release the commit before the standby has it. When ctx ends meanwhile, InTx
 // returns ErrCommitUnknown, and what becomes of the commit is awaited without
 // the caller.
-func (d *DB) InTx(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) error {
+func (d *DB) InTx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 	bounded, cancel := context.WithTimeout(ctx, d.writeTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
@@ -68,7 +76,7 @@ func (d *DB) InTx(ctx context.Context, fn func(context.Context, *messagesdb.Quer
 
 // try runs fn in a transaction. again says that nothing was committed, and that
 // another try may succeed.
-func (d *DB) try(ctx context.Context, fn func(context.Context, *messagesdb.Queries) error) (again bool, err error) {
+func (d *DB) try(ctx context.Context, fn func(context.Context, pgx.Tx) error) (again bool, err error) {
 	call := callOf(ctx)
 	held, err := d.acquireWrite(ctx, call.Epoch)
 	if err != nil {
@@ -102,7 +110,7 @@ func (d *DB) try(ctx context.Context, fn func(context.Context, *messagesdb.Queri
 }
 
 // run runs fn in a transaction, and rolls back if that fails.
-func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, *messagesdb.Queries) error) (*transaction, error) {
+func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, pgx.Tx) error) (*transaction, error) {
 	tx := &transaction{conn: conn}
 	var err error
 	if tagOf(conn.Conn()).pooled {
@@ -112,13 +120,15 @@ func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(co
 			return tx, err // and the connection, in a transaction, is closed
 		}
 	}
-	if err = fn(ctx, messagesdb.New(tx)); err == nil {
+	err = meaning(fn(ctx, tx))
+	tx.over = true
+	if err == nil {
 		err = tx.check(ctx)
 	}
 	if err == nil && tx.xid != 0 && call.Audit {
 		err = auditWrites(ctx, conn, call)
 	}
-	if err != nil && tx.begun && !conn.Conn().IsClosed() {
+	if err != nil && (tx.begun || tx.failed) && !conn.Conn().IsClosed() {
 		d.rollback(ctx, conn, call)
 	}
 	return tx, err

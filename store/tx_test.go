@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/gen/messagesdb"
@@ -15,15 +16,15 @@ import (
 	"github.com/freshet-dev/freshet/store"
 )
 
-func create(ctx context.Context, q *messagesdb.Queries) error {
-	_, err := q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"})
+func create(ctx context.Context, tx pgx.Tx) error {
+	_, err := messagesdb.New(tx).CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"})
 	return err
 }
 
 func countMessages(t testing.TB, d *store.DB) (n int) {
 	t.Helper()
-	require.NoError(t, d.Read(testkit.Context(t), func(ctx context.Context, q *messagesdb.Queries) error {
-		rows, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 1000})
+	require.NoError(t, d.Read(testkit.Context(t), func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := messagesdb.New(tx).ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 1000})
 		n = len(rows)
 		return err
 	}))
@@ -74,23 +75,23 @@ func TestInTx_outcomeWithoutCommit(t *testing.T) {
 	require.True(t, o.Committed)
 	require.NotZero(t, o.Position.Position)
 
-	for name, fn := range map[string]func(context.Context, *messagesdb.Queries) error{
+	for name, fn := range map[string]func(context.Context, pgx.Tx) error{
 		"not found": get,
-		"a failed statement": func(ctx context.Context, q *messagesdb.Queries) error {
-			_, err := q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
+		"a failed statement": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := messagesdb.New(tx).CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
 			return err
 		},
-		"after a write": func(ctx context.Context, q *messagesdb.Queries) error {
-			require.NoError(t, create(ctx, q))
-			return get(ctx, q)
+		"after a write": func(ctx context.Context, tx pgx.Tx) error {
+			require.NoError(t, create(ctx, tx))
+			return get(ctx, tx)
 		},
-		"a failed statement after a write, no error": func(ctx context.Context, q *messagesdb.Queries) error {
-			require.NoError(t, create(ctx, q))
-			_, _ = q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
+		"a failed statement after a write, no error": func(ctx context.Context, tx pgx.Tx) error {
+			require.NoError(t, create(ctx, tx))
+			_, _ = messagesdb.New(tx).CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
 			return nil
 		},
-		"a failed statement, no error": func(ctx context.Context, q *messagesdb.Queries) error {
-			_, _ = q.CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
+		"a failed statement, no error": func(ctx context.Context, tx pgx.Tx) error {
+			_, _ = messagesdb.New(tx).CreateMessage(ctx, messagesdb.CreateMessageParams{Conversation: "-", Author: "ann", Body: "hi"})
 			return nil
 		},
 	} {
@@ -120,8 +121,8 @@ func TestInTx_constraintErrors(t *testing.T) {
 		{messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "hi"}, store.Unique, "one_body"},
 		{messagesdb.CreateMessageParams{Conversation: "7", Author: "ann", Body: "a\x00b"}, store.Value, ""},
 	} {
-		err := d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-			_, err := q.CreateMessage(ctx, test.params)
+		err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := messagesdb.New(tx).CreateMessage(ctx, test.params)
 			return err
 		})
 		var constraint *store.ConstraintError
@@ -162,10 +163,10 @@ func TestInTx_deadlock(t *testing.T) {
 	go func() { <-ready; <-ready; close(met) }()
 	run := func(first, second uuid.UUID, call *store.Call) error {
 		attempt := 0
-		return d.InTx(store.WithCall(ctx, call), func(ctx context.Context, q *messagesdb.Queries) error {
+		return d.InTx(store.WithCall(ctx, call), func(ctx context.Context, tx pgx.Tx) error {
 			attempt++
 			set := func(id uuid.UUID) error {
-				_, err := q.UpdateMessage(ctx, messagesdb.UpdateMessageParams{Conversation: "7", ID: id, Body: "new"})
+				_, err := messagesdb.New(tx).UpdateMessage(ctx, messagesdb.UpdateMessageParams{Conversation: "7", ID: id, Body: "new"})
 				return err
 			}
 			if err := set(first); err != nil {
@@ -191,7 +192,7 @@ func TestInTx_conflictGivesUp(t *testing.T) {
 	t.Parallel()
 	d := open(t, store.Config{URL: migrated(t)})
 	tries := 0
-	err := d.InTx(testkit.Context(t), func(context.Context, *messagesdb.Queries) error {
+	err := d.InTx(testkit.Context(t), func(context.Context, pgx.Tx) error {
 		tries++
 		return store.ErrConflict
 	})
@@ -218,14 +219,14 @@ func TestInTx_connectionBreaks(t *testing.T) {
 	p := testkit.NewProxy(t, migrated(t))
 	d := open(t, store.Config{URL: p.URL()})
 	call, tries := new(store.Call), 0
-	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(ctx context.Context, q *messagesdb.Queries) error {
-		if err := create(ctx, q); err != nil {
+	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(ctx context.Context, tx pgx.Tx) error {
+		if err := create(ctx, tx); err != nil {
 			return err
 		}
 		if tries++; tries == 1 {
 			p.Cut()
 		}
-		return create(ctx, q)
+		return create(ctx, tx)
 	}))
 	require.Equal(t, 2, tries)
 	require.True(t, onlyOutcome(t, call).Committed)
@@ -237,7 +238,7 @@ func TestInTx_nothingAsked(t *testing.T) {
 	t.Parallel()
 	d := open(t, store.Config{URL: migrated(t)})
 	call := new(store.Call)
-	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(context.Context, *messagesdb.Queries) error { return nil }))
+	require.NoError(t, d.InTx(store.WithCall(testkit.Context(t), call), func(context.Context, pgx.Tx) error { return nil }))
 	require.Empty(t, call.Outcomes())
 }
 
@@ -250,14 +251,14 @@ func TestInTx_rowsFail(t *testing.T) {
 		alter table messages rename to real_messages;
 		create view messages as select id, conversation, author, (1 / (body::int - 1))::text as body, create_time, update_time, etag from real_messages`)
 	d := open(t, store.Config{URL: url})
-	all := func(ctx context.Context, q *messagesdb.Queries) error {
-		_, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 5000})
+	all := func(ctx context.Context, tx pgx.Tx) error {
+		_, err := messagesdb.New(tx).ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 5000})
 		return err
 	}
 	require.ErrorContains(t, d.InTx(ctx, all), "division by zero")
 	require.ErrorContains(t, d.Read(ctx, all), "division by zero")
-	require.ErrorContains(t, d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-		_ = all(ctx, q)
+	require.ErrorContains(t, d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_ = all(ctx, tx)
 		return nil
 	}), "aborted")
 }
@@ -268,20 +269,20 @@ func TestInTx_severalStatements(t *testing.T) {
 	ctx, url := testkit.Context(t), migrated(t)
 	d, conn := open(t, store.Config{URL: url}), testkit.Conn(t, url)
 	call := new(store.Call)
-	require.NoError(t, d.InTx(store.WithCall(ctx, call), func(ctx context.Context, q *messagesdb.Queries) error {
-		require.NoError(t, list(ctx, q))
-		require.ErrorIs(t, get(ctx, q), store.ErrNotFound, "no failure of the transaction")
-		require.NoError(t, create(ctx, q))
-		rows, err := q.ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 10})
+	require.NoError(t, d.InTx(store.WithCall(ctx, call), func(ctx context.Context, tx pgx.Tx) error {
+		require.NoError(t, list(ctx, tx))
+		require.ErrorIs(t, get(ctx, tx), store.ErrNotFound, "no failure of the transaction")
+		require.NoError(t, create(ctx, tx))
+		rows, err := messagesdb.New(tx).ListAllMessages(ctx, messagesdb.ListAllMessagesParams{RowLimit: 10})
 		require.NoError(t, err)
 		require.Len(t, rows, 1)
-		n, err := q.DeleteMessage(ctx, messagesdb.DeleteMessageParams{Conversation: "7", ID: rows[0].ID})
+		n, err := messagesdb.New(tx).DeleteMessage(ctx, messagesdb.DeleteMessageParams{Conversation: "7", ID: rows[0].ID})
 		require.NoError(t, err)
 		require.EqualValues(t, 1, n)
-		require.NoError(t, create(ctx, q))
+		require.NoError(t, create(ctx, tx))
 		require.Zero(t, one[int](t, conn, "select count(*) from messages"), "seen before COMMIT")
-		require.NoError(t, list(ctx, q))
-		require.ErrorIs(t, get(ctx, q), store.ErrNotFound)
+		require.NoError(t, list(ctx, tx))
+		require.ErrorIs(t, get(ctx, tx), store.ErrNotFound)
 		return nil
 	}))
 	o := onlyOutcome(t, call)
@@ -293,9 +294,9 @@ func TestInTx_canceledBeforeCommit(t *testing.T) {
 	t.Parallel()
 	d := open(t, store.Config{URL: migrated(t)})
 	ctx, cancel := context.WithCancel(testkit.Context(t))
-	err := d.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
+	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		defer cancel()
-		return create(ctx, q)
+		return create(ctx, tx)
 	})
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, countMessages(t, d))

@@ -75,7 +75,7 @@ var blind = map[string][]string{
 	"bench": {"store", "server", "contract", "internal"},
 	// Nothing of the machinery knows of messages. (The service itself is a guest,
 	// which its tier keeps out.)
-	"store":            {"gen/messages", "server"},
+	"store":            {"gen/messages", "gen/messagesdb", "server"},
 	"store/setup":      {"store/wal"},
 	"store/pgembed":    {"server", "gen"},
 	"server/hub":       {"gen", "store", "contract"},

@@ -19,6 +19,7 @@ import (
 	"net/http"
 
 	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
@@ -50,8 +51,8 @@ func (s *Service) GetMessage(ctx context.Context, req *connect.Request[messagesv
 		return nil, err
 	}
 	var found row
-	err = s.db.Read(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
-		r, err := q.GetMessage(ctx, messagesdb.GetMessageParams{Conversation: name.conversation, ID: name.id})
+	err = s.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		r, err := messagesdb.New(tx).GetMessage(ctx, messagesdb.GetMessageParams{Conversation: name.conversation, ID: name.id})
 		found = row(r)
 		return err
 	})
@@ -78,8 +79,8 @@ func (s *Service) ListMessages(ctx context.Context, req *connect.Request[message
 	}
 	size := pageSize(req.Msg.GetPageSize())
 	var rows []row
-	err = s.db.Read(ctx, func(ctx context.Context, q *messagesdb.Queries) (err error) {
-		rows, err = list(ctx, q, after, size+1) // one more, by number or by bytes: is there a next page?
+	err = s.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		rows, err = list(ctx, messagesdb.New(tx), after, size+1) // one more, by number or by bytes: is there a next page?
 		return err
 	})
 	if err != nil {
@@ -106,8 +107,8 @@ func (s *Service) ListConversations(ctx context.Context, req *connect.Request[me
 	}
 	size := pageSize(req.Msg.GetPageSize())
 	var rows []messagesdb.ListConversationsRow
-	err = s.db.Read(ctx, func(ctx context.Context, q *messagesdb.Queries) (err error) {
-		rows, err = q.ListConversations(ctx, messagesdb.ListConversationsParams{AfterName: after, PageSize: size})
+	err = s.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		rows, err = messagesdb.New(tx).ListConversations(ctx, messagesdb.ListConversationsParams{AfterName: after, PageSize: size})
 		return err
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messagesdb"
@@ -31,8 +32,8 @@ func (s *Service) CreateMessage(ctx context.Context, req *connect.Request[messag
 		RequestID:    requestID,
 	}
 	var created row
-	err = s.db.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) (err error) {
-		created, err = create(ctx, q, content)
+	err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		created, err = create(ctx, messagesdb.New(tx), content)
 		return err
 	})
 	if err != nil {
@@ -76,7 +77,8 @@ func (s *Service) UpdateMessage(ctx context.Context, req *connect.Request[messag
 	}
 	etag := parseEtag(message.GetEtag())
 	var updated row
-	err = s.db.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := messagesdb.New(tx)
 		found, err := q.UpdateMessage(ctx, messagesdb.UpdateMessageParams{
 			Conversation: name.conversation, ID: name.id, Body: message.GetBody(), Etag: etag,
 		})
@@ -99,7 +101,8 @@ func (s *Service) DeleteMessage(ctx context.Context, req *connect.Request[messag
 		return nil, err
 	}
 	etag := parseEtag(req.Msg.GetEtag())
-	err = s.db.InTx(ctx, func(ctx context.Context, q *messagesdb.Queries) error {
+	err = s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := messagesdb.New(tx)
 		n, err := q.DeleteMessage(ctx, messagesdb.DeleteMessageParams{Conversation: name.conversation, ID: name.id, Etag: etag})
 		if err == nil && n == 0 {
 			return whyNot(ctx, q, name, etag)
