@@ -45,7 +45,7 @@ func overPgx(t *testing.T, url string) storage {
 // deletes in one.
 func overPool(pool *pgxpool.Pool) storage {
 	return storage{
-		insert: func(ctx context.Context, m Message) error {
+		insert: func(ctx context.Context, m *Message) error {
 			_, err := pool.Exec(ctx, insertSQL, m.ID, m.Conversation, m.Author, m.Body)
 			return err
 		},
@@ -86,7 +86,7 @@ func overSQL(t *testing.T, url string) storage {
 		return tx.Commit()
 	}
 	return storage{
-		insert: func(ctx context.Context, m Message) error {
+		insert: func(ctx context.Context, m *Message) error {
 			return inTx(ctx, insertSQL, m.ID, m.Conversation, m.Author, m.Body)
 		},
 		remove: func(ctx context.Context, m Message) error {
@@ -117,8 +117,8 @@ func overGORM(t *testing.T, url string) storage {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
 	return storage{
-		insert: func(ctx context.Context, m Message) error {
-			return gorm.G[Message](db).Create(ctx, &m) // in a transaction, as GORM's writes are
+		insert: func(ctx context.Context, m *Message) error {
+			return gorm.G[Message](db).Create(ctx, m) // in a transaction, as GORM's writes are
 		},
 		remove: func(ctx context.Context, m Message) error {
 			return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
@@ -134,8 +134,8 @@ func overGORM(t *testing.T, url string) storage {
 func overBun(t *testing.T, url string) storage {
 	db := bun.NewDB(openSQL(t, url), pgdialect.New())
 	return storage{
-		insert: func(ctx context.Context, m Message) error {
-			_, err := db.NewInsert().Model(&m).Exec(ctx)
+		insert: func(ctx context.Context, m *Message) error {
+			_, err := db.NewInsert().Model(m).Exec(ctx)
 			return err
 		},
 		remove: func(ctx context.Context, m Message) error {

@@ -23,6 +23,8 @@ type node struct {
 	database string
 	url      string
 	http     *http.Client
+
+	discarded func() []Message // what was rolled back; nil: nothing
 }
 
 // serve starts a node, and returns once it is ready. It stops with the test.

@@ -15,8 +15,8 @@ import (
 
 // storage is how a service talks to Postgres: what differs between the depths.
 type storage struct {
-	insert func(ctx context.Context, m Message) error
-	remove func(ctx context.Context, m Message) error // by id and conversation
+	insert func(ctx context.Context, m *Message) error // which may give it another id
+	remove func(ctx context.Context, m Message) error  // by id and conversation
 	list   func(ctx context.Context, conversation string) ([]Message, error)
 }
 
@@ -41,7 +41,7 @@ func (s *service) CreateMessage(ctx context.Context, req *connect.Request[messag
 		ID: s.newID(), Conversation: strings.TrimPrefix(req.Msg.GetParent(), "conversations/"),
 		Author: req.Msg.GetMessage().GetAuthor(), Body: req.Msg.GetMessage().GetBody(),
 	}
-	if err := s.insert(ctx, m); err != nil {
+	if err := s.insert(ctx, &m); err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&messagesv1.CreateMessageResponse{Message: m.proto()}), nil

@@ -75,6 +75,11 @@ func stress(t *testing.T, n *node) *history {
 		require.NoError(t, c.converges(query, strconv.Itoa(i)))
 	}
 
+	if n.discarded != nil {
+		for _, m := range n.discarded() {
+			c.never(m.ID, m.Conversation)
+		}
+	}
 	wrong := c.judge()
 	t.Logf("%d rows, %d answers, %v", len(c.rows), len(c.answers), time.Since(began).Round(time.Millisecond))
 	require.Empty(t, wrong[:min(len(wrong), 5)], "%d faults in %d answers", len(wrong), len(c.answers))

@@ -89,10 +89,13 @@ func (p *Server) Standby(t testing.TB) *Standby {
 	return s
 }
 
-// Host and Port are where the standby listens; Socket is the path of its socket,
-// which Proxy.Point takes.
-func (s *Standby) Host() string   { return s.socket }
-func (s *Standby) Port() string   { return strconv.Itoa(standbyPort) }
+// Host is the folder of the standby's socket.
+func (s *Standby) Host() string { return s.socket }
+
+// Port is the number in the name of its socket.
+func (s *Standby) Port() string { return strconv.Itoa(standbyPort) }
+
+// Socket is the path of its socket, which Proxy.Point takes.
 func (s *Standby) Socket() string { return filepath.Join(s.socket, ".s.PGSQL."+s.Port()) }
 
 // URL is the standby's for a database of its primary, whose URL it takes.
