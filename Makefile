@@ -85,6 +85,7 @@ test/go:
 
 test/race: ## the Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -p $(P) -timeout 18m ./...
+	cd internal/depths && CGO_ENABLED=1 $(GO) test -race ./...
 
 # Without Node or a browser the scripts say loudly that nothing ran; in CI that fails.
 ifdef HAVE_NODE

@@ -54,7 +54,7 @@ func stress(t *testing.T, n *node) *history {
 		messages: messagesv1connect.NewMessageServiceClient(n.http, n.url, connect.WithInterceptors(client.NewInterceptor())),
 	}
 	bySQL := c.follow(t, "sql")
-	followed := make([]*client.Query[messagesv1.ListMessagesRequest, messagesv1.ListMessagesResponse], conversations)
+	followed := make([]*follower, conversations)
 	for i := range followed {
 		followed[i] = c.follow(t, strconv.Itoa(i))
 	}
@@ -71,9 +71,11 @@ func stress(t *testing.T, n *node) *history {
 	require.NoError(t, writing.Wait())
 	cancel()
 	require.NoError(t, reading.Wait())
-	for i, query := range followed {
-		require.NoError(t, c.converges(query, strconv.Itoa(i)))
+	for i, f := range followed {
+		require.NoError(t, c.converges(f, strconv.Itoa(i)))
+		f.stop()
 	}
+	bySQL.stop()
 
 	if n.discarded != nil {
 		for _, m := range n.discarded() {
@@ -165,8 +167,14 @@ func (c *crowd) list(ctx context.Context, who, conversation string, atLeast fres
 	return nil
 }
 
-// follow keeps a list fresh, as a client does, and records what it holds.
-func (c *crowd) follow(t *testing.T, conversation string) *client.Query[messagesv1.ListMessagesRequest, messagesv1.ListMessagesResponse] {
+// follower is a client that keeps a list fresh.
+type follower struct {
+	*client.Query[messagesv1.ListMessagesRequest, messagesv1.ListMessagesResponse]
+	stop func() // may be repeated
+}
+
+// follow starts a follower, and records what it holds until it stops.
+func (c *crowd) follow(t *testing.T, conversation string) *follower {
 	t.Helper()
 	transport := new(http.Transport)
 	streams, err := client.New(c.url, client.WithHTTPClient(&http.Client{Transport: transport}))
@@ -184,17 +192,18 @@ func (c *crowd) follow(t *testing.T, conversation string) *client.Query[messages
 		}
 		return nil
 	})
-	t.Cleanup(func() {
+	f := &follower{query, sync.OnceFunc(func() {
 		cancel()
 		require.ErrorIs(t, running.Wait(), context.Canceled)
 		transport.CloseIdleConnections()
-	})
-	return query
+	})}
+	t.Cleanup(f.stop)
+	return f
 }
 
 // writeBySQL writes past the node; each write is told, and in what the client
 // then fetches.
-func (c *crowd) writeBySQL(query *client.Query[messagesv1.ListMessagesRequest, messagesv1.ListMessagesResponse]) error {
+func (c *crowd) writeBySQL(f *follower) error {
 	conn, err := pgx.Connect(c.ctx, c.database)
 	if err != nil {
 		return err
@@ -205,7 +214,7 @@ func (c *crowd) writeBySQL(query *client.Query[messagesv1.ListMessagesRequest, m
 		if _, err := conn.Exec(c.ctx, insertSQL, id, "sql", "sql", "hi"); err != nil {
 			return err
 		}
-		err := c.await(query, func(ids []string) bool { return slices.Contains(ids, id) })
+		err := c.await(f, func(ids []string) bool { return slices.Contains(ids, id) })
 		if err != nil {
 			return fmt.Errorf("write %d by SQL isn't told, or not refetched: %w", i, err)
 		}
@@ -214,7 +223,7 @@ func (c *crowd) writeBySQL(query *client.Query[messagesv1.ListMessagesRequest, m
 }
 
 // converges returns once what a client holds is what Postgres holds.
-func (c *crowd) converges(query *client.Query[messagesv1.ListMessagesRequest, messagesv1.ListMessagesResponse], conversation string) error {
+func (c *crowd) converges(f *follower, conversation string) error {
 	conn, err := pgx.Connect(c.ctx, c.database)
 	if err != nil {
 		return err
@@ -229,17 +238,17 @@ func (c *crowd) converges(query *client.Query[messagesv1.ListMessagesRequest, me
 		return err
 	}
 	slices.Sort(want)
-	if err := c.await(query, func(ids []string) bool { return slices.Equal(ids, want) }); err != nil {
+	if err := c.await(f, func(ids []string) bool { return slices.Equal(ids, want) }); err != nil {
 		return fmt.Errorf("a client that follows conversation %s doesn't come to hold what Postgres holds: %w", conversation, err)
 	}
 	return nil
 }
 
 // await returns once a client holds what is asked for, or after 20 seconds.
-func (c *crowd) await(query *client.Query[messagesv1.ListMessagesRequest, messagesv1.ListMessagesResponse], held func(ids []string) bool) error {
+func (c *crowd) await(f *follower, held func(ids []string) bool) error {
 	ctx, cancel := context.WithTimeout(c.ctx, 20*time.Second)
 	defer cancel()
-	for s := range query.Changes(ctx) {
+	for s := range f.Changes(ctx) {
 		if s.Value != nil && held(idsOf(s.Value)) {
 			return nil
 		}
