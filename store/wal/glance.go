@@ -21,8 +21,8 @@ type catalog struct {
 // the versions that a look has read; and tables to which others could be added
 // without that any of these changes.
 type objects struct {
-	classes, members, publications, namespaces, schemas []pgtype.TID
-	parents, policed, outside                           []uint32 // with children; with row security; not in the publication by themselves
+	classes, members, publications, schemas []pgtype.TID
+	parents, policed, outside               []uint32 // with children; with row security; not in the publication by themselves
 }
 
 // catalogSQL sums up, for each source, what the catalog says of its table, the
@@ -59,7 +59,6 @@ select coalesce((select md5(string_agg(part, ' ' order by part)) from parts wher
   array(select r.ctid from tree join pg_publication_rel r on r.prrelid = tree.oid
     join pg_publication p on p.oid = r.prpubid and p.pubname = $3 where tree.i = named.i),
   array(select ctid from pg_publication where pubname = $3),
-  array(select m.ctid from pg_publication_namespace m join pg_publication p on p.oid = m.pnpubid and p.pubname = $3),
   array(select ctid from pg_namespace n where n.oid = schema),
   array(select oid from tree join pg_class c using (oid) where tree.i = named.i and c.relhassubclass),
   array(select oid from tree join pg_class c using (oid) where tree.i = named.i and c.relrowsecurity),
@@ -79,7 +78,7 @@ func readCatalog(ctx context.Context, tx pgx.Tx, program *contract.Program, publ
 	}
 	var fingerprint string
 	var o objects
-	_, err = pgx.ForEachRow(rows, []any{&fingerprint, &o.classes, &o.members, &o.publications, &o.namespaces, &o.schemas, &o.parents, &o.policed, &o.outside}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&fingerprint, &o.classes, &o.members, &o.publications, &o.schemas, &o.parents, &o.policed, &o.outside}, func() error {
 		c.fingerprints = append(c.fingerprints, fingerprint)
 		c.objects.add(o)
 		o = objects{} // the next row has arrays of its own
@@ -99,7 +98,7 @@ func (o *objects) add(other objects) {
 	o.parents = append(o.parents, other.parents...)
 	o.policed = append(o.policed, other.policed...)
 	o.outside = append(o.outside, other.outside...)
-	o.publications, o.namespaces = other.publications, other.namespaces
+	o.publications = other.publications
 }
 
 // glance returns an SQL expression, and its arguments from $1 on: a number that
@@ -128,9 +127,6 @@ func (o *objects) glance() (sql string, args []any) {
 	look(`select xmin::text, oid::bigint from pg_publication_rel where ctid = any($%d)`, o.members)
 	look(`select xmin::text, oid::bigint from pg_publication where ctid = any($%d)`, o.publications)
 	look(`select xmin::text, oid::bigint from pg_namespace where ctid = any($%d)`, o.schemas)
-	if len(o.namespaces) > 0 {
-		look(`select xmin::text, oid::bigint from pg_publication_namespace where ctid = any($%d)`, o.namespaces)
-	}
 	if len(o.parents) > 0 {
 		look(`select xmin::text, inhrelid::bigint from pg_inherits where inhparent = any($%d)`, o.parents)
 	}
@@ -139,6 +135,8 @@ func (o *objects) glance() (sql string, args []any) {
 	}
 	if len(o.outside) > 0 {
 		look(`select xmin::text, oid::bigint from pg_publication_rel where prrelid = any($%d)`, o.outside)
+		look(`select xmin::text, oid::bigint from pg_publication_namespace
+  where pnnspid = any(array(select relnamespace from pg_class where oid = any($%d)))`, o.outside)
 	}
 	return `(select coalesce(bit_xor(hashtextextended(version, oid)), 0) from (` +
 		strings.Join(parts, ` union all `) + `) entries (version, oid))`, args
