@@ -101,9 +101,9 @@ func (o *objects) add(other objects) {
 	o.publications = other.publications
 }
 
-// glance returns an SQL expression, and its arguments from $1 on: a number that
-// is another one when one of the rows of o has been changed or deleted, or when
-// something has come to what inherits from them or to their policies.
+// glance returns an SQL expression: a text that is another one when one of the
+// rows of o has been changed or deleted, or when something has come to what
+// inherits from them or to their policies.
 //
 // It is part of a statement that runs for every batch of commits, so it looks at
 // the least that will do. A row that is looked for where it was costs one page;
@@ -117,29 +117,30 @@ func (o *objects) add(other objects) {
 // the table anew before its next row, so the decoder learns of them at the right
 // place by itself: a column that is missing, of another type, or not in the
 // identity any more, is told as all topics. All the rest would go unseen.
-func (o *objects) glance() (sql string, args []any) {
-	var parts []string
-	look := func(sql string, arg any) {
-		args = append(args, arg)
-		parts = append(parts, fmt.Sprintf(sql, len(args)))
+func (o *objects) glance() string {
+	var b strings.Builder
+	b.WriteString("array[null")
+	for _, in := range []struct {
+		catalog string
+		rows    []pgtype.TID
+	}{{"pg_class", o.classes}, {"pg_publication_rel", o.members}, {"pg_publication", o.publications}, {"pg_namespace", o.schemas}} {
+		for _, row := range in.rows {
+			fmt.Fprintf(&b, ", (select xmin from %s where ctid = '(%d,%d)')", in.catalog, row.BlockNumber, row.OffsetNumber)
+		}
 	}
-	look(`select xmin::text, oid::bigint from pg_class where ctid = any($%d)`, o.classes)
-	look(`select xmin::text, oid::bigint from pg_publication_rel where ctid = any($%d)`, o.members)
-	look(`select xmin::text, oid::bigint from pg_publication where ctid = any($%d)`, o.publications)
-	look(`select xmin::text, oid::bigint from pg_namespace where ctid = any($%d)`, o.schemas)
-	if len(o.parents) > 0 {
-		look(`select xmin::text, inhrelid::bigint from pg_inherits where inhparent = any($%d)`, o.parents)
+	b.WriteString("]::text")
+	byKey := func(tables []uint32, sql string) {
+		if len(tables) > 0 {
+			list := strings.Trim(fmt.Sprint(tables), "[]")
+			fmt.Fprintf(&b, " || coalesce((select string_agg(concat(oid, ':', xmin), ' ' order by oid) from (%s) keyed (oid, xmin)), '')",
+				fmt.Sprintf(sql, "'{"+strings.ReplaceAll(list, " ", ",")+"}'::oid[]"))
+		}
 	}
-	if len(o.policed) > 0 {
-		look(`select xmin::text, oid::bigint from pg_policy where polrelid = any($%d)`, o.policed)
-	}
-	if len(o.outside) > 0 {
-		look(`select xmin::text, oid::bigint from pg_publication_rel where prrelid = any($%d)`, o.outside)
-		look(`select xmin::text, oid::bigint from pg_publication_namespace
-  where pnnspid = any(array(select relnamespace from pg_class where oid = any($%d)))`, o.outside)
-	}
-	return `(select coalesce(bit_xor(hashtextextended(version, oid)), 0) from (` +
-		strings.Join(parts, ` union all `) + `) entries (version, oid))`, args
+	byKey(o.parents, `select inhrelid, xmin from pg_inherits where inhparent = any(%s)`)
+	byKey(o.policed, `select oid, xmin from pg_policy where polrelid = any(%s)`)
+	byKey(o.outside, `select oid, xmin from pg_publication_rel where prrelid = any(%[1]s)
+  union all select oid, xmin from pg_publication_namespace where pnnspid = any(array(select relnamespace from pg_class where oid = any(%[1]s)))`)
+	return b.String()
 }
 
 // glanceSettings have the planner take the indexes of the catalog, once and for
@@ -162,9 +163,9 @@ func (s *session) lookUp(ctx context.Context) error {
 			return err
 		}
 		seen = now.fingerprints
-		sql, args := now.objects.glance()
-		s.gateSQL, s.gateArgs = gateSQL+sql, args
-		return tx.QueryRow(ctx, `select `+sql, args...).Scan(&s.glance)
+		glance := now.objects.glance()
+		s.gateSQL = gateSQL + glance
+		return tx.QueryRow(ctx, `select `+glance).Scan(&s.glance)
 	})
 	if err != nil {
 		return fmt.Errorf("gate: %w", err)

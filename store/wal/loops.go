@@ -197,14 +197,14 @@ func (s *session) takeSnapshot(ctx context.Context) (*snapshot, error) {
 		standby bool
 		epoch   freshet.Epoch
 		flushed pglogrepl.LSN
-		glance  int64
+		glance  string
 	)
 	s.mu.Lock()
 	reached := max(s.gate.last(), s.flushed)
 	s.mu.Unlock()
 	s.f.stats.gateQueries.Add(1)
 	at := time.Now()
-	err := s.gateConn.QueryRow(ctx, s.gateSQL, s.gateArgs...).Scan(&text, &standby, &epoch, &flushed, &glance)
+	err := s.gateConn.QueryRow(ctx, s.gateSQL).Scan(&text, &standby, &epoch, &flushed, &glance)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("gate: %w", err)

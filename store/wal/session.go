@@ -52,8 +52,7 @@ type session struct {
 	settleAt uint64        // not before a snapshot's xmin reaches it; 0: settled
 	target   sample        // serve once applied is there; zero: not known yet
 	gateSQL  string        // the gate's statement, with a glance at what the last look has read,
-	gateArgs []any         // its arguments,
-	glance   int64         // and what that glance brought then
+	glance   string        // and what that glance brought then
 	looked   pglogrepl.LSN // a look at the catalog began when the WAL had reached this
 	flushed  pglogrepl.LSN // the WAL had reached this when the last look began
 	lastGap  time.Duration // the back-off after misses
