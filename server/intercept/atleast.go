@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/server/hub"
+	"github.com/freshet-dev/freshet/server/reuse"
 )
 
 // atLeast holds a request back until the node's frontier has reached what the
@@ -21,21 +22,23 @@ import (
 //
 // Nothing that a client sends can make it wait for a position that the
 // database has not reached (F23), and no database connection is held meanwhile.
-func atLeast(node Hub, primary Primary, maxWait time.Duration, metrics *Metrics) connect.Interceptor {
+func atLeast(node Hub, primary Primary, maxWait time.Duration, metrics *Metrics) step {
 	g := &gate{node: node, primary: primary, maxWait: maxWait, metrics: metrics}
-	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
-		rev, err := parseAtLeast(req.Header())
-		if err != nil {
-			return nil, err
-		}
-		if !rev.IsZero() {
-			if err := g.pass(ctx, rev); err != nil {
+	return func(next handler) handler {
+		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
+			rev, err := parseAtLeast(c.req.Header())
+			if err != nil {
 				return nil, err
 			}
-			replyOf(ctx).atLeast = rev
+			if !rev.IsZero() {
+				if err := g.pass(ctx, rev); err != nil {
+					return nil, err
+				}
+				c.atLeast = rev
+			}
+			return next(ctx, c)
 		}
-		return next(ctx, req)
-	})
+	}
 }
 
 // parseAtLeast returns the highest revision of all Freshet-At-Least lines, or
@@ -77,7 +80,7 @@ func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
 	case rev.Epoch == frontier.Epoch && rev.Position <= frontier.Position:
 		return nil
 	case current.IsZero():
-		return errNoFrontier()
+		return reuse.ErrNoFrontier
 	case rev.Epoch < current.Epoch:
 		return epochChanged(current)
 	case rev.Epoch > current.Epoch:
@@ -96,10 +99,6 @@ func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
 	}
 	return err
 }
-
-// errNoFrontier is for reads at-least a revision while nobody could say whether
-// an answer reaches it.
-func errNoFrontier() error { return unavailable("this node is not caught up with the database") }
 
 // exists refuses a position that the primary's WAL has not reached: no honest
 // client can have been given it.

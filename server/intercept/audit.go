@@ -64,7 +64,7 @@ type audited struct {
 	barred atomic.Bool // a read of it looks into what it doesn't declare
 }
 
-func newAudit(cfg Config) *audit {
+func newAudit(cfg *Config) *audit {
 	a := &audit{
 		program: cfg.Contract, mode: cfg.Audit, logger: cfg.Logger, metrics: cfg.Metrics, report: cfg.OnUndeclared,
 		known: map[string]*audited{}, reported: map[AuditError]bool{}, hinted: map[string]bool{},
@@ -97,19 +97,20 @@ func (a *audit) bars(procedure string) bool {
 	return known != nil && known.barred.Load()
 }
 
-func (a *audit) interceptor() connect.Interceptor {
-	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
-		resp, err := next(ctx, req)
-		call, _ := ctx.Value(callKey{}).(*store.Call)
+// around asks a service's handler, and judges what it did. The store is told of the
+// call here, and nowhere else.
+func (a *audit) around(next connect.UnaryFunc) ask {
+	return func(ctx context.Context, req connect.AnyRequest, told *store.Call) (connect.AnyResponse, error) {
+		resp, err := next(store.WithCall(ctx, told), req)
 		method := a.program.Method(req.Spec().Procedure)
-		if call == nil || !call.Audit || method == nil {
+		if !told.Audit || method == nil {
 			return resp, err
 		}
 		if method.Kind != contract.Read {
-			a.hint(ctx, call)
+			a.hint(ctx, told)
 			return resp, err
 		}
-		scanned, why := call.Scanned()
+		scanned, why := told.Scanned()
 		if why != nil {
 			if a.mode == AuditAll {
 				return nil, why
@@ -125,7 +126,7 @@ func (a *audit) interceptor() connect.Interceptor {
 			a.found(ctx, undeclared)
 		}
 		return resp, err
-	})
+	}
 }
 
 // found bars the procedure, and reports each table once.

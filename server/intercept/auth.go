@@ -6,8 +6,6 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/freshet-dev/freshet/contract"
 )
 
 // Principal is who calls, as the HTTP middleware has found out. The zero
@@ -50,20 +48,21 @@ func Authenticate(verify func(*http.Request) (Principal, error), next http.Handl
 
 // authorize asks for a grant on the topics that the contract derives from the
 // request. A method that is not in the contract has none to ask for.
-func authorize(program *contract.Program, allowed Authorize) connect.Interceptor {
-	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
-		method := program.Method(req.Spec().Procedure)
-		message, ok := req.Any().(proto.Message)
-		if allowed == nil || method == nil || !ok {
-			return next(ctx, req)
+func authorize(allowed Authorize) step {
+	return func(next handler) handler {
+		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
+			message, ok := c.req.Any().(proto.Message)
+			if allowed == nil || c.method == nil || !ok {
+				return next(ctx, c)
+			}
+			topics, err := c.method.Topics(message)
+			if err != nil {
+				return nil, connect.NewError(connect.CodeInvalidArgument, err)
+			}
+			if err := allowed(ctx, topics, c.write); err != nil {
+				return nil, err
+			}
+			return next(ctx, c)
 		}
-		topics, err := method.Topics(message)
-		if err != nil {
-			return nil, connect.NewError(connect.CodeInvalidArgument, err)
-		}
-		if err := allowed(ctx, topics, method.Kind == contract.Write); err != nil {
-			return nil, err
-		}
-		return next(ctx, req)
-	})
+	}
 }

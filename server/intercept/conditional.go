@@ -15,13 +15,13 @@ import (
 // has the answer already (RFC 9110, section 13.1.2). The stamp is new either
 // way. Nobody else may keep the answer, and nobody uses it without asking. What
 // was read in quarantine isn't kept at all.
-func conditional() connect.Interceptor {
-	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
-		resp, err := next(ctx, req)
-		if err != nil || req.HTTPMethod() != http.MethodGet {
+func conditional(next handler) handler {
+	return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
+		resp, err := next(ctx, c)
+		if err != nil || c.req.HTTPMethod() != http.MethodGet {
 			return resp, err
 		}
-		if replyOf(ctx).unkept {
+		if c.reply.unkept {
 			if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
 				info.ResponseHeader().Set("Cache-Control", "no-store")
 			}
@@ -32,7 +32,7 @@ func conditional() connect.Interceptor {
 			return resp, nil
 		}
 		header := http.Header{"Etag": {tag}, "Cache-Control": {"private, no-cache"}}
-		if matches(req.Header().Values("If-None-Match"), tag) {
+		if matches(c.req.Header().Values("If-None-Match"), tag) {
 			return nil, connect.NewNotModifiedError(header)
 		}
 		if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
@@ -41,7 +41,7 @@ func conditional() connect.Interceptor {
 			}
 		}
 		return resp, nil
-	})
+	}
 }
 
 // entityTag is a 128-bit hash of the message's deterministic bytes. The form

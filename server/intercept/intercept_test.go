@@ -164,6 +164,7 @@ func newRig(t *testing.T, change func(*Config), clientOptions ...connect.ClientO
 	}
 	r.hub.Begin(at(50))
 	r.hub.Serve(at(100))
+	r.hub.Current(time.Now().Add(time.Hour)) // no lag
 	cfg := Config{
 		Contract: messageService(),
 		Hub:      r.hub,
@@ -201,6 +202,8 @@ func procedures(program *contract.Program) []string {
 	}
 	return all
 }
+
+var _ Hub = (*hub.Hub)(nil)
 
 const name = "conversations/c/messages/01890a5d-ac96-774b-bcce-b302099a8057"
 

@@ -9,14 +9,9 @@ import (
 
 // Metrics count what the interceptors did. A nil *Metrics counts nothing.
 type Metrics struct {
-	calls   *prometheus.HistogramVec
-	waits   *prometheus.HistogramVec
-	settles *prometheus.HistogramVec
-	reads   *prometheus.CounterVec
-	// Queries in whose place an answer was kept already: of them, those that
-	// found the same.
-	queriedAgain, unchanged *prometheus.CounterVec
-
+	calls      *prometheus.HistogramVec
+	waits      *prometheus.HistogramVec
+	settles    *prometheus.HistogramVec
 	undeclared *prometheus.CounterVec // reads, by procedure
 
 	registry prometheus.Registerer
@@ -29,16 +24,6 @@ const (
 	settledTimeout  = "timeout"  // it was answered before either
 )
 
-// cause is why a query ran although an answer was kept.
-type cause string
-
-const (
-	becauseFloor   cause = "floor"   // a topic, or a whole table, has changed since
-	becauseHorizon cause = "horizon" // the hub doesn't know when its topics changed
-	becauseStrong  cause = "strong"  // the caller named no revision
-	becauseLag     cause = "lag"     // the node is too far behind
-)
-
 // NewMetrics registers the metrics.
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	// 0.2 ms to 6.5 s.
@@ -48,29 +33,13 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		registry.MustRegister(h)
 		return h
 	}
-	reads := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "freshet_reads_total",
-		Help: "Reads by where their answer came from: hit (kept), joined (a shared query), miss (a query).",
-	}, []string{"cache"})
-	byCause := func(name, help string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"cause"})
-		registry.MustRegister(c)
-		for _, why := range []cause{becauseFloor, becauseHorizon, becauseStrong, becauseLag} {
-			c.WithLabelValues(string(why)) // so that it is there, at zero
-		}
-		return c
-	}
 	undeclared := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "freshet_undeclared_reads_total",
 		Help: "Audited reads that looked into a table which they don't declare.",
 	}, []string{"procedure"})
-	registry.MustRegister(reads, undeclared)
+	registry.MustRegister(undeclared)
 	return &Metrics{
-		queriedAgain: byCause("freshet_reads_replaced_total",
-			"Queries whose answer replaced one that was kept, by why that one didn't do: floor (a topic changed), horizon (not known when), strong (no revision asked for), lag."),
-		unchanged:  byCause("freshet_reads_unchanged_total", "Of freshet_reads_replaced_total, those whose answer was the same."),
 		undeclared: undeclared,
-		reads:      reads,
 		registry:   registry,
 		calls:      histogram("freshet_rpc_seconds", "Duration of unary RPCs.", "procedure", "code"),
 		waits:      histogram("freshet_at_least_wait_seconds", "Time that requests at-least a revision above the frontier waited.", "result"),
@@ -117,35 +86,10 @@ func (m *Metrics) undeclaredReads(procedure string, n float64) {
 	}
 }
 
-func (m *Metrics) reused(how string) {
-	if m != nil {
-		m.reads.WithLabelValues(how).Inc()
-	}
-}
-
-// replaced counts a query whose answer took a kept one's place.
-func (m *Metrics) replaced(why cause, same bool) {
+// registerer is where server/reuse counts; nil: nowhere.
+func (m *Metrics) registerer() prometheus.Registerer {
 	if m == nil {
-		return
+		return nil
 	}
-	m.queriedAgain.WithLabelValues(string(why)).Inc()
-	if same {
-		m.unchanged.WithLabelValues(string(why)).Inc()
-	}
-}
-
-// watchCache shows what the cache holds.
-func (m *Metrics) watchCache(c *cache) {
-	if m == nil {
-		return
-	}
-	m.registry.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "freshet_cache_entries", Help: "Answers kept."}, func() float64 {
-			entries, _ := c.size()
-			return float64(entries)
-		}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "freshet_cache_bytes", Help: "Their size."}, func() float64 {
-			_, bytes := c.size()
-			return float64(bytes)
-		}))
+	return m.registry
 }

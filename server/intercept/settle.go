@@ -34,27 +34,25 @@ const settleGrace = 2 * time.Millisecond
 // An error that says nothing about data is passed on at once: it carries no
 // stamp. Whatever happens here, the handler's answer stands: a committed write
 // is never reported as failed (G5).
-func settle(cfg Config, audit *audit) connect.Interceptor {
-	return unary(func(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
-		if !isWrite(cfg.Contract, req.Spec()) {
-			return next(ctx, req)
-		}
-		s := &settling{cfg: &cfg}
-		defer s.forget()
-		epoch := cfg.Hub.Frontier().Epoch
-		call := &store.Call{BeforeCommit: s.expect, Audit: audit.due(req.Spec().Procedure)}
-		resp, err := next(withCall(ctx, call), req)
-		if !isAboutData(ctx, err) {
+func settle(cfg *Config, audit *audit) func(ask) handler {
+	return func(next ask) handler {
+		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
+			s := &settling{cfg: cfg}
+			defer s.forget()
+			epoch := cfg.Hub.Frontier().Epoch
+			told := &store.Call{BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
+			resp, err := next(ctx, c.req, told)
+			if !isAboutData(ctx, err) {
+				return resp, err
+			}
+			outcomes := told.Outcomes()
+			if len(outcomes) == 0 {
+				outcomes = []store.Outcome{{Position: freshet.Revision{Epoch: epoch}, Committed: true}}
+			}
+			c.reply.stamp, c.reply.topics = s.wait(ctx, outcomes)
 			return resp, err
 		}
-		outcomes := call.Outcomes()
-		if len(outcomes) == 0 {
-			outcomes = []store.Outcome{{Position: freshet.Revision{Epoch: epoch}, Committed: true}}
-		}
-		r := replyOf(ctx)
-		r.stamp, r.topics = s.wait(ctx, outcomes)
-		return resp, err
-	})
+	}
 }
 
 // settling is one call's wait.

@@ -1,28 +1,24 @@
-package intercept
+package reuse
 
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
-	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 )
 
 // keep puts a message of that much text into the cache, under a key of that name.
 func keep(c *cache, key string, position uint64, text int) proto.Message {
 	m := &messagesv1.GetMessageResponse{Message: &messagesv1.Message{Author: key, Body: strings.Repeat("x", text)}}
-	c.put(readKey{request: key}, answer{response: connect.NewResponse(m), start: at(position)})
+	c.put(readKey{request: key}, snapshot{response: connect.NewResponse(m), start: at(position)})
 	return m
 }
 
@@ -76,7 +72,7 @@ func TestForm_isBoundedInBytes(t *testing.T) {
 	keep(c, "e", 2, 999)
 	require.Len(t, c.bySum, len(c.byKey)-1, "a new answer has no form yet")
 	m := &messagesv1.GetMessageResponse{}
-	c.put(readKey{request: "new"}, answer{response: connect.NewResponse(m), start: freshet.Revision{Epoch: epoch + 1, Position: 1}})
+	c.put(readKey{request: "new"}, snapshot{response: connect.NewResponse(m), start: freshet.Revision{Epoch: epoch + 1, Position: 1}})
 	require.Empty(t, c.bySum)
 	require.Len(t, c.byMessage, 1)
 }
@@ -95,7 +91,7 @@ func TestCompressor(t *testing.T) {
 	c := newCache(1 << 20)
 	raw, err := c.marshal(nil, keep(c, "one", 1, 5000), "proto", proto.MarshalOptions{}.MarshalAppend)
 	require.NoError(t, err)
-	z := &compressor{cache: c, stream: gzip.NewWriter(io.Discard)}
+	z := newCompressor(c)
 	compress := func(parts ...string) []byte {
 		var out bytes.Buffer
 		z.Reset(&out)
@@ -108,7 +104,7 @@ func TestCompressor(t *testing.T) {
 		return out.Bytes()
 	}
 	kept := string(raw)
-	for _, parts := range [][]string{{kept}, {kept}, {"something else"}, {kept, "and more"}, {"more, and ", kept}, {kept[:100], kept[100:]}, {kept, kept}} {
+	for _, parts := range [][]string{{}, {""}, {kept}, {kept}, {"something else"}, {kept, "and more"}, {"more, and ", kept}, {kept[:100], kept[100:]}, {kept, kept}} {
 		require.Equal(t, strings.Join(parts, ""), gunzip(t, compress(parts...)))
 	}
 	f, gzipped := c.formOf(raw)
@@ -122,62 +118,4 @@ func TestCompressor(t *testing.T) {
 	other[len(other)-1] ^= 1
 	c.bySum[f.sum] = &form{raw: other, sum: f.sum, gzipped: []byte("wrong")}
 	require.Equal(t, kept, gunzip(t, compress(kept)))
-}
-
-// Whoever asks in whatever form gets the answer of now, from the first change on.
-func TestForm_onTheWire(t *testing.T) {
-	r, _ := newReuseRig(t, nil)
-	body := ""
-	r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
-		return &messagesv1.GetMessageResponse{Message: &messagesv1.Message{Body: body}}, nil
-	}
-	ask := func(contentType, encoding, atLeast string) (string, http.Header) {
-		request := proto.Message(&messagesv1.GetMessageRequest{Name: name})
-		raw, err := proto.Marshal(request)
-		if contentType == "application/json" {
-			raw, err = protojson.Marshal(request)
-		}
-		require.NoError(t, err)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+messagesv1connect.MessageServiceGetMessageProcedure, bytes.NewReader(raw))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", contentType)
-		req.Header.Set("Accept-Encoding", encoding)
-		req.Header.Set(HeaderAtLeast, atLeast)
-		resp, err := r.http.Do(req)
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		out, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		require.Equal(t, http.StatusOK, resp.StatusCode, string(out))
-		if resp.Header.Get("Content-Encoding") == "gzip" {
-			out = []byte(gunzip(t, out))
-		}
-		var got messagesv1.GetMessageResponse
-		if contentType == "application/json" {
-			require.NoError(t, protojson.Unmarshal(out, &got))
-		} else {
-			require.NoError(t, proto.Unmarshal(out, &got))
-		}
-		return got.GetMessage().GetBody(), resp.Header
-	}
-	for position := uint64(201); position < 204; position++ {
-		body = strings.Repeat(at(position).String(), 100)
-		r.hub.Publish(change(position))
-		for i := range 3 {
-			for _, contentType := range []string{"application/json", "application/proto"} {
-				for _, encoding := range []string{"gzip", "identity"} {
-					got, header := ask(contentType, encoding, at(position).String())
-					require.Equal(t, body, got)
-					require.Equal(t, encoding == "gzip", header.Get("Content-Encoding") == "gzip")
-					if i > 0 {
-						require.Equal(t, cacheHit, header.Get(HeaderCache))
-					}
-				}
-			}
-		}
-	}
-	body = "short"
-	r.hub.Publish(change(204))
-	_, header := ask("application/json", "gzip", at(204).String())
-	require.Empty(t, header.Get("Content-Encoding"), "not worth it")
 }

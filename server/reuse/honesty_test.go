@@ -1,4 +1,4 @@
-package intercept
+package reuse
 
 import (
 	"context"
@@ -17,19 +17,16 @@ import (
 
 // G6 under load: whatever is hit, joined or asked anew, an answer holds every
 // change up to its stamp, and the stamp is at least what was asked for.
-func TestReuse_stampsAreHonestUnderLoad(t *testing.T) {
-	r, _ := newReuseRig(t, func(c *Config) { c.ReadInterval = time.Millisecond })
+func TestReads_stampsAreHonestUnderLoad(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.ReadInterval = time.Millisecond })
 	var stored atomic.Uint64 // the last change in the database
 	var mu sync.Mutex
 	var changes []uint64 // told so far, ascending
 	stored.Store(100)
-	r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
+	r.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
 		body := strconv.FormatUint(stored.Load(), 10)
 		return &messagesv1.GetMessageResponse{Message: &messagesv1.Message{Body: body}}, nil
 	}
-	r.primary.mu.Lock()
-	r.primary.insert = at(1 << 40)
-	r.primary.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	var workers sync.WaitGroup
 	pace := time.NewTicker(50 * time.Microsecond)
@@ -70,25 +67,21 @@ func TestReuse_stampsAreHonestUnderLoad(t *testing.T) {
 				if (n+i)%4 != 0 {
 					asked = r.hub.Frontier()
 				}
-				text := ""
-				if !asked.IsZero() {
-					text = asked.String()
-				}
-				o := <-r.read(ctx, "", text)
-				rev, err := freshet.ParseRevision(o.stamp)
+				o := <-r.read(ctx, "", asked)
+				rev := o.stamp
 				body, _ := strconv.ParseUint(o.body, 10, 64)
 				switch {
-				case o.err != nil || err != nil:
-					problems <- fmt.Sprint(o.err, err)
+				case o.err != nil || rev.IsZero():
+					problems <- fmt.Sprint(o.err, rev)
 				case rev.Less(asked):
 					problems <- fmt.Sprintf("stamped %v below %v", rev, asked)
 				case body < lastChange(rev):
-					problems <- fmt.Sprintf("stamped %v, but holds %d instead of %d (%s)", rev, body, lastChange(rev), o.cache)
+					problems <- fmt.Sprintf("stamped %v, but holds %d instead of %d (%s)", rev, body, lastChange(rev), o.from)
 				}
-				switch o.cache {
-				case cacheHit:
+				switch o.from {
+				case Hit:
 					hits.Add(1)
-				case cacheJoined:
+				case Joined:
 					joined.Add(1)
 				}
 			}

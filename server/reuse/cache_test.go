@@ -1,4 +1,4 @@
-package intercept
+package reuse
 
 import (
 	"strconv"
@@ -13,9 +13,9 @@ import (
 
 func TestCache_isBoundedInBytes(t *testing.T) {
 	c := newCache(10 * (answerOverhead + 200))
-	answerAt := func(position uint64, size int) answer {
+	answerAt := func(position uint64, size int) snapshot {
 		m := &messagesv1.GetMessageResponse{Message: &messagesv1.Message{Body: string(make([]byte, size))}}
-		return answer{response: connect.NewResponse(m), start: at(position)}
+		return snapshot{response: connect.NewResponse(m), start: at(position)}
 	}
 	for i := range 100 {
 		c.put(readKey{request: strconv.Itoa(i)}, answerAt(1, 150))
@@ -35,7 +35,7 @@ func TestCache_isBoundedInBytes(t *testing.T) {
 	kept, _ := c.get(readKey{request: "0"})
 	require.Equal(t, at(5), kept.start, "a later snapshot is not replaced by an earlier one")
 
-	c.put(readKey{request: "new"}, answer{response: answerAt(0, 1).response, start: freshet.Revision{Epoch: epoch + 1, Position: 1}})
+	c.put(readKey{request: "new"}, snapshot{response: answerAt(0, 1).response, start: freshet.Revision{Epoch: epoch + 1, Position: 1}})
 	entries, bytes = c.size()
 	require.Equal(t, 1, entries, "a new epoch empties the cache")
 	require.Positive(t, bytes)

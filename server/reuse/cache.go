@@ -1,4 +1,4 @@
-package intercept
+package reuse
 
 import (
 	"container/list"
@@ -11,57 +11,13 @@ import (
 	"github.com/freshet-dev/freshet"
 )
 
-// readKey holds everything that an answer may depend on but the data.
-type readKey struct {
-	procedure string
-	request   string // canonical bytes
-	scope     string // the principal, unless the method is shared
-}
-
 // answerOverhead is what an entry costs beyond its message and its key.
 const answerOverhead = 512
 
-// answer is a successful response and the frontier from before its snapshot.
-type answer struct {
+// snapshot is a successful response and the frontier from before it was taken.
+type snapshot struct {
 	response connect.AnyResponse // read only: it is sent to many
 	start    freshet.Revision
-}
-
-// want is what a read asks of an answer that it shares. The zero value is a
-// strong read's: no answer from before it arrived will do.
-type want struct {
-	asked    freshet.Revision // at least
-	frontier freshet.Revision // of the node, when asked
-	floor    freshet.Revision // the last change of its topics, read after frontier; zero: not known
-}
-
-// strong reports whether only a snapshot that is still to be taken will do.
-func (w want) strong() bool { return w.asked.IsZero() }
-
-// metBy reports whether an answer whose snapshot was taken at or after the
-// frontier start will do: because it began where the caller asked for, or by
-// the floor rule, because nothing that it depends on has changed since.
-func (w want) metBy(start freshet.Revision) bool {
-	return !w.strong() && (reaches(start, w.asked) || w.unchangedSince(start))
-}
-
-// stamp is the revision up to which the answer holds everything.
-func (w want) stamp(start freshet.Revision) freshet.Revision {
-	if w.unchangedSince(start) {
-		return start.Max(w.frontier)
-	}
-	return start
-}
-
-// unchangedSince is the floor rule: nothing that the answer depends on has
-// changed in (start, frontier].
-func (w want) unchangedSince(start freshet.Revision) bool {
-	return !w.floor.IsZero() && reaches(start, w.floor)
-}
-
-// reaches compares positions of one epoch.
-func reaches(start, rev freshet.Revision) bool {
-	return start.Epoch == rev.Epoch && rev.Position <= start.Position
 }
 
 // cache keeps answers, the least recently used going first, bounded in bytes.
@@ -82,7 +38,7 @@ type cache struct {
 
 type cached struct {
 	key     readKey
-	value   answer
+	value   snapshot
 	message proto.Message // of value
 	bytes   int           // key and message
 	forms   []*form       // one per codec; they come as they are asked for
@@ -95,12 +51,12 @@ func newCache(maxBytes int) *cache {
 	}
 }
 
-func (c *cache) get(key readKey) (answer, bool) {
+func (c *cache) get(key readKey) (snapshot, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.byKey[key]
 	if !ok {
-		return answer{}, false
+		return snapshot{}, false
 	}
 	c.order.MoveToFront(e)
 	return e.Value.(*cached).value, true
@@ -111,7 +67,7 @@ func (c *cache) get(key readKey) (answer, bool) {
 //
 // replaced is the answer in whose place it is kept, if there was one;
 // sameSize: it may be the same.
-func (c *cache) put(key readKey, value answer) (replaced connect.AnyResponse, sameSize bool) {
+func (c *cache) put(key readKey, value snapshot) (replaced connect.AnyResponse, sameSize bool) {
 	message, ok := value.response.Any().(proto.Message)
 	if !ok {
 		return nil, false

@@ -1,4 +1,4 @@
-package intercept
+package reuse
 
 import (
 	"context"
@@ -31,15 +31,15 @@ func byCause(t *testing.T, registry prometheus.Gatherer, name string) map[string
 
 // A query that ran although an answer was kept is counted by why, and whether
 // it was worth it.
-func TestReuse_countsWhatIsNeedless(t *testing.T) {
+func TestReads_countsWhatIsNeedless(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	behind := false
-	r, _ := newReuseRig(t, func(c *Config) {
-		c.Metrics = NewMetrics(registry)
-		c.Hub = sometimes{c.Hub, &behind}
+	r := newRig(t, func(c *Config) {
+		c.Registerer = registry
+		c.Node = sometimes{c.Node, &behind}
 	})
 	body := "one"
-	r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
+	r.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
 		return &messagesv1.GetMessageResponse{Message: &messagesv1.Message{Body: body}}, nil
 	}
 	zero := map[string]float64{"floor": 0, "horizon": 0, "strong": 0, "lag": 0}
@@ -56,36 +56,36 @@ func TestReuse_countsWhatIsNeedless(t *testing.T) {
 			require.Equal(c, unchanged, byCause(t, registry, "freshet_reads_unchanged_total"))
 		}, 10*time.Second, time.Millisecond)
 	}
-	r.reads(t, at(100).String()) // nothing was kept
-	r.reads(t, at(100).String()) // a hit
-	r.reads(t, "")
+	r.reads(t, at(100)) // nothing was kept
+	r.reads(t, at(100)) // a hit
+	r.reads(t, strong)
 	counted("strong", true)
 	body = "two" // of the same length
-	r.reads(t, "")
+	r.reads(t, strong)
 	counted("strong", false)
 
 	r.hub.Publish(change(110))
-	r.reads(t, at(110).String())
+	r.reads(t, at(110))
 	counted("floor", true)
 	r.hub.Publish(change(120))
 	body = "three"
-	r.reads(t, at(120).String())
+	r.reads(t, at(120))
 	counted("floor", false)
 
 	// After a gap nothing is known but the horizon.
 	r.hub.Begin(at(130))
 	r.hub.Serve(at(130))
-	r.reads(t, at(130).String())
+	r.reads(t, at(130))
 	counted("horizon", true)
 
 	behind = true
-	r.reads(t, at(130).String())
+	r.reads(t, at(130))
 	counted("lag", true)
 }
 
 // sometimes lags.
 type sometimes struct {
-	Hub
+	Node
 	behind *bool
 }
 

@@ -1,13 +1,10 @@
-package intercept
+package reuse
 
 import (
 	"bytes"
-	"compress/gzip"
 	"hash/maphash"
-	"io"
 	"slices"
 
-	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -89,65 +86,4 @@ func (c *cache) marshal(dst []byte, message any, codec string, encode func([]byt
 		c.keepForm(m, codec, out[len(dst):])
 	}
 	return out, err
-}
-
-// minCompressed is the size from which an answer is worth compressing.
-const minCompressed = 1 << 10
-
-// compression replaces Connect's gzip by one that compresses a kept answer once.
-func compression(c *cache) connect.HandlerOption {
-	return connect.WithHandlerOptions(
-		connect.WithCompression("gzip",
-			func() connect.Decompressor { return new(gzip.Reader) },
-			func() connect.Compressor { return &compressor{cache: c, stream: gzip.NewWriter(io.Discard)} },
-		),
-		connect.WithCompressMinBytes(minCompressed),
-	)
-}
-
-// compressor is a gzip stream. What it is given in one piece, as Connect does
-// with a message, and is a kept answer's form, becomes a member of its own (RFC
-// 1952, section 2.2), made once for all.
-type compressor struct {
-	cache  *cache
-	to     io.Writer
-	stream *gzip.Writer
-	open   bool // something was written to stream
-}
-
-func (z *compressor) Reset(to io.Writer) { z.to, z.open = to, false }
-
-func (z *compressor) Write(p []byte) (int, error) {
-	f, gzipped := z.cache.formOf(p)
-	switch {
-	case f == nil || z.open:
-		if !z.open {
-			z.stream.Reset(z.to)
-			z.open = true
-		}
-		return z.stream.Write(p)
-	case gzipped == nil:
-		var once bytes.Buffer
-		z.stream.Reset(&once)
-		if _, err := z.stream.Write(p); err != nil {
-			return 0, err
-		}
-		if err := z.stream.Close(); err != nil {
-			return 0, err
-		}
-		gzipped = bytes.Clone(once.Bytes())
-		z.cache.keepGzipped(f, gzipped)
-	}
-	if _, err := z.to.Write(gzipped); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-func (z *compressor) Close() error {
-	if !z.open {
-		return nil
-	}
-	z.open = false
-	return z.stream.Close()
 }

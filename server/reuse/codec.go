@@ -1,4 +1,4 @@
-package intercept
+package reuse
 
 import (
 	"errors"
@@ -10,16 +10,18 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// codecs replaces Connect's own: a message that can't be decoded never reaches
-// an interceptor, and the text of Connect's error names the Go type.
+// HandlerOptions returns the codecs and the compression of handlers whose reads go
+// through Do: the bytes of a kept answer are made once.
 //
-// A kept answer is encoded once: see cache.marshal.
-func codecs(c *cache) []connect.HandlerOption {
+// The codecs also replace Connect's own for their errors: a message that can't be
+// decoded never reaches an interceptor, and Connect's text names the Go type.
+func (r *Reads) HandlerOptions() []connect.HandlerOption {
 	return []connect.HandlerOption{
-		connect.WithCodec(protoCodec{c}),
-		connect.WithCodec(jsonCodec{"json", c}),
+		connect.WithCodec(protoCodec{r.cache}),
+		connect.WithCodec(jsonCodec{"json", r.cache}),
 		// Connect registers this spelling as a codec of its own.
-		connect.WithCodec(jsonCodec{"json; charset=utf-8", c}),
+		connect.WithCodec(jsonCodec{"json; charset=utf-8", r.cache}),
+		compression(r.cache),
 	}
 }
 

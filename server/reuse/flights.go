@@ -1,7 +1,8 @@
-package intercept
+package reuse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -9,49 +10,50 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
 )
 
-// flights runs at most one query per key, and lets at most one wait for it to
-// end, and for its turn: under a steady stream of writes thousands of readers
-// ask for as many revisions, and each query satisfies only those who asked for
-// less than it began with. So the queries of a key that several clients are
-// after are paced: one per interval on average, after a burst (G7). Several
-// are after it if requests join, or if more than one stream follows what it
-// reads: those clients refetch whether or not they happen to meet here.
+// errPanicked is all that callers learn of a panic; the log has the rest.
+var errPanicked = errors.New("a query panicked")
+
+// flights runs the queries that reads share. Of each key at most one query runs
+// and at most one is waited for:
 //
-// Nobody who reads alone is held back, nor a strong read; and its query, which
-// takes along all who wait, counts for nothing, or strong reads would put off
-// the others without end.
+//   - While a query runs, those who come join it if it began late enough for them:
+//     at or above what they ask for (want.metBy).
+//   - All others wait together for the next one. Its snapshot is taken when it
+//     starts, which is after the last of them has come, so it does for all.
+//
+// That alone bounds queries to one after the other, without a pause: after a
+// commit thousands of readers refetch, each asking for the revision that it was
+// told, and under steady writes that is a new revision every few milliseconds. So
+// the start of what waits may be put off: see pace.go.
 type flights struct {
-	node     Hub
+	node     Node
 	cache    *cache
 	timeout  time.Duration // of a flight, whatever its callers' deadlines
-	interval time.Duration // between take-offs of one key; not positive: no pace
+	interval time.Duration // between queries of one key in the long run; not positive: no pace
 	logger   *slog.Logger
-	metrics  *Metrics
+	metrics  *metrics
 
 	mu    sync.Mutex // guards lanes and every flight's fields up to done
 	lanes map[readKey]*lane
 }
 
-// burst is how many queries of one key may run ahead of the pace: a read that
-// is asked for now and then never waits for its turn.
-const burst = 10
-
 // lane is the flights of one key. It exists while one of them does, or until
 // what it has run ahead of the pace is paid off.
 type lane struct {
-	running *flight     // nil: none has taken off
+	running *flight     // nil: no query runs
 	waiting *flight     // its snapshot is still to be taken; nil: nobody waits
-	paid    time.Time   // when the shared flights so far will have kept the pace
+	paid    time.Time   // see pace.go
 	turn    *time.Timer // of what waits while nothing runs; nil: nothing does
 }
 
 // flight is one query and those who wait for its answer.
 type flight struct {
-	run    func(ctx context.Context) (connect.AnyResponse, error)
+	run    func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error)
 	topics []string
 	why    cause // of the first caller
 
@@ -65,7 +67,6 @@ type flight struct {
 	done     chan struct{} // closed when the fields below are set
 	response connect.AnyResponse
 	err      error
-	stamped  bool // the answer is of start's epoch
 }
 
 // join finds the flight that may answer a request, or starts one. What is under
@@ -105,56 +106,10 @@ func (t *flights) join(ctx context.Context, key readKey, w want, current bool, n
 }
 
 // landed is the flight that a kept answer came with.
-func landed(a answer) *flight {
-	f := &flight{start: a.start, done: make(chan struct{}), response: a.response, stamped: true}
+func landed(a snapshot) *flight {
+	f := &flight{start: a.start, done: make(chan struct{}), response: a.response}
 	close(f.done)
 	return f
-}
-
-// count has a query that several are after count against the pace, once. The
-// caller holds mu.
-func (t *flights) count(l *lane, f *flight) {
-	if t.interval <= 0 || f.counted || f.strong {
-		return
-	}
-	f.counted = true
-	if now := time.Now(); l.paid.Before(now) {
-		l.paid = now
-	}
-	l.paid = l.paid.Add(t.interval)
-}
-
-// advance lets what waits take off when it is its turn, and forgets a lane that
-// has nothing left to do. The caller holds mu; nothing of the lane is running.
-func (t *flights) advance(key readKey, l *lane) {
-	if l.turn != nil {
-		l.turn.Stop()
-		l.turn = nil
-	}
-	now := time.Now()
-	from := l.paid // when the lane may go on
-	if l.waiting != nil {
-		from = from.Add(-(burst - 1) * t.interval)
-	}
-	switch {
-	case from.After(now) && (l.waiting == nil || !l.waiting.strong):
-		l.turn = time.AfterFunc(from.Sub(now), func() {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			if t.lanes[key] == l && l.running == nil {
-				t.advance(key, l)
-			}
-		})
-	case l.waiting == nil:
-		delete(t.lanes, key)
-	default:
-		f := l.waiting
-		l.running, l.waiting = f, nil
-		if f.waiters > 1 || t.node.Followers(f.topics) > 1 {
-			t.count(l, f)
-		}
-		t.takeOff(key, f)
-	}
 }
 
 // takeOff reads the frontier and starts the query, in this order. The caller
@@ -163,23 +118,22 @@ func (t *flights) takeOff(key readKey, f *flight) {
 	f.start = t.node.Frontier()
 	ctx, cancel := context.WithTimeout(f.parent, t.timeout)
 	f.cancel = cancel
-	// What the inner interceptors say of this answer is ours to judge.
-	r := &reply{stamp: f.start, pinned: true}
-	ctx = context.WithValue(ctx, replyKey{}, r)
 	go func() {
 		defer cancel()
 		response, err := t.fly(ctx, f)
 		var replaced connect.AnyResponse
 		var sameSize bool
-		if err == nil {
-			// Both are made on first use: not while many read them.
+		// Headers are made on first use: not while many read them.
+		if cerr := new(connect.Error); errors.As(err, &cerr) {
+			cerr.Meta()
+		} else if err == nil {
 			response.Header()
 			response.Trailer()
 			if !f.start.IsZero() && !t.node.Quarantined(f.topics) {
-				replaced, sameSize = t.cache.put(key, answer{response, f.start})
+				replaced, sameSize = t.cache.put(key, snapshot{response, f.start})
 			}
 		}
-		f.response, f.err, f.stamped = response, err, !r.stamp.IsZero()
+		f.response, f.err = response, err
 		t.land(key)
 		close(f.done)
 		// Nobody waits for this.
@@ -196,10 +150,10 @@ func (t *flights) fly(ctx context.Context, f *flight) (_ connect.AnyResponse, er
 		if value := recover(); value != nil {
 			t.logger.LogAttrs(ctx, slog.LevelError, "rpc panicked",
 				slog.String("panic", fmt.Sprint(value)), slog.String("stack", string(debug.Stack())))
-			err = connect.NewError(connect.CodeInternal, errInternal)
+			err = connect.NewError(connect.CodeInternal, errPanicked)
 		}
 	}()
-	return f.run(ctx)
+	return f.run(ctx, f.start)
 }
 
 // land lets the next one take off.
@@ -234,4 +188,11 @@ func (t *flights) wait(ctx context.Context, key readKey, f *flight) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// sameMessage compares two answers.
+func sameMessage(a, b connect.AnyResponse) bool {
+	one, ok := a.Any().(proto.Message)
+	other, also := b.Any().(proto.Message)
+	return ok && also && proto.Equal(one, other)
 }

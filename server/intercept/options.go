@@ -1,0 +1,29 @@
+package intercept
+
+import (
+	"connectrpc.com/connect"
+)
+
+// Options returns the handler options of every service, the same for all. A unary
+// call passes these steps, each of which wraps those below it:
+//
+//  1. recover: a panic of a step or of the handler is an internal error
+//  2. respond: the error table; puts stamp and topics on what is about data
+//  3. validate: protovalidate; before authorization, since topics are built
+//     from canonical names only
+//  4. authorize: the contract's topics against the caller's grants
+//  5. at-least: waits for the frontier; before any connection is taken
+//  6. conditional (GET): entity tags, 304
+//  7. read: kept answers, shared queries, stamps; what follows runs once for all
+//     who share it. Or settle, of writes: waits for the frontier after the handler
+//  8. audit: what the handler really read against the contract
+//
+// A stream passes the first three.
+func Options(cfg Config) []connect.HandlerOption {
+	cfg = cfg.withDefaults()
+	reads := cfg.reads()
+	return append(reads.HandlerOptions(),
+		recoverPanics(cfg.Logger),
+		connect.WithInterceptors(newChain(&cfg, reads)),
+	)
+}

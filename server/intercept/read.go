@@ -1,0 +1,47 @@
+package intercept
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/reuse"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// read answers a read, by its own query or by what others have asked, and stamps
+// the answer with a frontier from before the snapshot that it comes from:
+// everything up to the frontier was proven visible before the snapshot was taken,
+// so the snapshot contains it (G6).
+//
+// The store is told the stamp's epoch. Positions of two histories say nothing
+// about each other, so an answer from a connection of another one is an error
+// and carries no stamp. While there is no frontier, strong reads are answered and
+// carry none either; what was asked for at-least a revision is refused, since
+// nothing would say that the answer reaches it.
+func read(reads *reuse.Reads, audit *audit) func(ask) handler {
+	return func(next ask) handler {
+		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
+			request, _ := c.req.Any().(proto.Message)
+			req := c.req // the query may outlive the call
+			answer, err := reads.Do(ctx, reuse.Read{
+				Method: c.method, Request: request, Subject: PrincipalOf(ctx).Subject,
+				AtLeast: c.atLeast, Alone: audit.bars(c.procedure),
+				Query: func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error) {
+					return next(ctx, req, &store.Call{Epoch: frontier.Epoch, Audit: audit.due(req.Spec().Procedure)})
+				},
+			})
+			c.reply.stamp, c.reply.from, c.reply.unkept = answer.Stamp, answer.From, answer.Unkept
+			if errors.Is(err, store.ErrEpoch) {
+				c.reply.stamp = freshet.Revision{}
+			}
+			if err != nil {
+				return nil, err
+			}
+			return answer.Response, nil
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package reuse
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
+)
+
+// ErrNoFrontier says that nothing tells whether an answer reaches the revision that
+// was asked for: the node isn't caught up with its database.
+var ErrNoFrontier = errors.New("there is no frontier to stamp the answer with")
+
+// Source is where an answer comes from.
+type Source string
+
+// The sources. The zero value is that of a read whose answer nobody may share.
+const (
+	Hit    Source = "hit"    // it was kept
+	Joined Source = "joined" // somebody else's query
+	Miss   Source = "miss"   // a query of its own
+)
+
+// Read is one caller's read.
+type Read struct {
+	// Method of the contract; nil, one that is no read, or one that is uncached:
+	// the answer is neither kept nor shared.
+	Method *contract.Method
+	// Request, validated; it is not to be changed any more.
+	Request proto.Message
+	// Subject is who asks. Answers of a method that isn't shared are its own.
+	Subject string
+	// AtLeast is what the caller asked for, and the frontier had reached before
+	// the call. Zero: a strong read, which wants all that was committed before it.
+	AtLeast freshet.Revision
+	// Alone has the answer neither kept nor shared, whatever the method says.
+	Alone bool
+	// Query asks the database; it may run on another goroutine, and after Do has
+	// returned. frontier was read before it is called, so that a snapshot that it
+	// takes contains all of it; zero: there is none. The response's message, header
+	// and trailer are not to be changed any more.
+	Query func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error)
+}
+
+// Answer is what a read gets. Beside an error, too: a query may fail since what it
+// looked for isn't there, as of a stamp.
+type Answer struct {
+	Response connect.AnyResponse // read only: it may be sent to many
+	Stamp    freshet.Revision    // it holds all changes up to here; zero: not known
+	From     Source
+	// Unkept says that nobody may keep the answer, nor compare it with one that was
+	// kept: its topics are in quarantine.
+	Unkept bool
+}
+
+// Reads lets reads share queries and answers, without anybody seeing less than
+// it asked for (G6, G7). Use New.
+//
+// The floor rule: a read at-least takes the frontier F, and then, in this
+// order, its floor, the last change of its topics. An answer whose snapshot
+// was taken at or after frontier S ≥ floor is what a query would find now as
+// far as F goes: nothing it depends on changed in (S, F]. So it may be
+// stamped F, or S if that is higher. In the other order a change could slip
+// in between.
+//
+// Without that proof the answer may still be taken by whoever asked for no more
+// than S, and is stamped S: under a steady stream of writes the floor is always
+// the newest commit, and every reader would need a query of its own.
+//
+// A strong read takes no answer from before it arrived: it shares only a query
+// that has not begun.
+//
+// All this rests on being told of changes. Of topics in quarantine it isn't so:
+// each read is a query of its own then, stamped as such, and nobody keeps it.
+type Reads struct {
+	node    Node
+	maxLag  time.Duration
+	cache   *cache
+	flights *flights
+	metrics *metrics
+}
+
+// Do answers a read. The error is the query's, ctx's, or ErrNoFrontier; a query
+// that panics is an error that says nothing more.
+func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
+	key, topics, ok := keyOf(&read)
+	if !ok {
+		return r.alone(ctx, &read)
+	}
+	w := r.wantOf(read.AtLeast, topics)
+	if r.node.Quarantined(topics) { // after the frontier
+		r.metrics.read(Miss)
+		a, err := r.alone(ctx, &read)
+		a.From, a.Unkept = Miss, true
+		return a, err
+	}
+	current := r.node.Lag() <= r.maxLag // enough for kept answers
+	if current {
+		if kept, ok := r.cache.get(key); ok && w.metBy(kept.start) {
+			r.metrics.read(Hit)
+			return Answer{Response: kept.response, Stamp: w.stamp(kept.start), From: Hit}, nil
+		}
+	}
+	return r.fly(ctx, key, w, current, &flight{run: read.Query, topics: topics, why: r.causeOf(w, current)})
+}
+
+// alone answers by a query of its own.
+func (r *Reads) alone(ctx context.Context, read *Read) (Answer, error) {
+	frontier := r.node.Frontier()
+	if frontier.IsZero() && !read.AtLeast.IsZero() {
+		return Answer{}, ErrNoFrontier // it was lost since the caller has seen it
+	}
+	response, err := read.Query(ctx, frontier)
+	return Answer{Response: response, Stamp: frontier}, err
+}
+
+// fly answers by a query that others may share: next, unless there is one.
+func (r *Reads) fly(ctx context.Context, key readKey, w want, current bool, next *flight) (Answer, error) {
+	f, shared := r.flights.join(ctx, key, w, current, next)
+	from := Miss
+	if shared {
+		from = Joined
+	}
+	r.metrics.read(from)
+	if err := r.flights.wait(ctx, key, f); err != nil {
+		return Answer{From: from}, err
+	}
+	if f.start.IsZero() && f.err == nil && !w.strong() {
+		// There was a frontier when the caller asked, and none when the query began.
+		return Answer{From: from}, ErrNoFrontier
+	}
+	return Answer{Response: f.response, Stamp: w.stamp(f.start), From: from}, f.err
+}
+
+// wantOf reads the frontier first, then the topics.
+func (r *Reads) wantOf(asked freshet.Revision, topics []string) want {
+	if asked.IsZero() {
+		return want{}
+	}
+	w := want{asked: asked, frontier: r.node.Frontier()}
+	if floor := r.node.Floor(topics); floor.Epoch == w.frontier.Epoch {
+		w.floor = floor // or a new history began between the two
+	}
+	return w
+}
+
+// causeOf says why no kept answer may be taken, should there be one.
+func (r *Reads) causeOf(w want, current bool) cause {
+	switch {
+	case w.strong():
+		return becauseStrong
+	case !current:
+		return becauseLag
+	case w.floor.Compare(r.node.Horizon()) <= 0:
+		return becauseHorizon
+	}
+	return becauseFloor
+}
+
+// readKey holds everything that an answer may depend on but the data.
+type readKey struct {
+	procedure string
+	request   string // canonical bytes
+	scope     string // the subject, unless the method is shared
+}
+
+// keyOf returns the key and the topics of a read whose answer may be shared.
+func keyOf(read *Read) (_ readKey, topics []string, ok bool) {
+	m := read.Method
+	if read.Alone || m == nil || m.Kind != contract.Read || m.Uncached || read.Request == nil {
+		return readKey{}, nil, false
+	}
+	topics, err := m.Topics(read.Request)
+	if err != nil || len(topics) == 0 {
+		return readKey{}, nil, false // nobody could say that it has changed
+	}
+	request, err := proto.MarshalOptions{Deterministic: true}.Marshal(read.Request)
+	if err != nil {
+		return readKey{}, nil, false
+	}
+	key := readKey{procedure: m.Procedure, request: string(request)}
+	if !m.Shared {
+		key.scope = read.Subject
+	}
+	return key, topics, true
+}
