@@ -169,6 +169,53 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 	require.Contains(t, stdout, "pending")
 }
 
+// A table without an identity, and an application that writes to it: `migrate up`
+// says what it would take, and with --set-up does it. No write fails or waits.
+func TestMigrate_setUp(t *testing.T) {
+	database := testkit.Database(t)
+	t.Setenv("DATABASE_URL", database)
+	code, stdout, stderr := runs(t, "migrate", "up", "--set-up")
+	require.Equal(t, exitOK, code, stdout+stderr)
+	require.Contains(t, stdout, "-- run: create publication")
+	code, _, stderr = runs(t, "teardown")
+	require.Equal(t, exitOK, code, stderr)
+	testkit.Exec(t, database, `alter table messages drop constraint messages_pkey, drop constraint messages_conversation_id_key`)
+
+	ctx, cancel := context.WithCancel(testkit.Context(t))
+	defer cancel()
+	writer, wrote := testkit.Conn(t, database), make(chan error, 1)
+	go func() {
+		_, err := writer.Exec(context.WithoutCancel(ctx), `set lock_timeout = '2s'`)
+		for i := 0; err == nil && ctx.Err() == nil; i++ {
+			_, err = writer.Exec(context.WithoutCancel(ctx), []string{
+				`insert into messages (conversation, author, body) values ('7', 'ada', 'hello')`,
+				`update messages set body = 'hello again'`,
+				`delete from messages`,
+			}[i%3])
+		}
+		wrote <- err
+	}()
+	code, stdout, stderr = runs(t, "migrate", "up")
+	require.Equal(t, exitFailed, code, stdout+stderr)
+	require.Contains(t, stdout, "replica identity full;")
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitFailed, code, stdout)
+
+	code, stdout, stderr = runs(t, "migrate", "up", "--set-up")
+	require.Equal(t, exitOK, code, stdout+stderr)
+	require.Contains(t, stdout, "-- run: ")
+	require.Contains(t, stdout, "ready for `freshet serve`")
+	for line := range strings.SplitSeq(strings.TrimSpace(stdout), "\n") {
+		require.True(t, strings.HasPrefix(line, "--"), "it is a script as well: %s", line)
+	}
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+	_, stop := serving(t, "--no-migrate", "--database-url", database)
+	require.Equal(t, exitOK, stop())
+	cancel()
+	require.NoError(t, <-wrote)
+}
+
 // What takes down a database's set-up doesn't do it under a node that serves.
 func TestDatabase_inUse(t *testing.T) {
 	database := testkit.Database(t)

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store/setup"
@@ -28,11 +29,16 @@ type migrateCmd struct {
 	Status migrateStatusCmd `cmd:"" help:"List the migrations, applied and pending."`
 }
 
-type migrateUpCmd struct{ databaseFlags }
+type migrateUpCmd struct {
+	databaseFlags
+	SetUp bool `help:"Also run what is otherwise printed, since it takes its time or has a price (an index made beside the writers, REPLICA IDENTITY FULL): all that this role may, but for the server's settings."`
+}
 
 // Help is printed by `freshet migrate up --help`.
 func (*migrateUpCmd) Help() string {
-	return `Safe to repeat, and safe while the application writes: no moment of it breaks writers. What it can't mend without that, it prints as SQL, and exits with status 1.`
+	return `Safe to repeat, and safe while the application writes: no moment of it breaks writers. What it can't mend without that, or not in a moment, it prints as SQL, and exits with status 1.
+
+With --set-up it runs that as well, says each statement before it runs it, and prints what is left. Making an index waits until every transaction that is open has ended; nobody who writes waits for it.`
 }
 
 func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
@@ -46,7 +52,13 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 		}
 	}
 	return c.connect(ctx, func(conn *setup.Conn) error {
-		problems, err := setup.Apply(ctx, conn, p, server.Publication)
+		apply := setup.Apply
+		if c.SetUp {
+			apply = func(ctx context.Context, conn *setup.Conn, p *contract.Program, publication string) ([]setup.Problem, error) {
+				return setup.ApplyAll(ctx, conn, p, publication, func(step string) { fmt.Fprintln(to.out, "-- "+oneLine.Replace(step)) })
+			}
+		}
+		problems, err := apply(ctx, conn, p, server.Publication)
 		if err != nil {
 			return err
 		}

@@ -26,9 +26,10 @@ func Apply(ctx context.Context, conn *pgx.Conn, program *contract.Program, publi
 // (an index is made beside the writers, once all transactions that run are over)
 // or has a price (REPLICA IDENTITY FULL): all that Check prints for this role,
 // but for settings of the server, which are other databases' too. No moment of it
-// breaks or holds up writers either. progress, which may be nil, is told each
-// statement before it is run. Those who call it at once take turns.
-func ApplyAll(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string, progress func(sql string)) (left []Problem, err error) {
+// breaks or holds up writers either. progress, which may be nil, is told each step
+// before it is taken: the statement to be run, or what is waited for. Those who call
+// it at once take turns.
+func ApplyAll(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string, progress func(step string)) (left []Problem, err error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
@@ -46,7 +47,7 @@ type applying struct {
 	program     *contract.Program
 	publication string
 	all         bool // also what has to be asked for
-	progress    func(sql string)
+	progress    func(step string)
 }
 
 // takes says that a problem is mended here, and not left to a person.
@@ -107,14 +108,12 @@ const (
 // queued for.
 func (a *applying) mend(ctx context.Context, p Problem) error {
 	for _, sql := range p.before {
-		a.progress(sql)
+		a.progress("run: " + sql)
 		if _, err := a.conn.Exec(ctx, sql); err != nil {
 			return err
 		}
 	}
-	for _, sql := range p.mend {
-		a.progress(sql)
-	}
+	a.progress("run: " + strings.Join(p.mend, " "))
 	for attempt := 1; ; attempt++ {
 		err := pgx.BeginFunc(ctx, a.conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `set local lock_timeout = '`+mendTimeout+`'`); err != nil {
@@ -159,7 +158,7 @@ func (a *applying) alone(ctx context.Context, do func() error) error {
 			break
 		}
 		if !told {
-			a.progress("-- somebody else sets up this database; waiting for them")
+			a.progress("waiting for somebody else who sets up this database")
 			told = true
 		}
 		if err := sleep(ctx, turnPause); err != nil {

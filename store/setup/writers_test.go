@@ -164,22 +164,27 @@ func TestApply_F85_writersPass(t *testing.T) {
 				if s.since > major {
 					continue
 				}
-				t.Run(strings.ReplaceAll(s.name, " ", "_"), func(t *testing.T) { s.run(t, url, conn) })
+				t.Run(strings.ReplaceAll(s.name, " ", "_"), func(t *testing.T) {
+					s.run(t, url, conn, s.setUp)
+					s.run(t, url, conn, s.applyAll)
+				})
 			}
 		})
 	}
 }
 
-func (s *shape) run(t *testing.T, url string, conn *pgx.Conn) {
+// run has a table of this shape set up, by setUp, which calls pass whenever the
+// application may write, and returns what is wrong in the end.
+func (s *shape) run(t *testing.T, url string, conn *pgx.Conn,
+	setUp func(t *testing.T, conn *pgx.Conn, of *contract.Program, pass func(when string)) []setup.Problem) {
+	t.Helper()
 	ctx := testkit.Context(t)
 	of := program()
 	if s.topics != "" {
 		of = programOf(t, "messages", s.topics)
 	}
 	testkit.Exec(t, url, s.ddl)
-	t.Cleanup(func() {
-		testkit.Exec(t, url, `drop publication if exists freshet; drop publication if exists other; drop table if exists messages, parents, child, keyless cascade`)
-	})
+	defer testkit.Exec(t, url, `drop publication if exists freshet; drop publication if exists other; drop table if exists messages, parents, child, keyless cascade`)
 	before := s.application(ctx, conn)
 	pass := func(when string) {
 		t.Helper()
@@ -187,13 +192,13 @@ func (s *shape) run(t *testing.T, url string, conn *pgx.Conn) {
 			require.Contains(t, before, sql, "%s it fails: %v", when, err)
 		}
 	}
-	left := s.setUp(t, conn, of, pass)
+	left := setUp(t, conn, of, pass)
 	if s.broken != "" {
 		if strings.HasPrefix(s.broken, "create publication") {
 			testkit.Exec(t, url, `drop publication if exists freshet; alter table messages replica identity default`)
 		}
 		testkit.Exec(t, url, s.broken)
-		left = s.setUp(t, conn, of, pass)
+		left = setUp(t, conn, of, pass)
 	}
 	if s.refuse != "" {
 		require.Contains(t, (&setup.Error{Problems: left}).Error(), s.refuse)
@@ -237,4 +242,26 @@ func (s *shape) setUp(t *testing.T, conn *pgx.Conn, of *contract.Program, pass f
 	}
 	require.Fail(t, "it is printed again and again", "%v", fatal(t, conn, of))
 	return nil
+}
+
+// applyAll has ApplyAll do all of that.
+func (s *shape) applyAll(t *testing.T, conn *pgx.Conn, of *contract.Program, pass func(when string)) []setup.Problem {
+	t.Helper()
+	ctx := testkit.Context(t)
+	own, err := pgx.ConnectConfig(ctx, conn.Config()) // pass, called in between, needs conn
+	require.NoError(t, err)
+	defer func() { _ = own.Close(ctx) }()
+	steps := 0
+	_, err = setup.ApplyAll(ctx, own, of, "freshet", func(step string) {
+		if steps++; steps > 1 { // what is broken already is mended first
+			pass("before " + step)
+		}
+	})
+	require.NoError(t, err)
+	pass("after what ApplyAll does")
+	found := fatal(t, conn, of)
+	for _, p := range found {
+		require.Empty(t, p.SQL, "a superuser may do everything")
+	}
+	return found
 }
