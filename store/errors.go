@@ -166,6 +166,15 @@ func isStale(err error) bool {
 		pg.Code == codeFeatureNotSupported && pg.Routine == "RevalidateCachedQuery"
 }
 
+// isUnsendable reports whether pgx could not put an argument into a message,
+// though the connection and the server did their part: a number that is too
+// large, say. In a batch that costs the connection.
+func isUnsendable(err error) bool {
+	var batch pgx.ErrPreprocessingBatch
+	var pg *pgconn.PgError
+	return errors.As(err, &batch) && !errors.As(err, &pg) && !isConnectionError(err)
+}
+
 // isDenied reports whether the role lacks a privilege.
 func isDenied(err error) bool {
 	var pg *pgconn.PgError

@@ -61,7 +61,7 @@ func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, 
 			break
 		}
 	}
-	return err != nil && conn.Conn().IsClosed(), err
+	return err != nil && conn.Conn().IsClosed() && !isUnsendable(err), err
 }
 
 // runReader runs fn, and takes back what it was handed.

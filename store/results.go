@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -47,7 +48,7 @@ func (r transactionRow) Scan(dest ...any) error {
 	if err == nil {
 		err = r.results.QueryRow().Scan(dest...)
 	}
-	return mapError(r.ctx, r.tx.finish(r.results, err))
+	return mapError(r.ctx, r.tx.finish(r.results, true, err))
 }
 
 type transactionRows struct {
@@ -69,7 +70,7 @@ func (r *transactionRows) Close() {
 	r.mappedRows.Close()
 	if r.results != nil {
 		// What goes wrong behind the rows leaves the id unknown; check sees that.
-		_ = r.tx.finish(r.results, r.Rows.Err())
+		_ = r.tx.finish(r.results, true, r.Rows.Err())
 		r.results = nil
 	}
 }
@@ -83,13 +84,12 @@ type batchResults struct {
 	at      int                // the next one
 	err     error              // the first
 	closed  bool
-	finish  func(inner pgx.BatchResults, err error) error // nil: closes inner
+	tx      *transaction // finishes it; nil: there is nothing to finish
 }
 
 var (
 	errBatchClosed = errors.New("batch already closed")
 	errBatchEnd    = errors.New("no more results in batch")
-	errBatchUnread = errors.New("results left unread")
 )
 
 // next says whether there is a result left to be read.
@@ -143,15 +143,13 @@ func (r *batchResults) Close() error {
 		}
 	}
 	r.closed = true
-	finish := r.finish
-	if finish == nil {
-		finish = func(inner pgx.BatchResults, _ error) error { return inner.Close() }
+	if r.tx == nil {
+		r.err = cmp.Or(r.err, mapError(r.ctx, r.inner.Close()))
+		return r.err
 	}
-	why := r.err
-	if r.at < len(r.queries) {
-		why = errBatchUnread // what comes next is not what finish would ask for
-	}
-	if err := finish(r.inner, why); r.err == nil {
+	// With results left unread, the next one isn't that of the question behind.
+	err := r.tx.finish(r.inner, r.at == len(r.queries), r.err)
+	if r.err == nil {
 		r.err = mapError(r.ctx, err)
 	}
 	return r.err

@@ -97,10 +97,10 @@ func (tx *transaction) send(ctx context.Context, queries ...*pgx.QueuedQuery) (p
 	return results, nil
 }
 
-// finish reads what follows the statements' own results, and returns their
-// error, or else its own.
-func (tx *transaction) finish(results pgx.BatchResults, err error) error {
-	if err == nil || errors.Is(err, pgx.ErrNoRows) {
+// finish reads what follows the statements' own results, if these have all been
+// read, and returns their error, or else its own.
+func (tx *transaction) finish(results pgx.BatchResults, read bool, err error) error {
+	if read {
 		var xid int64
 		if scanErr := results.QueryRow().Scan(&xid); scanErr == nil {
 			tx.xid, tx.known = uint64(xid), true
@@ -115,14 +115,11 @@ func (tx *transaction) finish(results pgx.BatchResults, err error) error {
 
 // noticeBegin finds out whether BEGIN has got through together with a statement
 // that failed. It hasn't if that could not be prepared, which comes before: then
-// the next statement would be committed by itself. (What pgx refuses to send, an
-// argument of the wrong type say, is no failure of the transaction.)
+// the next statement would be committed by itself.
 func (tx *transaction) noticeBegin(err error) {
-	if err == nil || tx.conn.Conn().PgConn().TxStatus() != 'I' {
-		return
+	if err != nil && tx.conn.Conn().PgConn().TxStatus() == 'I' {
+		tx.begun, tx.failed = false, true
 	}
-	var pg *pgconn.PgError
-	tx.begun, tx.failed = false, errors.As(err, &pg) || tx.conn.Conn().IsClosed()
 }
 
 // check says whether the transaction may be committed, after fn has returned
@@ -182,7 +179,7 @@ func (tx *transaction) Exec(ctx context.Context, sql string, args ...any) (pgcon
 	if err == nil {
 		tag, err = results.Exec()
 	}
-	return tag, mapError(ctx, tx.finish(results, err))
+	return tag, mapError(ctx, tx.finish(results, true, err))
 }
 
 // execSimple sends all of it in one message of the simple protocol, as pgx does.
@@ -222,7 +219,7 @@ func (tx *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.
 			return &transactionRows{mappedRows: mappedRows{rows, ctx}, tx: tx, results: results}, nil
 		}
 	}
-	return failedRows(mapError(ctx, tx.finish(results, err)))
+	return failedRows(mapError(ctx, tx.finish(results, true, err)))
 }
 
 func (tx *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
@@ -255,7 +252,7 @@ func (tx *transaction) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchRes
 	}
 	queries, inner := ours(b)
 	results, err := tx.send(ctx, inner.QueuedQueries...)
-	return &batchResults{ctx: ctx, inner: results, queries: queries, err: mapError(ctx, err), finish: tx.finish}
+	return &batchResults{ctx: ctx, inner: results, queries: queries, err: mapError(ctx, err), tx: tx}
 }
 
 func (tx *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {

@@ -98,7 +98,7 @@ func (d *DB) try(ctx context.Context, fn func(context.Context, pgx.Tx) error) (a
 	}
 	switch {
 	case err != nil: // without a connection it is rolled back; or nothing was asked
-		return conn.Conn().IsClosed() || errors.Is(err, ErrConflict), err
+		return conn.Conn().IsClosed() && !isUnsendable(err) || errors.Is(err, ErrConflict), err
 	case !tx.begun: // nothing was asked, so nothing was seen
 		return false, nil
 	}
