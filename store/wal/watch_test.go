@@ -3,6 +3,7 @@ package wal_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -151,4 +152,17 @@ func TestWatchdog_F10_shapeChanges(t *testing.T) {
 	feed.awaitNoQuarantine(t)
 	testkit.Exec(t, url, `insert into messages (conversation) values ('again')`)
 	feed.awaitTopic(t, "conversations/again/messages")
+}
+
+// TestWatchdog_wokenByTheStream: that a table is described anew has the watchdog
+// look at once, and not only when its time has come.
+func TestWatchdog_wokenByTheStream(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	feed := start(t, url, func(c *wal.Config) { c.WatchInterval = time.Hour }).live(t)
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('c', 'a', 'b')`)
+	feed.awaitTopic(t, "conversations/c/messages")
+	testkit.Exec(t, url, `alter table messages rename column conversation to thread`)
+	testkit.Exec(t, url, `insert into messages (thread, author, body) values ('c', 'a', 'b')`)
+	feed.awaitQuarantine(t, `has no column "conversation"`)
 }
