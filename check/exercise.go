@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -23,7 +24,9 @@ func (s *service) exercises() []asked {
 	var all []asked
 	list := func(needs need, names ...Exercise) {
 		for _, name := range names {
-			all = append(all, asked{name, needs})
+			if e := (asked{name, needs}); !slices.Contains(all, e) { // an RPC may be two of them
+				all = append(all, e)
+			}
 		}
 	}
 	list(anything, "stream by GET", "stream by POST", "stream by Watch", "catch-up by GET", "catch-up by POST", "catch-up by Watch",
@@ -54,8 +57,9 @@ func (s *service) exercises() []asked {
 type Exercised struct {
 	Exercise
 	N int
-	// Needs is what was missing for it: --database-url, --serve; empty: nothing,
-	// it just didn't happen.
+	// Needs is what was missing for it, as the flags of freshet check name it:
+	// --database-url for Config.Database, --serve for Config.Stage; empty: nothing, it
+	// just didn't happen.
 	Needs string
 }
 

@@ -82,3 +82,19 @@ func Remembered(windows ...*History) int {
 
 // JoinPages is how a list that comes in pages becomes one answer.
 var JoinPages = joinPages
+
+// Full is what the server calls a topic, if row 5 has the id id-5; Short is the reverse.
+func Full(of Workload, short string) string { return directoryOf(of).full(short) }
+
+// Short is what a history calls a topic.
+func Short(of Workload, full string) string { return directoryOf(of).short(full) }
+
+func directoryOf(w Workload) *directory {
+	s, err := w.prepare()
+	if err != nil {
+		panic(err)
+	}
+	d := newDirectory(s)
+	d.name(5, "id-5")
+	return d
+}

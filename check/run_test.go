@@ -23,19 +23,22 @@ import (
 	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
+// messageService is the service that the program serves.
+var messageService = server.Service{
+	Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
+	Handler:    messages.Handler,
+	Migrate:    messages.Migrate,
+	Verify:     messages.Verify,
+}
+
 // serve starts the real server; it stops with the test.
-func serve(t *testing.T, database string) string {
+func serve(t *testing.T, database string, service server.Service) string {
 	t.Helper()
 	ready := make(chan string, 1)
 	s, err := server.New(server.Config{
-		DatabaseURL: database, Addr: "127.0.0.1:0", Slot: "check", Logger: slog.New(slog.DiscardHandler),
+		DatabaseURL: database, Addr: "127.0.0.1:0", Slot: "check", Heartbeat: time.Second, Logger: slog.New(slog.DiscardHandler),
 		OnReady: func(url string) { ready <- url },
-	}, server.Service{
-		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
-		Handler:    messages.Handler,
-		Migrate:    messages.Migrate,
-		Verify:     messages.Verify,
-	})
+	}, service)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -70,7 +73,7 @@ func requireNoViolation(t *testing.T, report *check.Report) {
 
 func TestRun_realServer(t *testing.T) {
 	url := testkit.Migrated(t)
-	address := serve(t, url)
+	address := serve(t, url, messageService)
 	ctx := testkit.Context(t)
 	cfg := check.Config{Workload: workload.Messages(), URL: address, Run: "real", Duration: 4 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 20, Places: 6, Writers: 3, Rate: 60}
 	database, err := check.OpenPostgres(ctx, url, cfg.Run, workload.Messages().Table)
@@ -108,9 +111,35 @@ func TestRun_realServer(t *testing.T) {
 	}, time.Minute, 10*time.Millisecond, "the checker leaves nothing behind")
 }
 
+// A service that has the least there can be, of a table of its own that is emptied
+// meanwhile: rows that are made and never changed by RPC.
+func TestRun_leastWorkload(t *testing.T) {
+	url := testkit.Migrated(t)
+	address := serve(t, url, messageService)
+	ctx := testkit.Context(t)
+	full := workload.Messages()
+	cfg := check.Config{
+		URL: address, Workload: check.Workload{Topics: full.Topics[:1], Create: full.Create, Table: full.Table}, Run: "least",
+		Duration: 6 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 8, Places: 3, Writers: 2, Rate: 100, Stage: &check.Stage{},
+	}
+	database, err := check.OpenPostgres(ctx, url, cfg.Run, full.Table)
+	require.NoError(t, err)
+	cfg.Database = database
+	report, err := check.Run(ctx, cfg)
+	require.NoError(t, err)
+	requireNoViolation(t, report)
+	for _, e := range report.Exercised {
+		require.NotContains(t, []check.Exercise{"UpdateMessage", "DeleteMessage", "GetMessage", "ListConversations"}, e.Exercise, "it has none")
+		if e.Exercise == "CreateMessage" || e.Exercise == "TRUNCATE" || e.Exercise == "Freshet-Topics" {
+			require.Positive(t, e.N, e.Exercise)
+		}
+	}
+	require.NoError(t, database.Close(ctx, cfg.PlaceNames()))
+}
+
 // Without a database, RPCs are all there is.
 func TestRun_withoutDatabase(t *testing.T) {
-	address := serve(t, testkit.Migrated(t))
+	address := serve(t, testkit.Migrated(t), messageService)
 	report, err := check.Run(testkit.Context(t), check.Config{
 		URL: address, Workload: workload.Messages(), Duration: 2 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 10, Places: 4, Writers: 3, Rate: 60,
 	})
@@ -261,6 +290,14 @@ func TestPostgres_readAfterACut(t *testing.T) {
 	require.NoError(t, database.Close(ctx, nil))
 }
 
+// commits writes changes, one transaction each call.
+func commits(ctx context.Context, t *testing.T, s check.Session, how check.Manner, changes ...check.Change) {
+	t.Helper()
+	w := check.Write{Changes: changes}
+	require.NoError(t, s.Write(ctx, &w, how, func() time.Duration { return 0 }))
+	require.Equal(t, check.Committed, w.Outcome)
+}
+
 // F68: what a writer can do to a database beside INSERT, UPDATE and DELETE. The table
 // is in its publication again afterwards.
 func TestPostgres_manners(t *testing.T) {
@@ -282,12 +319,6 @@ func TestPostgres_manners(t *testing.T) {
 	s, err := database.Session(ctx)
 	require.NoError(t, err)
 	defer s.Close()
-	write := func(how check.Manner, changes ...check.Change) check.Write {
-		w := check.Write{Changes: changes}
-		require.NoError(t, s.Write(ctx, &w, how, func() time.Duration { return 0 }))
-		require.Equal(t, check.Committed, w.Outcome)
-		return w
-	}
 	holds := func() []check.Cell {
 		held, err := s.Read(ctx, []string{"check-manners-0"})
 		require.NoError(t, err)
@@ -295,16 +326,16 @@ func TestPostgres_manners(t *testing.T) {
 	}
 	how := check.Insert(1)
 	how.Copy, how.Emit = true, []string{"one.of.ours"}
-	write(how, check.Change{Cell: check.Cell{Row: 1, Version: 1}, To: "check-manners-0"})
+	commits(ctx, t, s, how, check.Change{Cell: check.Cell{Row: 1, Version: 1}, To: "check-manners-0"})
 	how = check.Insert(2)
 	how.Unpublished = true
-	write(how, check.Change{Cell: check.Cell{Row: 2, Version: 1}, To: "check-manners-0"})
+	commits(ctx, t, s, how, check.Change{Cell: check.Cell{Row: 2, Version: 1}, To: "check-manners-0"})
 	require.Equal(t, 1, published())
 	var after uint32
 	require.NoError(t, conn.QueryRow(ctx, "select oid from pg_publication_rel where prrelid = 'public.messages'::regclass").Scan(&after))
 	require.NotEqual(t, before, after, "it was out of it")
 	require.Equal(t, []check.Cell{{Row: 1, Version: 1}, {Row: 2, Version: 1}}, holds())
-	write(check.Manner{Truncate: true}, check.Change{Cell: check.Cell{Row: 1, Version: 2}, From: "check-manners-0"})
+	commits(ctx, t, s, check.Manner{Truncate: true}, check.Change{Cell: check.Cell{Row: 1, Version: 2}, From: "check-manners-0"})
 	require.Empty(t, holds())
 	require.NoError(t, database.Close(ctx, nil))
 }
