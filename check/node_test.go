@@ -53,16 +53,22 @@ type flight struct {
 
 func newNode(t *testing.T, flaw flaw) *node {
 	t.Helper()
+	n, stop := startNode(flaw)
+	t.Cleanup(stop)
+	return n
+}
+
+// startNode starts one that ends with stop.
+func startNode(flaw flaw) (n *node, stop func()) {
 	w := newWorld(flaw)
-	n := &node{world: w, hub: w.hub, flaw: flaw, kept: map[string]*flight{}, flying: map[string]*flight{}}
+	n = &node{world: w, hub: w.hub, flaw: flaw, kept: map[string]*flight{}, flying: map[string]*flight{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/events", n.events)
 	mux.Handle(messagesv1connect.NewMessageServiceHandler(n))
 	mux.Handle(freshetv1connect.NewInvalidationServiceHandler(watcher{n}))
 	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
 	n.url = server.URL
-	return n
+	return n, server.Close
 }
 
 func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision) (map[string]message, freshet.Revision, error) {
