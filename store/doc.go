@@ -1,6 +1,12 @@
 // Package store is the service's way to Postgres: a pool whose connections know
 // which history they read, and transactions that report what a stamp needs.
 //
+// A DB hands out a pgx.Tx, so whatever takes one works in it: the packages that
+// sqlc generates, river's InsertTx, scany, batches, COPY, savepoints. Read is for
+// one statement, ReadTx for several of one snapshot, InTx for mutations. Who has
+// a pool of pgx's own ties it to the epoch with Guard; whoever talks to Postgres in
+// another way proves with WhoSQL and CheckWho that it talks to this one.
+//
 // What it holds up:
 //
 //   - Every connection is tagged when it opens with the epoch that it reads;
@@ -22,7 +28,6 @@
 // frontier (package intercept does), and ordering between transactions other
 // than Postgres' own.
 //
-// A DB is safe for concurrent use. The *db.Queries that a function is handed is
-// one connection: for that function only, and not for several goroutines at
-// once.
+// A DB is safe for concurrent use. The pgx.Tx that a function is handed is one
+// connection: for that function only, and not for several goroutines at once.
 package store
