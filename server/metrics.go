@@ -84,7 +84,7 @@ func (n *node) observe() {
 		"freshet_feed_gate_queries_total":     {"Snapshots that the gate took.", func(s wal.Stats) uint64 { return s.GateQueries }},
 		"freshet_feed_gate_misses_total":      {"Snapshots that released nothing.", func(s wal.Stats) uint64 { return s.GateMisses }},
 		"freshet_feed_nudges_total":           {"Messages committed to move the WAL along.", func(s wal.Stats) uint64 { return s.Nudges }},
-		"freshet_feed_sessions_total":         {"Capture sessions that ended.", func(s wal.Stats) uint64 { return s.Sessions }},
+		"freshet_feed_sessions_total":         {"Capture sessions that were cut off. An attempt that never came to stream is none.", func(s wal.Stats) uint64 { return s.Sessions }},
 		"freshet_feed_ignored_messages_total": {"Logical messages that were not for us.", func(s wal.Stats) uint64 { return s.Ignored }},
 		"freshet_feed_oversize_commits_total": {"Transactions told as all topics of their sources.", func(s wal.Stats) uint64 { return s.Oversize }},
 	} {

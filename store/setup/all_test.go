@@ -186,12 +186,12 @@ func TestApplyAll_ofOthers(t *testing.T) {
 // TestApply_undoneAnew: what is undone in another way each time ends Apply as well.
 func TestApply_undoneAnew(t *testing.T) {
 	url := database(t)
-	testkit.Exec(t, url, `alter publication freshet drop table messages; create sequence turns;
+	testkit.Exec(t, url, `alter publication freshet drop table messages; create sequence number;
 create function undo() returns event_trigger language plpgsql as $$
 declare turn int;
 begin
   if current_query() like '%add table%' then
-    turn := nextval('turns');
+    turn := nextval('number');
     execute format('alter table messages add column c%s int not null default 0, add constraint k%s unique (conversation, id, c%s)', turn, turn, turn);
     execute format('alter table messages replica identity using index k%s', turn);
   end if;

@@ -182,13 +182,13 @@ func (f *Feed) Run(ctx context.Context) error {
 		}
 		if live {
 			delay, told = retryMin, ""
+			f.stats.sessions.Add(1)
 		}
 		f.setNotReady(err)
 		if text := err.Error(); text != told {
 			told = text
 			f.log.LogAttrs(ctx, slog.LevelWarn, "capture interrupted", slog.Any("error", err))
 		}
-		f.stats.sessions.Add(1)
 		wait := delay
 		if errors.Is(err, ErrStandby) {
 			wait = retryStandby
@@ -339,7 +339,7 @@ type Stats struct {
 	GateMisses  uint64        // of them, those that released nothing
 	Nudges      uint64        // messages committed to move the WAL along
 	Looks       uint64        // times that the watchdog has looked
-	Sessions    uint64        // sessions that ended
+	Sessions    uint64        // sessions that streamed and ended before Run's context: interruptions
 	Ignored     uint64        // messages of pg_logical_emit_message that were not for us
 	Oversize    uint64        // transactions told as all topics of their sources
 	Waiting     int64         // commits in the gate

@@ -56,10 +56,12 @@ func (s *snapshot) shows(xid uint32) bool {
 	return s != nil && int32(xid-s.xmax) < 0 && !slices.Contains(s.xip, xid) //nolint:gosec // wraps on purpose
 }
 
-// maxWaiting is how many entries may wait in the gate one by one. A gate that
-// is held for so long (some seconds at thousands of commits per second) tells
-// what comes after them together: its memory stays bounded, and whoever waits
-// is told late anyway.
+// maxWaiting is how many entries may wait in the gate one by one, so that its
+// memory stays bounded. They are that many when the first of them has stayed
+// invisible for long: for some seconds, where thousands of commits come in one.
+// Each commit that comes then is merged into the last entry. Nothing is lost by
+// that, but the commits of an entry are told together, once all of them are
+// visible: later than they could be, to people who wait already.
 const maxWaiting = 8192
 
 // allTopics matches every topic there is.

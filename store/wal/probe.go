@@ -15,10 +15,15 @@ import (
 // for its flush.
 const nudgeGap = 5 * time.Millisecond
 
-// unflushedAgain is how soon the probe looks again after it has found WAL that
-// is written but not flushed, and nothing flushed since it looked last: an
-// ordinary commit flushes it in a moment, an asynchronous one leaves it for up
-// to 400 ms. (While something is flushed all the time, that takes it along.)
+// unflushedAgain is how soon the probe looks a second time at WAL that is written
+// but not flushed. The walsender sends only what is flushed, so a commit in there
+// is told to nobody yet. Mostly it is an ordinary commit in the middle of its own
+// flush, which is over in a moment: nothing is to be done. But after a commit with
+// synchronous_commit = off nobody flushes for up to 400 ms, unless others do. The
+// two look the same, so the probe looks again after this short while, and nudges if
+// nothing at all was flushed in between. (Where the flush position has moved since
+// the look before, others flush anyway, and take it along: then the ordinary
+// interval will do.)
 const unflushedAgain = 2 * time.Millisecond
 
 // sample is a position of the primary and when it was read.

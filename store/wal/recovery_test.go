@@ -249,6 +249,7 @@ func TestRecovery_standbyNode(t *testing.T) {
 	first.stop()
 	second.await(t, "the second node takes over", func() bool { return second.Ready() == nil })
 	second.awaitTopic(t, "conversations/one/messages")
+	require.Zero(t, second.Stats().Sessions, "a node that waits for its turn is not interrupted")
 }
 
 // TestRecovery_F70_readOnly: the database turns read-only, as providers have it do
