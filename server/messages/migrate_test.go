@@ -1,37 +1,15 @@
 package messages_test
 
 import (
-	"os"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store/setup"
 )
-
-// oneRecord migrates a database as Freshet did when the table messages was
-// among its own migrations, up to a version.
-func oneRecord(t *testing.T, url string, upTo int64) {
-	t.Helper()
-	testkit.Exec(t, url, `create schema freshet`)
-	config, err := pgxpool.ParseConfig(url)
-	require.NoError(t, err)
-	record, err := database.NewStore(database.DialectPostgres, "freshet.goose_db_version")
-	require.NoError(t, err)
-	p, err := goose.NewProvider(goose.DialectCustom, stdlib.OpenDB(*config.ConnConfig), os.DirFS("testdata/one-record"),
-		goose.WithStore(record), goose.WithDisableGlobalRegistry(true))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, p.Close()) }()
-	_, err = p.UpTo(testkit.Context(t), upTo)
-	require.NoError(t, err)
-}
 
 func value[T any](t *testing.T, url, sql string) (v T) {
 	t.Helper()
@@ -71,7 +49,7 @@ func TestMigrate_fromOneRecord(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, url := testkit.Context(t), testkit.Database(t)
-			oneRecord(t, url, version)
+			testkit.OneRecord(t, url, version)
 			testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('a', 'ann', 'kept')`)
 			made := value[time.Time](t, url, `select tstamp from freshet.goose_db_version where version_id = 2`)
 			require.NoError(t, messages.Verify(ctx, url), "with --no-migrate it is served as it is")
@@ -108,7 +86,7 @@ func TestMigrate_fromOneRecord(t *testing.T) {
 func TestMigrate_fromOneRecordWithoutTheService(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), testkit.Database(t)
-	oneRecord(t, url, 3)
+	testkit.OneRecord(t, url, 3)
 	testkit.Exec(t, url, `drop table messages; drop function messages_insert, messages_update, message_request_hash`)
 	require.NoError(t, setup.Migrate(ctx, url))
 	require.NoError(t, setup.Verify(ctx, url))
