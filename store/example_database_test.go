@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -30,7 +31,7 @@ func (t *exampleTB) Errorf(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", 
 func (t *exampleTB) FailNow()                  { panic("there is no database for the example: see above") }
 
 func (t *exampleTB) end() {
-	for i := len(t.cleanups) - 1; i >= 0; i-- {
-		t.cleanups[i]()
+	for _, cleanup := range slices.Backward(t.cleanups) {
+		cleanup()
 	}
 }

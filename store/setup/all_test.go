@@ -192,7 +192,7 @@ declare turn int;
 begin
   if current_query() like '%add table%' then
     turn := nextval('number');
-    execute format('alter table messages add column c%s int not null default 0, add constraint k%s unique (conversation, id, c%s)', turn, turn, turn);
+    execute format('alter table messages add column c%1$s int not null default 0, add constraint k%1$s unique (conversation, id, c%1$s)', turn);
     execute format('alter table messages replica identity using index k%s', turn);
   end if;
 end $$;

@@ -1,8 +1,8 @@
 package wal_test
 
 import (
-	"strings"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
