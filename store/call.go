@@ -17,6 +17,12 @@ type Call struct {
 	// fails with ErrEpoch. Zero: any.
 	Epoch freshet.Epoch
 
+	// Guarded is the only epoch whose connections a guarded pool hands out to the
+	// call, where Epoch is zero: that of the node as a write begins. InTx asks its
+	// transaction afterwards where it went; a foreign pool's can't be asked. Zero:
+	// any.
+	Guarded freshet.Epoch
+
 	// BeforeCommit is called with the id of the mutation's transaction (all 64
 	// bits of it), before COMMIT is sent; not for a transaction that wrote
 	// nothing. A transaction that is tried again calls it again, with another id.

@@ -1,12 +1,16 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet-dev/freshet"
 )
 
 // ErrPooled refuses a guarded pool's connection that leads through a pooler.
@@ -25,19 +29,22 @@ type guarded struct {
 // Guard ties the connections of a pool that isn't the store's to the epoch, as the
 // store's own are: each is tagged with what it reads when it opens, and one of
 // another epoch than the Call in an acquisition's context asks for is not handed
-// out. A primary that was left behind by a failover can't answer then. Errors are
-// the store's: ErrEpoch, ErrStandby, ErrNoEpoch, and ErrPooled.
+// out. A primary that was left behind by a failover can't answer then. Nor can
+// another database, also one whose epoch began in the same second: all connections
+// of an epoch are to be of the database that the first one was of. (Which that is,
+// Node.Verify proves at start.) Errors are the store's: ErrEpoch, ErrStandby,
+// ErrNoEpoch, ErrOtherDatabase, and ErrPooled.
 //
 // It is called before the pool is made. The hooks that are set already go on to be
-// called, after its own. A context without a Call, and a Call without an Epoch,
-// takes any connection. Values are sent as UTF-8 from then on, whatever the
+// called, after its own. A context without a Call, and a Call with neither Epoch
+// nor Guarded, takes any connection. Values are sent as UTF-8 from then on, whatever the
 // database or the role has set.
 func Guard(config *pgxpool.Config) {
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 
-	opened := config.AfterConnect
+	opened, same := config.AfterConnect, new(sameDatabase)
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		if err := tagGuarded(ctx, conn); err != nil {
+		if err := tagGuarded(ctx, conn, same); err != nil {
 			return err
 		}
 		if opened == nil {
@@ -63,16 +70,40 @@ func Guard(config *pgxpool.Config) {
 	}
 }
 
-func tagGuarded(ctx context.Context, conn *pgx.Conn) error {
+// placeSQL names the database of a session, apart from its history.
+const placeSQL = "select (select system_identifier from pg_control_system()) || ' ' || oid from pg_database where datname = current_database(); "
+
+// sameDatabase remembers where the latest epoch's first connection led.
+type sameDatabase struct {
+	mu    sync.Mutex // guards the fields below
+	epoch freshet.Epoch
+	place string
+}
+
+// holds reports whether all connections of the epoch so far, of which the latest
+// is remembered, led to the same place.
+func (s *sameDatabase) holds(epoch freshet.Epoch, place string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if epoch > s.epoch {
+		s.epoch, s.place = epoch, place
+	}
+	return epoch < s.epoch || place == s.place
+}
+
+func tagGuarded(ctx context.Context, conn *pgx.Conn, same *sameDatabase) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	results, err := conn.PgConn().Exec(ctx, tagSQL).ReadAll()
+	results, err := conn.PgConn().Exec(ctx, placeSQL+tagSQL).ReadAll()
 	t, err := parseTag(results, err)
 	if err != nil {
 		return fmt.Errorf("guarded pool: %w", err)
 	}
 	if t.backend != conn.PgConn().PID() {
 		return fmt.Errorf("guarded pool: %w", ErrPooled)
+	}
+	if !same.holds(t.epoch, string(results[0].Rows[0][0])) {
+		return fmt.Errorf("guarded pool: %w: %w", ErrUnavailable, ErrOtherDatabase)
 	}
 	conn.PgConn().CustomData()[guardedKey] = guarded{tag: t.tag}
 	return nil
@@ -82,7 +113,8 @@ func tagGuarded(ctx context.Context, conn *pgx.Conn) error {
 // the call began to wait, and so whether a connection was opened for it: one that
 // has never been used counts as that.
 func checkGuarded(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
-	want := callOf(ctx).Epoch
+	call := callOf(ctx)
+	want := cmp.Or(call.Epoch, call.Guarded)
 	g, _ := conn.PgConn().CustomData()[guardedKey].(guarded)
 	first := !g.used
 	g.used = true

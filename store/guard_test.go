@@ -84,6 +84,43 @@ func TestGuard_F86_anotherDatabaseBehindTheAddress(t *testing.T) {
 	require.NoError(t, askOf(asking(t, epoch+1), pool), "the ones left over are replaced")
 }
 
+// A write has no epoch of its own to ask for; the node's is asked for in its place.
+func TestGuard_writes(t *testing.T) {
+	t.Parallel()
+	pool := guardedPool(t, migrated(t), nil)
+	writing := func(e freshet.Epoch) context.Context {
+		return store.WithCall(testkit.Context(t), &store.Call{Guarded: e})
+	}
+	require.NoError(t, askOf(writing(epoch), pool))
+	require.ErrorIs(t, askOf(writing(epoch+1), pool), store.ErrEpoch)
+	require.ErrorIs(t, askOf(writing(epoch-1), pool), store.ErrEpoch)
+}
+
+// Two databases that were set up in the same second have the same epoch.
+func TestGuard_anotherDatabaseOfTheSameEpoch(t *testing.T) {
+	t.Parallel()
+	url, twin := migrated(t), migrated(t)
+	other, err := pgx.ParseConfig(twin)
+	require.NoError(t, err)
+	var switched atomic.Bool
+	pool := guardedPool(t, url, func(c *pgxpool.Config) {
+		c.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
+			if switched.Load() {
+				config.Database = other.Database
+			}
+			return nil
+		}
+	})
+	require.NoError(t, askOf(asking(t, epoch), pool))
+	switched.Store(true)
+	pool.Reset()
+	err = askOf(asking(t, epoch), pool)
+	require.ErrorIs(t, err, store.ErrOtherDatabase)
+	require.ErrorIs(t, err, store.ErrUnavailable)
+	switched.Store(false)
+	require.NoError(t, askOf(asking(t, epoch), pool))
+}
+
 func TestGuard_epoch(t *testing.T) {
 	t.Parallel()
 	url := migrated(t)

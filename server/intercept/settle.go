@@ -40,7 +40,7 @@ func settle(cfg *Config, audit *audit) func(ask) handler {
 			s := &settling{cfg: cfg}
 			defer s.forget()
 			epoch := cfg.Hub.Frontier().Epoch
-			told := &store.Call{BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
+			told := &store.Call{Guarded: epoch, BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
 			resp, err := next(ctx, c.req, told)
 			if !isAboutData(ctx, err) {
 				return resp, err
