@@ -276,8 +276,15 @@ func (r *Rule) answer(in Input) Step {
 	return step
 }
 
-// keeps is the first half of rule 2. Where stamps can't be compared (F35), an
-// answer is kept only if it was asked for after the one held came.
+// keeps says whether an answer may take the place of what is held: the first half of
+// rule 2. Two answers can be compared if both have stamps of one history: then the
+// higher wins (G4), and of two with the same stamp the one that was asked for later.
+// Without a stamp on either side (F35) nothing says which of two overlapping requests
+// saw more; only one that was sent after the held answer had come can't have seen
+// less. The same goes for a strong read whose stamp is lower, as another node may
+// give it: it was sent to find out how things are now, and has. An answer of a
+// history that is over is never kept (F34), nor one without a stamp that may be of
+// the history before the last reset.
 func (r *Rule) keeps(f flight, stamp freshet.Revision) bool {
 	switch {
 	case !stamp.IsZero() && r.isOver(stamp):

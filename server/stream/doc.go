@@ -17,17 +17,27 @@
 //
 // # Invariants
 //
-//	S1  Notices are sent in the order in which they were taken, each whole
-//	    before the next is taken. With I5 of the hub: no frame with id R leaves
+// A notice is what a session takes from the hub in one go: a revision, and those of
+// its topics that changed up to it and have not been told yet. A client that
+// reconnects names the last id that it read, and is told what changed after that;
+// so an id is a promise that everything up to it has been told.
+//
+//	S1  Notices are sent in the order in which they were taken, each whole before
+//	    the next is taken. Since no change at or below a notice's revision is left
+//	    in the hub once it was taken (I5 of the hub), no frame with id R leaves
 //	    before every change ≤ R to a subscribed topic has left.
-//	S2  The id of a frame is the notice's revision (invalidate), or the frontier
-//	    of the notice that was taken and sent just before (ready, reset,
-//	    frontier), but not below the id before it in the same history. Of a
-//	    split list only the last frame has an id.
-//	S3  The first frames are the catch-up, then ready. Each change that the hub
-//	    publishes after that is told within the throttle, or, when the reader is
-//	    slow, with the next frame that it takes.
-//	S4  What is dirty is flushed before every heartbeat.
+//	S2  The id of an invalidate is its notice's revision. Frames that tell of no
+//	    change (ready, reset, frontier) have the frontier of the notice that was
+//	    sent just before them; if an earlier frame of the same history had a
+//	    higher id, they repeat that, so that ids never go back. A list of topics
+//	    that is too long for one frame is split, and only the last part has an id:
+//	    whoever reconnects after a first part has to be told all of it again.
+//	S3  The first frames tell what changed before the stream began (the catch-up),
+//	    then comes ready. Each change that the hub publishes after that is told
+//	    within the throttle, or, when the reader is slow, with the next frame that
+//	    it takes.
+//	S4  Whatever has changed and is not told yet is told before a heartbeat, also
+//	    within the throttle: a heartbeat's id is a promise as well.
 //	S5  One event in is one event out: nothing in a topic can end a line.
 //
 // # Two ways to run a stream

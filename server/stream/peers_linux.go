@@ -7,12 +7,15 @@ import (
 	"syscall"
 )
 
-// peers are the outlets on sockets. It notices when a peer hangs up, which
-// net/http would by reading: an epoll(7) of its own that waits for nothing else,
-// and one goroutine for all of them while there are any.
+// peers are the streams whose connections were taken over, and notices when one of
+// their clients hangs up. net/http finds that out by a goroutine per connection that
+// reads; so would we, and the point of taking over is to have none. So one epoll(7)
+// of our own waits for the hang-ups of all of them, and for nothing else, with one
+// goroutine while there are any.
 //
-// An event carries the outlet's number, not its descriptor, which may be
-// another connection's by the time that it is read.
+// The kernel hands back 64 bits of ours with an event. They are the number that the
+// outlet has here (its place), not its file descriptor: by the time that the event
+// is read the connection may be closed, and its descriptor another connection's.
 type peers struct {
 	mu      sync.Mutex // guards what follows
 	watched map[uint64]*outlet
@@ -42,7 +45,9 @@ func (p *peers) watch(o *outlet, conn syscall.RawConn) error {
 		return nil
 	}
 	event := syscall.EpollEvent{
-		// The end of its side, a reset; told once.
+		// RDHUP is the end of the peer's side; a reset is told unasked. What it
+		// sends is of no interest. ONESHOT: told once, or an end that stays true
+		// would be told again and again until we have closed.
 		Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT,
 		Fd:     int32(o.place), Pad: int32(o.place >> 32), // 64 bits that the kernel hands back
 	}
@@ -55,7 +60,9 @@ func (p *peers) watch(o *outlet, conn syscall.RawConn) error {
 	return errors.Join(outer, inner, err)
 }
 
-// start makes the epoll and its goroutine. The caller holds mu.
+// start makes the epoll and its goroutine. An epoll can itself be waited for: it is
+// readable while it has events. Handed to Go's poller as a file, it costs no thread
+// that blocks in epoll_wait(2), and closing it ends the wait. The caller holds mu.
 func (p *peers) start(s *Server) error {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
@@ -74,7 +81,9 @@ func (p *peers) start(s *Server) error {
 	return nil
 }
 
-// wait ends when the epoll is closed.
+// wait wakes the outlets whose peers hang up. Read calls the function each time that
+// the epoll is readable; the function doesn't wait itself (a timeout of 0), and
+// returns false to have Go's poller wait. It ends when the epoll is closed.
 func (p *peers) wait(epoll syscall.RawConn) {
 	events := make([]syscall.EpollEvent, 128)
 	for {

@@ -150,9 +150,12 @@ func (s *session) take() hub.Notice {
 	return s.sub.Take()
 }
 
-// beat flushes what is dirty, tells what is in quarantine, and sends a heartbeat. While the hub isn't serving
-// there is no frontier: then the heartbeat repeats the last id, and the lag
-// says what is wrong.
+// beat sends a heartbeat, or the goodbye, by send. Its id says that everything up to
+// it has been told, so what has changed and is not told yet goes first, throttle or
+// not; topics in quarantine, of which a change may have been missed, are told each
+// time, since nothing else would have them read. While the hub isn't serving there is
+// no frontier: then the heartbeat repeats the last id, and its lag says how long
+// nothing has been known.
 func (s *session) beat(send func(freshet.Revision, time.Duration) error) error {
 	// Read before the lag: when it changes in between, we come here again.
 	s.stale = s.server.stale.Load()

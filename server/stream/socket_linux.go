@@ -104,7 +104,11 @@ func (k *socket) prepare() error {
 	return errors.Join(err, option)
 }
 
-// socket is the link over TCP.
+// socket is the link over TCP. A pump writes to it by write(2), which takes what fits
+// into the kernel's buffer and never waits, since the pump has other streams to write
+// to. What doesn't fit is kept in rest, and a goroutine drains it by ordinary writes
+// with a deadline; meanwhile the pump leaves the stream alone. Who waits for the peer
+// to hang up is peers.
 type socket struct {
 	server *Server
 	conn   net.Conn

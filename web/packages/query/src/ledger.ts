@@ -44,9 +44,17 @@ interface Entry {
  * Who has been told what. No I/O and no time: the part that decides whether a
  * notice is lost (G2), apart from the part that moves bytes.
  *
- * A subscriber that was told of a topic up to R owes nothing for revisions up
- * to R, from whichever stream they come: two streams overlap while the set of
- * topics changes, and catch-ups repeat.
+ * For each subscriber and each of its topics it keeps the revision up to which
+ * that subscriber has been told of that topic. A notice at or below it is old news
+ * to this subscriber, from whichever stream it comes, and is not passed on: two
+ * streams overlap while the set of topics changes, and a stream that reconnects
+ * repeats. A notice above it is passed on, and raises it.
+ *
+ * The lowest of these positions is where the next stream of a topic has to begin
+ * (`wants`), so that whoever knows least misses nothing. There are three ways to
+ * have a position: data that was read elsewhere brings its own age along; a notice
+ * was passed on; or the subscriber joined the stream, and moves on with everything
+ * that the stream tells, without an entry being written for each frame.
  */
 export class Ledger {
   readonly #entries = new Map<Subscriber, Map<string, Entry>>();

@@ -250,8 +250,14 @@ function send(rule: Rule, { heard, partial = false }: Inputs["send"]): Step {
 }
 
 /**
- * Whether an answer may take the place of what is held. Where stamps can't be
- * compared, only if it was asked for after the data held had come.
+ * Whether an answer may take the place of what is held. Two answers can be
+ * compared if both have stamps of one history: then the higher wins (G4), and of
+ * two with the same stamp the one that was asked for later. Without a stamp on
+ * either side nothing says which of two overlapping requests saw more; only one
+ * that was sent after the data held had come can't have seen less. The same goes
+ * for a strong read whose stamp is lower, as another node may give it: it was sent
+ * to find out how things are now. An answer of a history that is over is never
+ * kept, nor one without a stamp that may be of the history before the last reset.
  */
 function keeps(rule: Rule, flight: Flight, stamp: Revision | undefined): boolean {
   if (stamp && (isOver(rule, stamp) || wasLeft(rule, stamp))) return false;
