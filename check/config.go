@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,30 +73,20 @@ func (c *Config) complete() error {
 			return fmt.Errorf("%d: numbers can't be negative", *n)
 		}
 	}
-	orElse(&c.Duration, time.Minute)
-	orElse(&c.Clients, defaultClients)
+	c.Duration = cmp.Or(c.Duration, time.Minute)
+	c.Clients = cmp.Or(c.Clients, defaultClients)
 	c.Places = c.places()
-	orElse(&c.Writers, 4)
-	orElse(&c.Rate, 100)
-	orElse(&c.Seed, rand.Uint64())
-	orElse(&c.Run, RunName())
+	c.Writers = cmp.Or(c.Writers, 4)
+	c.Rate = cmp.Or(c.Rate, 100)
+	c.Seed = cmp.Or(c.Seed, rand.Uint64())
+	c.Run = cmp.Or(c.Run, RunName())
 	return nil
 }
 
 const defaultClients = 300
 
 func (c *Config) places() int {
-	n, clients := c.Places, c.Clients
-	orElse(&clients, defaultClients)
-	orElse(&n, max(16, clients/6))
-	return n
-}
-
-func orElse[T comparable](v *T, otherwise T) {
-	var zero T
-	if *v == zero {
-		*v = otherwise
-	}
+	return cmp.Or(c.Places, max(16, cmp.Or(c.Clients, defaultClients)/6))
 }
 
 // bearer puts the token on RPCs.

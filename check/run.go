@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -75,8 +76,8 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	dial := dialer.DialContext
 	if len(chosen) > 0 {
-		orElse(&r.cfg.Round, 10*time.Second)
-		orElse(&r.cfg.Patience, 30*time.Second)
+		r.cfg.Round = cmp.Or(r.cfg.Round, 10*time.Second)
+		r.cfg.Patience = cmp.Or(r.cfg.Patience, 30*time.Second)
 		r.schedule = newSchedule(cfg.Seed, chosen)
 		if r.front, err = badnet.New(""); err != nil {
 			return nil, err
@@ -89,7 +90,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 			return dialer.DialContext(ctx, network, r.front.Addr())
 		}
 	}
-	orElse(&r.cfg.Round, 5*time.Second)
+	r.cfg.Round = cmp.Or(r.cfg.Round, 5*time.Second)
 	lines := &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial} // HTTP/1.1: a connection per stream
 	rpcs := &http.Transport{Protocols: new(http.Protocols), MaxIdleConnsPerHost: maxRPCs, MaxConnsPerHost: maxRPCs, DialContext: dial}
 	rpcs.Protocols.SetHTTP1(true)

@@ -145,6 +145,10 @@ const turnLock int64 = 0x66726573686575
 
 const turnPause = time.Second
 
+// endTimeout bounds what runs whatever became of the caller's context: giving the
+// turn to the next.
+const endTimeout = 10 * time.Second
+
 // alone runs do when nobody else does. Making an index may take longer than a
 // statement of this role usually may, and waits for locks.
 func (a *applying) alone(ctx context.Context, do func() error) error {
@@ -170,7 +174,9 @@ func (a *applying) alone(ctx context.Context, do func() error) error {
 	}
 	err := do()
 	// If that fails the connection is gone, and what it held with it.
-	_, _ = a.conn.Exec(context.WithoutCancel(ctx), `reset statement_timeout; reset lock_timeout; select pg_advisory_unlock(`+fmt.Sprint(turnLock)+`)`)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	_, _ = a.conn.Exec(ending, `reset statement_timeout; reset lock_timeout; select pg_advisory_unlock(`+fmt.Sprint(turnLock)+`)`)
 	return err
 }
 

@@ -2,49 +2,26 @@ package setup_test
 
 import (
 	"context"
-	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
-	"github.com/freshet-dev/freshet/contract"
-	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/hub"
-	"github.com/freshet-dev/freshet/store/setup"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// program is the message service's contract.
-var program = sync.OnceValue(func() *contract.Program {
-	p, err := contract.Compile(messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"))
-	if err != nil {
-		panic(err)
-	}
-	return p
-})
-
-// prepare migrates a database and sets it up for capture.
-func prepare(ctx context.Context, url string) error {
-	if err := testkit.Migrate(ctx, url); err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	_, err = setup.Apply(ctx, conn, program(), "freshet")
-	return err
-}
+var (
+	program = testkit.Program
+	prepare = testkit.SetUp
+	slotOf  = testkit.Slot
+)
 
 // database is a database of the test's own, migrated and set up.
 func database(t *testing.T) string {
@@ -59,15 +36,6 @@ func ownDatabase(t *testing.T, settings map[string]string) (*testkit.Server, str
 	url := server.Database(t)
 	require.NoError(t, prepare(testkit.Context(t), url))
 	return server, url
-}
-
-// slotOf names a slot for the database of url: slots have one name space per
-// server.
-func slotOf(t *testing.T, url string) string {
-	t.Helper()
-	config, err := pgx.ParseConfig(url)
-	require.NoError(t, err)
-	return "slot_" + strings.ToLower(regexp.MustCompile(`[^a-zA-Z0-9]`).ReplaceAllString(config.Database, "_"))
 }
 
 // follower is a feed that runs until the test ends, or until stop: what a database

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,28 +81,20 @@ func (c *Config) validate() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	c.Slot = orDefault(c.Slot, "freshet")
-	c.Publication = orDefault(c.Publication, "freshet")
-	c.WindowAge = orDefault(c.WindowAge, time.Minute)
-	c.WindowBytes = orDefault(c.WindowBytes, 64<<20)
-	c.ProbeInterval = orDefault(c.ProbeInterval, 10*time.Millisecond)
-	c.WatchInterval = orDefault(c.WatchInterval, 5*time.Second)
-	c.Linger = orDefault(c.Linger, 5*time.Millisecond)
-	c.MaxLag = orDefault(c.MaxLag, 5*time.Second)
+	c.Slot = cmp.Or(c.Slot, "freshet")
+	c.Publication = cmp.Or(c.Publication, "freshet")
+	c.WindowAge = cmp.Or(c.WindowAge, time.Minute)
+	c.WindowBytes = cmp.Or(c.WindowBytes, 64<<20)
+	c.ProbeInterval = cmp.Or(c.ProbeInterval, 10*time.Millisecond)
+	c.WatchInterval = cmp.Or(c.WatchInterval, 5*time.Second)
+	c.Linger = cmp.Or(c.Linger, 5*time.Millisecond)
+	c.MaxLag = cmp.Or(c.MaxLag, 5*time.Second)
 	for _, name := range []string{c.Slot, c.Publication} {
 		if !identifier.MatchString(name) {
 			return fmt.Errorf("wal: %q can't name a slot or a publication: use lower-case letters, digits and _", name)
 		}
 	}
 	return nil
-}
-
-func orDefault[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 // Feed captures commits from one database. Run it once; the other methods are
