@@ -23,13 +23,22 @@ func PrincipalOf(ctx context.Context) Principal {
 	return p
 }
 
+// isKnown reports whether Authenticate has looked at who calls. If not, nobody
+// can say whether two calls are of one principal: a handler may well look at
+// credentials that only it understands.
+func isKnown(ctx context.Context) bool {
+	_, ok := ctx.Value(principalKey{}).(Principal)
+	return ok
+}
+
 // Authorize says whether the caller in ctx may read topics (or, with write,
 // change them): nil, or a *connect.Error. It is asked by RPCs and by streams.
 type Authorize func(ctx context.Context, topics []string, write bool) error
 
 // Authenticate finds out who calls, for RPCs and streams alike, before
 // anything of the request is decoded. verify returns a *connect.Error for a
-// caller it refuses; nil admits everybody as nobody.
+// caller it refuses; nil admits everybody, and nobody is known. Of callers who
+// aren't known, answers that aren't shared are neither kept nor given to others.
 func Authenticate(verify func(*http.Request) (Principal, error), next http.Handler) http.Handler {
 	if verify == nil {
 		return next

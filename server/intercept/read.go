@@ -29,7 +29,8 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 			req := c.req // the query may outlive the call
 			answer, err := reads.Do(ctx, reuse.Read{
 				Method: c.method, Request: request, Subject: PrincipalOf(ctx).Subject,
-				AtLeast: c.atLeast, Alone: audit.bars(c.procedure),
+				AtLeast: c.atLeast,
+				Alone:   audit.bars(c.procedure) || c.method != nil && !c.method.Shared && !isKnown(ctx),
 				Query: func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error) {
 					return next(ctx, req, &store.Call{Epoch: frontier.Epoch, Audit: audit.due(req.Spec().Procedure)})
 				},
