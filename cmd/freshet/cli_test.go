@@ -223,7 +223,7 @@ func TestDatabase_inUse(t *testing.T) {
 	t.Setenv("DATABASE_URL", database)
 	code, _, stderr := runs(t, "teardown")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "--force takes it down under them")
+	require.Contains(t, stderr, "--force takes it down all the same")
 	code, _, stderr = runs(t, "migrate", "down", "--yes")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "nodes follow this database (")

@@ -13,12 +13,12 @@ import (
 type teardownCmd struct {
 	databaseFlags
 	Slot  string `default:"freshet" help:"Replication slot."`
-	Force bool   `help:"Even while nodes follow the database: they fail from then on."`
+	Force bool   `help:"Even while nodes follow the database, or are stopped with slots of their own: they fail from then on."`
 }
 
 // Help is printed by `freshet teardown --help`.
 func (*teardownCmd) Help() string {
-	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before: while one follows it nothing is changed.`
+	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before, and drop the slots of other nodes: while one follows the database, or has a slot that it may come back to, nothing is changed.`
 }
 
 // Run removes what serve and migrate have set up.
@@ -36,7 +36,7 @@ func (c *teardownCmd) Run(ctx context.Context, to streams) error {
 	})
 	var used *setup.InUseError
 	if errors.As(err, &used) {
-		return fmt.Errorf("%w; --force takes it down under them", err)
+		return fmt.Errorf("%w; --force takes it down all the same", err)
 	}
 	return err
 }

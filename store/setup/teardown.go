@@ -10,11 +10,19 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// InUseError says that nodes follow the database. They would fail, or set up
-// anew what is taken down.
-type InUseError struct{ Nodes []string }
+// InUseError says that somebody needs what is to be taken down: Nodes follow the
+// database, and would fail, or set it up anew. If there are none, Idle says of
+// which further slots nobody reads: a node that is stopped finds its slot of no use
+// without the publication.
+type InUseError struct {
+	Nodes []string
+	Idle  []Problem
+}
 
 func (e *InUseError) Error() string {
+	if len(e.Nodes) == 0 {
+		return "the publication may be other nodes' as well, which are stopped: " + (&Error{Problems: e.Idle}).Error()
+	}
 	return "nodes follow this database (" + strings.Join(e.Nodes, ", ") + "): stop every `freshet serve` on it first"
 }
 
@@ -42,8 +50,9 @@ where a.datname = current_database() and a.application_name = $1 and a.pid <> pg
 
 // Teardown drops the publication and the slot. Nothing of Freshet holds WAL back
 // after it, unless there are further slots: see Orphans. While nodes follow the
-// database, or somebody reads the slot, it changes nothing and returns an
-// *InUseError; with force it cuts the slot's reader off, and nodes fail.
+// database, somebody reads the slot, or there are such slots, it changes nothing
+// and returns an *InUseError; with force it cuts the slot's reader off, and nodes
+// fail.
 func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, force bool) error {
 	ours, reader, err := slotReader(ctx, conn, slot)
 	if err != nil {
@@ -55,6 +64,11 @@ func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, for
 		}
 		if reader != 0 {
 			return &InUseError{Nodes: []string{fmt.Sprintf("slot %s with pid %d", slot, reader)}}
+		}
+		if idle, err := Orphans(ctx, conn, slot); err != nil {
+			return err
+		} else if len(idle) > 0 {
+			return &InUseError{Idle: idle}
 		}
 	}
 	// First, so that a node that is cut off doesn't set up the slot anew.

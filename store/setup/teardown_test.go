@@ -65,6 +65,35 @@ func TestTeardown_anotherReader(t *testing.T) {
 	require.NoError(t, setup.Teardown(ctx, conn, slot, "freshet", true))
 }
 
+// TestTeardown_stoppedNode: a node that is stopped, its slot kept, has the
+// publication when it comes back.
+func TestTeardown_stoppedNode(t *testing.T) {
+	url := database(t)
+	slot, other := slotOf(t, url), slotOf(t, url)+"_2"
+	conn := testkit.Conn(t, url)
+	ctx := testkit.Context(t)
+	testkit.Exec(t, url, `select pg_create_logical_replication_slot($1, 'pgoutput'), pg_create_logical_replication_slot($2, 'pgoutput')`, slot, other)
+	left := func() (publication bool) {
+		require.NoError(t, conn.QueryRow(ctx, `select exists (select from pg_publication)`).Scan(&publication))
+		return publication
+	}
+	var used *setup.InUseError
+	require.ErrorAs(t, setup.Teardown(ctx, conn, slot, "freshet", false), &used)
+	require.Contains(t, used.Error(), "pg_drop_replication_slot('"+other+"')", "the way out")
+	require.True(t, left())
+	for _, p := range used.Idle {
+		testkit.Exec(t, url, p.SQL[0])
+	}
+	require.NoError(t, setup.Teardown(ctx, conn, slot, "freshet", false))
+	require.False(t, left())
+
+	_, err := setup.Apply(ctx, conn, program(), "freshet")
+	require.NoError(t, err)
+	testkit.Exec(t, url, `select pg_create_logical_replication_slot($1, 'pgoutput')`, other)
+	require.NoError(t, setup.Teardown(ctx, conn, slot, "freshet", true))
+	require.False(t, left(), "by force")
+}
+
 // TestOrphans: a slot that nobody reads holds WAL back, whatever its name.
 func TestOrphans(t *testing.T) {
 	url := database(t)
