@@ -16,47 +16,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/check"
-	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
-	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
-// messageService is the service that the program serves.
-var messageService = server.Service{
-	Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
-	Handler:    messages.Handler,
-	Migrate:    messages.Migrate,
-	Verify:     messages.Verify,
-}
-
 // serve starts the real server; it stops with the test.
-func serve(t *testing.T, database string, service server.Service) string {
+func serve(t *testing.T, database string, change func(*live.Config)) string {
 	t.Helper()
-	ready := make(chan string, 1)
-	s, err := server.New(server.Config{
-		DatabaseURL: database, Addr: "127.0.0.1:0", Slot: "check", Heartbeat: time.Second, Logger: slog.New(slog.DiscardHandler),
-		OnReady: func(url string) { ready <- url },
-	}, service)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		require.NoError(t, <-done)
-	})
-	select {
-	case url := <-ready:
-		return url
-	case err := <-done:
-		done <- err
-		require.NoError(t, err)
-	case <-testkit.Context(t).Done():
-	}
-	require.FailNow(t, "the server did not get ready")
-	return ""
+	return live.Start(t, database, func(c *live.Config) {
+		c.Slot, c.Heartbeat, c.Logger = "check", time.Second, slog.New(slog.DiscardHandler)
+		if change != nil {
+			change(c)
+		}
+	}).URL
 }
 
 func requireNoViolation(t *testing.T, report *check.Report) {
@@ -73,7 +46,7 @@ func requireNoViolation(t *testing.T, report *check.Report) {
 
 func TestRun_realServer(t *testing.T) {
 	url := testkit.Migrated(t)
-	address := serve(t, url, messageService)
+	address := serve(t, url, nil)
 	ctx := testkit.Context(t)
 	cfg := check.Config{Workload: workload.Messages(), URL: address, Run: "real", Duration: 4 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 20, Places: 6, Writers: 3, Rate: 60}
 	database, err := check.OpenPostgres(ctx, url, cfg.Run, workload.Messages().Table)
@@ -115,7 +88,7 @@ func TestRun_realServer(t *testing.T) {
 // meanwhile: rows that are made and never changed by RPC.
 func TestRun_leastWorkload(t *testing.T) {
 	url := testkit.Migrated(t)
-	address := serve(t, url, messageService)
+	address := serve(t, url, nil)
 	ctx := testkit.Context(t)
 	full := workload.Messages()
 	cfg := check.Config{
@@ -139,7 +112,7 @@ func TestRun_leastWorkload(t *testing.T) {
 
 // Without a database, RPCs are all there is.
 func TestRun_withoutDatabase(t *testing.T) {
-	address := serve(t, testkit.Migrated(t), messageService)
+	address := serve(t, testkit.Migrated(t), nil)
 	report, err := check.Run(testkit.Context(t), check.Config{
 		URL: address, Workload: workload.Messages(), Duration: 2 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 10, Places: 4, Writers: 3, Rate: 60,
 	})

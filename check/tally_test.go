@@ -28,6 +28,7 @@ import (
 	"github.com/freshet-dev/freshet/check"
 	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/store"
 )
@@ -195,7 +196,11 @@ func serveTally(t *testing.T, database string, lazy bool) string {
 		create table tally.counters (board text not null, name text not null, value bigint not null, primary key (board, name))`)
 	require.NoError(t, err)
 	s := &tally{pool: pool, lazy: lazy}
-	return serve(t, database, server.Service{Descriptor: tallyDescriptor(t), Handler: s.handler})
+	return serve(t, database, func(c *live.Config) {
+		c.Services = []protoreflect.ServiceDescriptor{tallyDescriptor(t)}
+		c.Migrate, c.Check = nil, nil
+		c.Handler = func(node *server.Node) (string, http.Handler) { return s.handler(node.DB(), node.HandlerOptions()...) }
+	})
 }
 
 // tallyDescriptor compiles tallyProto, with the messages of Go's well-known types.

@@ -9,12 +9,12 @@ module=github.com/freshet-dev/freshet
 apidiff=(go tool -modfile=tools/api/go.mod apidiff)
 
 broken=
-for name in freshet contract server store client check; do
+for name in freshet contract server store store/setup client check; do
 	package=$module/$name
 	[ "$name" != freshet ] || package=$module
 	base=api/$name.export
 	if [ "${1-}" = accept ]; then
-		mkdir -p api
+		mkdir -p "$(dirname "$base")"
 		[ ! -e "$base" ] || "${apidiff[@]}" "$base" "$package" | sed "s|^[^ ]|$name: &|"
 		# Without the paths of this machine, so that it is the same on all.
 		GOFLAGS=-trimpath "${apidiff[@]}" -w "$base" "$package"

@@ -14,7 +14,7 @@ import (
 	"github.com/freshet-dev/freshet"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -44,10 +44,10 @@ func TestRun_F52_sampledAudit(t *testing.T) {
 
 	log := new(lockedLog)
 	var adminAddr string
-	r := start(t, testkit.WithParam(t, database, "user", "audited"), func(c *server.Config) {
+	r := start(t, testkit.WithParam(t, database, "user", "audited"), func(c *live.Config) {
 		c.CaptureURL, c.SkipMigrate, c.AuditReads = database, true, intercept.AuditSample
-		c.AdminAddr = freeAddr(t)
-		adminAddr = c.AdminAddr
+		c.Front.AdminAddr = live.FreeAddr(t)
+		adminAddr = c.Front.AdminAddr
 		c.Logger = slog.New(slog.NewTextHandler(log, nil))
 	})
 	list := func(rev freshet.Revision) *connect.Response[messagesv1.ListMessagesResponse] {

@@ -13,6 +13,7 @@ import (
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
 )
 
@@ -23,9 +24,7 @@ func TestRun_failsOnWhatWaitingDoesNotMend(t *testing.T) {
 		"nobody by the name": strings.Replace(database, "postgres@", "nobody@", 1),
 	} {
 		require.NotEqual(t, database, url, name)
-		s, err := server.New(server.Config{DatabaseURL: url, Addr: "127.0.0.1:0", Logger: testkit.Logger(t)}, messageService)
-		require.NoError(t, err)
-		require.ErrorContains(t, s.Run(testkit.Context(t)), "waiting for the database", name)
+		require.ErrorContains(t, refused(t, server.Config{DatabaseURL: url}), "waiting for the database", name)
 	}
 }
 
@@ -36,7 +35,7 @@ func TestRun_startsBeforeItsDatabase(t *testing.T) {
 	database := postgres.Database(t)
 	postgres.Kill()
 	log := new(waitingLog)
-	r, ready, failed := launch(t, database, func(c *server.Config) {
+	r, ready, failed := launch(t, database, func(c *live.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
 	})
 	require.Eventually(t, func() bool { return log.times("waiting for it") > 0 }, 20*time.Second, 10*time.Millisecond)

@@ -20,9 +20,9 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
-	"github.com/freshet-dev/freshet/store"
 )
 
 // foreign is a message service that has never heard of our store: create and
@@ -68,11 +68,11 @@ func TestRun_F48_writesOnAForeignPool(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			database := testkit.Migrated(t)
 			service := open(t, database)
-			r := start(t, database, func(c *server.Config) { c.MaxSettle = 0 }, server.Service{ // the default: 250 ms
-				Descriptor: messageService.Descriptor,
-				Handler: func(_ *store.DB, opts ...connect.HandlerOption) (string, http.Handler) {
-					return messagesv1connect.NewMessageServiceHandler(service, opts...)
-				},
+			r := start(t, database, func(c *live.Config) {
+				c.MaxSettle = 0 // the default: 250 ms
+				c.Handler = func(node *server.Node) (string, http.Handler) {
+					return messagesv1connect.NewMessageServiceHandler(service, node.HandlerOptions()...)
+				}
 			})
 			const writers, writes = 4, 30
 			var all errgroup.Group
@@ -106,13 +106,9 @@ func TestRun_F60_pooler(t *testing.T) {
 	database := testkit.Database(t)
 	pooler := testkit.NewPgBouncer(t, database, "transaction")
 	for _, skip := range []bool{false, true} {
-		s, err := server.New(server.Config{
-			DatabaseURL: pooler.URL(), SkipMigrate: skip, Addr: "127.0.0.1:0", Logger: testkit.Logger(t),
-		}, messageService)
-		require.NoError(t, err)
-		require.ErrorContains(t, s.Run(testkit.Context(t)), "--capture-url")
+		require.ErrorContains(t, refused(t, server.Config{DatabaseURL: pooler.URL(), SkipMigrate: skip}), "--capture-url")
 	}
-	r := start(t, pooler.URL(), func(c *server.Config) { c.CaptureURL = database })
+	r := start(t, pooler.URL(), func(c *live.Config) { c.CaptureURL = database })
 	require.NoError(t, r.readBack("7", 1))
 }
 

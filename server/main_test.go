@@ -12,12 +12,11 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
-	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
-	"github.com/freshet-dev/freshet/server/messages"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -26,23 +25,16 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 type running struct {
 	url  string
 	ctx  context.Context
+	node *server.Node
 	stop func() error // ends Run and returns what it returned; may be repeated
 	http *http.Client // HTTP/2 without TLS
 }
 
-// messageService is what cmd/freshet serves.
-var messageService = server.Service{
-	Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
-	Handler:    messages.Handler,
-	Migrate:    messages.Migrate,
-	Verify:     messages.Verify,
-}
-
 // start runs a server on a database, with the read audit on, and returns once
-// it is ready. It serves messages unless other services are given.
-func start(t *testing.T, database string, change func(*server.Config), services ...server.Service) *running {
+// it is ready. It serves messages unless changed.
+func start(t *testing.T, database string, change func(*live.Config)) *running {
 	t.Helper()
-	r, ready, failed := launch(t, database, change, services...)
+	r, ready, failed := launch(t, database, change)
 	select {
 	case r.url = <-ready:
 	case err := <-failed:
@@ -53,51 +45,30 @@ func start(t *testing.T, database string, change func(*server.Config), services 
 	return r
 }
 
-func launch(t *testing.T, database string, change func(*server.Config), services ...server.Service) (_ *running, ready chan string, failed chan error) {
+func launch(t *testing.T, database string, change func(*live.Config)) (_ *running, ready <-chan string, failed <-chan error) {
 	t.Helper()
-	ready = make(chan string, 1)
-	cfg := server.Config{
-		DatabaseURL: database,
-		Addr:        "127.0.0.1:0",
-		AuditReads:  intercept.AuditAll,
-		MaxWait:     20 * time.Second, // whoever waits for it fails on its own deadline
-		MaxSettle:   20 * time.Second,
-		Logger:      testkit.Logger(t),
-		OnReady:     func(url string) { ready <- url },
-	}
-	if change != nil {
-		change(&cfg)
-	}
-	if len(services) == 0 {
-		services = []server.Service{messageService}
-	}
-	s, err := server.New(cfg, services...)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	failed = make(chan error, 1)
-	done := make(chan struct{})
-	var result error
-	go func() {
-		defer close(done)
-		result = s.Run(ctx)
-		failed <- result
-	}()
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	transport.Protocols.SetUnencryptedHTTP2(true)
-	r := &running{
-		ctx:  testkit.Context(t),
-		http: &http.Client{Transport: transport},
-		stop: func() error {
-			cancel()
-			<-done
-			return result
-		},
-	}
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		require.NoError(t, r.stop())
+	s, ready, failed := live.Launch(t, database, func(c *live.Config) {
+		c.AuditReads = intercept.AuditAll
+		c.MaxWait = 20 * time.Second // whoever waits for it fails on its own deadline
+		c.MaxSettle = 20 * time.Second
+		if change != nil {
+			change(c)
+		}
 	})
-	return r, ready, failed
+	t.Cleanup(transport.CloseIdleConnections)
+	return &running{ctx: testkit.Context(t), node: s.Node, http: &http.Client{Transport: transport}, stop: s.Stop}, ready, failed
+}
+
+// refused runs a node to the error that it ends with.
+func refused(t *testing.T, cfg server.Config) error {
+	t.Helper()
+	cfg = live.MessageConfig(cfg)
+	cfg.Logger = testkit.Logger(t)
+	node, err := server.New(cfg)
+	require.NoError(t, err)
+	return node.Run(testkit.Context(t))
 }
 
 func (r *running) client(options ...connect.ClientOption) messagesv1connect.MessageServiceClient {

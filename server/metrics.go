@@ -1,39 +1,46 @@
 package server
 
 import (
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
-func newRegistry() *prometheus.Registry {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		collectors.NewBuildInfoCollector(),
-	)
-	return registry
+// gauge and counter register what a part counts that knows nothing of Prometheus.
+func (n *Node) gauge(name, help string, value func() float64) {
+	n.cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 }
 
-// observe shows the counters of the parts that know nothing of Prometheus.
-func (n *node) observe() {
-	gauge := func(name, help string, value func() float64) {
-		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+func (n *Node) counter(name, help string, value func() float64) {
+	n.cfg.Registerer.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+}
+
+// observe registers the node's metrics. Whoever has those of one node can't take
+// another's.
+func (n *Node) observe() error {
+	if n.cfg.Registerer == nil {
+		return nil
 	}
-	counter := func(name, help string, value func() uint64) {
-		n.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
-			func() float64 { return float64(value()) }))
-	}
-	gauge("freshet_ready", "1 when the node is ready.", func() float64 {
-		if n.ready.check() != nil {
+	err := n.cfg.Registerer.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "freshet_ready", Help: "1 when the node is ready."}, func() float64 {
+		if n.Ready() != nil {
 			return 0
 		}
 		return 1
-	})
+	}))
+	if err != nil {
+		return fmt.Errorf("server.Config.Registerer: each node needs one of its own (prometheus.WrapRegistererWith): %w", err)
+	}
+	n.observeHub()
+	n.observeFeed()
+	return nil
+}
+
+func (n *Node) observeHub() {
+	gauge, counter := n.gauge, n.counter
 	gauge("freshet_lag_seconds", "How far the node is behind the database; -1 before it has caught up at all.", func() float64 {
 		if lag := n.hub.Lag(); lag != hub.Never {
 			return lag.Seconds()
@@ -55,10 +62,10 @@ func (n *node) observe() {
 		gauge(name, value.help, func() float64 { return float64(value.of(n.hub.Stats())) })
 	}
 	counter("freshet_hub_evictions_total", "Topics forgotten because the table was full.",
-		func() uint64 { return n.hub.Stats().Evictions })
+		func() float64 { return float64(n.hub.Stats().Evictions) })
 	byCause := func(name, help string, of map[string]func(hub.Conservative) uint64) {
 		for cause, of := range of {
-			n.registry.MustRegister(prometheus.NewCounterFunc(
+			n.cfg.Registerer.MustRegister(prometheus.NewCounterFunc(
 				prometheus.CounterOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"cause": cause}},
 				func() float64 { return float64(of(n.hub.Stats().Conservative)) }))
 		}
@@ -76,6 +83,10 @@ func (n *node) observe() {
 			"epoch": func(c hub.Conservative) uint64 { return c.Epoch },
 			"since": func(c hub.Conservative) uint64 { return c.Since },
 		})
+}
+
+func (n *Node) observeFeed() {
+	gauge, counter := n.gauge, n.counter
 	for name, value := range map[string]struct {
 		help string
 		of   func(wal.Stats) uint64
@@ -88,27 +99,10 @@ func (n *node) observe() {
 		"freshet_feed_ignored_messages_total": {"Logical messages that were not for us.", func(s wal.Stats) uint64 { return s.Ignored }},
 		"freshet_feed_oversize_commits_total": {"Transactions told as all topics of their sources.", func(s wal.Stats) uint64 { return s.Oversize }},
 	} {
-		counter(name, value.help, func() uint64 { return value.of(n.feed.Stats()) })
+		counter(name, value.help, func() float64 { return float64(value.of(n.feed.Stats())) })
 	}
-	for name, value := range map[string]struct {
-		help string
-		of   func(store.Stats) int
-	}{
-		"freshet_pool_max_connections":    {"Size of the pool.", func(s store.Stats) int { return s.Max }},
-		"freshet_pool_in_use_connections": {"Connections in the hands of calls.", func(s store.Stats) int { return s.InUse }},
-		"freshet_pool_idle_connections":   {"Open connections that wait for a call.", func(s store.Stats) int { return s.Idle }},
-		"freshet_pool_writes":             {"Writes that have a connection, or are about to.", func(s store.Stats) int { return s.Writing }},
-		"freshet_pool_max_writes":         {"How many may: the rest of the pool is for reads.", func(s store.Stats) int { return s.MaxWriting }},
-		"freshet_pool_waiting_calls":      {"Calls that wait for a connection.", func(s store.Stats) int { return s.Waiting }},
-	} {
-		gauge(name, value.help, func() float64 { return float64(value.of(n.db.Stats())) })
-	}
-	counter("freshet_pool_acquires_total", "Connections handed out.", func() uint64 { return n.db.Stats().Acquires })
-	n.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "freshet_pool_acquire_seconds_total", Help: "Time that calls waited for them.",
-	}, func() float64 { return n.db.Stats().AcquireTime.Seconds() }))
 	for _, source := range n.program.Sources() {
-		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		n.cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "freshet_quarantined_sources", ConstLabels: prometheus.Labels{"source": source.String()},
 			Help: "1 while capture can't be trusted with the source: nothing of it is kept, and its topics are told again and again.",
 		}, func() float64 {
@@ -126,4 +120,26 @@ func (n *node) observe() {
 		func() float64 { return n.feed.Stats().WindowAge.Seconds() })
 	gauge("freshet_feed_waiting_commits", "Commits held at the gate.", func() float64 { return float64(n.feed.Stats().Waiting) })
 	gauge("freshet_feed_held_seconds", "How long the first of them has been held.", func() float64 { return n.feed.Stats().Held.Seconds() })
+}
+
+// observePool registers the metrics of the pool, when there is one.
+func (n *Node) observePool(db *store.DB) {
+	if n.cfg.Registerer == nil {
+		return
+	}
+	for name, value := range map[string]struct {
+		help string
+		of   func(store.Stats) int
+	}{
+		"freshet_pool_max_connections":    {"Size of the pool.", func(s store.Stats) int { return s.Max }},
+		"freshet_pool_in_use_connections": {"Connections in the hands of calls.", func(s store.Stats) int { return s.InUse }},
+		"freshet_pool_idle_connections":   {"Open connections that wait for a call.", func(s store.Stats) int { return s.Idle }},
+		"freshet_pool_writes":             {"Writes that have a connection, or are about to.", func(s store.Stats) int { return s.Writing }},
+		"freshet_pool_max_writes":         {"How many may: the rest of the pool is for reads.", func(s store.Stats) int { return s.MaxWriting }},
+		"freshet_pool_waiting_calls":      {"Calls that wait for a connection.", func(s store.Stats) int { return s.Waiting }},
+	} {
+		n.gauge(name, value.help, func() float64 { return float64(value.of(db.Stats())) })
+	}
+	n.counter("freshet_pool_acquires_total", "Connections handed out.", func() float64 { return float64(db.Stats().Acquires) })
+	n.counter("freshet_pool_acquire_seconds_total", "Time that calls waited for them.", func() float64 { return db.Stats().AcquireTime.Seconds() })
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // What the operations manual names is there, from the start, and what the hub
@@ -22,7 +22,7 @@ func TestRun_metrics(t *testing.T) {
 	require.NoError(t, err)
 	admin := listener.Addr().String()
 	require.NoError(t, listener.Close())
-	r := start(t, testkit.Migrated(t), func(c *server.Config) { c.AdminAddr = admin })
+	r := start(t, testkit.Migrated(t), func(c *live.Config) { c.Front.AdminAddr = admin })
 	transport := new(http.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
 	h := &http.Client{Transport: transport}

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // maxFrame is what docs/protocol.md says.
@@ -150,7 +150,7 @@ func TestProtocol_stream(t *testing.T) {
 // shutdown-retry: a server that stops says when to come back, and ends the stream.
 func TestProtocol_shutdown(t *testing.T) {
 	t.Parallel()
-	s := start(t, testkit.Migrated(t), func(c *server.Config) { c.Heartbeat = time.Minute })
+	s := start(t, testkit.Migrated(t), func(c *live.Config) { c.Heartbeat = time.Minute })
 	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.url+events("messages"), nil)
 	require.NoError(t, err)
 	transport := new(http.Transport)

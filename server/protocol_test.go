@@ -20,7 +20,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // wire speaks to a server with net/http alone, as somebody would who has only
@@ -205,7 +205,7 @@ func future(rev string) string { return rev[:9] + "7fffffffffffffff" }
 // of it that a client's author relies on.
 func TestProtocol(t *testing.T) {
 	t.Parallel()
-	s := start(t, testkit.Migrated(t), func(c *server.Config) {
+	s := start(t, testkit.Migrated(t), func(c *live.Config) {
 		c.Heartbeat, c.MaxWait = time.Second, time.Second
 	})
 	transport := new(http.Transport)

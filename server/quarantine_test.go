@@ -10,7 +10,7 @@ import (
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -20,8 +20,8 @@ import (
 // has run, answers are kept again.
 func TestRun_F54_quarantine(t *testing.T) {
 	database := testkit.Migrated(t)
-	addr := freeAddr(t)
-	r := start(t, database, func(c *server.Config) { c.AdminAddr, c.Heartbeat = addr, 200*time.Millisecond })
+	addr := live.FreeAddr(t)
+	r := start(t, database, func(c *live.Config) { c.Front.AdminAddr, c.Heartbeat = addr, 200*time.Millisecond })
 	conn := testkit.Conn(t, database)
 	c := r.client()
 	list := func() (n int, cache string) {

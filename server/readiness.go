@@ -2,26 +2,33 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
-	"connectrpc.com/connect"
-	"connectrpc.com/grpchealth"
+	"github.com/freshet-dev/freshet/server/hub"
 )
 
-// Why a node isn't ready, in a word for everybody. The rest may name databases,
-// addresses and users: it is told on the admin port, and logged.
+// Why a node isn't ready, in a word for everybody.
 const (
-	reasonStarting = "starting"
-	reasonStopping = "stopping"
-	reasonCapture  = "capture"
-	reasonDatabase = "database"
+	ReasonStarting = "starting"
+	ReasonStopping = "stopping"
+	ReasonCapture  = "capture"
+	ReasonDatabase = "database"
 )
+
+// NotReadyError says why a node isn't ready.
+type NotReadyError struct {
+	// Reason is one of the constants above: it may be told to anybody.
+	Reason string
+	// Detail is for operators: it may name databases, addresses and users.
+	Detail string
+}
+
+func (e *NotReadyError) Error() string { return e.Detail }
 
 // condition is one of those that readiness consists of.
 type condition struct {
@@ -29,133 +36,165 @@ type condition struct {
 	check  func() error
 }
 
-// unready is what keeps a node from being ready.
-type unready struct{ reason, detail string }
-
-func (e *unready) Error() string { return e.detail }
-
 // readiness is whether the node should get traffic, and why not.
 type readiness struct {
-	mu         sync.Mutex
-	phase      *unready        // why not, while starting or stopping; nil in between
-	conditions []condition     // asked in between, in order
-	remarks    []string        // what keeps no node from being ready, and is to be mended
-	passing    func() []string // more of these, that come and go; nil: none
+	// refusal is why calls are refused, in words for everybody; nil: they pass.
+	refusal    atomic.Pointer[string]
+	retired    atomic.Bool // by Retire
+	conditions []condition // asked while Run serves, in order
+
+	mu       sync.Mutex     // guards what follows
+	phase    *NotReadyError // why not, while starting or stopping; nil in between
+	warnings []string       // what is to be mended and keeps no node from being ready
 }
 
-// remarkWhile has what f returns be a remark for as long as it does.
-func (r *readiness) remarkWhile(f func() []string) {
+// warn adds to the warnings.
+func (r *readiness) warn(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.passing = f
+	r.warnings = append(r.warnings, text)
 }
 
-// remark adds a detail to a readiness that it doesn't change.
-func (r *readiness) remark(text string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.remarks = append(r.remarks, text)
-}
-
-func (r *readiness) remarked() string {
-	r.mu.Lock()
-	remarks, passing := slices.Clone(r.remarks), r.passing
-	r.mu.Unlock()
-	if passing != nil {
-		remarks = append(remarks, passing()...)
-	}
-	return strings.Join(remarks, "; ")
-}
-
-// enter begins a phase in which the node isn't ready.
+// enter begins a phase in which the node isn't ready. None follows the stop.
 func (r *readiness) enter(reason, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.phase = &unready{reason, detail}
+	if r.phase == nil || r.phase.Reason != ReasonStopping {
+		r.phase = &NotReadyError{reason, detail}
+	}
 }
 
-// open ends the start: from now on the conditions decide.
-func (r *readiness) open(conditions ...condition) {
+// open ends the start: from now on calls pass, and the conditions decide.
+func (r *readiness) open() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.phase, r.conditions = nil, conditions
+	if r.phase.Reason != ReasonStopping {
+		r.phase = nil
+	}
+	r.refusal.Store(nil)
 }
 
-// check returns nil when the node is ready, else an *unready.
+// refuse has calls refused.
+func (r *readiness) refuse(why string) { r.refusal.Store(&why) }
+
+// check returns nil when the node is ready, else a *NotReadyError.
 func (r *readiness) check() error {
 	r.mu.Lock()
-	phase, conditions := r.phase, r.conditions
+	phase := r.phase
 	r.mu.Unlock()
 	if phase != nil {
 		return phase
 	}
-	for _, c := range conditions {
+	for _, c := range r.conditions {
 		if err := c.check(); err != nil {
-			return &unready{c.reason, err.Error()}
+			return &NotReadyError{c.reason, err.Error()}
 		}
 	}
 	return nil
 }
 
-// ServeHTTP is /readyz on the main port: 200, or 503 with the reason; JSON for
-// those who accept it, else a line of text.
-func (r *readiness) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.answer(w, req, false) }
+// Ready returns nil while the node should get traffic, else a *NotReadyError. It
+// is cheap, and made for a readiness probe: a node that isn't ready may become so
+// again by itself.
+func (n *Node) Ready() error { return n.ready.check() }
 
-// detailed is /readyz on the admin port.
-func (r *readiness) detailed(w http.ResponseWriter, req *http.Request) { r.answer(w, req, true) }
-
-func (r *readiness) answer(w http.ResponseWriter, req *http.Request, detail bool) {
-	answer := struct {
-		Ready  bool   `json:"ready"`
-		Reason string `json:"reason,omitempty"`
-		Detail string `json:"detail,omitempty"`
-	}{Ready: true}
-	code, text := http.StatusOK, "ready"
-	if remarks := r.remarked(); detail && remarks != "" {
-		answer.Detail = remarks
-		text += ", but " + remarks
+// Warnings tell operators what is to be mended though the node is ready, a
+// sentence each: sources in quarantine, and reads of tables that they don't
+// declare.
+func (n *Node) Warnings() []string {
+	n.ready.mu.Lock()
+	warnings := slices.Clone(n.ready.warnings)
+	n.ready.mu.Unlock()
+	for _, q := range n.feed.Quarantined() {
+		warnings = append(warnings, fmt.Sprintf("the source %s has been in quarantine for %s, and waits for: %s", q.Source, q.For.Round(time.Second), q.Waits))
 	}
-	var why *unready
-	if errors.As(r.check(), &why) {
-		answer.Ready, answer.Reason = false, why.reason
-		code, text = http.StatusServiceUnavailable, "not ready: "+why.reason
-		if detail {
-			answer.Detail = why.detail
-			text += ": " + why.detail
+	return warnings
+}
+
+// notRetired is part of readiness.
+func (n *Node) notRetired() error {
+	if n.ready.retired.Load() {
+		return errors.New("the server is about to stop")
+	}
+	return nil
+}
+
+// caughtUp is part of readiness: there is something to stamp with.
+func (n *Node) caughtUp() error {
+	if n.hub.Frontier().IsZero() {
+		return hub.ErrNotServing
+	}
+	return nil
+}
+
+// poolReady is the last part of readiness, if there is a pool.
+func (n *Node) poolReady() error {
+	if db := n.pool(); db != nil {
+		return db.Ready()
+	}
+	return nil
+}
+
+// wake has readiness looked at. It doesn't block.
+func (n *Node) wake() {
+	select {
+	case n.changed <- struct{}{}:
+	default:
+	}
+}
+
+const (
+	// lookInterval is how often readiness is looked at while it is gone, though
+	// nobody says that it has changed: that a lag falls is nothing anybody tells.
+	lookInterval = 250 * time.Millisecond
+	// reasonInterval is how often a reason that changes is logged anew: "3.1s
+	// behind" changes with every look.
+	reasonInterval = 5 * time.Second
+)
+
+// watchReadiness logs each change of readiness, and why a start takes long; it
+// tells OnReady of the first, and has streams sent away when it is gone for long.
+// It looks when one of the parts says that something has changed. Only a lag grows
+// without a word: it is found within a half of MaxLag.
+func (n *Node) watchReadiness(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	told, first := "", true
+	at, gone := time.Now(), time.Now() // when told was logged; since when it isn't ready
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.changed:
+		case <-timer.C:
 		}
-		w.Header().Set("Retry-After", "1")
+		err := n.ready.check()
+		if err == nil {
+			timer.Reset(n.cfg.MaxLag / 2)
+			gone = time.Time{}
+		} else {
+			timer.Reset(lookInterval)
+			if gone.IsZero() {
+				gone = time.Now()
+			}
+		}
+		if n.cfg.ShedStreams && !n.ready.retired.Load() {
+			n.streams.Shed(err != nil && time.Since(gone) > n.cfg.MaxLag)
+		}
+		switch {
+		case err == nil && first:
+			first, told = false, "ready"
+			if n.cfg.OnReady != nil {
+				n.cfg.OnReady()
+			} else {
+				n.cfg.Logger.InfoContext(ctx, "ready")
+			}
+		case err == nil && told != "ready":
+			told = "ready"
+			n.cfg.Logger.InfoContext(ctx, "ready again")
+		case err != nil && (told == "ready" || told != err.Error() && time.Since(at) >= reasonInterval):
+			told, at = err.Error(), time.Now()
+			n.cfg.Logger.WarnContext(ctx, "not ready", "reason", told)
+		}
 	}
-	w.Header().Set("Cache-Control", "no-store")
-	if strings.Contains(req.Header.Get("Accept"), "application/json") {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(code)
-		_ = json.NewEncoder(w).Encode(answer) // the peer has gone if it can't be told
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(code)
-	fmt.Fprintln(w, text)
-}
-
-// health is grpc.health.v1: every service that is served has the node's
-// readiness.
-type health struct {
-	ready    *readiness
-	services map[string]bool // "" is the whole server
-}
-
-func (h *health) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	if !h.services[req.Service] {
-		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no service %q", req.Service))
-	}
-	if h.ready.check() != nil {
-		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
-	}
-	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
-}
-
-// alive is /healthz: the process answers.
-func alive(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintln(w, "ok")
 }

@@ -17,7 +17,7 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -185,7 +185,7 @@ func TestRun_readersShareOneQuery(t *testing.T) {
 // F23: forged and foreign revisions are refused at once, and hold no
 // connection: the pool has but one.
 func TestRun_forgedRevisionsAreRefusedAtOnce(t *testing.T) {
-	r := start(t, testkit.Migrated(t), func(c *server.Config) { c.MaxConns = 1 })
+	r := start(t, testkit.Migrated(t), func(c *live.Config) { c.MaxConns = 1 })
 	ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second) // half of MaxWait
 	defer cancel()
 	c := r.client()
@@ -287,8 +287,8 @@ func TestRun_readyzSaysWhy(t *testing.T) {
 	require.Equal(t, "ready\n", text)
 
 	// A second node stands by: only one can hold the slot.
-	addr, adminAddr := freeAddr(t), freeAddr(t)
-	second, ready, _ := launch(t, database, func(c *server.Config) { c.Addr, c.AdminAddr = addr, adminAddr })
+	addr, adminAddr := live.FreeAddr(t), live.FreeAddr(t)
+	second, ready, _ := launch(t, database, func(c *live.Config) { c.Front.Addr, c.Front.AdminAddr = addr, adminAddr })
 	second.url = "http://" + addr
 	admin := "http://" + adminAddr
 	require.Eventually(t, func() bool {

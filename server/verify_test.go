@@ -22,15 +22,11 @@ func TestRun_refusesADatabaseThatDoesNotFit(t *testing.T) {
 				t.Parallel()
 				database := testkit.Migrated(t)
 				testkit.Exec(t, database, c.sql)
-				s, err := server.New(server.Config{DatabaseURL: database, Addr: "127.0.0.1:0", SkipMigrate: skip, Logger: testkit.Logger(t)}, messageService)
-				require.NoError(t, err)
-				require.ErrorContains(t, s.Run(testkit.Context(t)), c.want)
+				require.ErrorContains(t, refused(t, server.Config{DatabaseURL: database, SkipMigrate: skip}), c.want)
 			})
 		}
 	}
 	t.Run("nothing migrated", func(t *testing.T) {
-		s, err := server.New(server.Config{DatabaseURL: testkit.Database(t), Addr: "127.0.0.1:0", SkipMigrate: true, Logger: testkit.Logger(t)}, messageService)
-		require.NoError(t, err)
-		require.ErrorContains(t, s.Run(testkit.Context(t)), "run `freshet migrate up`")
+		require.ErrorContains(t, refused(t, server.Config{DatabaseURL: testkit.Database(t), SkipMigrate: true}), "run `freshet migrate up`")
 	})
 }

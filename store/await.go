@@ -3,14 +3,12 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Delays between attempts of Await.
@@ -19,19 +17,15 @@ const (
 	awaitLongest = 2 * time.Second
 )
 
-// Await returns once the database at url takes connections. A server that is
-// started together with its database, or while that restarts, waits for it as it
-// would later; each reason is logged once. The error is what waiting doesn't
-// mend (a URL that can't be parsed, a password that is wrong, a database that
-// isn't there), or ctx's.
-func Await(ctx context.Context, url string, logger *slog.Logger) error {
-	config, err := pgxpool.ParseConfig(url) // it may have parameters of the pool
-	if err != nil {
-		return fmt.Errorf("database URL: %w", err) // pgx leaves the password out
-	}
+// Await returns once the database takes connections, as connect says to open them.
+// A server that is started together with its database, or while that restarts,
+// waits for it as it would later; each reason is logged once. The error is what
+// waiting doesn't mend (a password that is wrong, a database that isn't there), or
+// ctx's.
+func Await(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error), logger *slog.Logger) error {
 	told := ""
 	for delay := awaitFirst; ; delay = min(2*delay, awaitLongest) {
-		err := attempt(ctx, config.ConnConfig)
+		err := attempt(ctx, connect)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -53,9 +47,13 @@ func Await(ctx context.Context, url string, logger *slog.Logger) error {
 	}
 }
 
-func attempt(ctx context.Context, config *pgx.ConnConfig) error {
+func attempt(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
+	config, err := connect(ctx)
+	if err != nil {
+		return err
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err

@@ -81,14 +81,14 @@ func (d *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// Pooled reports whether a URL leads through a pooler, which answers in the
-// server's place. What it needs of the database is a connection.
-func Pooled(ctx context.Context, url string) (bool, error) {
-	config, err := pgxpool.ParseConfig(url)
+// Pooled reports whether what connect says leads through a pooler, which answers
+// in the server's place. What it needs of the database is a connection.
+func Pooled(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error)) (bool, error) {
+	config, err := connect(ctx)
 	if err != nil {
-		return false, fmt.Errorf("database URL: %w", err)
+		return false, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return false, err
 	}
@@ -189,11 +189,12 @@ const pooledExecMode = pgx.QueryExecModeDescribeExec
 // beforeConnect completes the settings of a connection that is to be opened.
 func (d *DB) beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	// A password or certificate in a file may have been replaced (F59).
-	now, err := pgxpool.ParseConfig(d.url)
+	now, err := d.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: database URL: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	config.Password, config.TLSConfig, config.Fallbacks = now.ConnConfig.Password, now.ConnConfig.TLSConfig, now.ConnConfig.Fallbacks
+	*config = *now
+	configure(config)
 	if d.pooled.Load() && !d.execModeGiven {
 		config.DefaultQueryExecMode = pooledExecMode
 	}

@@ -72,8 +72,12 @@ func (d *DB) Watch(ctx context.Context) error {
 				return nil
 			}
 			d.health.mu.Lock()
+			changed := (err == nil) != (d.health.err == nil)
 			d.health.err = err
 			d.health.mu.Unlock()
+			if changed && d.onChange != nil {
+				d.onChange()
+			}
 		}
 		seen = d.pool.Stat().AcquireCount()
 		if d.Ready() != nil {

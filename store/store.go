@@ -10,12 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Config says how to reach the database. URL is required.
+// Config says how to reach the database. One of URL and Connect is required.
 type Config struct {
 	// URL is a connection string as pgx and libpq know it: a URL or key=value
 	// pairs, completed by PG* variables. What it leaves to files (passwords,
@@ -25,6 +26,10 @@ type Config struct {
 	// client: each call then proves in its own transaction which history it reads,
 	// and prepares nothing.
 	URL string
+
+	// Connect says how to connect where no URL does: it is asked before each
+	// connection, by several goroutines at once, and its answer becomes the pool's.
+	Connect func(ctx context.Context) (*pgx.ConnConfig, error)
 
 	// MaxConns bounds the pool. Zero: what the URL's pool_max_conns says, or the
 	// greater of 4 and the number of CPUs. A quarter of it, at least one
@@ -40,6 +45,10 @@ type Config struct {
 	// doesn't.
 	Sources []string
 
+	// OnChange is called by Watch when Ready may answer otherwise than before. It
+	// must not block. Nil: nobody is.
+	OnChange func()
+
 	// Logger gets what nobody else is told: retries, commits that had to be
 	// settled. Nil: nothing is logged.
 	Logger *slog.Logger
@@ -47,9 +56,9 @@ type Config struct {
 
 // DB is a pool of connections to one database. It is safe for concurrent use.
 type DB struct {
-	pool   *pgxpool.Pool
-	url    string
-	logger *slog.Logger
+	pool    *pgxpool.Pool
+	connect func(context.Context) (*pgx.ConnConfig, error) // how to, now
+	logger  *slog.Logger
 
 	// execModeGiven says that the URL chooses how statements are sent: then no
 	// pooler changes it. pooled says that a connection was found to lead through
@@ -64,8 +73,9 @@ type DB struct {
 	waiting atomic.Int64   // who waits for a connection
 	commits sync.WaitGroup // COMMITs, each on a goroutine: its caller may leave
 
-	health  health
-	sources []string
+	health   health
+	onChange func()
+	sources  []string
 
 	// Bounds. Fields so that tests needn't wait.
 	acquireTimeout time.Duration // how long a call waits for a connection
@@ -94,7 +104,11 @@ const (
 // still without an epoch, and be there later. The caller closes it. It fails on
 // a URL that can't be parsed only.
 func Open(ctx context.Context, c Config) (*DB, error) {
-	config, err := pgxpool.ParseConfig(c.URL)
+	url := c.URL
+	if url == "" && c.Connect != nil {
+		url = "host=localhost" // Connect replaces it for each connection
+	}
+	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err) // pgx leaves the password out
 	}
@@ -106,27 +120,39 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	d := &DB{
-		url:            c.URL,
+		connect:        c.Connect,
 		logger:         logger,
 		execModeGiven:  strings.Contains(c.URL, "default_query_exec_mode"),
 		slots:          make(chan struct{}, max(1, config.MaxConns-max(1, config.MaxConns/4))),
 		health:         health{err: errNotLooked, wake: make(chan struct{}, 1)},
+		onChange:       c.OnChange,
 		sources:        c.Sources,
 		acquireTimeout: 5 * time.Second,
 		writeTimeout:   cmp.Or(c.MaxWrite, 30*time.Second),
 		commitTimeout:  10 * time.Second,
 		settleTimeout:  5 * time.Second,
 	}
-	d.configure(config)
+	if c.URL != "" {
+		d.connect = func(context.Context) (*pgx.ConnConfig, error) {
+			now, err := pgxpool.ParseConfig(c.URL)
+			if err != nil {
+				return nil, fmt.Errorf("database URL: %w", err)
+			}
+			return now.ConnConfig, nil
+		}
+	}
+	config.PingTimeout = pingTimeout
+	config.BeforeConnect = d.beforeConnect
+	config.AfterConnect = d.afterConnect
+	config.PrepareConn = checkTag
 	if d.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
 	return d, nil
 }
 
-// configure makes the pool's connections ours.
-func (d *DB) configure(config *pgxpool.Config) {
-	conn := config.ConnConfig
+// configure makes a connection that is to be opened ours.
+func configure(conn *pgx.ConnConfig) {
 	if _, set := conn.RuntimeParams["application_name"]; !set {
 		conn.RuntimeParams["application_name"] = "freshet"
 	}
@@ -141,10 +167,6 @@ func (d *DB) configure(config *pgxpool.Config) {
 	if conn.ConnectTimeout == 0 { // pgx itself has two minutes
 		conn.ConnectTimeout = connectTimeout
 	}
-	config.PingTimeout = pingTimeout
-	config.BeforeConnect = d.beforeConnect
-	config.AfterConnect = d.afterConnect
-	config.PrepareConn = checkTag
 }
 
 // Close closes the pool, after the functions that run in it have returned, and

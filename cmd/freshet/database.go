@@ -9,6 +9,7 @@ import (
 
 	"github.com/freshet-dev/freshet/contract"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store/setup"
@@ -39,20 +40,15 @@ func (f *databaseFlags) connect(ctx context.Context, use func(conn *setup.Conn) 
 }
 
 // services are what this program serves.
-func services() []server.Service {
-	return []server.Service{{
-		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
-		Handler:    messages.Handler,
-		Migrate:    messages.Migrate,
-		Verify:     messages.Verify,
-	}}
+func services() []protoreflect.ServiceDescriptor {
+	return []protoreflect.ServiceDescriptor{messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService")}
+}
+
+// messageService is the service, behind a node.
+func messageService(node *server.Node) front.Service {
+	path, handler := messages.Handler(node.DB(), node.HandlerOptions()...)
+	return front.Service{Descriptor: services()[0], Path: path, Handler: handler}
 }
 
 // program is their contract.
-func program() (*contract.Program, error) {
-	var descriptors []protoreflect.ServiceDescriptor
-	for _, s := range services() {
-		descriptors = append(descriptors, s.Descriptor)
-	}
-	return contract.Compile(descriptors...)
-}
+func program() (*contract.Program, error) { return contract.Compile(services()...) }

@@ -4,39 +4,43 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/freshet-dev/freshet/store/pgembed"
 )
 
 // privatePostgres is a Postgres of our own: started when it is asked for, and
 // again whenever it ends though nobody asked for that.
 type privatePostgres struct {
-	cfg     pgembed.Config
-	asked   chan struct{} // start's question
-	started chan started  // and run's answer
-}
-
-type started struct {
-	url string
-	err error
+	cfg   pgembed.Config
+	asked chan struct{} // closed by start
+	is    chan struct{} // closed when it has been started, or can't be
+	url   string        // set before that
+	err   error         // why it can't be
 }
 
 func newPrivatePostgres(cfg pgembed.Config) *privatePostgres {
-	return &privatePostgres{cfg: cfg, asked: make(chan struct{}), started: make(chan started, 1)}
+	return &privatePostgres{cfg: cfg, asked: make(chan struct{}), is: make(chan struct{})}
 }
 
-// start has run start it, and returns its URL. It is called once.
-func (p *privatePostgres) start(ctx context.Context) (url string, _ error) {
+// start has run start it, and returns when it has. It is called once.
+func (p *privatePostgres) start(ctx context.Context) error {
+	close(p.asked)
+	_, err := p.connect(ctx)
+	return err
+}
+
+// connect says how to connect to it.
+func (p *privatePostgres) connect(ctx context.Context) (*pgx.ConnConfig, error) {
 	select {
-	case p.asked <- struct{}{}:
+	case <-p.is:
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return nil, ctx.Err()
 	}
-	select {
-	case s := <-p.started:
-		return s.url, s.err
-	case <-ctx.Done():
-		return "", ctx.Err()
+	if p.err != nil {
+		return nil, p.err
 	}
+	return pgx.ParseConfig(p.url)
 }
 
 // postgresStopTimeout is what an orderly stop may take: a checkpoint.
@@ -52,11 +56,13 @@ func (p *privatePostgres) run(ctx context.Context) error {
 	p.cfg.Logger.InfoContext(ctx, "no database URL: starting a private Postgres", "data_dir", p.cfg.DataDir)
 	pg, err := pgembed.Start(ctx, p.cfg)
 	if err != nil {
-		p.started <- started{err: err}
+		p.err = err
+		close(p.is)
 		<-ctx.Done() // whoever asked tells
 		return nil
 	}
-	p.started <- started{url: pg.URL("")}
+	p.url = pg.URL("")
+	close(p.is)
 	p.keep(ctx, pg)
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), postgresStopTimeout)
 	defer cancel()

@@ -1,20 +1,23 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
+	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store/pgembed"
 	"github.com/freshet-dev/freshet/web"
 )
@@ -46,8 +49,6 @@ type serveCmd struct {
 
 	ReplayWindow      time.Duration `group:"Freshness" default:"${replay_window}" help:"How long after a restart clients are still told exactly what changed; Postgres keeps that much WAL."`
 	ReplayWindowBytes int           `group:"Freshness" default:"${replay_window_bytes}" help:"The same as WAL; whichever is less."`
-	ProbeInterval     time.Duration `group:"Freshness" default:"${probe_interval}" help:"How often the primary's position is read: half of it is what an asynchronous commit is told later."`
-	Linger            time.Duration `group:"Freshness" default:"${linger}" help:"Longest time that a busy replication stream (thousands of commits a second) is left to gather before it is read on: capture then takes less from those who write, and tells as much later; 0: none."`
 
 	CacheBytes               int           `group:"Limits" default:"${cache_bytes}" help:"Size of the answers that are kept until their topics change; 0: none."`
 	MaxTopics                int           `group:"Limits" default:"${max_topics}" help:"Topics whose last change is remembered."`
@@ -57,12 +58,8 @@ type serveCmd struct {
 	MaxStreamsPerAddress     *int          `group:"Limits" placeholder:"HALF" help:"Open streams of one address; 0: no bound. Unset: half of --max-streams."`
 	MaxStreamTopics          int           `group:"Limits" default:"${max_stream_topics}" help:"Topics of one stream."`
 	MaxTopicBytes            int           `group:"Limits" default:"${max_topic_bytes}" help:"Memory of all open streams' topics, about."`
-	WriteTimeout             time.Duration `group:"Limits" default:"${write_timeout}" help:"Longest time that a reader may take for a frame of a stream, or for 64 KiB of an answer, before it is cut."`
-	MaxRead                  time.Duration `group:"Limits" default:"${max_read}" help:"Longest time that a query which reads share may take."`
 	MaxWrite                 time.Duration `group:"Limits" default:"${max_write}" help:"Longest time that a write's transaction may take."`
 	MaxRequestBytes          int           `group:"Limits" default:"${max_request_bytes}" help:"Size of a request."`
-	MaxHeaderBytes           int           `group:"Limits" default:"${max_header_bytes}" help:"Size of a request's headers."`
-	ReadTimeout              time.Duration `group:"Limits" default:"${read_timeout}" help:"Longest time that a request, headers and body, may take to arrive."`
 	Drain                    time.Duration `group:"Limits" default:"${drain}" help:"Longest time that a shutdown takes for those who are being served. By SIGTERM the first half of it serves on, while /readyz says that traffic should go elsewhere; 0: none."`
 
 	AuditReads string `group:"Development" enum:"sample,all,off" default:"sample" help:"Which reads prove that they look into no table but those they declare (two statements more): sample, the first of each procedure and one in 10,000, reports what it finds; all fails such reads; off."`
@@ -88,72 +85,43 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		defer cancel()
 		err = errors.Join(err, parts.Stop(stopping))
 	}()
-	cfg := c.config(logger)
-	if c.DatabaseURL == "" {
-		p := newPrivatePostgres(pgembed.Config{DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger})
-		cfg.Database = p.start
-		parts.Go("private Postgres", p.run)
-	}
-	s, err := server.New(cfg, services()...)
+	f, err := front.New(c.front(logger))
 	if err != nil {
 		return err
+	}
+	cfg := c.node(logger)
+	cfg.Caller, cfg.Registerer = f.Caller, f.Registry()
+	cfg.OnReady = func() { logger.InfoContext(ctx, "ready", "url", f.URL()) }
+	var prepare func(context.Context) error
+	if c.DatabaseURL == "" {
+		p := newPrivatePostgres(pgembed.Config{DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger})
+		cfg.Connect, prepare = p.connect, p.start
+		parts.Go("private Postgres", p.run)
+	}
+	node, err := server.New(cfg)
+	if err != nil {
+		return inFlags(err)
 	}
 	if !c.Insecure {
 		logger.InfoContext(ctx, "nothing authenticates callers: serving this machine only (--insecure serves others)")
 	}
 	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, hangUp) })
-	parts.Go("server", s.Run)
+	parts.Go("server", func(ctx context.Context) error { return f.Run(ctx, node, prepare, messageService(node)) })
 	if err := parts.Wait(ctx); err != nil {
 		return err
 	}
 	if errors.Is(context.Cause(ctx), errTerminated) {
-		s.Retire(context.WithoutCancel(ctx))
+		f.Retire(context.WithoutCancel(ctx), node)
 	}
 	return nil
 }
 
-// onHangUp does what SIGHUP asks for. It asks a service to read its configuration
-// anew, of which there is none in files (passwords are read at every connect). But
-// it also says that the terminal is gone: then stop is called. Under nohup nothing
-// happens.
-func onHangUp(ctx context.Context, logger *slog.Logger, stop func()) error {
-	if signal.Ignored(syscall.SIGHUP) {
-		<-ctx.Done()
-		return nil
-	}
-	hangUps := make(chan os.Signal, 1)
-	signal.Notify(hangUps, syscall.SIGHUP)
-	defer signal.Stop(hangUps)
-	inTerminal := haveTerminal()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-hangUps:
-		}
-		if inTerminal && !haveTerminal() {
-			stop()
-			continue
-		}
-		logger.InfoContext(ctx, "SIGHUP: there is nothing to reload; serving on")
-	}
-}
-
-// haveTerminal reports whether the process has a controlling terminal, tty(4).
-func haveTerminal() bool {
-	tty, err := os.Open("/dev/tty")
-	if err != nil {
-		return false
-	}
-	return tty.Close() == nil
-}
-
-// serveDefaults are server.Config's, for the flags.
+// serveDefaults are those of front and server, for the flags.
 func serveDefaults() kong.Vars {
-	d := server.Defaults()
+	d, at := server.Defaults(), front.Defaults()
 	return kong.Vars{
 		"slot":                d.Slot,
-		"addr":                d.Addr,
+		"addr":                at.Addr,
 		"max_wait":            d.MaxWait.String(),
 		"max_settle":          d.MaxSettle.String(),
 		"max_lag":             d.MaxLag.String(),
@@ -162,21 +130,15 @@ func serveDefaults() kong.Vars {
 		"read_interval":       d.ReadInterval.String(),
 		"replay_window":       d.ReplayWindow.String(),
 		"replay_window_bytes": strconv.Itoa(d.ReplayWindowBytes),
-		"probe_interval":      d.ProbeInterval.String(),
-		"linger":              d.Linger.String(),
 		"cache_bytes":         strconv.Itoa(d.CacheBytes),
 		"max_topics":          strconv.Itoa(d.MaxTopics),
-		"max_connections":     strconv.Itoa(d.MaxConnections),
+		"max_connections":     strconv.Itoa(at.MaxConnections),
 		"max_streams":         strconv.Itoa(d.MaxStreams),
 		"max_stream_topics":   strconv.Itoa(d.MaxStreamTopics),
 		"max_topic_bytes":     strconv.Itoa(d.MaxTopicBytes),
-		"write_timeout":       d.WriteTimeout.String(),
-		"max_read":            d.MaxRead.String(),
 		"max_write":           d.MaxWrite.String(),
 		"max_request_bytes":   strconv.Itoa(d.MaxRequestBytes),
-		"max_header_bytes":    strconv.Itoa(d.MaxHeaderBytes),
-		"read_timeout":        d.ReadTimeout.String(),
-		"drain":               d.Drain.String(),
+		"drain":               at.Drain.String(),
 	}
 }
 
@@ -197,13 +159,9 @@ func perhaps(flag *int) int {
 	return given(*flag)
 }
 
-func (c *serveCmd) config(logger *slog.Logger) server.Config {
-	return server.Config{
-		DatabaseURL:              c.DatabaseURL,
-		CaptureURL:               c.CaptureURL,
-		SkipMigrate:              !c.Migrate,
-		Slot:                     c.Slot,
-		MaxConns:                 c.MaxConns,
+// front is what the flags say to package front.
+func (c *serveCmd) front(logger *slog.Logger) front.Config {
+	return front.Config{
 		Addr:                     c.Addr,
 		AdminAddr:                c.AdminAddr,
 		Insecure:                 c.Insecure,
@@ -211,34 +169,80 @@ func (c *serveCmd) config(logger *slog.Logger) server.Config {
 		AllowedOrigins:           c.AllowedOrigin,
 		TrustedProxies:           c.TrustedProxy,
 		Page:                     web.Handler(),
-		MaxWait:                  given(c.MaxWait),
-		MaxSettle:                given(c.MaxSettle),
-		MaxLag:                   given(c.MaxLag),
-		ShedStreams:              c.ShedStreams,
-		CacheBytes:               given(c.CacheBytes),
-		MaxTopics:                given(c.MaxTopics),
-		Heartbeat:                given(c.Heartbeat),
-		Throttle:                 given(c.Throttle),
-		ReplayWindow:             given(c.ReplayWindow),
-		ReplayWindowBytes:        given(c.ReplayWindowBytes),
-		ProbeInterval:            given(c.ProbeInterval),
-		Linger:                   given(c.Linger),
 		MaxConnections:           given(c.MaxConnections),
 		MaxConnectionsPerAddress: perhaps(c.MaxConnectionsPerAddress),
-		MaxStreams:               given(c.MaxStreams),
-		MaxStreamsPerAddress:     perhaps(c.MaxStreamsPerAddress),
-		MaxStreamTopics:          given(c.MaxStreamTopics),
-		MaxTopicBytes:            given(c.MaxTopicBytes),
-		WriteTimeout:             given(c.WriteTimeout),
-		MaxRead:                  given(c.MaxRead),
-		MaxWrite:                 given(c.MaxWrite),
-		ReadInterval:             given(c.ReadInterval),
+		Reserved:                 int(c.MaxConns),
+		MaxStreams:               c.MaxStreams,
 		MaxRequestBytes:          given(c.MaxRequestBytes),
-		MaxHeaderBytes:           given(c.MaxHeaderBytes),
-		ReadTimeout:              given(c.ReadTimeout),
 		Drain:                    given(c.Drain),
-		AuditReads:               intercept.AuditMode(c.AuditReads),
 		Logger:                   logger,
-		OnReady:                  func(url string) { logger.Info("ready", "url", url) },
 	}
+}
+
+// node is what they say to package server.
+func (c *serveCmd) node(logger *slog.Logger) server.Config {
+	return server.Config{
+		DatabaseURL:         c.DatabaseURL,
+		CaptureURL:          c.CaptureURL,
+		Services:            services(),
+		SkipMigrate:         !c.Migrate,
+		Migrate:             messages.MigrateConfig,
+		Check:               messages.VerifyConfig,
+		Slot:                c.Slot,
+		MaxConns:            c.MaxConns,
+		MaxWait:             given(c.MaxWait),
+		MaxSettle:           given(c.MaxSettle),
+		MaxLag:              given(c.MaxLag),
+		ShedStreams:         c.ShedStreams,
+		Heartbeat:           given(c.Heartbeat),
+		Throttle:            given(c.Throttle),
+		ReadInterval:        given(c.ReadInterval),
+		ReplayWindow:        given(c.ReplayWindow),
+		ReplayWindowBytes:   given(c.ReplayWindowBytes),
+		CacheBytes:          given(c.CacheBytes),
+		MaxTopics:           given(c.MaxTopics),
+		MaxStreams:          given(c.MaxStreams),
+		MaxStreamsPerCaller: perhaps(c.MaxStreamsPerAddress),
+		MaxStreamTopics:     given(c.MaxStreamTopics),
+		MaxTopicBytes:       given(c.MaxTopicBytes),
+		MaxRequestBytes:     given(c.MaxRequestBytes),
+		MaxWrite:            given(c.MaxWrite),
+		Drain:               server.None, // the front has drained what there was
+		AuditReads:          intercept.AuditMode(c.AuditReads),
+		Logger:              logger,
+	}
+}
+
+// inFlags says what is wrong with a configuration in the words of whoever gave it.
+func inFlags(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is not the chain that is asked
+		var all []error
+		for _, one := range joined.Unwrap() {
+			all = append(all, inFlags(one))
+		}
+		return errors.Join(all...)
+	}
+	var field *server.ConfigError
+	if !errors.As(err, &field) {
+		return err
+	}
+	name := cmp.Or(map[string]string{"MaxStreamsPerCaller": "--max-streams-per-address"}[field.Field], flagOf(field.Field))
+	or := ""
+	if field.None {
+		or = ", or 0 for none"
+	}
+	return fmt.Errorf("%s: want %s%s", name, field.Want, or)
+}
+
+// flagOf is the flag that is named like a field: --max-wait for MaxWait.
+func flagOf(field string) string {
+	var b strings.Builder
+	b.WriteByte('-')
+	for _, r := range field {
+		if unicode.IsUpper(r) {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }

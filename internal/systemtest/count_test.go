@@ -13,12 +13,12 @@ import (
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // at has the server listen there.
-func at(addr string) func(*server.Config) {
-	return func(c *server.Config) { c.Addr = addr }
+func at(addr string) func(*live.Config) {
+	return func(c *live.Config) { c.Front.Addr = addr }
 }
 
 // counted counts the server's statements with pg_stat_statements.
@@ -41,7 +41,7 @@ func (c counted) selects(t testing.TB, ctx context.Context) int {
 }
 
 // countedServer is a server on a Postgres of its own that counts statements.
-func countedServer(t *testing.T, slot string, change func(*server.Config)) (database string, statements counted, n *node) {
+func countedServer(t *testing.T, slot string, change func(*live.Config)) (database string, statements counted, n *node) {
 	t.Helper()
 	// Commits don't wait for the disk: the writer is to be faster than the readers.
 	postgres := testkit.NewServer(t, map[string]string{"shared_preload_libraries": "pg_stat_statements", "fsync": "off"})
@@ -92,7 +92,7 @@ func TestCount_aWriteAndTwoThousandReaders(t *testing.T) {
 // and that ask again cost no statement, however much is written elsewhere.
 func TestCount_nothingChanges(t *testing.T) {
 	ctx := testkit.Context(t)
-	database, statements, n := countedServer(t, "nothing", func(c *server.Config) { c.Heartbeat = 200 * time.Millisecond })
+	database, statements, n := countedServer(t, "nothing", func(c *live.Config) { c.Heartbeat = 200 * time.Millisecond })
 	c := newClients(t, n.url)
 	conn := testkit.Conn(t, database)
 	_, err := conn.Exec(ctx, `create table elsewhere (id int); insert into messages (conversation, author, body) values ('7', 'sql', 'hi')`)

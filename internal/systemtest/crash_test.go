@@ -15,7 +15,7 @@ import (
 	"github.com/freshet-dev/freshet/client"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -34,7 +34,7 @@ func TestCrash_F3_phantom(t *testing.T) {
 	// The feed has Postgres flush its WAL as soon as it can; held back, it
 	// leaves time to crash.
 	capture := testkit.NewProxy(t, database)
-	n := serve(t, database, "f3", func(c *server.Config) { c.CaptureURL = capture.URL() })
+	n := serve(t, database, "f3", func(c *live.Config) { c.CaptureURL = capture.URL() })
 	c := newClients(t, n.url)
 
 	lost := 0
@@ -87,7 +87,7 @@ func TestCrash_F34_flightOverTheCrash(t *testing.T) {
 	postgres := testkit.NewServer(t, forgetful)
 	database := postgres.Migrated(t)
 	capture := testkit.NewProxy(t, database)
-	n := serve(t, database, "f34", func(c *server.Config) { c.CaptureURL = capture.URL() })
+	n := serve(t, database, "f34", func(c *live.Config) { c.CaptureURL = capture.URL() })
 	way := testkit.NewProxy(t, strings.TrimPrefix(n.url, "http://"))
 	var phantoms atomic.Int64 // answers with the phantom, as they arrive
 	var epoch atomic.Uint32   // of the last of them
@@ -171,7 +171,7 @@ func TestCrash_F42_recovery(t *testing.T) {
 	ctx := testkit.Context(t)
 	postgres := testkit.NewServer(t, nil)
 	database := postgres.Migrated(t)
-	addr := freeAddr(t)
+	addr := live.FreeAddr(t)
 	n := serve(t, database, "f42", at(addr))
 	c := newClients(t, n.url)
 	insert := func() {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // F1, F2, F36: a commit is held by synchronous replication, and others commit
@@ -27,7 +27,7 @@ func TestHeld_F1_F2_F36_behindAHeldCommit(t *testing.T) {
 	conn := testkit.Conn(t, database)
 	local := testkit.WithParam(t, database, "synchronous_commit", "local")
 	const maxWait = time.Second
-	n := serve(t, local, "held", func(cfg *server.Config) { cfg.MaxWait = maxWait })
+	n := serve(t, local, "held", func(cfg *live.Config) { cfg.MaxWait = maxWait })
 	c := newClients(t, n.url)
 	m := c.mirror(t, "mirror", "7")
 	requireConverged(t, ctx, conn, []*mirror{m})

@@ -22,7 +22,7 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // BenchmarkNeedless counts refetches that found what the client held, in
@@ -56,8 +56,8 @@ func needless(b *testing.B, mean time.Duration, burst int) {
 		length  = 20 * time.Second
 	)
 	database := testkit.Migrated(b)
-	admin := freeAddr(b)
-	n := serve(b, database, "freshet_needless", func(c *server.Config) { c.AdminAddr = admin })
+	admin := live.FreeAddr(b)
+	n := serve(b, database, "freshet_needless", func(c *live.Config) { c.Front.AdminAddr = admin })
 	streams := transport(b, false)
 	c, err := client.New(n.url, client.WithHTTPClient(streams))
 	require.NoError(b, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // writer writes by SQL until stop, and counts.
@@ -179,7 +180,7 @@ func TestRestart_F14_aThousandClients(t *testing.T) {
 	postgres := testkit.NewServer(t, map[string]string{"shared_preload_libraries": "pg_stat_statements"})
 	database := postgres.Migrated(t)
 	statements := countStatements(t, database)
-	addr := freeAddr(t)
+	addr := live.FreeAddr(t)
 	first := serve(t, database, "f14", at(addr))
 	c := newClients(t, first.url)
 	conn := testkit.Conn(t, database)

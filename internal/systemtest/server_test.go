@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,10 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
-	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -37,15 +34,6 @@ func logger(t testing.TB) *slog.Logger {
 	return slog.New(quiet{testkit.Logger(t).Handler(), slog.LevelInfo})
 }
 
-// freeAddr is an address that a server can be started on again and again.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 // node is a server of this process.
 type node struct {
 	url  string
@@ -54,47 +42,15 @@ type node struct {
 
 // serve starts a server and returns once it is ready. It stops with the test,
 // if not before.
-func serve(t testing.TB, database, slot string, change func(*server.Config)) *node {
+func serve(t testing.TB, database, slot string, change func(*live.Config)) *node {
 	t.Helper()
-	ready := make(chan string, 1)
-	cfg := server.Config{
-		DatabaseURL: database,
-		Slot:        slot,
-		Addr:        "127.0.0.1:0",
-		Logger:      logger(t),
-		OnReady:     func(url string) { ready <- url },
-	}
-	if change != nil {
-		change(&cfg)
-	}
-	s, err := server.New(cfg, server.Service{
-		Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
-		Handler:    messages.Handler,
-		Migrate:    messages.Migrate,
-		Verify:     messages.Verify,
+	s := live.Start(t, database, func(c *live.Config) {
+		c.Slot, c.Logger = slot, logger(t)
+		if change != nil {
+			change(c)
+		}
 	})
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	var result error
-	go func() {
-		defer close(done)
-		result = s.Run(ctx)
-	}()
-	n := &node{stop: func() {
-		cancel()
-		<-done
-		require.NoError(t, result)
-	}}
-	t.Cleanup(n.stop)
-	select {
-	case n.url = <-ready:
-	case <-done:
-		require.FailNow(t, "the server did not start", "%v", result)
-	case <-testkit.Context(t).Done():
-		require.FailNow(t, "the server did not get ready")
-	}
-	return n
+	return &node{url: s.URL, stop: func() { require.NoError(t, s.Stop()) }}
 }
 
 // child is the program as users start it.
@@ -122,7 +78,7 @@ func program(t testing.TB) string {
 // serveChild starts the program and returns once it is ready.
 func serveChild(t testing.TB, binary, database, slot string, args ...string) *child {
 	t.Helper()
-	addr, log := freeAddr(t), logger(t)
+	addr, log := live.FreeAddr(t), logger(t)
 	c := &child{
 		binary: binary,
 		url:    "http://" + addr,

@@ -16,7 +16,7 @@ import (
 	"github.com/freshet-dev/freshet/client"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -39,11 +39,11 @@ func (c *clients) readiness(t testing.TB) (ready bool, reason string) {
 }
 
 // frozen is a server whose feed a test can freeze.
-func frozen(t testing.TB, slot string, change func(*server.Config)) (database string, feed *testkit.Proxy, c *clients) {
+func frozen(t testing.TB, slot string, change func(*live.Config)) (database string, feed *testkit.Proxy, c *clients) {
 	t.Helper()
 	database = testkit.Migrated(t)
 	feed = testkit.NewProxy(t, database)
-	n := serve(t, database, slot, func(cfg *server.Config) {
+	n := serve(t, database, slot, func(cfg *live.Config) {
 		cfg.CaptureURL = feed.URL()
 		if change != nil {
 			change(cfg)
@@ -61,7 +61,7 @@ func TestStale_F20_feedFrozen(t *testing.T) {
 	t.Parallel()
 	ctx := testkit.Context(t)
 	const maxWait = time.Second
-	database, feed, c := frozen(t, "f20", func(cfg *server.Config) {
+	database, feed, c := frozen(t, "f20", func(cfg *live.Config) {
 		cfg.Heartbeat = time.Minute
 		cfg.MaxWait = maxWait
 	})
@@ -133,7 +133,7 @@ func retryInfo(err error) *errdetails.RetryInfo {
 func TestStale_F46_mutationsThatSawMoreThanWasTold(t *testing.T) {
 	t.Parallel()
 	ctx := testkit.Context(t)
-	database, feed, c := frozen(t, "f46", func(cfg *server.Config) {
+	database, feed, c := frozen(t, "f46", func(cfg *live.Config) {
 		cfg.MaxWait = 200 * time.Millisecond
 		cfg.MaxLag = time.Minute // kept answers are what could be wrong here
 	})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"embed"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/freshet-dev/freshet/gen/messagesdb"
 	"github.com/freshet-dev/freshet/store/setup"
 )
@@ -28,6 +30,11 @@ var migrations = setup.Migrations{
 // setup.Migrate has done that for Freshet's. See setup.Migrations.Up.
 func Migrate(ctx context.Context, url string) error { return migrations.Up(ctx, url) }
 
+// MigrateConfig is Migrate with the parameters of a connection, which it changes.
+func MigrateConfig(ctx context.Context, config *pgx.ConnConfig) error {
+	return migrations.UpConfig(ctx, config)
+}
+
 // MigrateDown takes back the service's latest migration, with the data that it
 // brought. See setup.Migrations.Down.
 func MigrateDown(ctx context.Context, url string) error { return migrations.Down(ctx, url) }
@@ -40,3 +47,8 @@ func MigrateStatus(ctx context.Context, url string) ([]setup.Migration, error) {
 // Verify proves that the service's queries fit the database at url; see
 // setup.Migrations.Verify.
 func Verify(ctx context.Context, url string) error { return migrations.Verify(ctx, url) }
+
+// VerifyConfig is Verify with the parameters of a connection, which it changes.
+func VerifyConfig(ctx context.Context, config *pgx.ConnConfig) error {
+	return migrations.VerifyConfig(ctx, config)
+}

@@ -240,7 +240,7 @@ func socketOf(conn net.Conn) *socket {
 
 // openConn opens a connection of the session's own, with settings besides.
 func (s *session) openConn(ctx context.Context, settings map[string]string) (*pgx.Conn, error) {
-	config, err := s.parameters()
+	config, err := s.parameters(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (s *session) openConn(ctx context.Context, settings map[string]string) (*pg
 
 // openReplication opens the connection for replication.
 func (s *session) openReplication(ctx context.Context) (*pgconn.PgConn, error) {
-	config, err := s.parameters()
+	config, err := s.parameters(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -265,11 +265,12 @@ func (s *session) openReplication(ctx context.Context) (*pgconn.PgConn, error) {
 }
 
 // parameters are those of all connections of the session.
-func (s *session) parameters() (*pgx.ConnConfig, error) {
-	config, err := setup.ParseConfig(s.f.cfg.URL)
+func (s *session) parameters(ctx context.Context) (*pgx.ConnConfig, error) {
+	config, err := s.f.cfg.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
+	setup.ForServer(config)
 	maps.Copy(config.RuntimeParams, serverLimits)
 	config.RuntimeParams["application_name"] = setup.ApplicationName
 	return config, nil

@@ -4,8 +4,10 @@ import (
 	"context"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // Gate lets the pipeline's model test drive the gate without a database.
@@ -36,7 +38,8 @@ func (g *Gate) Release(xmax uint32, xip []uint32, epoch freshet.Epoch, to Sink) 
 // Silenced returns what the session says when its connection falls silent, by
 // silence, before it begins a transaction.
 func Silenced(ctx context.Context, url string, silence func()) error {
-	s := &session{f: &Feed{cfg: Config{URL: url}}, dial: newDialer()}
+	connect := func(context.Context) (*pgx.ConnConfig, error) { return setup.ParseConfig(url) }
+	s := &session{f: &Feed{cfg: Config{Connect: connect}}, dial: newDialer()}
 	defer s.dial.close()
 	conn, err := s.openConn(ctx, nil)
 	if err != nil {

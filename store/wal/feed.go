@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // Sink receives what the feed proves, in order, from one goroutine at a time.
@@ -44,12 +46,18 @@ type Sink interface {
 // defaults named beside them.
 type Config struct {
 	// URL of the primary, direct (not through a pooler); its role needs
-	// REPLICATION. Required.
+	// REPLICATION. Required, unless Connect is set.
 	URL string
+	// Connect says how to connect in the URL's place, before each connection. Its
+	// answer becomes the feed's.
+	Connect func(ctx context.Context) (*pgx.ConnConfig, error)
 	// Program names the sources. Required.
 	Program *contract.Program
 	// Sink receives the commits. Required.
 	Sink Sink
+	// OnChange is called when Ready may answer otherwise than before, but for the
+	// lag, which grows with the clock. It must not block. Nil: nobody is.
+	OnChange func()
 	// Logger; nil discards.
 	Logger *slog.Logger
 
@@ -71,7 +79,7 @@ var identifier = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 func (c *Config) validate() error {
 	switch {
-	case c.URL == "":
+	case c.URL == "" && c.Connect == nil:
 		return errors.New("wal: no database URL")
 	case c.Program == nil:
 		return errors.New("wal: no contract")
@@ -80,6 +88,12 @@ func (c *Config) validate() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Connect == nil {
+		c.Connect = func(context.Context) (*pgx.ConnConfig, error) { return setup.ParseConfig(c.URL) }
+	}
+	if c.OnChange == nil {
+		c.OnChange = func() {}
 	}
 	c.Slot = cmp.Or(c.Slot, "freshet")
 	c.Publication = cmp.Or(c.Publication, "freshet")
@@ -215,8 +229,9 @@ func (f *Feed) Ready() error {
 
 func (f *Feed) setNotReady(err error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.notReady = err
+	f.mu.Unlock()
+	f.cfg.OnChange()
 }
 
 // Nudge says that somebody waits for the frontier. It never blocks. The feed

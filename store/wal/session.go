@@ -93,6 +93,7 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	f.decoded = time.Now()
 	f.cut = make(chan struct{})
 	f.mu.Unlock()
+	f.cfg.OnChange()
 	defer func() {
 		f.mu.Lock()
 		close(f.cut)

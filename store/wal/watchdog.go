@@ -178,6 +178,9 @@ func (s *session) setUnsound(ctx context.Context, problems []setup.Problem) {
 	before := f.unsound
 	f.unsound = unsound
 	f.mu.Unlock()
+	if (unsound == nil) != (before == nil) {
+		f.cfg.OnChange()
+	}
 	switch {
 	case unsound != nil && (before == nil || before.Error() != unsound.Error()):
 		s.log.LogAttrs(ctx, slog.LevelError, "the database isn't set up for capture any more", slog.Any("error", unsound))

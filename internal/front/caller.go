@@ -1,7 +1,6 @@
-package server
+package front
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -80,19 +79,4 @@ func household(addr netip.Addr) netip.Addr {
 		}
 	}
 	return addr
-}
-
-type callerKey struct{}
-
-// name remembers who calls, for those who count.
-func (c callers) name(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c.request(r).String())))
-	})
-}
-
-// callerOf is what name has remembered.
-func callerOf(ctx context.Context) string {
-	caller, _ := ctx.Value(callerKey{}).(string)
-	return caller
 }

@@ -1,4 +1,4 @@
-package server_test
+package front_test
 
 import (
 	"bufio"
@@ -20,7 +20,8 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
+	"github.com/freshet-dev/freshet/server/intercept"
 )
 
 // raw sends one request's text on a connection of its own, and returns the
@@ -57,12 +58,12 @@ func answerTo(t *testing.T, conn net.Conn, text string) *http.Response {
 // F57: whoever asks for a name that isn't ours (a page whose own name resolves to
 // our address) gets 421, on every port, path and protocol.
 func TestRun_F57_foreignHost(t *testing.T) {
-	admin := freeAddr(t)
-	r := start(t, testkit.Migrated(t), func(c *server.Config) {
-		c.AdminAddr = admin
-		c.Hosts = []string{"app.example.com"}
+	admin := live.FreeAddr(t)
+	r := start(t, func(c *live.Config) {
+		c.Front.AdminAddr = admin
+		c.Front.Hosts = []string{"app.example.com"}
 	})
-	addr := strings.TrimPrefix(r.url, "http://")
+	addr := strings.TrimPrefix(r.URL, "http://")
 	const list = "/messages.v1.MessageService/ListConversations?connect=v1&encoding=json&message=%7B%7D"
 	for _, path := range []string{"/", "/healthz", "/readyz", "/events?topic=messages", list} {
 		code, body := raw(t, addr, "GET "+path+" HTTP/1.1\r\nHost: evil.example:8080\r\nConnection: close\r\n\r\n")
@@ -83,7 +84,7 @@ func TestRun_F57_foreignHost(t *testing.T) {
 		require.Equal(t, http.StatusMisdirectedRequest, code, path)
 	}
 
-	req, err := http.NewRequestWithContext(r.ctx, http.MethodPost, r.url+"/messages.v1.MessageService/CreateMessage", strings.NewReader(`{}`))
+	req, err := http.NewRequestWithContext(r.ctx, http.MethodPost, r.URL+"/messages.v1.MessageService/CreateMessage", strings.NewReader(`{}`))
 	require.NoError(t, err)
 	req.Host = "evil.example" // HTTP/2: :authority
 	resp, err := r.http.Do(req)
@@ -103,8 +104,8 @@ func TestRun_F57_foreignHost(t *testing.T) {
 
 // F72: what errs is kept by no cache, whoever answers.
 func TestRun_F72_errorsAreNotKept(t *testing.T) {
-	r := start(t, testkit.Migrated(t), nil)
-	addr := strings.TrimPrefix(r.url, "http://")
+	r := start(t, nil)
+	addr := strings.TrimPrefix(r.URL, "http://")
 	for _, target := range []string{
 		"/messages.v1.MessageService/GetMessage?connect=v1&encoding=json&message=%7B%22name%22%3A%22conversations/7/messages/01890a5d-ac96-774b-bcce-b302099a8057%22%7D",
 		"/messages.v1.MessageService/GetMessage?connect=v1&encoding=json&message=junk",
@@ -126,11 +127,11 @@ func TestRun_F72_errorsAreNotKept(t *testing.T) {
 func TestRun_F63_clientsAreSentAway(t *testing.T) {
 	database := testkit.Migrated(t)
 	feed := testkit.NewProxy(t, database)
-	r := start(t, database, func(c *server.Config) {
+	r := startOn(t, database, func(c *live.Config) {
 		c.CaptureURL, c.ShedStreams, c.MaxLag = feed.URL(), true, 200*time.Millisecond
 	})
 	const request = "GET /events?topic=messages HTTP/1.1\r\nHost: localhost\r\n\r\n"
-	addr := strings.TrimPrefix(r.url, "http://")
+	addr := strings.TrimPrefix(r.URL, "http://")
 	stream := connectTo(t, addr)
 	_, err := io.WriteString(stream, request)
 	require.NoError(t, err)
@@ -153,4 +154,41 @@ func TestRun_F63_clientsAreSentAway(t *testing.T) {
 		code, _ := raw(t, addr, request)
 		return code == http.StatusOK
 	}, time.Minute, 50*time.Millisecond)
+}
+
+func TestRun_crossOrigin(t *testing.T) {
+	r := start(t, func(c *live.Config) { c.Front.AllowedOrigins = []string{"https://app.example"} })
+	ask := func(method, origin string) http.Header {
+		req, err := http.NewRequestWithContext(r.ctx, method, r.URL+"/messages.v1.MessageService/ListMessages", nil)
+		require.NoError(t, err)
+		req.Header.Set("Origin", origin)
+		if method == http.MethodOptions {
+			req.Header.Set("Access-Control-Request-Method", "POST")
+		}
+		resp, err := r.http.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Empty(t, resp.Header.Get("Access-Control-Allow-Credentials"))
+		require.Contains(t, resp.Header.Values("Vary"), "Origin")
+		return resp.Header
+	}
+	preflight := ask(http.MethodOptions, "https://app.example")
+	require.Equal(t, "https://app.example", preflight.Get("Access-Control-Allow-Origin"))
+	allowed := strings.Split(preflight.Get("Access-Control-Allow-Headers"), ", ")
+	require.Contains(t, allowed, intercept.HeaderAtLeast)
+	// F72: what tracing adds to every request of a page, and Connect's clients to
+	// theirs.
+	require.Subset(t, allowed, []string{"traceparent", "tracestate", "baggage", "b3", "Connect-Protocol-Version", "Connect-Timeout-Ms", "Content-Type", "Grpc-Timeout", "X-User-Agent"})
+	require.Contains(t, ask(http.MethodPost, "https://app.example").Get("Access-Control-Expose-Headers"), intercept.HeaderRevision)
+	require.Empty(t, ask(http.MethodOptions, "https://evil.example").Get("Access-Control-Allow-Origin"))
+}
+
+func TestRun_pageAndItsHeaders(t *testing.T) {
+	r := start(t, nil)
+	resp, err := r.http.Get(r.URL + "/")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, "nosniff", resp.Header.Get("X-Content-Type-Options"))
+	require.NotEmpty(t, resp.Header.Get("Content-Security-Policy"))
 }

@@ -1,4 +1,4 @@
-package server
+package front
 
 import (
 	"bufio"
@@ -21,33 +21,37 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/server"
 )
 
 const testPatience = time.Minute
 
-// testNode is a node that has nothing but ports.
-func testNode(t *testing.T, change func(*Config)) *node {
+// testFront is a front that has nothing but ports.
+func testFront(t *testing.T, change func(*Config)) *Front {
 	t.Helper()
-	cfg := Config{DatabaseURL: "postgres://x", Logger: slog.New(slog.DiscardHandler)}
+	cfg := Config{Logger: slog.New(slog.DiscardHandler)}
 	change(&cfg)
-	cfg, err := cfg.withDefaults()
+	f, err := New(cfg)
 	require.NoError(t, err)
-	n := &node{Server: &Server{cfg: cfg}, ready: new(readiness), registry: prometheus.NewRegistry()}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), testPatience)
 		defer cancel()
-		require.NoError(t, n.parts.Stop(ctx))
+		require.NoError(t, f.parts.Stop(ctx))
 	})
-	return n
+	return f
 }
 
-func (n *node) testPort(t *testing.T, p *port, h http.Handler) (at string) {
+func (f *Front) testPort(t *testing.T, p *port, h http.Handler) (at string) {
 	t.Helper()
 	p.name, p.addr = "test", "127.0.0.1:0"
 	p.limit = max(p.limit, 1)
-	p.metrics = newPortMetrics(n.registry)("test")
-	at, err := n.start(t.Context(), p, h)
+	p.metrics = newPortMetrics(f.registry)("test")
+	at, err := f.start(t.Context(), p, h)
 	require.NoError(t, err)
 	return at
 }
@@ -85,10 +89,10 @@ func count(t *testing.T, c prometheus.Counter) float64 {
 func TestPort_F62_answersThatAreNotRead(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %t", h2), func(t *testing.T) {
-			n := testNode(t, func(c *Config) { c.WriteTimeout = 200 * time.Millisecond })
+			f := testFront(t, func(c *Config) { c.WriteTimeout = 200 * time.Millisecond })
 			ended := make(chan error, 1)
 			p := new(port)
-			at := n.testPort(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			at := f.testPort(t, p, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, err := w.Write(make([]byte, 64<<20)) // more than sockets hold
 				ended <- errors.Join(err, r.Context().Err())
 			}))
@@ -109,10 +113,10 @@ func TestPort_F62_answersThatAreNotRead(t *testing.T) {
 func TestPort_F62_bodiesThatDoNotCome(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("HTTP/2 %t", h2), func(t *testing.T) {
-			n := testNode(t, func(c *Config) { c.ReadTimeout = 200 * time.Millisecond })
+			f := testFront(t, func(c *Config) { c.ReadTimeout = 200 * time.Millisecond })
 			ended := make(chan error, 1)
 			p := new(port)
-			at := n.testPort(t, p, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			at := f.testPort(t, p, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				_, err := io.ReadAll(r.Body)
 				ended <- err
 			}))
@@ -143,8 +147,8 @@ func TestPort_F62_bodiesThatDoNotCome(t *testing.T) {
 
 // F62: what still comes of such a body isn't taken for the next request.
 func TestPort_F62_lateBodiesAreNoRequests(t *testing.T) {
-	n := testNode(t, func(c *Config) { c.ReadTimeout = 200 * time.Millisecond })
-	at := n.testPort(t, new(port), connectHandler())
+	f := testFront(t, func(c *Config) { c.ReadTimeout = 200 * time.Millisecond })
+	at := f.testPort(t, new(port), connectHandler())
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", at)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
@@ -207,11 +211,9 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 // answered all the same, others are told, and there is a line in the log.
 func TestPort_F62_connectionsAreBounded(t *testing.T) {
 	var log bytes.Buffer
-	n := testNode(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	f := newFront(n.ready)
-	f.open(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") }))
+	f := testFront(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	p := &port{limit: 4, perAddress: 3}
-	at := n.testPort(t, p, f)
+	at := f.testPort(t, p, f.answering(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })))
 	ask := func(from, path string) (status int, conn net.Conn) {
 		t.Helper()
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext(t.Context(), "tcp", at)
@@ -324,21 +326,33 @@ func TestCallers(t *testing.T) {
 // A server that starts says so in the form of every other error, and when to
 // come back; and why it isn't ready, in a word.
 func TestFront_starting(t *testing.T) {
-	ready := new(readiness)
-	ready.enter(reasonStarting, "migrating the database at 10.0.0.1")
-	f := newFront(ready)
+	node, err := server.New(server.Config{DatabaseURL: "postgres://x", Services: []protoreflect.ServiceDescriptor{
+		messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"),
+	}})
+	require.NoError(t, err)
+	f := testFront(t, func(*Config) {})
+	f.ready = &readiness{node: node}
+	path, service := messagesv1connect.NewMessageServiceHandler(messagesv1connect.UnimplementedMessageServiceHandler{}, node.HandlerOptions()...)
+	h := f.handler(node, []Service{{Descriptor: messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"), Path: path, Handler: service}})
 	ask := func(path string) (*http.Response, string) {
 		w := httptest.NewRecorder()
-		f.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
 		return w.Result(), w.Body.String() //nolint:bodyclose // a recorder's
 	}
-	resp, body := ask("/events?topic=messages")
-	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	for _, path := range []string{
+		"/events?topic=messages",
+		messagesv1connect.MessageServiceListMessagesProcedure + "?connect=v1&encoding=json&message=%7B%7D",
+	} {
+		resp, body := ask(path)
+		require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode, path)
+		require.Equal(t, "application/json", resp.Header.Get("Content-Type"), path)
+		require.Contains(t, body, `"code":"unavailable","message":"the server is starting"`, path)
+		require.Contains(t, body, "google.rpc.RetryInfo", path)
+	}
+	resp, _ := ask("/events?topic=messages")
 	require.Equal(t, "1", resp.Header.Get("Retry-After"))
 	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
-	require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
-	require.JSONEq(t, `{"code":"unavailable","message":"the server is starting"}`, body)
-	resp, body = ask("/readyz")
+	resp, body := ask("/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 	require.Equal(t, "not ready: starting\n", body)
 	resp, _ = ask("/healthz")

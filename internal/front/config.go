@@ -1,0 +1,199 @@
+package front
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// None in a field of Config says that there is none of it, where the field
+// says that this is possible. (Zero is the default.)
+const None = -1
+
+// Config of a front. The zero value of a field with a default takes the
+// default, which Defaults tells too.
+type Config struct {
+	// Addr of RPC, stream and page. Empty: 127.0.0.1:8080. Port 0 takes a
+	// free one.
+	Addr string
+	// AdminAddr of metrics and pprof. Empty: not served.
+	AdminAddr string
+	// Insecure allows addresses beyond loopback, without authentication.
+	Insecure bool
+	// Hosts are the names that requests may be addressed to (Host, :authority),
+	// besides those of loopback: `app.example.com`, or `*` for all. A request
+	// to another one is answered 421. A port that other machines can reach also
+	// answers to its machine's name and to addresses.
+	Hosts []string
+	// AllowedOrigins are the origins of pages on other hosts that may call us
+	// (CORS): `https://app.example.com`, or `*` for all. Credentials are never
+	// allowed, so a wildcard gives nothing away that curl would not get.
+	AllowedOrigins []string
+	// TrustedProxies are the addresses and networks of proxies whose
+	// X-Forwarded-For says who calls.
+	TrustedProxies []string
+	// Page is served at `/`. Nil: a pointer in plain text.
+	Page http.Handler
+
+	// MaxConnections bounds the connections of Addr. Zero: 20,000; never more
+	// than the limit of open files leaves.
+	MaxConnections int
+	// MaxConnectionsPerAddress bounds those that come from one address (of IPv6
+	// a /64), proxies that are trusted excepted. Zero: half of MaxConnections;
+	// None: no bound.
+	MaxConnectionsPerAddress int
+	// Reserved are the connections to the database that the process may open
+	// besides. It says nothing by itself.
+	Reserved int
+	// MaxStreams is how many streams the node takes: fewer connections are worth a
+	// warning.
+	MaxStreams int
+	// MaxRequestBytes bounds a request message, and a request's body. Zero: 4 MiB.
+	MaxRequestBytes int
+	// MaxHeaderBytes bounds a request's headers. Zero: 64 KiB.
+	MaxHeaderBytes int
+	// ReadTimeout bounds how long a request, headers and body, may take to
+	// arrive. Zero: 20 s.
+	ReadTimeout time.Duration
+	// WriteTimeout bounds how long a reader may take for 64 KiB of an answer. Zero:
+	// 10 s.
+	WriteTimeout time.Duration
+	// Drain is how long a shutdown takes for those who are served. The first
+	// half is Retire's; in the second streams are told and calls may end, then
+	// they are cut. Zero: 10 s; None: at once.
+	Drain time.Duration
+
+	// Logger; nil: slog.Default().
+	Logger *slog.Logger
+}
+
+// Defaults returns what the zero values stand for.
+func Defaults() Config {
+	return Config{
+		Addr:            "127.0.0.1:8080",
+		MaxConnections:  20_000,
+		MaxRequestBytes: 4 << 20,
+		MaxHeaderBytes:  64 << 10,
+		ReadTimeout:     20 * time.Second,
+		WriteTimeout:    10 * time.Second,
+		Drain:           10 * time.Second,
+	}
+}
+
+// withDefaults returns c with its defaults filled in, or what is wrong with it.
+// Errors name flags, which is where values come from.
+func (c Config) withDefaults() (Config, error) {
+	d := Defaults()
+	c.Addr = cmp.Or(c.Addr, d.Addr)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
+	if err := checkBounds(&c, d); err != nil {
+		return c, err
+	}
+	if c.MaxConnectionsPerAddress == 0 {
+		c.MaxConnectionsPerAddress = (c.MaxConnections + 1) / 2
+	}
+	for _, addr := range []struct{ flag, value string }{{"--addr", c.Addr}, {"--admin-addr", c.AdminAddr}} {
+		if addr.value == "" {
+			continue
+		}
+		if err := checkAddr(addr.value, c.Insecure); err != nil {
+			return c, fmt.Errorf("%s: %w", addr.flag, err)
+		}
+	}
+	for _, host := range c.Hosts {
+		if err := checkHost(host); err != nil {
+			return c, err
+		}
+	}
+	for _, origin := range c.AllowedOrigins {
+		if err := checkOrigin(origin); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// checkBounds fills in d where c has zeros, and refuses what makes no sense.
+func checkBounds(c *Config, d Config) error {
+	const ms = time.Millisecond
+	return errors.Join(
+		bound("--max-connections", &c.MaxConnections, d.MaxConnections, 1, math.MaxInt32, false),
+		bound("--max-connections-per-address", &c.MaxConnectionsPerAddress, 0, 1, math.MaxInt32, true),
+		bound("--max-request-bytes", &c.MaxRequestBytes, d.MaxRequestBytes, 1<<10, 1<<30, false),
+		bound("--drain", &c.Drain, d.Drain, ms, time.Hour, true),
+		// These are no flags.
+		bound("MaxHeaderBytes", &c.MaxHeaderBytes, d.MaxHeaderBytes, 1<<10, 1<<24, false),
+		bound("ReadTimeout", &c.ReadTimeout, d.ReadTimeout, 100*ms, time.Hour, false),
+		bound("WriteTimeout", &c.WriteTimeout, d.WriteTimeout, 100*ms, time.Hour, false),
+	)
+}
+
+// bound sets a value that is zero to its default, and refuses one that isn't
+// within from and to. With none, a value below zero is as good as None.
+func bound[T time.Duration | int](flag string, value *T, otherwise, from, to T, none bool) error {
+	switch {
+	case *value == 0:
+		*value = otherwise
+		return nil
+	case *value >= from && *value <= to, none && *value < 0:
+		return nil
+	}
+	or := ""
+	if none {
+		or = ", or 0 for none"
+	}
+	return fmt.Errorf("%s: want a value from %v to %v%s", flag, from, to, or)
+}
+
+// checkAddr refuses to serve other machines without authentication, unless
+// told that this is meant.
+func checkAddr(addr string, insecure bool) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return fmt.Errorf("address %q: %w (want host:port, such as 127.0.0.1:8080)", addr, err)
+	}
+	if insecure || isLoopback(addr) {
+		return nil
+	}
+	return fmt.Errorf("address %q can be reached from other machines, and nothing authenticates them: "+
+		"use 127.0.0.1, or --insecure to serve everybody", addr)
+}
+
+// checkOrigin refuses what no browser would ever send as an Origin (RFC 6454
+// section 6.2): it would never match.
+func checkOrigin(origin string) error {
+	if origin == "*" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+		return fmt.Errorf("--allowed-origin %q: want scheme://host[:port] and nothing else, or *", origin)
+	}
+	usual := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	switch name := u.Hostname(); {
+	case name == "":
+		return fmt.Errorf("--allowed-origin %q: there is no host", origin)
+	case strings.ToLower(origin) != origin:
+		return fmt.Errorf("--allowed-origin %q: browsers send it in lower case: %q", origin, strings.ToLower(origin))
+	case strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }):
+		return fmt.Errorf("--allowed-origin %q: browsers send international names in ASCII (xn--…)", origin)
+	case strings.ContainsAny(name, "*%_ "):
+		return fmt.Errorf("--allowed-origin %q: there are no patterns; name each origin, or * for all", origin)
+	case usual != "" && u.Port() == usual, strings.HasSuffix(u.Host, ":"):
+		return fmt.Errorf("--allowed-origin %q: browsers leave the usual port out: %q", origin, u.Scheme+"://"+strings.TrimSuffix(u.Host, ":"+u.Port()))
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+			return fmt.Errorf("--allowed-origin %q: %q is no port", origin, port)
+		}
+	}
+	return nil
+}

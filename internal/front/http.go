@@ -1,0 +1,159 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
+)
+
+// maxStreamsPerConnection bounds HTTP/2 streams: one browser's tabs, or one
+// back end's watches, on one connection.
+const maxStreamsPerConnection = 1000
+
+// listen opens the ports.
+func (f *Front) listen(ctx context.Context, h http.Handler) error {
+	metrics := newPortMetrics(f.registry)
+	main := &port{name: "http", addr: f.cfg.Addr, metrics: metrics("main"), limit: f.maxConnections(ctx), callers: f.callers}
+	main.perAddress = max(f.cfg.MaxConnectionsPerAddress, 0)
+	at, err := f.start(ctx, main, h)
+	if err != nil {
+		return fmt.Errorf("%w (--addr chooses another address)", err)
+	}
+	f.url.Store("http://" + at)
+	if f.cfg.AdminAddr == "" {
+		return nil
+	}
+	admin := &port{name: "admin http", addr: f.cfg.AdminAddr, metrics: metrics("admin"), limit: adminConnections}
+	if _, err := f.start(ctx, admin, adminHandler(f.registry, http.HandlerFunc(f.ready.detailed))); err != nil {
+		return fmt.Errorf("%w (--admin-addr chooses another address, an empty one none)", err)
+	}
+	return nil
+}
+
+// maxConnections is how many connections the main port may have: what is
+// configured, or less where the limit of open files leaves less.
+func (f *Front) maxConnections(ctx context.Context) int {
+	// The database, the admin port, and what a Go program has open anyway.
+	reserved := f.cfg.Reserved + runtime.NumCPU() + adminConnections + 2*spareConnections + 32
+	files := openFiles()
+	room := max(files-reserved, files/4)
+	if room < min(f.cfg.MaxConnections, f.cfg.MaxStreams) {
+		f.cfg.Logger.WarnContext(ctx, "the limit of open files (ulimit -n) leaves room for fewer connections than --max-streams",
+			"open_files", files, "connections", room, "max_streams", f.cfg.MaxStreams)
+	}
+	return min(f.cfg.MaxConnections, room)
+}
+
+// port is what is served on one address.
+type port struct {
+	name, addr string
+	limit      int // of connections
+	perAddress int // 0: no bound
+	callers    callers
+	metrics    *portMetrics
+}
+
+// start serves h on p until the group stops; running requests have been
+// drained by then.
+func (f *Front) start(ctx context.Context, p *port, h http.Handler) (at string, _ error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", p.addr)
+	if err != nil {
+		return "", err
+	}
+	at = listener.Addr().String()
+	listener = &door{
+		Listener: listener, limit: p.limit, perAddress: p.perAddress, callers: p.callers,
+		logger: f.cfg.Logger, metrics: p.metrics, addresses: map[netip.Addr]int{},
+	}
+	patience := &patience{
+		read: f.cfg.ReadTimeout, write: f.cfg.WriteTimeout, bytes: int64(f.cfg.MaxRequestBytes) + bodyOverhead, metrics: p.metrics,
+		streams: map[string]bool{eventsPath: true, freshetv1connect.InvalidationServiceWatchProcedure: true},
+		endless: map[string]bool{reflectV1: true, reflectV1Alpha: true},
+	}
+	server := f.httpServer(patience.bound(newHosts(p.addr, f.cfg.Hosts).check(h)))
+	f.https = append(f.https, server)
+	f.parts.Go(p.name, func(ctx context.Context) error {
+		ended := make(chan error, 1)
+		go func() { ended <- server.Serve(listener) }()
+		select {
+		case err := <-ended:
+			if errors.Is(err, http.ErrServerClosed) { // by drain
+				<-ctx.Done()
+				return nil
+			}
+			return err
+		case <-ctx.Done():
+			err := server.Close()
+			<-ended
+			return err
+		}
+	})
+	return at, nil
+}
+
+// httpServer returns a server with our limits, for HTTP/1.1 and for HTTP/2
+// without TLS ("prior knowledge", RFC 9113 section 3.3) on one port.
+func (f *Front) httpServer(h http.Handler) *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:   h,
+		Protocols: &protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreamsPerConnection,
+			// A connection whose peer has vanished, or reads nothing.
+			SendPingTimeout:  30 * time.Second,
+			WriteByteTimeout: f.cfg.WriteTimeout,
+		},
+		ReadTimeout:    f.cfg.ReadTimeout,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: f.cfg.MaxHeaderBytes,
+		ErrorLog:       httpLog(f.cfg.Logger),
+		ConnContext:    connContext,
+	}
+}
+
+// isClosed reports whether a listener fails because it was closed.
+func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
+
+// httpLog is net/http's complaints about peers, which are their problem.
+func httpLog(logger *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
+}
+
+// adminHandler serves metrics and profiles, on a port of its own.
+func adminHandler(registry *prometheus.Registry, ready http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
+	mux.HandleFunc("GET /healthz", alive)
+	mux.Handle("GET /readyz", ready)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	// Without arguments, which may hold a password.
+	mux.HandleFunc("GET /debug/pprof/cmdline", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, os.Args[0])
+	})
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, strings.Join([]string{"/metrics", "/healthz", "/readyz", "/debug/pprof/"}, "\n"))
+	})
+	return mux
+}

@@ -1,0 +1,98 @@
+package front
+
+import (
+	"net/http"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/intercept"
+)
+
+const (
+	eventsPath     = "/events"
+	reflectV1      = "/" + grpcreflect.ReflectV1ServiceName + "/ServerReflectionInfo"
+	reflectV1Alpha = "/" + grpcreflect.ReflectV1AlphaServiceName + "/ServerReflectionInfo"
+)
+
+// handler is what the main port serves.
+func (f *Front) handler(node *server.Node, services []Service) http.Handler {
+	mux := http.NewServeMux()
+	var served []protoreflect.ServiceDescriptor
+	for _, s := range services {
+		mux.Handle(s.Path, s.Handler)
+		served = append(served, s.Descriptor)
+	}
+	mux.Handle(node.Watch())
+	served = append(served, freshetv1.File_freshet_v1_invalidation_service_proto.Services().ByName("InvalidationService"))
+	procedures := f.standard(mux, served, connect.WithReadMaxBytes(f.cfg.MaxRequestBytes))
+	mux.Handle(node.Events())
+	mux.Handle("/", f.page())
+	return f.answering(f.wrap(procedures, mux))
+}
+
+// answering answers health at any time, and on a connection beyond the limit
+// nothing else.
+func (f *Front) answering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz":
+			alive(w, r)
+			return
+		case "/readyz":
+			f.ready.ServeHTTP(w, r)
+			return
+		}
+		if isSpare(r.Context()) {
+			w.Header().Set("Connection", "close")
+			unavailable(w, "too many connections are open")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// wrap is the middleware of everything but health, outermost first: the
+// request's id, headers for safety, CORS (which answers preflights, so before
+// anything that may refuse), who calls, unknown procedures.
+func (f *Front) wrap(procedures []string, mux http.Handler) http.Handler {
+	h := intercept.Procedures(procedures, mux)
+	h = intercept.Authenticate(nil, h) // JWT will be verified here
+	h = cors(f.cfg.AllowedOrigins, h)
+	h = secure(h)
+	return intercept.RequestID(h)
+}
+
+// bodyOverhead is what a body may have beyond its message: gRPC's five bytes
+// of framing, and room for what compression adds to incompressible data.
+const bodyOverhead = 4 << 10
+
+// standard mounts health and reflection for the services, and returns every
+// procedure that mux serves.
+func (f *Front) standard(mux *http.ServeMux, services []protoreflect.ServiceDescriptor, options ...connect.HandlerOption) []string {
+	health := &health{ready: f.ready, services: map[string]bool{"": true}}
+	procedures := []string{
+		"/" + grpchealth.HealthV1ServiceName + "/Check",
+		"/" + grpchealth.HealthV1ServiceName + "/Watch",
+		reflectV1,
+		reflectV1Alpha,
+	}
+	names := []string{grpchealth.HealthV1ServiceName}
+	for _, s := range services {
+		name := string(s.FullName())
+		health.services[name] = true
+		names = append(names, name)
+		for i := range s.Methods().Len() {
+			procedures = append(procedures, "/"+name+"/"+string(s.Methods().Get(i).Name()))
+		}
+	}
+	reflector := grpcreflect.NewStaticReflector(names...)
+	mux.Handle(grpchealth.NewHandler(health, options...))
+	mux.Handle(grpcreflect.NewHandlerV1(reflector, options...))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
+	return procedures
+}
