@@ -16,7 +16,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/store"
+	"github.com/freshet-dev/freshet/server"
 )
 
 const (
@@ -157,7 +157,7 @@ func TestDepth_anyClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			database := testkit.Migrated(t)
 			s := open(t, database)
-			stress(t, serve(t, database, func(*store.DB) storage { return s }))
+			stress(t, serve(t, database, func(*server.Node) storage { return s }))
 		})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
-	"github.com/freshet-dev/freshet/store"
 )
 
 // node is a server of the message service over some storage, live.
@@ -24,14 +23,14 @@ type node struct {
 }
 
 // serve starts a node, and returns once it is ready. It stops with the test.
-func serve(t *testing.T, database string, storageOf func(*store.DB) storage) *node {
+func serve(t *testing.T, database string, storageOf func(*server.Node) storage) *node {
 	t.Helper()
 	s := live.Start(t, database, func(c *live.Config) {
 		c.AuditReads = intercept.AuditAll
 		c.MaxWait = 20 * time.Second   // whoever waits for it fails on its own deadline
 		c.MaxSettle = time.Millisecond // some writes are settled by then; of others, the read waits
 		c.Handler = func(node *server.Node) (string, http.Handler) {
-			return messagesv1connect.NewMessageServiceHandler(&service{storage: storageOf(node.DB()), newID: uuid.NewString}, node.HandlerOptions()...)
+			return messagesv1connect.NewMessageServiceHandler(&service{storage: storageOf(node), newID: uuid.NewString}, node.HandlerOptions()...)
 		}
 	})
 	transport := &http.Transport{Protocols: new(http.Protocols)}

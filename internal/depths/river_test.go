@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -48,7 +49,8 @@ func TestDepth_river(t *testing.T) {
 	database := testkit.Migrated(t)
 	jobs := withRiver(t, database)
 	var db *store.DB
-	n := serve(t, database, func(d *store.DB) storage {
+	n := serve(t, database, func(n *server.Node) storage {
+		d := n.DB()
 		db = d
 		s := overStore(d)
 		s.insert = func(ctx context.Context, m *Message) error {

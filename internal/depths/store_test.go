@@ -14,6 +14,7 @@ import (
 
 	"github.com/freshet-dev/freshet/gen/messagesdb"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -161,7 +162,7 @@ func overCopy(db *store.DB) storage {
 func TestDepth_store(t *testing.T) {
 	for name, over := range tools {
 		t.Run(name, func(t *testing.T) {
-			stress(t, serve(t, testkit.Migrated(t), over))
+			stress(t, serve(t, testkit.Migrated(t), func(n *server.Node) storage { return over(n.DB()) }))
 		})
 	}
 }
@@ -171,7 +172,8 @@ func TestDepth_store(t *testing.T) {
 func TestDepth_savepoints(t *testing.T) {
 	var mu sync.Mutex
 	var discarded []Message
-	n := serve(t, testkit.Migrated(t), func(db *store.DB) storage {
+	n := serve(t, testkit.Migrated(t), func(n *server.Node) storage {
+		db := n.DB()
 		s := overStore(db)
 		s.insert = func(ctx context.Context, m *Message) error {
 			gone := Message{ID: uuid.NewString(), Conversation: m.Conversation, Author: "nobody", Body: "never to be seen"}
