@@ -72,9 +72,12 @@ export interface SubscribeOptions {
 export class Freshet {
   readonly #options: FreshetOptions;
   readonly #log: Logger;
-  readonly #ledger = new Ledger();
+  readonly #ledger = new Ledger((revision) => {
+    for (const listener of this.#resetListeners) guarded(() => listener(revision));
+  });
   readonly #statusListeners = new Set<() => void>();
   readonly #frameListeners = new Set<(frame: Frame) => void>();
+  readonly #resetListeners = new Set<(revision: Revision) => void>();
   readonly #stopListening: () => void;
   readonly #feed: Feed;
   #feedState: FeedState = { state: "idle", streaming: false, lagMs: 0 };
@@ -154,6 +157,16 @@ export class Freshet {
     return () => this.#frameListeners.delete(listener);
   }
 
+  /**
+   * Another history begins: the database was restored, or has crashed. Called at
+   * once, be it the stream that says so or an answer's stamp; subscribers are
+   * told to read again after a random part of `resetSpreadMs`.
+   */
+  onReset(listener: (revision: Revision) => void): () => void {
+    this.#resetListeners.add(listener);
+    return () => this.#resetListeners.delete(listener);
+  }
+
   /** Connects again now: after a new login, say. */
   retry(): void {
     this.#feed.retry();
@@ -186,6 +199,11 @@ export class Freshet {
     return this.#ledger.needOf(topics);
   }
 
+  /** Whether a stamp is of the current history, as far as is known. */
+  isCurrent(stamp: Revision): boolean {
+    return this.#ledger.era.holds(stamp);
+  }
+
   /** A response carried this stamp; a later epoch resets everything. */
   observe(stamp: Revision): void {
     if (this.#ledger.era.leads(stamp)) this.#ledger.reset(stamp, this.#resetSpreadMs);
@@ -194,7 +212,7 @@ export class Freshet {
   /** A mutation was answered with this stamp, and changed these topics. */
   wrote(stamp: Revision, topics: Iterable<string>): void {
     this.observe(stamp);
-    if (this.#ledger.era.holds(stamp)) this.#ledger.invalidate(stamp, topics);
+    if (this.isCurrent(stamp)) this.#ledger.invalidate(stamp, topics);
   }
 
   /** An answer was delivered that lacks what had been told: tell it again. */

@@ -60,8 +60,14 @@ export class Ledger {
   readonly #entries = new Map<Subscriber, Map<string, Entry>>();
   #latest = new Map<string, Revision>();
   readonly #era = new Era();
+  readonly #onReset: (revision: Revision) => void;
   /** The topics that the stream follows, all of them told up to `id`. */
   #live: { readonly topics: ReadonlySet<string>; id: Revision } | undefined;
+
+  /** `onReset`: another history has begun, of which nobody has been told yet. */
+  constructor(onReset: (revision: Revision) => void) {
+    this.#onReset = onReset;
+  }
 
   /** Which history is the current one. */
   get era(): Omit<Era, "advance" | "begin"> {
@@ -200,6 +206,7 @@ export class Ledger {
     this.#latest = new Map();
     if (this.#live) this.#live.id = revision;
     for (const entries of this.#entries.values()) entries.clear();
+    this.#onReset(revision);
     this.#tell("reset", revision, this.topics(), spreadMs);
   }
 

@@ -2,7 +2,6 @@ import type { Query, QueryCacheNotifyEvent, QueryFunctionContext, QueryKey } fro
 import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { installDefault, type Persister } from "./defaults.js";
-import { Era } from "./era.js";
 import type { Frame } from "./frame.js";
 import { keep, keptOf } from "./kept.js";
 import type { Invalidation } from "./ledger.js";
@@ -46,7 +45,6 @@ export class Queries {
   readonly #stops: (() => void)[] = [];
   readonly #persister: Persister;
   #subscription: ReturnType<Freshet["subscribe"]> | undefined;
-  readonly #era = new Era();
   #syncing = false;
   #showing: Query | undefined; // being patched by us
   #closed = false;
@@ -68,6 +66,7 @@ export class Queries {
     for (const query of cache.getAll()) this.#added(query);
     this.#stops.push(
       cache.subscribe((event) => this.#event(event)),
+      freshet.onReset((revision) => this.#registry.reset(revision)),
       freshet.onFrame((frame) => this.#frame(frame)),
       freshet.onStatus(() => this.#changed()),
     );
@@ -119,8 +118,6 @@ export class Queries {
   // What comes from the stream.
 
   #frame(frame: Frame): void {
-    if (frame.type === "reset" || this.#era.isLater(frame.revision)) this.#reset(frame.revision);
-    this.#era.advance(frame.revision);
     const { state, revision } = this.#options.freshet.status;
     if (state !== "live" || !revision) return;
     const subscription = this.#subscription;
@@ -128,18 +125,10 @@ export class Queries {
   }
 
   #told({ cause, topics, revision }: Invalidation): void {
-    // A reset is told at random within a spread; its frame has been seen at once,
-    // a stamp that told of it maybe not.
-    if (this.#era.leads(revision)) this.#reset(revision);
-    if (!this.#era.holds(revision)) return; // overtaken by another reset
-    this.#era.advance(revision);
+    // A reset is told at random within a spread: another may have overtaken it.
+    if (!this.#options.freshet.isCurrent(revision)) return;
     if (cause === "poll") return this.#registry.poll(topics);
     this.#registry.tell(cause === "ready" ? "ready" : "invalidate", revision, topics);
-  }
-
-  #reset(revision: Revision): void {
-    this.#era.begin(revision);
-    this.#registry.reset(revision);
   }
 
   // What comes from the cache.
@@ -275,8 +264,6 @@ export class Queries {
       // A function that has no stamps at all is taken to read the primary: it
       // sees what had been told when it began.
       const stamp = attempt.requests > 0 ? attempt.stamp : run.heard;
-      if (stamp && this.#era.leads(stamp)) this.#reset(stamp);
-      if (stamp && this.#era.holds(stamp)) this.#era.advance(stamp);
       const verdict = rule.judge(flight, stamp, repeated);
       if (verdict === "again") continue;
       if (verdict === "keep") {

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Freshet, type FreshetOptions, type State } from "../src/client.js";
 import { StreamProtocolError, StreamRefusedError, StreamSilentError } from "../src/errors.js";
 import type { Invalidation } from "../src/ledger.js";
+import type { Revision } from "../src/revision.js";
 import { Queue, rev, StreamServer } from "./server.js";
 
 let server: StreamServer;
@@ -138,6 +139,24 @@ describe("a stream", () => {
     await reaches(client, "live");
     expect(order).toEqual(["ready", "reset", "reset"]);
     expect(client.atLeast).toBe(rev(3, 2)); // not the higher position of the old epoch
+  });
+
+  test("onReset tells of another history at once, whoever says so first", async () => {
+    const client = connect({ resetSpreadMs: 60_000 });
+    subscribe(client, "a");
+    const begun: Revision[] = [];
+    client.onReset((revision) => {
+      expect(client.isCurrent(revision)).toBe(true);
+      begun.push(revision);
+    });
+    const request = await live(client, rev(900));
+    expect(client.isCurrent(rev(1))).toBe(true);
+    client.observe(rev(2, 2));
+    expect(begun).toEqual([rev(2, 2)]);
+    expect(client.isCurrent(rev(900))).toBe(false);
+    client.observe(rev(3, 2));
+    request.send("reset", { revision: rev(1, 3), reason: "epoch" }, rev(1, 3));
+    await expect.poll(() => begun).toEqual([rev(2, 2), rev(1, 3)]);
   });
 
   test("a reset to a lower position of the same epoch counts as well", async () => {

@@ -1,9 +1,11 @@
 import type { Freshet, SubscribeOptions } from "../src/client.js";
+import { Era } from "../src/era.js";
 import type { Frame } from "../src/frame.js";
 import type { Invalidation } from "../src/ledger.js";
+import type { QueriesOptions } from "../src/queries-options.js";
 import { laterOf, type Revision } from "../src/revision.js";
 
-type Source = Pick<Freshet, "subscribe" | "onFrame" | "onStatus" | "freshnessOf" | "status" | "atLeast" | "observe" | "wrote">;
+type Source = QueriesOptions["freshet"] & Pick<Freshet, "observe" | "wrote">;
 
 /**
  * The stream as the binding sees it, told by the test and without delay: what a
@@ -21,6 +23,8 @@ export class FakeSource implements Source {
   #options: SubscribeOptions | undefined;
   readonly #statusListeners = new Set<() => void>();
   readonly #listeners = new Set<(frame: Frame) => void>();
+  readonly #resetListeners = new Set<(revision: Revision) => void>();
+  readonly #era = new Era();
 
   subscribe(options: SubscribeOptions): ReturnType<Freshet["subscribe"]> {
     this.#options = options;
@@ -37,6 +41,15 @@ export class FakeSource implements Source {
     return () => this.#listeners.delete(listener);
   }
 
+  onReset(listener: (revision: Revision) => void): () => void {
+    this.#resetListeners.add(listener);
+    return () => this.#resetListeners.delete(listener);
+  }
+
+  isCurrent(stamp: Revision): boolean {
+    return this.#era.holds(stamp);
+  }
+
   onStatus(listener: () => void): () => void {
     this.#statusListeners.add(listener);
     return () => this.#statusListeners.delete(listener);
@@ -48,6 +61,7 @@ export class FakeSource implements Source {
 
   observe(stamp: Revision): void {
     this.observed.push(stamp);
+    if (this.#era.leads(stamp)) this.#begin(stamp);
   }
 
   wrote(stamp: Revision, topics: Iterable<string>): void {
@@ -77,6 +91,7 @@ export class FakeSource implements Source {
   reset(revision: Revision): void {
     this.atLeast = revision;
     this.status = { state: "live", freshness: "live", lagMs: 0, revision };
+    this.#begin(revision);
     this.#frame({ type: "reset", id: revision, revision, reason: "epoch" });
     this.#tell({ cause: "reset", revision, topics: [...this.topics] });
   }
@@ -92,7 +107,14 @@ export class FakeSource implements Source {
     for (const listener of this.#statusListeners) listener();
   }
 
+  #begin(revision: Revision): void {
+    this.#era.begin(revision);
+    for (const listener of this.#resetListeners) listener(revision);
+  }
+
   #live(revision: Revision): void {
+    if (this.#era.isLater(revision)) this.#begin(revision);
+    this.#era.advance(revision);
     this.atLeast = laterOf(this.atLeast, revision);
     this.status = { state: "live", freshness: "live", lagMs: 0, revision };
   }
