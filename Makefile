@@ -29,6 +29,8 @@ GEN_TMP := .cache/verify
 IMAGE   := proto/image.binpb
 # Paths that make up the module's protos (the copy of validate.proto isn't ours).
 PROTOS  := --path proto/freshet --path proto/messages
+# A service of somebody else's: its protos are no part of the image.
+EXAMPLE := examples/notes
 
 PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
@@ -82,10 +84,12 @@ test/go:
 	$(GO) test -p $(P) -timeout 9m ./...
 	cd bench/peers && $(GO) test ./...
 	cd internal/depths && $(GO) test ./...
+	cd $(EXAMPLE) && $(GO) test ./...
 
 test/race: ## the Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -p $(P) -timeout 18m ./...
 	cd internal/depths && CGO_ENABLED=1 $(GO) test -race ./...
+	cd $(EXAMPLE) && CGO_ENABLED=1 $(GO) test -race ./...
 
 # Without Node or a browser the scripts say loudly that nothing ran; in CI that fails.
 ifdef HAVE_NODE
@@ -107,19 +111,21 @@ $(VALIDATE): tools/go.mod
 
 generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
 	$(BIN)/buf generate
+	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml
 	$(SQLC) generate
 
 verify: verify/proto verify/generated verify/sql verify/go verify/api ## prove that protos are sound, generated code is current, and nobody's code breaks
 
 verify/proto: $(MODULES) $(VALIDATE)
 	$(BIN)/buf lint
-	$(BIN)/buf format --diff --exit-code $(PROTOS)
+	$(BIN)/buf format --diff --exit-code $(PROTOS) --path $(EXAMPLE)/proto/notes
 	$(BIN)/buf breaking --against $(IMAGE)
 
 # Into a folder of its own, then compared: a stale file shows as well as a changed one.
 verify/generated: $(MODULES) $(VALIDATE)
 	@rm -rf $(GEN_TMP)
 	$(BIN)/buf generate -o $(GEN_TMP)
+	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml -o $(GEN_TMP)
 	@scripts/diff-generated.sh $(GEN_TMP)
 
 verify/sql:
@@ -147,13 +153,14 @@ lint/go:
 	$(LINT) run --timeout 10m
 	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd internal/depths && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
+	cd $(EXAMPLE) && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 
 lint/web: $(MODULES)
 	cd web && $(NPM) run lint && $(NPM) run typecheck
 
 fmt: $(MODULES) $(VALIDATE) ## format Go and protos
 	$(LINT) fmt
-	$(BIN)/buf format -w $(PROTOS)
+	$(BIN)/buf format -w $(PROTOS) --path $(EXAMPLE)/proto/notes
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@scripts/fuzz.sh $(FUZZTIME)
