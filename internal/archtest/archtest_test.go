@@ -50,6 +50,7 @@ var tiers = map[string]int{
 	"internal/testkit":    testOnly,
 	"internal/systemtest": testOnly,
 	"internal/archtest":   testOnly,
+	"internal/doctest":    testOnly,
 }
 
 // testOnly packages may import everything and be imported by tests alone.
