@@ -117,14 +117,14 @@ type Feed struct {
 	cfg Config
 	log *slog.Logger
 
-	// What survives from one session to the next; only Run's goroutine and,
-	// while a session lasts, its release loop touch these.
-	epoch       freshet.Epoch
-	incarnation incarnation // that the epoch names
-	serving     bool
-	served      bool // in this process, whatever the epoch
-	window      replayWindow
-	recreate    bool // the slot is of no use any more: drop it first
+	// What survives from one session to the next. Between sessions it is Run's
+	// goroutine's; while one lasts,
+	epoch       freshet.Epoch // nobody changes these two;
+	incarnation incarnation   // the epoch names it
+	serving     bool          // these are its release loop's;
+	served      bool          // in this process, whatever the epoch
+	window      replayWindow  // this is its pace loop's;
+	recreate    bool          // and this its receive loop's: the slot is of no use any more, drop it first
 
 	quarantine *quarantine // of sources that capture can't be trusted with
 
@@ -162,18 +162,18 @@ func New(cfg Config) (*Feed, error) {
 	}, nil
 }
 
-// ErrStandby says that another node holds the replication slot; Postgres is
-// the leader lock.
-var ErrStandby = errors.New("another node holds the replication slot")
+// ErrSlotInUse says that another node holds the replication slot: of two that are
+// given the same one, Postgres lets one capture.
+var ErrSlotInUse = errors.New("another node holds the replication slot")
 
 // ErrCut says that the feed has no connection to the primary right now.
 var ErrCut = errors.New("the feed is not connected to the database")
 
 // Delays between attempts.
 const (
-	retryMin     = 100 * time.Millisecond
-	retryMax     = 3 * time.Second
-	retryStandby = 250 * time.Millisecond
+	retryMin       = 100 * time.Millisecond
+	retryMax       = 3 * time.Second
+	retrySlotInUse = 250 * time.Millisecond
 )
 
 // Run captures until ctx ends, and returns nil then. Whatever goes wrong in
@@ -197,8 +197,8 @@ func (f *Feed) Run(ctx context.Context) error {
 			f.log.LogAttrs(ctx, slog.LevelWarn, "capture interrupted", slog.Any("error", err))
 		}
 		wait := delay
-		if errors.Is(err, ErrStandby) {
-			wait = retryStandby
+		if errors.Is(err, ErrSlotInUse) {
+			wait = retrySlotInUse
 		} else {
 			delay = min(2*delay, retryMax)
 		}

@@ -242,7 +242,7 @@ func TestRecovery_standbyNode(t *testing.T) {
 	second := start(t, url)
 	second.await(t, "the second node knows that it waits", func() bool {
 		err := second.Ready()
-		return err != nil && err.Error() == wal.ErrStandby.Error()
+		return err != nil && err.Error() == wal.ErrSlotInUse.Error()
 	})
 	testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('one', 'a', 'b')`)
 	first.awaitTopic(t, "conversations/one/messages")

@@ -284,7 +284,7 @@ func (s *session) startReplication(ctx context.Context, from pglogrepl.LSN) erro
 		Mode: pglogrepl.LogicalReplication, PluginArgs: pluginArguments(f.cfg.Publication),
 	})
 	if sqlState(err) == codeObjectInUse {
-		return fmt.Errorf("%w: %w", ErrStandby, err)
+		return fmt.Errorf("%w: %w", ErrSlotInUse, err)
 	}
 	if err != nil {
 		return s.streamError(fmt.Errorf("start replication from slot %q: %w", f.cfg.Slot, err))

@@ -94,7 +94,7 @@ select coalesce(wal_status, ''), active, confirmed_flush_lsn from pg_replication
 	case err != nil:
 		return slotState{}, fmt.Errorf("look up slot: %w", err)
 	case active:
-		return slotState{}, ErrStandby
+		return slotState{}, ErrSlotInUse
 	case status == "lost", confirmed == nil, f.recreate:
 		s.log.LogAttrs(ctx, slog.LevelWarn, "the replication slot is of no use any more; making a new one, all clients refetch",
 			slog.String("slot", f.cfg.Slot), slog.String("wal_status", status))
