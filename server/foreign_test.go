@@ -106,7 +106,7 @@ func TestRun_F60_pooler(t *testing.T) {
 	database := testkit.Database(t)
 	pooler := testkit.NewPgBouncer(t, database, "transaction")
 	for _, skip := range []bool{false, true} {
-		require.ErrorContains(t, refused(t, server.Config{DatabaseURL: pooler.URL(), SkipMigrate: skip}), "--capture-url")
+		require.ErrorContains(t, refused(t, server.Config{DatabaseURL: pooler.URL(), SkipMigrate: skip}), "server.Config.CaptureURL")
 	}
 	r := start(t, pooler.URL(), func(c *live.Config) { c.CaptureURL = database })
 	require.NoError(t, r.readBack("7", 1))

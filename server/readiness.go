@@ -143,6 +143,12 @@ func (n *Node) wake() {
 	}
 }
 
+// isStopping reports whether that is why a node isn't ready.
+func isStopping(err error) bool {
+	var why *NotReadyError
+	return errors.As(err, &why) && why.Reason == ReasonStopping
+}
+
 const (
 	// lookInterval is how often readiness is looked at while it is gone, though
 	// nobody says that it has changed: that a lag falls is nothing anybody tells.
@@ -169,6 +175,10 @@ func (n *Node) watchReadiness(ctx context.Context) error {
 		case <-timer.C:
 		}
 		err := n.ready.check()
+		if isStopping(err) { // for good, and somebody wants it: there is nothing to tell
+			<-ctx.Done()
+			return nil
+		}
 		if err == nil {
 			timer.Reset(n.cfg.MaxLag / 2)
 			gone = time.Time{}
@@ -178,7 +188,7 @@ func (n *Node) watchReadiness(ctx context.Context) error {
 				gone = time.Now()
 			}
 		}
-		if n.cfg.ShedStreams && !n.ready.retired.Load() {
+		if n.cfg.ShedStreams {
 			n.streams.Shed(err != nil && time.Since(gone) > n.cfg.MaxLag)
 		}
 		switch {

@@ -129,7 +129,7 @@ func (n *Node) requireDirect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
 	if pooled, err := store.Pooled(ctx, n.source); err == nil && pooled {
-		return errors.New("the URL leads through a pooler: capture and migrations need a direct one, --capture-url or server.Config.CaptureURL")
+		return errors.New("the URL leads through a pooler: capture and migrations need a direct one (server.Config.CaptureURL, --capture-url)")
 	}
 	return nil
 }

@@ -51,7 +51,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/server/hub"
@@ -110,7 +109,7 @@ func New(cfg Config) (*Node, error) {
 	if n.feed, err = wal.New(wal.Config{
 		Connect:       n.source,
 		Program:       n.program,
-		Sink:          sink{n.hub, n.wake},
+		Sink:          n.hub,
 		OnChange:      n.wake,
 		Logger:        cfg.Logger,
 		Slot:          cfg.Slot,
@@ -135,16 +134,6 @@ func New(cfg Config) (*Node, error) {
 	}
 	return n, n.buildHandlers()
 }
-
-// sink is the hub as the feed fills it: that the frontier comes and goes decides
-// about readiness.
-type sink struct {
-	*hub.Hub
-	changed func()
-}
-
-func (s sink) Begin(horizon freshet.Revision) { s.Hub.Begin(horizon); s.changed() }
-func (s sink) Serve(rev freshet.Revision)     { s.Hub.Serve(rev); s.changed() }
 
 func (n *Node) buildHandlers() (err error) {
 	cfg := n.cfg
@@ -278,16 +267,15 @@ func (n *Node) keepPool() {
 // taken back.
 func (n *Node) Retire() {
 	n.ready.retired.Store(true)
-	n.wake()
 }
 
 // Drain ends the streams: each is told to come back after a moment, and new ones
-// are refused. It returns when all have ended; or, when ctx has, an error after
-// they have been cut. Run's end does the same; before it, Drain lets
-// http.Server.Shutdown return.
+// are refused, while calls are served on. It returns when all have ended. When ctx
+// has a deadline and reaches it, those that are left are cut, which is logged; the
+// error is of a ctx that was cancelled. Run's end does the same; before it, Drain
+// lets http.Server.Shutdown return.
 func (n *Node) Drain(ctx context.Context) error {
 	n.ready.enter(ReasonStopping, "the server is shutting down")
-	n.wake()
 	err := n.streams.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		n.cfg.Logger.WarnContext(ctx, "streams were cut: their readers did not take the goodbye in time")

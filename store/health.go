@@ -226,7 +226,7 @@ where r.rolname = session_user and d.datname = current_database() and not r.rols
 		return fmt.Errorf("look at the pool's limits: %w", err)
 	case limit >= 0 && limit < size:
 		return fmt.Errorf("the pool may grow to %d connections, and role %q or its database is limited to %d: "+
-			"raise CONNECTION LIMIT, or lower --max-conns", size, role, limit)
+			"raise CONNECTION LIMIT, or lower server.Config.MaxConns (--max-conns)", size, role, limit)
 	}
 	return nil
 }

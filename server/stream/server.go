@@ -96,6 +96,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.config.Hub.WakeAll() // outlets don't wait on closing
 	select {
 	case <-s.drained:
+		return nil // also if ctx is over
+	default:
+	}
+	select {
+	case <-s.drained:
 		return nil
 	case <-ctx.Done():
 		s.peers.cut() // net/http doesn't know of them any more

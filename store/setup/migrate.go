@@ -233,7 +233,7 @@ func (m *Migrations) explain(what string, err error) error {
 		if schema == "public" {
 			create = "grant create on schema public to ROLE"
 		}
-		return fmt.Errorf("%s: %w: %s", what, err, `let a role that owns the database run it once (DATABASE_URL=… freshet migrate up), and serve with --no-migrate; `+
+		return fmt.Errorf("%s: %w: %s", what, err, `let a role that owns the database run it once (DATABASE_URL=… freshet migrate up), and serve with server.Config.SkipMigrate (--no-migrate); `+
 			`or give this role what it makes: `+create+`; `+
 			`or, where all is made, what it reads: grant usage on schema `+schema+` to ROLE; grant select on `+m.Record+` to ROLE;`)
 	default:

@@ -52,7 +52,7 @@ func (u *slotUse) problems(slot string) (problems []Problem) {
 	drop := "select pg_drop_replication_slot(" + quoteLiteral(slot) + ");"
 	if u.exists && !u.ours {
 		// Nothing to run: somebody may be in need of it.
-		add(Problem{Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin: choose another name with --slot", slot)})
+		add(Problem{Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin: choose another name (server.Config.Slot, --slot)", slot)})
 		return problems
 	}
 	if !u.exists && u.slots >= u.maxSlots {

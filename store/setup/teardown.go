@@ -139,7 +139,7 @@ where database = current_database() and slot_name <> $1 and plugin = 'pgoutput' 
 	_, err = pgx.ForEachRow(rows, []any{&name, &keeps}, func() error {
 		problems = append(problems, Problem{
 			Warning: true,
-			Text:    fmt.Sprintf("nobody reads the replication slot %q, and it keeps %s of WAL: if it was a node's that is gone for good (--slot), drop it", name, keeps),
+			Text:    fmt.Sprintf("nobody reads the replication slot %q, and it keeps %s of WAL: if it was a node's that is gone for good (server.Config.Slot, --slot), drop it", name, keeps),
 			SQL:     []string{"select pg_drop_replication_slot(" + quoteLiteral(name) + ");"},
 			By:      "whoever knows that nobody needs it",
 		})
