@@ -8,10 +8,10 @@ import (
 )
 
 // secrets matches passwords in what may be a connection string: a URL's userinfo,
-// and password= (of its query, or of the keyword form).
-var secrets = regexp.MustCompile(`://[^:/?#@\s]*:([^/?#\s]+)@|(?i)\bpassword\s*=\s*('(?:[^'\\]|\\.)*'|[^&\s']+)`)
+// and password= (of its query, or of the keyword form); and what is a JWT.
+var secrets = regexp.MustCompile(`://[^:/?#@\s]*:([^/?#\s]+)@|(?i)\bpassword\s*=\s*('(?:[^'\\]|\\.)*'|[^&\s']+)|\b(eyJ[\w-]*\.[\w-]+\.[\w-]*)`)
 
-// takeArgs returns copies of the program's arguments, and blots passwords out of
+// takeArgs returns copies of the program's arguments, and blots secrets out of
 // the originals, which everybody on this machine sees in the process list for as
 // long as the program runs. On systems whose list doesn't show a process' own
 // memory that changes nothing; the environment and PGPASSFILE are for those.

@@ -15,6 +15,7 @@ func TestSecretsIn(t *testing.T) {
 		`host=db PASSWORD = 'it''s \' long' dbname=app`:                {`'it'`},
 		"postgres://ada@db/app":                                        nil,
 		"--addr=127.0.0.1:8080":                                        nil,
+		"--token=eyJhbGciOiJub25lIn0.e30-_.c2ln":                       {"eyJhbGciOiJub25lIn0.e30-_.c2ln"},
 		"http://127.0.0.1:8080/events?topic=a@b":                       nil,
 		"--capture-url=postgres:///app?host=/run&user=a&password=p%20": {"p%20"},
 	} {

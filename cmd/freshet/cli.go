@@ -26,6 +26,7 @@ type cli struct {
 	Check    checkCmd    `cmd:"" help:"Check a server, a running one or its own: simulated clients, writers, faults, and the rules G1 to G6."`
 	Doctor   doctorCmd   `cmd:"" help:"Check a database against the contract, and print what to run."`
 	Lint     lintCmd     `cmd:"" help:"Check a contract: the options in your proto files."`
+	Grants   grantsCmd   `cmd:"" help:"Look at a grants file: what a caller may."`
 	Migrate  migrateCmd  `cmd:"" help:"Prepare a database: schema, publication, replica identities."`
 	Teardown teardownCmd `cmd:"" help:"Remove slot and publication from a database, so that nothing holds WAL back."`
 

@@ -30,6 +30,7 @@ var tiers = map[string]int{
 	"internal/rule":    1,
 	"contract":         1,
 	"store":            2,
+	"server/grants":    2,
 	"server/hub":       2,
 	"server/reuse":     2,
 	"client":           2,
@@ -62,6 +63,8 @@ var fences = []struct {
 	within  []string
 }{
 	{"github.com/r3labs/sse", []string{"client"}},
+	{"cel.dev/cel-go", []string{"server/grants"}},
+	{"go.yaml.in/yaml", []string{"server/grants"}},
 	{"github.com/jackc/pglogrepl", []string{"store/wal"}},
 	{"github.com/jackc/pgx/v5/pgproto3", []string{"store/wal"}},
 	{"github.com/jackc/pgx", []string{"store", "gen/freshetdb", "gen/messagesdb", "server/messages", "check", "bench", "internal/testkit", "cmd/freshet", "server/."}},
@@ -79,6 +82,7 @@ var blind = map[string][]string{
 	"store":            {"gen/messages", "gen/messagesdb", "server"},
 	"store/setup":      {"store/wal"},
 	"store/pgembed":    {"server", "gen"},
+	"server/grants":    {"gen", "store"},
 	"server/hub":       {"gen", "store", "contract"},
 	"server/stream":    {"gen/messages", "gen/messagesdb"},
 	"server/intercept": {"gen/messages", "gen/messagesdb"},

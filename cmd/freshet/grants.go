@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/grants"
+)
+
+type grantsCmd struct {
+	Test grantsTestCmd `cmd:"" help:"Explain what a caller may: which rule, which pattern."`
+}
+
+type grantsTestCmd struct {
+	Grants string   `required:"" placeholder:"FILE" help:"Grants file."`
+	Claims string   `xor:"caller" placeholder:"FILE" help:"Claims of the caller, a JSON object; - for standard input."`
+	Token  string   `xor:"caller" placeholder:"TOKEN" help:"Token of the caller, a JWT, which is not verified; - for standard input, so that it is in no process list. Without claims and token: somebody who isn't known."`
+	Action string   `default:"read" enum:"read,write,subscribe" help:"What the caller wants to do: read, write, subscribe."`
+	Topics []string `arg:"" name:"topic" help:"Topics."`
+}
+
+// Help is printed by `freshet grants test --help`.
+func (*grantsTestCmd) Help() string {
+	return `Prints for each topic whether the file grants it, and why, and exits with status 1 if one is denied:
+
+  freshet grants test --grants grants.yaml --claims ada.json orgs/acme/projects/7
+
+It decides as a server with this file does. Of a token it looks at the claims only: whether its signature, its times and its audience are right is no question of grants.`
+}
+
+// Run explains the decisions.
+func (c *grantsTestCmd) Run(ctx context.Context, to streams) error {
+	text, err := os.ReadFile(c.Grants)
+	if err != nil {
+		return err
+	}
+	set, err := grants.Parse(c.Grants, text)
+	if err != nil {
+		return err
+	}
+	caller, err := c.caller()
+	if err != nil {
+		return err
+	}
+	denied := false
+	for _, topic := range c.Topics {
+		if err := freshet.CheckTopic(topic); err != nil {
+			return err
+		}
+		e, err := set.Explain(ctx, caller, grants.Action(c.Action), topic)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(to.out, e)
+		denied = denied || !e.Allowed
+	}
+	if denied {
+		return errFindings
+	}
+	return nil
+}
+
+func (c *grantsTestCmd) caller() (caller grants.Caller, err error) {
+	var claims []byte
+	switch {
+	case c.Claims == "-":
+		claims, err = io.ReadAll(os.Stdin)
+	case c.Claims != "":
+		claims, err = os.ReadFile(c.Claims)
+	case c.Token != "":
+		claims, err = claimsOf(c.Token)
+	default:
+		return caller, nil
+	}
+	if err != nil {
+		return caller, err
+	}
+	if json.Unmarshal(claims, &caller.Claims) != nil || caller.Claims == nil {
+		return caller, errors.New(`the claims are not a JSON object, as {"sub":"ada","org_id":"acme"}`)
+	}
+	caller.Issuer, _ = caller.Claims["iss"].(string)
+	caller.Subject, _ = caller.Claims["sub"].(string)
+	return caller, nil
+}
+
+// claimsOf returns the payload of a JWT in its compact form. Its text is in no error.
+func claimsOf(token string) ([]byte, error) {
+	if token == "-" {
+		text, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		token = string(text)
+	}
+	parts := strings.Split(strings.TrimSpace(token), ".")
+	if len(parts) != 3 {
+		return nil, errors.New("the token is not a JWT: it has not three parts with dots in between; give its claims by --claims")
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return nil, errors.New("the token is not a JWT: its second part is not base64url")
+	}
+	return claims, nil
+}
