@@ -8,13 +8,6 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Principal is who calls, as the HTTP middleware has found out. The zero
-// value is the anonymous caller of a server without a key.
-type Principal struct {
-	// Subject names the caller; it is the scope of answers that are not shared.
-	Subject string
-}
-
 type principalKey struct{}
 
 // PrincipalOf returns the caller; without an Authenticate middleware, nobody.

@@ -28,7 +28,7 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 			request, _ := c.req.Any().(proto.Message)
 			req := c.req // the query may outlive the call
 			answer, err := reads.Do(ctx, reuse.Read{
-				Method: c.method, Request: request, Subject: PrincipalOf(ctx).Subject,
+				Method: c.method, Request: request, Scope: PrincipalOf(ctx).Scope(),
 				AtLeast: c.atLeast,
 				Alone:   audit.bars(c.procedure) || c.method != nil && !c.method.Shared && !isKnown(ctx),
 				Query: func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error) {

@@ -33,8 +33,8 @@ type Read struct {
 	Method *contract.Method
 	// Request, validated; it is not to be changed any more.
 	Request proto.Message
-	// Subject is who asks. Answers of a method that isn't shared are its own.
-	Subject string
+	// Scope says for whom: answers of a method that isn't shared are its own.
+	Scope string
 	// AtLeast is what the caller asked for, and the frontier had reached before
 	// the call. Zero: a strong read, which wants all that was committed before it.
 	AtLeast freshet.Revision
@@ -166,7 +166,7 @@ func (r *Reads) causeOf(w want, current bool) cause {
 type readKey struct {
 	procedure string
 	request   string // canonical bytes
-	scope     string // the subject, unless the method is shared
+	scope     string // unless the method is shared
 }
 
 // keyOf returns the key and the topics of a read whose answer may be shared.
@@ -185,7 +185,7 @@ func keyOf(read *Read) (_ readKey, topics []string, ok bool) {
 	}
 	key := readKey{procedure: m.Procedure, request: string(request)}
 	if !m.Shared {
-		key.scope = read.Subject
+		key.scope = read.Scope
 	}
 	return key, topics, true
 }

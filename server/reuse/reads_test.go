@@ -135,7 +135,7 @@ func (r *rig) read(ctx context.Context, user string, atLeast freshet.Revision) <
 	done := make(chan outcome, 1)
 	go func() {
 		a, err := r.made.Do(ctx, Read{
-			Method: r.method, Request: &messagesv1.GetMessageRequest{Name: name}, Subject: user, AtLeast: atLeast, Alone: r.alone,
+			Method: r.method, Request: &messagesv1.GetMessageRequest{Name: name}, Scope: user, AtLeast: atLeast, Alone: r.alone,
 			Query: func(ctx context.Context, _ freshet.Revision) (connect.AnyResponse, error) {
 				m, err := r.get(ctx)
 				if err != nil {
