@@ -1,37 +1,9 @@
 package store_test
 
-import (
-	"context"
-	"fmt"
-	"os"
-	"slices"
-	"testing"
+import "github.com/freshet-dev/freshet/internal/testkit"
 
-	"github.com/freshet-dev/freshet/internal/testkit"
-)
-
-// exampleDatabase makes a database for an Example, which has no testing.TB.
+// exampleDatabase makes a database for an Example.
 func exampleDatabase() (url string, done func()) {
-	t := new(exampleTB)
-	return testkit.Template(t, "migrated", prepare), t.end
-}
-
-// exampleTB is as much of a testing.TB as the testkit needs to make a database.
-type exampleTB struct {
-	testing.TB // nil: there is no test
-	cleanups   []func()
-}
-
-func (t *exampleTB) Helper()                   {}
-func (t *exampleTB) Failed() bool              { return false }
-func (t *exampleTB) Name() string              { return "Example" }
-func (t *exampleTB) Context() context.Context  { return context.Background() }
-func (t *exampleTB) Cleanup(f func())          { t.cleanups = append(t.cleanups, f) }
-func (t *exampleTB) Errorf(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }
-func (t *exampleTB) FailNow()                  { panic("there is no database for the example: see above") }
-
-func (t *exampleTB) end() {
-	for _, cleanup := range slices.Backward(t.cleanups) {
-		cleanup()
-	}
+	t, done := testkit.Example()
+	return testkit.Template(t, "migrated", prepare), done
 }

@@ -2,6 +2,7 @@ package doctest
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -10,11 +11,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
+	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/client"
+	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
@@ -52,7 +57,26 @@ func TestLibrary_runs(t *testing.T) {
 	lines.until("by SQL", "fresh: true")
 	require.Contains(t, post(t, url, "CreateTask", `{"parent": "projects/7", "task": {"title": "by RPC"}}`, ""), "projects/7/tasks/")
 	lines.until("by RPC", "fresh: true")
+	watch(t, url)
 	stop()
+}
+
+// watch opens the stream by gRPC, without TLS.
+func watch(t *testing.T, url string) {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(testkit.Context(t))
+	defer cancel()
+	service := freshetv1connect.NewInvalidationServiceClient(&http.Client{Transport: transport}, url, connect.WithGRPC())
+	stream, err := service.Watch(ctx, connect.NewRequest(&freshetv1.WatchRequest{Topics: []string{"projects/7/tasks"}}))
+	require.NoError(t, err)
+	require.True(t, stream.Receive(), "%v", stream.Err())
+	require.NotNil(t, stream.Msg().GetReady())
+	cancel()
+	require.False(t, stream.Receive())
+	_ = stream.Close() // cut
 }
 
 func freeAddr(t *testing.T) string {
@@ -63,7 +87,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// start starts a program, which has to end in good order when stop interrupts it.
+// start starts a program, which has to end in good order when stop tells it to, as an orchestrator does.
 func start(t *testing.T, program string, env ...string) (stop func()) {
 	t.Helper()
 	var output strings.Builder
@@ -76,7 +100,7 @@ func start(t *testing.T, program string, env ...string) (stop func()) {
 	stopped := false
 	stop = func() {
 		stopped = true
-		require.NoError(t, cmd.Process.Signal(os.Interrupt))
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 		require.NoError(t, <-ended, &output)
 	}
 	t.Cleanup(func() {
