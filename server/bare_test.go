@@ -20,14 +20,21 @@ import (
 // server of their own, without package front.
 type bare struct {
 	running
-	web   *httptest.Server
-	ready chan struct{} // closed when the node is, for the first time
+	web      *httptest.Server
+	ready    chan struct{} // closed when the node is, for the first time
+	database string
 }
 
 // embed makes a node of cfg, mounts it, and runs it until the test ends or stop.
 func embed(t *testing.T, cfg server.Config) *bare {
 	t.Helper()
-	b := &bare{ready: make(chan struct{})}
+	return embedBehind(t, cfg, func(h http.Handler) http.Handler { return h })
+}
+
+// embedBehind is the same behind a middleware.
+func embedBehind(t *testing.T, cfg server.Config, wrap func(http.Handler) http.Handler) *bare {
+	t.Helper()
+	b := &bare{ready: make(chan struct{}), database: cfg.DatabaseURL}
 	cfg = live.MessageConfig(cfg)
 	cfg.OnReady = func() { close(b.ready) }
 	if cfg.Logger == nil {
@@ -39,7 +46,11 @@ func embed(t *testing.T, cfg server.Config) *bare {
 	mux.Handle(messages.Handler(node.DB(), node.HandlerOptions()...))
 	mux.Handle(node.Events())
 	mux.Handle(node.Watch())
-	b.web = httptest.NewServer(mux)
+	b.web = httptest.NewUnstartedServer(wrap(mux))
+	b.web.Config.Protocols = new(http.Protocols)
+	b.web.Config.Protocols.SetHTTP1(true)
+	b.web.Config.Protocols.SetUnencryptedHTTP2(true) // gRPC
+	b.web.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -61,6 +61,17 @@ type Config struct {
 	// or the number of CPUs, at least 4.
 	MaxConns int32
 
+	// Authorize says whether a caller may do something with all of some topics, of
+	// which there is at least one: nil, or ErrDenied. Any other error says that it
+	// can't be told now, which is `unavailable`; its text is logged only. It is asked
+	// by many at once, before anything waits or is looked up, and has to heed its
+	// context. Grants makes one of a file. Nil: everybody may everything.
+	//
+	// A read is asked for its topics, a mutation for its `writes`, a stream for each
+	// of its topics. What the contract doesn't know is denied: mount a service that
+	// looks after itself without HandlerOptions.
+	Authorize Authorize
+
 	// MaxWait bounds the wait of a request at-least. Zero: 2 s; None: it doesn't
 	// wait.
 	MaxWait time.Duration

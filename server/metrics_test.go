@@ -9,10 +9,12 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
+	"github.com/freshet-dev/freshet/server/grants"
 )
 
 // What the operations manual names is there, from the start, and what the hub
@@ -43,6 +45,16 @@ func TestRun_metrics(t *testing.T) {
 	require.Contains(t, string(metrics), `freshet_hub_resets_total{cause="since"} 1`)
 	require.Contains(t, string(metrics), `freshet_hub_resets_total{cause="epoch"} 0`)
 	require.Regexp(t, `(?m)^freshet_feed_window_bytes [0-9.e+]+$`, string(metrics))
+
+	// Those of serve --grants.
+	registry := prometheus.NewRegistry()
+	_, err = grants.Open("messages/grants.yaml", grants.Options{Registerer: registry})
+	require.NoError(t, err)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		metrics = append(metrics, "\n"+family.GetName()+" "...)
+	}
 
 	manual, err := os.ReadFile(filepath.Join(testkit.Root(), "docs", "operations.md"))
 	require.NoError(t, err)

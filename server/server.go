@@ -53,6 +53,7 @@ import (
 
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/service"
+	"github.com/freshet-dev/freshet/server/grants"
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/stream"
@@ -141,14 +142,16 @@ func (n *Node) buildHandlers() (err error) {
 	if cfg.Registerer != nil {
 		metrics = intercept.NewMetrics(cfg.Registerer)
 	}
+	allowed := intercept.NewAuthorizer(cfg.Authorize, cfg.Logger)
 	n.options = append([]connect.HandlerOption{connect.WithInterceptors(gate{&n.ready})}, intercept.Options(intercept.Config{
-		Contract:  n.program,
-		Hub:       n.hub,
-		Primary:   n.feed,
-		Settler:   n.feed,
-		MaxWait:   atOnce(cfg.MaxWait),
-		MaxSettle: atOnce(cfg.MaxSettle),
-		MaxRead:   cfg.MaxRead,
+		Contract:   n.program,
+		Hub:        n.hub,
+		Primary:    n.feed,
+		Settler:    n.feed,
+		Authorizer: allowed,
+		MaxWait:    atOnce(cfg.MaxWait),
+		MaxSettle:  atOnce(cfg.MaxSettle),
+		MaxRead:    cfg.MaxRead,
 
 		ReadInterval: cfg.ReadInterval,
 		MaxLag:       cfg.MaxLag,
@@ -159,7 +162,7 @@ func (n *Node) buildHandlers() (err error) {
 		Metrics:      metrics,
 	})...)
 	n.options = append(n.options, connect.WithReadMaxBytes(cfg.MaxRequestBytes))
-	n.streams, err = stream.New(stream.Config{
+	streams := stream.Config{
 		Hub:            n.hub,
 		InsertPosition: n.feed.InsertPosition,
 		Contract:       n.program.Hash(),
@@ -175,8 +178,14 @@ func (n *Node) buildHandlers() (err error) {
 		MaxBodyBytes:   int64(cfg.MaxRequestBytes),
 		Logger:         cfg.Logger,
 		Registerer:     cfg.Registerer,
-	})
-	if err != nil {
+	}
+	if allowed != nil {
+		streams.Authorize = func(ctx context.Context, topics []string) error {
+			return allowed.Ask(ctx, intercept.PrincipalOf(ctx), grants.Subscribe, topics)
+		}
+		streams.Remember = intercept.Remember
+	}
+	if n.streams, err = stream.New(streams); err != nil {
 		return err
 	}
 	n.watchPath, n.watch = n.streams.WatchHandler(n.options...)

@@ -7,12 +7,58 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/grants"
 )
+
+// grantsFile is the file that serve decides by.
+type grantsFile struct {
+	file    *grants.File
+	changed chan struct{} // capacity 1
+}
+
+// openGrants returns nil if there is no file.
+func (c *serveCmd) openGrants(logger *slog.Logger, registry prometheus.Registerer) (*grantsFile, error) {
+	if c.Grants == "" {
+		return nil, nil
+	}
+	g := &grantsFile{changed: make(chan struct{}, 1)}
+	var err error
+	g.file, err = grants.Open(c.Grants, grants.Options{Logger: logger, Registerer: registry, OnChange: func() {
+		select {
+		case g.changed <- struct{}{}:
+		default: // it will be asked for all changes in one go
+		}
+	}})
+	return g, err
+}
+
+// reauthorize has open streams asked again after each change.
+func (g *grantsFile) reauthorize(ctx context.Context, node *server.Node) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.changed:
+			_ = node.Reauthorize(ctx) // ctx's error
+		}
+	}
+}
+
+// reload is what SIGHUP does; nil without a file.
+func (g *grantsFile) reload() func(context.Context) error {
+	if g == nil {
+		return nil
+	}
+	return g.file.Reload
+}
 
 type grantsCmd struct {
 	Test grantsTestCmd `cmd:"" help:"Explain what a caller may: which rule, which pattern."`

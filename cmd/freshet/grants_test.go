@@ -2,11 +2,17 @@ package main
 
 import (
 	"encoding/base64"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
 const testGrants = `anonymous: {read: ["announcements/**"]}
@@ -63,4 +69,30 @@ read orgs/acme: granted`},
 		require.Contains(t, stdout+stderr, tt.want, "%q", tt.args)
 		require.NotContains(t, stderr, token)
 	}
+}
+
+// serve decides by the file, follows it, and refuses to start with one that is broken.
+func TestServe_grants(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "grants.yaml")
+	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
+	write("anonymous: {reed: [a]}")
+	code, _, stderr := runs(t, "serve", "--grants", path, "--addr=127.0.0.1:0", "--admin-addr=", "--database-url="+testkit.Migrated(t))
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, path+`:1: anonymous has no "reed"`)
+
+	write(`anonymous: {read: ["conversations/a/**"]}`)
+	p := startProgram(t, "--grants="+path, "--database-url="+testkit.Migrated(t))
+	list := func(conversation string) int {
+		status, _ := p.status(t, "/messages.v1.MessageService/ListMessages?connect=v1&encoding=json&message="+
+			url.QueryEscape(`{"parent":"conversations/`+conversation+`"}`))
+		return status
+	}
+	require.Equal(t, http.StatusOK, list("a"))
+	require.Equal(t, http.StatusForbidden, list("b"))
+	write(`anonymous: {read: ["conversations/b/**"]}`)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	require.Eventually(t, func() bool { return list("a") == http.StatusForbidden }, 30*time.Second, 10*time.Millisecond)
+	require.Equal(t, http.StatusOK, list("b"))
+	require.Contains(t, p.said(), "other grants are in force")
+	require.NotContains(t, p.said(), "nothing to reload")
 }

@@ -38,6 +38,8 @@ type serveCmd struct {
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
 	TrustedProxy  []string `group:"Network" placeholder:"NETWORK" help:"Proxy in front whose X-Forwarded-For says who calls: an address or a network, such as 10.0.0.0/8. Several."`
 
+	Grants string `group:"Access" placeholder:"FILE" type:"path" help:"Grants file: which topics callers may read and write. It is read again when it changes, and on SIGHUP. Unset: everybody may everything."`
+
 	MaxWait     time.Duration `group:"Freshness" default:"${max_wait}" help:"Longest wait of a request at-least a revision; 0: none."`
 	MaxSettle   time.Duration `group:"Freshness" default:"${max_settle}" help:"Longest time that the answer of a write is held back until reads elsewhere contain it; 0: none."`
 	MaxLag      time.Duration `group:"Freshness" default:"${max_lag}" help:"Lag from which clients are told that this node is behind."`
@@ -98,14 +100,25 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		cfg.Connect, prepare = p.connect, p.start
 		parts.Go("private Postgres", p.run)
 	}
+	grants, err := c.openGrants(logger, f.Registry())
+	if err != nil {
+		return err
+	}
+	if grants != nil {
+		cfg.Authorize = server.Grants(grants.file)
+	}
 	node, err := server.New(cfg)
 	if err != nil {
 		return inFlags(err)
 	}
+	if grants != nil {
+		parts.Go("grants", grants.file.Run)
+		parts.Go("withdrawn grants", func(ctx context.Context) error { return grants.reauthorize(ctx, node) })
+	}
 	if !c.Insecure {
 		logger.InfoContext(ctx, "nothing authenticates callers: serving this machine only (--insecure serves others)")
 	}
-	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, hangUp) })
+	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, grants.reload(), hangUp) })
 	parts.Go("server", func(ctx context.Context) error { return f.Run(ctx, node, prepare, messageService(node)) })
 	if err := parts.Wait(ctx); err != nil {
 		return err

@@ -199,6 +199,15 @@ func (s *Subscription) nudge() {
 	}
 }
 
+// Nudge wakes the reader, as WakeAll does all.
+func (s *Subscription) Nudge() {
+	s.hub.mu.RLock()
+	defer s.hub.mu.RUnlock()
+	if !s.closed {
+		s.nudge()
+	}
+}
+
 // Take returns all that there is to tell and forgets it: see I5. After Close it
 // returns nothing.
 func (s *Subscription) Take() Notice { return s.take(false) }
@@ -239,6 +248,20 @@ func (s *Subscription) take(all bool) Notice {
 
 // Topics is the number of distinct topics subscribed to.
 func (s *Subscription) Topics() int { return len(s.slots) }
+
+// List returns the topics subscribed to; none after Close.
+func (s *Subscription) List() []string {
+	s.hub.mu.RLock()
+	defer s.hub.mu.RUnlock()
+	if s.closed {
+		return nil
+	}
+	topics := make([]string, len(s.slots))
+	for i := range s.slots {
+		topics[i] = s.slots[i].entry.topic
+	}
+	return topics
+}
 
 // Close ends the subscription. It may be called more than once. Wake is not
 // closed.

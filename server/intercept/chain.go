@@ -58,6 +58,7 @@ type chain struct {
 	steps       []step // outermost first
 	read, write func(ask) handler
 	audit       *audit
+	allowed     *Authorizer
 }
 
 func newChain(cfg *Config, reads *reuse.Reads) *chain {
@@ -68,13 +69,13 @@ func newChain(cfg *Config, reads *reuse.Reads) *chain {
 		validate: validate,
 		steps: []step{
 			validated(validate),
-			authorize(cfg.Authorize),
+			authorize(cfg.Authorizer),
 			atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
 			conditional,
 		},
 		read:  read(reads, audit),
 		write: settle(cfg, audit),
-		audit: audit,
+		audit: audit, allowed: cfg.Authorizer,
 	}
 }
 
@@ -96,7 +97,7 @@ func (i *chain) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 // WrapStreamingHandler implements connect.Interceptor.
 func (i *chain) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return i.respond.stream(i.validate.WrapStreamingHandler(next))
+	return i.respond.stream(i.validate.WrapStreamingHandler(authorizeStream(i.allowed, next)))
 }
 
 // WrapStreamingClient implements connect.Interceptor.

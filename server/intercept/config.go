@@ -42,8 +42,8 @@ type Config struct {
 	Hub      Hub
 	Primary  Primary
 	Settler  Settler
-	// Authorize says whether the caller may; nil: everybody may everything.
-	Authorize Authorize
+	// Authorizer says whether the caller may; nil: everybody may everything.
+	Authorizer *Authorizer
 	// MaxWait bounds the wait of a request at-least. Zero: 2 s.
 	MaxWait time.Duration
 	// MaxSettle bounds how long the answer of a write is held back. Zero: 250 ms.

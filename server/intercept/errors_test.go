@@ -199,29 +199,6 @@ func TestProcedures_unknownOnesAreRPCErrors(t *testing.T) {
 	}
 }
 
-func TestAuthorize(t *testing.T) {
-	type asked struct {
-		topics []string
-		write  bool
-	}
-	var got []asked
-	r := newRig(t, func(c *Config) {
-		c.Authorize = func(_ context.Context, topics []string, write bool) error {
-			got = append(got, asked{topics, write})
-			if write {
-				return connect.NewError(connect.CodePermissionDenied, errors.New("no grant"))
-			}
-			return nil
-		}
-	})
-	r.handlers.remove = func(context.Context) error { t.Error("the handler ran"); return nil }
-	_, err := r.get(t)
-	require.NoError(t, err)
-	_, err = r.client.DeleteMessage(t.Context(), deleteRequest())
-	requireCode(t, connect.CodePermissionDenied, err)
-	require.Equal(t, []asked{{[]string{name}, false}, {[]string{name}, true}}, got)
-}
-
 func TestAuthenticate(t *testing.T) {
 	inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "hello "+PrincipalOf(r.Context()).Subject)

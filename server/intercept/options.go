@@ -11,14 +11,16 @@ import (
 //  2. respond: the error table; puts stamp and topics on what is about data
 //  3. validate: protovalidate; before authorization, since topics are built
 //     from canonical names only
-//  4. authorize: the contract's topics against the caller's grants
+//  4. authorize: the contract's topics against the caller's grants, before anything
+//     waits, or is looked up among what others were answered
 //  5. at-least: waits for the frontier; before any connection is taken
 //  6. conditional (GET): entity tags, 304
 //  7. read: kept answers, shared queries, stamps; what follows runs once for all
 //     who share it. Or settle, of writes: waits for the frontier after the handler
 //  8. audit: what the handler really read against the contract
 //
-// A stream passes the first three.
+// A stream passes the first three, and is denied if anything authorizes (but for
+// Watch, which asks for itself): the contract knows of none.
 func Options(cfg Config) []connect.HandlerOption {
 	cfg = cfg.withDefaults()
 	reads := cfg.reads()

@@ -49,7 +49,9 @@ func settle(cfg *Config, audit *audit) func(ask) handler {
 			if len(outcomes) == 0 {
 				outcomes = []store.Outcome{{Position: freshet.Revision{Epoch: epoch}, Committed: true}}
 			}
-			c.reply.stamp, c.reply.topics = s.wait(ctx, outcomes)
+			stamp, topics := s.wait(ctx, outcomes)
+			// A trigger may have changed what the caller isn't to know of.
+			c.reply.stamp, c.reply.topics = stamp, cfg.Authorizer.shown(ctx, topics)
 			return resp, err
 		}
 	}

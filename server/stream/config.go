@@ -30,6 +30,10 @@ type Config struct {
 	// *connect.Error decides code and message; any other error is internal.
 	// Nil: everybody may.
 	Authorize func(ctx context.Context, topics []string) error
+	// Remember returns a context of its own with what Authorize looks at in ctx, so
+	// that Reauthorize may ask again when the request is long gone. Each stream keeps
+	// one. Nil: nothing of streams is asked again.
+	Remember func(ctx context.Context) context.Context
 
 	Heartbeat      time.Duration // between frontier events; unset: 15 s
 	Throttle       time.Duration // for who doesn't ask for one; unset: 100 ms, negative: none

@@ -14,6 +14,7 @@ type metrics struct {
 	frames        *prometheus.CounterVec // by event
 	writeTimeouts prometheus.Counter
 	refused       *prometheus.CounterVec // by reason
+	revoked       prometheus.Counter
 	// One counter per event, looked up once.
 	invalidates, readies, resets, frontiers prometheus.Counter
 }
@@ -39,6 +40,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "refused_total", Help: "Requests for a stream that were refused.",
 		}, []string{"reason"}),
+		revoked: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "revoked_total", Help: "Streams ended because their grant was withdrawn.",
+		}),
 	}
 	m.invalidates, m.readies = m.frames.WithLabelValues("invalidate"), m.frames.WithLabelValues("ready")
 	m.refused.WithLabelValues("not_ready") // so that the metric is there, at zero
@@ -49,7 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.topics, m.topicBytes, m.frames, m.writeTimeouts, m.refused} {
+	for _, c := range []prometheus.Collector{m.connections, m.topics, m.topicBytes, m.frames, m.writeTimeouts, m.refused, m.revoked} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the stream's metrics: %w", err)
 		}

@@ -106,6 +106,10 @@ func (o *outlet) next() error {
 		return nil
 	}
 	s.out = o.link.encoder(o.pump)
+	if s.revoked.Load() {
+		o.leaving = true
+		return o.link.finish()
+	}
 	if s.server.sendsAway() {
 		o.leaving = true
 		return errors.Join(s.beat(s.out.goodbye), o.link.finish())

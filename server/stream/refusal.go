@@ -58,6 +58,8 @@ func unauthorized(err error) *refusal {
 		r.status, r.reason = http.StatusForbidden, "permission_denied"
 	case connect.CodeUnavailable:
 		return notReady(known.Message())
+	case connect.CodeCanceled, connect.CodeDeadlineExceeded:
+		return notReady("the caller has gone away")
 	default:
 		return internal()
 	}

@@ -34,6 +34,7 @@ type Server struct {
 	closed  bool
 	ended   bool
 	drained chan struct{} // closed when ended is set
+	granted granted       // of the streams that Reauthorize asks about
 }
 
 // New checks the config. It starts nothing; see Run.
@@ -219,14 +220,9 @@ func (s *Server) settle() {
 // start authorizes the request, registers it and reads its catch-up. The
 // session must be closed.
 func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
-	if s.config.Authorize != nil {
-		if err := s.config.Authorize(ctx, r.topics); err != nil {
-			refused := unauthorized(err)
-			if refused.reason == "internal" {
-				s.config.Logger.ErrorContext(ctx, "authorize a stream", "error", err)
-			}
-			return nil, refused
-		}
+	round := s.granted.round.Load()
+	if refused := s.authorize(ctx, r.topics); refused != nil {
+		return nil, refused
 	}
 	l := load{caller: s.config.Caller(ctx), topics: len(r.topics), weight: weigh(r.topics)}
 	if refused := s.enter(l); refused != nil {
@@ -238,6 +234,10 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 		return nil, refused
 	}
 	session.load = l
+	if refused := s.remember(ctx, session, round); refused != nil {
+		session.close()
+		return nil, refused
+	}
 	return session, nil
 }
 

@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/freshet-dev/freshet"
@@ -28,7 +30,9 @@ type session struct {
 	first    hub.Notice // the catch-up
 	throttle time.Duration
 	load     load
-	whole    bool // the encoder has no way to say that a notice is partial
+	who      context.Context // for Reauthorize; nil: it isn't asked
+	revoked  atomic.Bool     // by Reauthorize: nothing more is told
+	whole    bool            // the encoder has no way to say that a notice is partial
 
 	out   encoder
 	last  freshet.Revision // the highest id sent, of its history
@@ -73,6 +77,9 @@ func (s *session) live(ctx context.Context) error {
 	}()
 	for {
 		var err error
+		if s.revoked.Load() {
+			return errRevoked
+		}
 		if s.server.shed.Load() {
 			return s.beat(s.out.goodbye)
 		}
@@ -120,9 +127,15 @@ func (s *session) ended() bool {
 	return !f.IsZero() && f.Epoch != s.last.Epoch
 }
 
-// tell sends a notice, and starts the throttle if there was anything in it.
+// errRevoked ends a stream whose grant is gone.
+var errRevoked = errors.New("the grant was withdrawn")
+
+// tell sends a notice, and starts the throttle if there was anything in it. What
+// was taken before the grant went and is told after it would be a leak.
 func (s *session) tell(n hub.Notice) error {
 	switch {
+	case s.revoked.Load():
+		return errRevoked
 	case n.Reset:
 		s.last = n.Frontier
 		if err := s.out.reset(n.Frontier); err != nil {
@@ -168,6 +181,7 @@ func (s *session) beat(send func(freshet.Revision, time.Duration) error) error {
 }
 
 func (s *session) close() {
+	s.server.forget(s)
 	s.sub.Close()
 	s.server.leave(s.load)
 }

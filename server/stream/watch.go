@@ -48,6 +48,9 @@ func (h watch) Watch(ctx context.Context, req *connect.Request[freshetv1.WatchRe
 		bye.retryAfter = jitter(retryMin, retryMaxBye)
 		return bye.connect()
 	}
+	if errors.Is(err, errRevoked) {
+		return connect.NewError(connect.CodePermissionDenied, errRevoked)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -1,0 +1,42 @@
+package server
+
+import (
+	"context"
+
+	"github.com/freshet-dev/freshet/server/grants"
+	"github.com/freshet-dev/freshet/server/intercept"
+)
+
+// Principal is who calls.
+type Principal = intercept.Principal
+
+// Action is what a caller wants to do with topics.
+type Action = grants.Action
+
+// The actions that an Authorize is asked about.
+const (
+	ActionRead      = grants.Read      // have an answer that depends on them
+	ActionWrite     = grants.Write     // change what they tell of
+	ActionSubscribe = grants.Subscribe // be told of their changes
+)
+
+// Authorize says who may do what; see Config.
+type Authorize = intercept.Authorize
+
+// ErrDenied is what an Authorize returns for a caller who has no grant, whether what
+// was asked for exists or not.
+var ErrDenied = grants.ErrDenied
+
+// Grants has a grants file decide. Its OnChange is to call Reauthorize of the nodes
+// that it decides for, and somebody has to Run it.
+func Grants(file *grants.File) Authorize {
+	return func(ctx context.Context, who Principal, action Action, topics []string) error {
+		return file.Authorize(ctx, grants.Caller{Issuer: who.Issuer, Subject: who.Subject, Claims: who.Claims}, action, topics)
+	}
+}
+
+// Reauthorize asks Config.Authorize again about every open stream, and ends those
+// that it denies: to be called when something was withdrawn. A stream about which
+// nothing can be told now stays. It returns when all have been asked, or ctx ends,
+// with ctx's error.
+func (n *Node) Reauthorize(ctx context.Context) error { return n.streams.Reauthorize(ctx) }
