@@ -16,7 +16,7 @@
 //   - A mutation leaves an Outcome: its transaction id and a position read after
 //     its COMMIT or ROLLBACK on the same connection. Whatever the mutation did or
 //     saw is at or below that position (G5).
-//   - A COMMIT whose answer was lost is settled by asking for the transaction's
+//   - A COMMIT whose answer was lost is resolved by asking for the transaction's
 //     status, so a committed write is not reported as failed. Where that can't be
 //     known it says so, with ErrCommitUnknown.
 //   - Every call ends in time, and writes that wait leave connections to reads.

@@ -7,8 +7,8 @@ import (
 
 // SetCommitTimeouts shortens how long InTx waits for the answer to COMMIT, and
 // then for its fate.
-func (d *DB) SetCommitTimeouts(commit, settle time.Duration) {
-	d.commitTimeout, d.settleTimeout = commit, settle
+func (d *DB) SetCommitTimeouts(commit, resolve time.Duration) {
+	d.commitTimeout, d.resolveTimeout = commit, resolve
 }
 
 // SetAcquireTimeout shortens how long a call waits for a connection.

@@ -50,7 +50,7 @@ type Config struct {
 	OnChange func()
 
 	// Logger gets what nobody else is told: retries, commits that had to be
-	// settled. Nil: nothing is logged.
+	// resolved. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -81,7 +81,7 @@ type DB struct {
 	acquireTimeout time.Duration // how long a call waits for a connection
 	writeTimeout   time.Duration // Config.MaxWrite
 	commitTimeout  time.Duration // for the answer to COMMIT
-	settleTimeout  time.Duration // and then to learn what became of it
+	resolveTimeout time.Duration // and then to learn what became of it
 }
 
 const (
@@ -130,7 +130,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		acquireTimeout: 5 * time.Second,
 		writeTimeout:   cmp.Or(c.MaxWrite, 30*time.Second),
 		commitTimeout:  10 * time.Second,
-		settleTimeout:  5 * time.Second,
+		resolveTimeout: 5 * time.Second,
 	}
 	if c.URL != "" {
 		d.connect = func(context.Context) (*pgx.ConnConfig, error) {

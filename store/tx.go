@@ -205,8 +205,8 @@ func (d *DB) commit(free context.Context, held *lease, call *Call, xid uint64) (
 	case committed || !isServerError(err):
 		// COMMIT went through and the position did not, or nobody knows.
 		lost := lostCommit{xid: xid, epoch: tagOf(conn.Conn()).epoch, committed: committed, cause: err}
-		held.Release() // settling needs one, and this may be the pool's only one
-		return d.settle(free, call, lost)
+		held.Release() // to resolve it takes one, and this may be the pool's only one
+		return d.resolve(free, call, lost)
 	default:
 		// A deferred constraint, a serialization failure: it was rolled back.
 		d.rollback(free, conn, call)

@@ -134,7 +134,7 @@ func TestInTx_constraintErrors(t *testing.T) {
 }
 
 // A constraint that is checked at COMMIT fails the call, and nothing is tried
-// again or settled.
+// again or resolved.
 func TestInTx_deferredConstraint(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), migrated(t)

@@ -80,7 +80,7 @@ func (a *applying) run(ctx context.Context) ([]Problem, error) {
 		switch err := a.mend(ctx, p); {
 		case err == nil:
 			done[key] = true
-		case slices.Contains(racedCodes, sqlState(err)) && raced < maxRaces:
+		case slices.Contains(racedCodes, SQLState(err)) && raced < maxRaces:
 			raced++ // another node has done it, or is about to: look again
 		default:
 			return nil, fmt.Errorf("%s: %w", p.Text, err)
@@ -90,7 +90,7 @@ func (a *applying) run(ctx context.Context) ([]Problem, error) {
 
 // racedCodes are the SQLSTATEs of a statement that another node has run at the
 // same time: it is there, it is gone, the catalog's row was changed meanwhile.
-var racedCodes = []string{"42710", codeUndefinedObject, "23505", "XX000"}
+var racedCodes = []string{"42710", CodeUndefinedObject, "23505", "XX000"}
 
 const maxRaces = 10
 
@@ -126,7 +126,7 @@ func (a *applying) mend(ctx context.Context, p Problem) error {
 			}
 			return nil
 		})
-		if sqlState(err) != codeLockNotAvailable {
+		if SQLState(err) != codeLockNotAvailable {
 			return err
 		}
 		if attempt == mendAttempts {

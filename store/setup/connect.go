@@ -71,15 +71,15 @@ const ApplicationName = "freshet"
 
 // SQLSTATEs that mean something to us (PostgreSQL manual, appendix A).
 const (
-	codeUndefinedObject       = "42704"
+	CodeUndefinedObject       = "42704"
 	codeUndefinedTable        = "42P01"
-	codeObjectInUse           = "55006"
+	CodeObjectInUse           = "55006"
 	codeLockNotAvailable      = "55P03" // lock_timeout
 	codeInsufficientPrivilege = "42501"
 )
 
-// sqlState returns the SQLSTATE of err, or "".
-func sqlState(err error) string {
+// SQLState returns the SQLSTATE of err, or "".
+func SQLState(err error) string {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		return pgErr.Code

@@ -114,7 +114,7 @@ select quote_ident(current_user),
 func tryReplication(ctx context.Context, conn *pgx.Conn) bool {
 	// Rights are looked at before the name, which no slot can have.
 	_, err := conn.Exec(ctx, `select pg_drop_replication_slot('freshet?')`)
-	if sqlState(err) == codeInsufficientPrivilege {
+	if SQLState(err) == codeInsufficientPrivilege {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -123,7 +123,7 @@ func tryReplication(ctx context.Context, conn *pgx.Conn) bool {
 	config.RuntimeParams["replication"] = "database"
 	sender, err := pgconn.ConnectConfig(ctx, &config)
 	if err != nil {
-		return sqlState(err) != codeInsufficientPrivilege
+		return SQLState(err) != codeInsufficientPrivilege
 	}
 	_ = sender.Close(ctx) // it has served
 	return true

@@ -80,7 +80,7 @@ func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, for
 			return fmt.Errorf("drop slot %q: %w", slot, err)
 		}
 	}
-	if _, err := conn.Exec(ctx, `delete from freshet.fingerprint`); err != nil && sqlState(err) != codeUndefinedTable {
+	if _, err := conn.Exec(ctx, `delete from freshet.fingerprint`); err != nil && SQLState(err) != codeUndefinedTable {
 		return fmt.Errorf("forget the sources' fingerprints: %w", err)
 	}
 	return nil
@@ -110,8 +110,8 @@ func dropSlot(ctx context.Context, conn *pgx.Conn, slot string) error {
 		}
 		// A walsender that was told to end holds the slot for a little longer.
 		_, err = conn.Exec(ctx, `select pg_drop_replication_slot($1)`, slot)
-		if code := sqlState(err); code == codeUndefinedObject || code != codeObjectInUse {
-			if code == codeUndefinedObject {
+		if code := SQLState(err); code == CodeUndefinedObject || code != CodeObjectInUse {
+			if code == CodeUndefinedObject {
 				return nil
 			}
 			return err

@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
@@ -296,8 +295,8 @@ func (f *Feed) Expect(xid uint64) (commit <-chan freshet.Commit, forget func()) 
 	}
 }
 
-// settle tells whoever expects xid that the frontier has passed its commit.
-func (f *Feed) settle(xid uint32, commit freshet.Commit) {
+// passed tells whoever expects xid that the frontier has passed its commit.
+func (f *Feed) passed(xid uint32, commit freshet.Commit) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.expected[xid]; c != nil {
@@ -310,15 +309,6 @@ func (f *Feed) position() pglogrepl.LSN { return pglogrepl.LSN(f.applied.Load())
 
 func (f *Feed) revision(lsn pglogrepl.LSN) freshet.Revision {
 	return freshet.Revision{Epoch: f.epoch, Position: uint64(lsn)}
-}
-
-// sqlState returns the SQLSTATE of err, or "".
-func sqlState(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return pgErr.Code
-	}
-	return ""
 }
 
 // stats counts what happened; read by Stats.

@@ -116,7 +116,7 @@ func TestGate_model(t *testing.T) {
 				pushed = pushed[1:]
 			}
 			for _, tx := range pushed {
-				require.Emptyf(t, tx.own, "xid %d is settled before the frontier has passed it", tx.xid)
+				require.Emptyf(t, tx.own, "xid %d is told before the frontier has passed it", tx.xid)
 			}
 			require.LessOrEqual(t, len(s.gate.queue), s.gate.limit+1)
 		}

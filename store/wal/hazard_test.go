@@ -105,7 +105,7 @@ func TestHazard_F41_slotBesideAHeldCommit(t *testing.T) {
 	feed.stop()
 	feed = start(t, url)
 	looks(feed)
-	require.True(t, feed.Frontier().IsZero(), "the slot is settled for whoever finds it")
+	require.True(t, feed.Frontier().IsZero(), "the slot passes for one that was waited for")
 
 	testkit.ReleaseCommits(t, url)
 	require.NoError(t, <-back)

@@ -116,7 +116,7 @@ func (s *session) release(ctx context.Context) error {
 		// What an earlier snapshot has shown needs no other: visibility is
 		// monotone. So a replay costs next to no queries.
 		batch, waits = s.through(s.recent(), batch[:0])
-		asked := waits != nothing && len(batch) == 0 || s.settleAt > 0 || s.relook.Load()
+		asked := waits != nothing && len(batch) == 0 || s.visibleAt > 0 || s.relook.Load()
 		if asked {
 			snap, err := s.takeSnapshot(ctx)
 			if err != nil {
@@ -135,7 +135,7 @@ func (s *session) release(ctx context.Context) error {
 		missed := asked && waits == aCommit && len(batch) == 0
 		s.held(ctx, missed)
 		switch {
-		case missed, s.settleAt > 0:
+		case missed, s.visibleAt > 0:
 			s.lastGap = min(max(2*s.lastGap, gapMin), gapMax)
 			timer.Reset(s.lastGap)
 		case waits != nothing:
@@ -257,7 +257,7 @@ func (s *session) apply(w *waiting) {
 		if w.commits > 1 || len(w.floors) > 0 {
 			commit.Topics = nil // not known one by one, or not the writer's own
 		}
-		f.settle(w.xid, commit)
+		f.passed(w.xid, commit)
 	}
 }
 
@@ -274,8 +274,8 @@ func (s *session) catchUp(ctx context.Context) error {
 	if f.serving {
 		return nil
 	}
-	if s.settleAt > 0 {
-		if s.snap == nil || s.snap.xmin < s.settleAt {
+	if s.visibleAt > 0 {
+		if s.snap == nil || s.snap.xmin < s.visibleAt {
 			return nil
 		}
 		here, err := s.insertPosition(ctx)
@@ -285,7 +285,7 @@ func (s *session) catchUp(ctx context.Context) error {
 		if err := s.recordProven(ctx, s.gateConn, f.position()); err != nil {
 			return err
 		}
-		s.settleAt, s.target = 0, here
+		s.visibleAt, s.target = 0, here
 		f.cfg.Sink.Begin(f.revision(here.lsn))
 	}
 	if s.target.lsn == 0 {

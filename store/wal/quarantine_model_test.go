@@ -59,7 +59,7 @@ func TestQuarantine_model(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &quarantineModel{q: newQuarantine(program.Sources()), right: true, next: 1, running: map[uint64]bool{}}
 		m.q.look([]string{"0"})
-		m.settle(t)
+		m.mend(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"":        m.check,
 			"ddl":     m.ddl,
@@ -76,12 +76,12 @@ func TestQuarantine_model(t *testing.T) {
 			"round 3": m.turn,
 			"session": func(*rapid.T) { m.round = nil; m.q.restart(); m.look() },
 		})
-		m.settle(t)
+		m.mend(t)
 	})
 }
 
-// settle mends everything.
-func (m *quarantineModel) settle(t *rapid.T) {
+// mend mends everything.
+func (m *quarantineModel) mend(t *rapid.T) {
 	if !m.right {
 		m.ddl(t)
 	}

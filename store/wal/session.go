@@ -47,22 +47,22 @@ type session struct {
 	dec *decoder
 
 	// release's.
-	snap     *snapshot     // the last one, taken after snapAt
-	snapAt   time.Time     //
-	settleAt uint64        // not before a snapshot's xmin reaches it; 0: settled
-	target   sample        // serve once applied is there; zero: not known yet
-	gateSQL  string        // the gate's statement, with a glance at what the last look has read,
-	glance   string        // and what that glance brought then
-	looked   pglogrepl.LSN // a look at the catalog began when the WAL had reached this
-	flushed  pglogrepl.LSN // the WAL had reached this when the last look began
-	lastGap  time.Duration // the back-off after misses
-	warned   bool          // a held commit was logged
+	snap      *snapshot     // the last one, taken after snapAt
+	snapAt    time.Time     //
+	visibleAt uint64        // not before a snapshot's xmin reaches it; 0: what is below the slot is visible
+	target    sample        // serve once applied is there; zero: not known yet
+	gateSQL   string        // the gate's statement, with a glance at what the last look has read,
+	glance    string        // and what that glance brought then
+	looked    pglogrepl.LSN // a look at the catalog began when the WAL had reached this
+	flushed   pglogrepl.LSN // the WAL had reached this when the last look began
+	lastGap   time.Duration // the back-off after misses
+	warned    bool          // a held commit was logged
 
 	// Everybody's.
 	mu          sync.Mutex    // guards gate
 	gate        gate          // receive pushes, release takes
 	received    atomic.Uint64 // the stream has brought everything that ends at or below
-	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: the slot isn't settled
+	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: not known yet
 	relook      atomic.Bool   // what release knows of the catalog is out of date
 	watched     chan struct{} // capacity 1: the catalog is to be looked at closely
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
@@ -115,12 +115,9 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	return true, group.Wait()
 }
 
-// SQLSTATEs that mean something to us (PostgreSQL manual, appendix A).
-const (
-	codeUndefinedObject        = "42704"
-	codeObjectInUse            = "55006"
-	codeNotInPrerequisiteState = "55000"
-)
+// codeNotInPrerequisiteState is the SQLSTATE of the warning in whose place
+// PostgreSQL 17 ends the stream: the publication is missing.
+const codeNotInPrerequisiteState = "55000"
 
 // cutReplication ends whatever waits for the walsender, and frees that.
 func (s *session) cutReplication() {
@@ -210,11 +207,11 @@ func (s *session) start(ctx context.Context) error {
 	if f.serving && f.epoch == epoch {
 		slot.proven = max(slot.proven, f.position()) // by this process
 	}
-	if !slot.settled() {
+	if !slot.allVisible() {
 		// An id of our own is above every id given so far. A snapshot's xmax is
 		// not: it is one above the last that has *ended*, so that a commit
 		// which hangs, begun after that one, would be missed.
-		err := s.gateConn.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&s.settleAt)
+		err := s.gateConn.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&s.visibleAt)
 		if err != nil {
 			return err
 		}
@@ -226,7 +223,7 @@ func (s *session) start(ctx context.Context) error {
 	// From where? A commit that both the sink and the stream have is told
 	// apart by its position.
 	switch applied := f.position(); {
-	case f.epoch != epoch || !slot.settled() || slot.confirmed > applied:
+	case f.epoch != epoch || !slot.allVisible() || slot.confirmed > applied:
 		// Another history; or a slot that begins above what we have, because
 		// it is new, or because another holder moved it: nothing below is known.
 		f.epoch, f.incarnation, f.serving = epoch, now, false
@@ -239,7 +236,7 @@ func (s *session) start(ctx context.Context) error {
 	if err := s.startReplication(ctx, slot.confirmed); err != nil {
 		return err
 	}
-	if slot.settled() {
+	if slot.allVisible() {
 		s.proven.Store(uint64(slot.proven))
 	}
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
@@ -283,7 +280,7 @@ func (s *session) startReplication(ctx context.Context, from pglogrepl.LSN) erro
 	err := pglogrepl.StartReplication(ctx, s.repl, f.cfg.Slot, from, pglogrepl.StartReplicationOptions{
 		Mode: pglogrepl.LogicalReplication, PluginArgs: pluginArguments(f.cfg.Publication),
 	})
-	if sqlState(err) == codeObjectInUse {
+	if setup.SQLState(err) == setup.CodeObjectInUse {
 		return fmt.Errorf("%w: %w", ErrSlotInUse, err)
 	}
 	if err != nil {
@@ -303,7 +300,7 @@ func pluginArguments(publication string) []string {
 // WAL that the slot decodes (decoding reads the historic catalog): no start
 // will ever succeed from this slot.
 func (s *session) streamError(err error) error {
-	if sqlState(err) == codeUndefinedObject {
+	if setup.SQLState(err) == setup.CodeUndefinedObject {
 		s.f.recreate = true
 	}
 	return err

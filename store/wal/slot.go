@@ -18,9 +18,9 @@ type slotState struct {
 	proven    pglogrepl.LSN // everything that ends at or below was visible once; 0: nothing is known
 }
 
-// settled reports whether everything below the slot's position is known to be
+// allVisible reports whether everything below the slot's position is known to be
 // visible. It is then never delivered, and nobody waits for it.
-func (s slotState) settled() bool { return s.confirmed <= s.proven }
+func (s slotState) allVisible() bool { return s.confirmed <= s.proven }
 
 // provenKey is the key, beside the fingerprints, of the position up to which
 // everything was proven visible (decision 0008). A slot that begins above it is

@@ -27,7 +27,7 @@ type heldCommit struct {
 }
 
 // holdCommit waits this long for the answer to COMMIT, and then for its fate.
-func holdCommit(t *testing.T, commit, settle time.Duration) *heldCommit {
+func holdCommit(t *testing.T, commit, resolve time.Duration) *heldCommit {
 	t.Helper()
 	h := &heldCommit{url: migrated(t), result: make(chan error, 1)}
 	h.call = &store.Call{BeforeCommit: func(uint64) { h.tries.Add(1) }}
@@ -39,7 +39,7 @@ func holdCommit(t *testing.T, commit, settle time.Duration) *heldCommit {
 			for each row execute function hold()`)
 	h.proxy = testkit.NewProxy(t, h.url)
 	h.db = open(t, store.Config{URL: h.proxy.URL(), MaxConns: 1})
-	h.db.SetCommitTimeouts(commit, settle)
+	h.db.SetCommitTimeouts(commit, resolve)
 
 	h.holder = testkit.Conn(t, h.url)
 	_, err := h.holder.Exec(ctx, "select pg_advisory_lock(1)")
@@ -139,7 +139,7 @@ func requireUnknown(t *testing.T, h *heldCommit) {
 }
 
 // Our impatience doesn't cancel a COMMIT: one that isn't answered in time is
-// settled.
+// resolved.
 func TestInTx_commitTimeout(t *testing.T) {
 	t.Parallel()
 	h := holdCommit(t, 100*time.Millisecond, time.Minute)
@@ -174,7 +174,7 @@ func TestInTx_F78_callerLeavesDuringCommit(t *testing.T) {
 
 // A commit that waits for a standby goes on waiting when its client is lost
 // (pgx's cancel request would release it before the standby has it), is in
-// progress for everyone, and settled once it is released.
+// progress for everyone, and resolved once it is released.
 func TestInTx_commitHeldByStandby(t *testing.T) {
 	t.Parallel()
 	server := testkit.NewServer(t, nil)

@@ -16,10 +16,10 @@ import (
 // its COMMIT never arrived or fell with its session.
 var errLost = fmt.Errorf("%w: connection lost before commit", ErrUnavailable)
 
-// settle finds out, on another connection of the same epoch, what became of a
+// resolve finds out, on another connection of the same epoch, what became of a
 // transaction whose COMMIT was not answered. again is as in try.
-func (d *DB) settle(ctx context.Context, call *Call, lost lostCommit) (again bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, d.settleTimeout)
+func (d *DB) resolve(ctx context.Context, call *Call, lost lostCommit) (again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.resolveTimeout)
 	defer cancel()
 
 	status, position := d.awaitStatus(ctx, lost)
