@@ -1,19 +1,19 @@
 package grants
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
 // A file is followed: what is in it counts within half a second, once it is whole.
@@ -22,7 +22,7 @@ func TestFile_run(t *testing.T) {
 	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
 	write(`rules: [{read: [a]}]`)
 	synctest.Test(t, func(t *testing.T) {
-		var log lockedBuffer
+		var log testkit.Buffer
 		registry := prometheus.NewRegistry()
 		changes := 0
 		f, err := Open(path, Options{
@@ -115,21 +115,4 @@ func TestOpen_errors(t *testing.T) {
 	_, err = Open(path, Options{})
 	var ferr *FileError
 	require.ErrorAs(t, err, &ferr)
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -1,7 +1,6 @@
 package intercept
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"github.com/freshet-dev/freshet/contract"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/hub"
 )
 
@@ -120,24 +120,7 @@ type rig struct {
 	url      string
 	http     *http.Client
 	client   messagesv1connect.MessageServiceClient
-	log      *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log      *testkit.Buffer
 }
 
 func messageService() *contract.Program {
@@ -160,7 +143,7 @@ func newRig(t *testing.T, change func(*Config), clientOptions ...connect.ClientO
 			},
 			remove: func(context.Context) error { return nil },
 		},
-		log: new(lockedBuffer),
+		log: new(testkit.Buffer),
 	}
 	r.hub.Begin(at(50))
 	r.hub.Serve(at(100))

@@ -1,11 +1,9 @@
 package reuse
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/freshet-dev/freshet/contract"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/hub"
 )
 
@@ -39,24 +38,7 @@ type rig struct {
 	method *contract.Method
 	alone  bool
 	get    func(context.Context) (*messagesv1.GetMessageResponse, error)
-	log    *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log    *testkit.Buffer
 }
 
 func newRig(t *testing.T, change func(*Config)) *rig {
@@ -64,7 +46,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	program, err := contract.Compile(messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService"))
 	require.NoError(t, err)
 	r := &rig{
-		hub: hub.New(hub.Config{}), log: new(lockedBuffer),
+		hub: hub.New(hub.Config{}), log: new(testkit.Buffer),
 		get: func(context.Context) (*messagesv1.GetMessageResponse, error) {
 			return new(messagesv1.GetMessageResponse), nil
 		},
