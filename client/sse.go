@@ -50,11 +50,11 @@ type request struct {
 // from this goroutine, until the stream ends. opened is called before the first
 // frame. It returns the error of opened or handle, a *SilenceError, a
 // *StatusError, the context's error, an error of the network, or ErrClosed.
-func follow(ctx context.Context, c *http.Client, req request, dog *watchdog, opened func() error, handle func(frame) error) error {
+func follow(ctx context.Context, c *http.Client, req request, idle *idleTimer, opened func() error, handle func(frame) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	dog.start(cancel)
-	defer dog.stop()
+	idle.start(cancel)
+	defer idle.stop()
 
 	base := c.Transport
 	if base == nil {
@@ -74,8 +74,8 @@ func follow(ctx context.Context, c *http.Client, req request, dog *watchdog, ope
 	s.ResponseValidator = func(_ *sse.Client, resp *http.Response) error {
 		err := checkResponse(resp)
 		if err == nil {
-			dog.disarm()
-			resp.Body = &body{ReadCloser: resp.Body, dog: dog}
+			idle.disarm()
+			resp.Body = &body{ReadCloser: resp.Body, idle: idle}
 			err = opened()
 		}
 		if err != nil {
@@ -127,11 +127,11 @@ func (t *poster) RoundTrip(r *http.Request) (*http.Response, error) {
 // come from a server.
 const tornEvent = "\x00"
 
-// body is a response's body that arms the watchdog while it waits for bytes,
+// body is a response's body that arms the idle timer while it waits for bytes,
 // and that marks a frame without an end.
 type body struct {
 	io.ReadCloser
-	dog  *watchdog
+	idle *idleTimer
 	tail [4]byte // the last bytes read
 	mark []byte  // still to be read
 	err  error   // once set, what to return after mark
@@ -139,9 +139,9 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	if b.err == nil {
-		b.dog.arm()
+		b.idle.arm()
 		n, err := b.ReadCloser.Read(p)
-		b.dog.disarm()
+		b.idle.disarm()
 		for _, c := range p[max(0, n-len(b.tail)):n] {
 			copy(b.tail[:], b.tail[1:])
 			b.tail[3] = c
@@ -178,17 +178,17 @@ func (b *body) void() []byte {
 	}
 }
 
-// watchdog ends an attempt that hears nothing for too long. It is armed only
+// idleTimer ends an attempt that hears nothing for too long. It is armed only
 // while somebody waits for bytes: a slow sink is not a silent server.
-type watchdog struct {
+type idleTimer struct {
 	mu    sync.Mutex // guards all below
 	limit time.Duration
 	timer *time.Timer
 	armed bool
 }
 
-// start arms the watchdog for the time until the response's header.
-func (w *watchdog) start(cancel context.CancelCauseFunc) {
+// start arms it for the time until the response's header.
+func (w *idleTimer) start(cancel context.CancelCauseFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed = true
@@ -202,16 +202,16 @@ func (w *watchdog) start(cancel context.CancelCauseFunc) {
 	})
 }
 
-func (w *watchdog) stop() { w.disarm() }
+func (w *idleTimer) stop() { w.disarm() }
 
-func (w *watchdog) arm() {
+func (w *idleTimer) arm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed = true
 	w.timer.Reset(w.limit)
 }
 
-func (w *watchdog) disarm() {
+func (w *idleTimer) disarm() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.armed = false
@@ -219,7 +219,7 @@ func (w *watchdog) disarm() {
 }
 
 // setLimit changes the time allowed, of a wait under way too.
-func (w *watchdog) setLimit(d time.Duration) {
+func (w *idleTimer) setLimit(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.limit = d

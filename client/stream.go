@@ -70,7 +70,7 @@ func (c *Client) Stream(ctx context.Context, topics []string, sink func(Event) e
 		topics:  slices.Compact(slices.Sorted(slices.Values(topics))),
 		cfg:     cfg,
 		sink:    sink,
-		dog:     &watchdog{},
+		idle:    &idleTimer{},
 		silence: silenceOf(defaultHeartbeat),
 		backoff: backoff{first: c.backoffMin, longest: c.backoffMax},
 	}
@@ -78,13 +78,13 @@ func (c *Client) Stream(ctx context.Context, topics []string, sink func(Event) e
 }
 
 // stream is the state of one call of Stream. One goroutine owns it; only the
-// watchdog is shared.
+// idle timer is shared.
 type stream struct {
 	client  *Client
 	topics  []string
 	cfg     streamConfig
 	sink    func(Event) error
-	dog     *watchdog
+	idle    *idleTimer
 	silence time.Duration // allowed between two bytes
 	backoff backoff
 
@@ -144,13 +144,13 @@ func (s *stream) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.dog.setLimit(s.client.connectTimeout)
+	s.idle.setLimit(s.client.connectTimeout)
 	opened := func() error {
-		s.dog.setLimit(s.silence)
+		s.idle.setLimit(s.silence)
 		s.client.logger.LogAttrs(ctx, slog.LevelDebug, "stream opened", slog.String("last", s.last.String()))
 		return s.tell(Connected{})
 	}
-	return follow(ctx, s.client.http, req, s.dog, opened, s.handle)
+	return follow(ctx, s.client.http, req, s.idle, opened, s.handle)
 }
 
 func (s *stream) tell(e Event) error {
@@ -201,7 +201,7 @@ func (s *stream) took(e Event) error {
 		}
 		if e.Heartbeat > 0 {
 			s.silence = silenceOf(e.Heartbeat)
-			s.dog.setLimit(s.silence)
+			s.idle.setLimit(s.silence)
 		}
 	case Reset:
 		// Whatever was told before belongs to another history, also if its

@@ -143,7 +143,7 @@ func (n *Node) buildHandlers() (err error) {
 		metrics = intercept.NewMetrics(cfg.Registerer)
 	}
 	allowed := intercept.NewAuthorizer(cfg.Authorize, cfg.Logger)
-	n.options = append([]connect.HandlerOption{connect.WithInterceptors(gate{&n.ready})}, intercept.Options(intercept.Config{
+	n.options = append([]connect.HandlerOption{connect.WithInterceptors(admission{&n.ready})}, intercept.Options(intercept.Config{
 		Contract:   n.program,
 		Hub:        n.hub,
 		Primary:    n.feed,

@@ -126,7 +126,7 @@ func (h *Hub) Subscribe(topics []string, since Since) (*Subscription, error) {
 		}
 	}
 	if s.reset {
-		s.nudge()
+		s.signal()
 	}
 	return s, nil
 }
@@ -141,7 +141,7 @@ func (s *Subscription) mark(i int, position uint64) {
 	at.dirty, at.position = true, position
 	s.dirty = append(s.dirty, i)
 	if len(s.dirty) == 1 {
-		s.nudge()
+		s.signal()
 	}
 }
 
@@ -153,7 +153,7 @@ func (s *Subscription) resume(otherEpoch bool, position uint64, count *Conservat
 			count.Epoch++
 		}
 		s.reset, s.epoch = true, s.hub.epoch
-		s.nudge()
+		s.signal()
 		return
 	}
 	// The first mark wakes the reader; where some were there already, it has been
@@ -187,8 +187,8 @@ func (s *Subscription) Notify(f func()) {
 	s.wake, s.notify = nil, f
 }
 
-// nudge wakes the reader. It never blocks. The caller holds Hub.mu.
-func (s *Subscription) nudge() {
+// signal wakes the reader. It never blocks. The caller holds Hub.mu.
+func (s *Subscription) signal() {
 	if s.notify != nil {
 		s.notify()
 		return
@@ -199,12 +199,12 @@ func (s *Subscription) nudge() {
 	}
 }
 
-// Nudge wakes the reader, as WakeAll does all.
-func (s *Subscription) Nudge() {
+// Signal wakes the reader, as WakeAll does all.
+func (s *Subscription) Signal() {
 	s.hub.mu.RLock()
 	defer s.hub.mu.RUnlock()
 	if !s.closed {
-		s.nudge()
+		s.signal()
 	}
 }
 
@@ -289,6 +289,6 @@ func (h *Hub) WakeAll() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, s := range h.subscriptions {
-		s.nudge()
+		s.signal()
 	}
 }

@@ -23,7 +23,7 @@ import (
 // Nothing that a client sends can make it wait for a position that the
 // database has not reached (F23), and no database connection is held meanwhile.
 func atLeast(node Hub, primary Primary, maxWait time.Duration, metrics *Metrics) step {
-	g := &gate{node: node, primary: primary, maxWait: maxWait, metrics: metrics}
+	w := &frontierWait{node: node, primary: primary, maxWait: maxWait, metrics: metrics}
 	return func(next handler) handler {
 		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
 			rev, err := parseAtLeast(c.req.Header())
@@ -31,7 +31,7 @@ func atLeast(node Hub, primary Primary, maxWait time.Duration, metrics *Metrics)
 				return nil, err
 			}
 			if !rev.IsZero() {
-				if err := g.pass(ctx, rev); err != nil {
+				if err := w.pass(ctx, rev); err != nil {
 					return nil, err
 				}
 				c.atLeast = rev
@@ -63,8 +63,8 @@ func parseAtLeast(header http.Header) (freshet.Revision, error) {
 	return highest, nil
 }
 
-// gate waits for the frontier.
-type gate struct {
+// frontierWait waits for the frontier.
+type frontierWait struct {
 	node    Hub
 	primary Primary
 	maxWait time.Duration
@@ -74,9 +74,9 @@ type gate struct {
 	known freshet.Revision // the highest position that the primary has told
 }
 
-func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
-	frontier := g.node.Frontier()
-	switch current := frontier.Max(g.node.Horizon()); {
+func (w *frontierWait) pass(ctx context.Context, rev freshet.Revision) error {
+	frontier := w.node.Frontier()
+	switch current := frontier.Max(w.node.Horizon()); {
 	case rev.Epoch == frontier.Epoch && rev.Position <= frontier.Position:
 		return nil
 	case current.IsZero():
@@ -85,14 +85,14 @@ func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
 		return epochChanged(current)
 	case rev.Epoch > current.Epoch:
 		// Somebody else may have seen a later history than we have.
-		g.primary.Nudge()
+		w.primary.Nudge()
 		return unavailable("this node does not know the revision's history yet")
 	}
-	waiting, cancel := context.WithTimeout(ctx, g.maxWait) // for both together
+	waiting, cancel := context.WithTimeout(ctx, w.maxWait) // for both together
 	defer cancel()
-	err := g.exists(waiting, rev)
+	err := w.exists(waiting, rev)
 	if err == nil {
-		err = g.wait(waiting, rev)
+		err = w.wait(waiting, rev)
 	}
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
@@ -102,23 +102,23 @@ func (g *gate) pass(ctx context.Context, rev freshet.Revision) error {
 
 // exists refuses a position that the primary's WAL has not reached: no honest
 // client can have been given it.
-func (g *gate) exists(ctx context.Context, rev freshet.Revision) error {
-	g.mu.Lock()
-	known := g.known
-	g.mu.Unlock()
+func (w *frontierWait) exists(ctx context.Context, rev freshet.Revision) error {
+	w.mu.Lock()
+	known := w.known
+	w.mu.Unlock()
 	if rev.Epoch == known.Epoch && rev.Position <= known.Position {
 		return nil
 	}
-	known, err := g.primary.InsertPosition(ctx)
+	known, err := w.primary.InsertPosition(ctx)
 	if err != nil {
 		return unavailable("the database's position is not known right now")
 	}
-	g.mu.Lock()
-	g.known = g.known.Max(known)
-	g.mu.Unlock()
+	w.mu.Lock()
+	w.known = w.known.Max(known)
+	w.mu.Unlock()
 	switch {
 	case rev.Epoch != known.Epoch:
-		g.primary.Nudge()
+		w.primary.Nudge()
 		return unavailable("the database has begun another history, and this node is catching up")
 	case rev.Position > known.Position:
 		return atLeastUnknown(fmt.Errorf("%s is not a revision that this server has given: the database is at %s", rev, known))
@@ -126,15 +126,15 @@ func (g *gate) exists(ctx context.Context, rev freshet.Revision) error {
 	return nil
 }
 
-func (g *gate) wait(ctx context.Context, rev freshet.Revision) error {
-	nudge := time.AfterFunc(nudgeDelay, g.primary.Nudge)
+func (w *frontierWait) wait(ctx context.Context, rev freshet.Revision) error {
+	nudge := time.AfterFunc(nudgeDelay, w.primary.Nudge)
 	defer nudge.Stop()
 	began := time.Now()
-	err := g.node.Wait(ctx, rev)
-	g.metrics.waited(time.Since(began), err)
+	err := w.node.Wait(ctx, rev)
+	w.metrics.waited(time.Since(began), err)
 	var epoch *hub.EpochError
 	if err == nil || errors.As(err, &epoch) {
 		return err
 	}
-	return unavailable(fmt.Sprintf("this node has not reached %s within %v", rev, g.maxWait))
+	return unavailable(fmt.Sprintf("this node has not reached %s within %v", rev, w.maxWait))
 }

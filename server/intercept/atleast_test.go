@@ -200,10 +200,10 @@ func TestAtLeast_oneBoundForBothWaits(t *testing.T) {
 		node := hub.New(hub.Config{})
 		node.Begin(at(50))
 		node.Serve(at(100))
-		g := &gate{node: node, maxWait: maxWait, primary: slowPrimary{
+		w := &frontierWait{node: node, maxWait: maxWait, primary: slowPrimary{
 			&primary{insert: at(200), nudged: make(chan struct{})}, maxWait - time.Millisecond}}
 		began := time.Now()
-		requireCode(t, connect.CodeUnavailable, g.pass(t.Context(), at(150)))
+		requireCode(t, connect.CodeUnavailable, w.pass(t.Context(), at(150)))
 		require.Equal(t, maxWait, time.Since(began))
 	})
 }

@@ -103,7 +103,7 @@ func (s *Server) askAgain(ctx context.Context, of *session) {
 	switch connect.CodeOf(err) {
 	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
 		of.revoked.Store(true)
-		of.sub.Nudge()
+		of.sub.Signal()
 		s.metrics.revoked.Inc()
 	}
 }

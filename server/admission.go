@@ -15,13 +15,13 @@ import (
 // attempt.
 const comeBack = time.Second
 
-// gate refuses calls while Run doesn't serve: before, nothing is known of the
+// admission refuses calls while Run doesn't serve: before, nothing is known of the
 // database; afterwards, nothing new.
-type gate struct{ ready *readiness }
+type admission struct{ ready *readiness }
 
 // closed returns why calls are refused, or nil.
-func (g gate) closed() error {
-	why := g.ready.refusal.Load()
+func (a admission) closed() error {
+	why := a.ready.refusal.Load()
 	if why == nil {
 		return nil
 	}
@@ -33,9 +33,9 @@ func (g gate) closed() error {
 }
 
 // WrapUnary implements connect.Interceptor.
-func (g gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+func (a admission) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if err := g.closed(); err != nil {
+		if err := a.closed(); err != nil {
 			return nil, err
 		}
 		return next(ctx, req)
@@ -43,9 +43,9 @@ func (g gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 }
 
 // WrapStreamingHandler implements connect.Interceptor.
-func (g gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (a admission) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		if err := g.closed(); err != nil {
+		if err := a.closed(); err != nil {
 			return err
 		}
 		return next(ctx, conn)
@@ -53,7 +53,7 @@ func (g gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.St
 }
 
 // WrapStreamingClient implements connect.Interceptor.
-func (g gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+func (a admission) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
 }
 
@@ -61,7 +61,7 @@ func (g gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.Stre
 func (n *Node) gated(next http.Handler) http.Handler {
 	errors := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := (gate{&n.ready}).closed(); err != nil {
+		if err := (admission{&n.ready}).closed(); err != nil {
 			w.Header().Set("Retry-After", "1")
 			w.Header().Set("Cache-Control", "no-store")
 			_ = errors.Write(w, r, err) // the peer has gone if it can't be told
