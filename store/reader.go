@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -67,12 +68,8 @@ func (r *reader) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row 
 // SendBatch sends the batch. In Read each of its statements has a snapshot of its
 // own.
 func (r *reader) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	failed := func(err error) pgx.BatchResults { return pgx.FailedBatchResults(b, err) }
-	if err := r.usable(); err != nil {
-		return failed(err)
-	}
-	if failed(errNestedBatch).Tx() != nil { // BeginTx leaves no other trace
-		return failed(errNestedBatch)
+	if err := cmp.Or(r.usable(), notNested(b)); err != nil {
+		return pgx.FailedBatchResults(b, err)
 	}
 	queries, inner := ours(b)
 	return &batchResults{ctx: ctx, inner: r.conn.SendBatch(ctx, inner), queries: queries}

@@ -158,6 +158,14 @@ func (r *batchResults) Close() error {
 // Tx is nil: the batch is in a transaction already.
 func (r *batchResults) Tx() pgx.Tx { return nil }
 
+// notNested refuses a batch that opens a transaction of its own.
+func notNested(b *pgx.Batch) error {
+	if pgx.FailedBatchResults(b, errNestedBatch).Tx() != nil { // BeginTx leaves no other trace
+		return errNestedBatch
+	}
+	return nil
+}
+
 // ours returns the queries of a batch, and a batch with copies of them: pgx would
 // call their functions with results that count what isn't the caller's.
 func ours(b *pgx.Batch) (queries []*pgx.QueuedQuery, copies *pgx.Batch) {

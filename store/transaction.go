@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -240,12 +241,8 @@ func (tx *transaction) QueryRow(ctx context.Context, sql string, args ...any) pg
 // SendBatch sends the batch with BEGIN before and the question behind it, which
 // its results don't show.
 func (tx *transaction) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	failed := func(err error) pgx.BatchResults { return pgx.FailedBatchResults(b, err) }
-	if err := tx.usable(); err != nil {
-		return failed(err)
-	}
-	if failed(errNestedBatch).Tx() != nil { // BeginTx leaves no other trace
-		return failed(errNestedBatch)
+	if err := cmp.Or(tx.usable(), notNested(b)); err != nil {
+		return pgx.FailedBatchResults(b, err)
 	}
 	if b.Len() == 0 {
 		return tx.conn.SendBatch(ctx, b)
