@@ -57,6 +57,9 @@ type Config struct {
 	// Slot is the replication slot. Nodes that serve side by side need one each.
 	// Empty: `freshet`.
 	Slot string
+	// Publication is the publication. All nodes of a database share one. Empty: that
+	// of the constant Publication.
+	Publication string
 	// MaxConns bounds the pool of DB. Zero: what DatabaseURL's pool_max_conns says,
 	// or the number of CPUs, at least 4.
 	MaxConns int32
@@ -157,6 +160,7 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Slot:              "freshet",
+		Publication:       Publication,
 		MaxWait:           2 * time.Second,
 		MaxSettle:         250 * time.Millisecond,
 		MaxLag:            5 * time.Second,
@@ -206,6 +210,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	d := Defaults()
 	c.Slot = cmp.Or(c.Slot, d.Slot)
+	c.Publication = cmp.Or(c.Publication, d.Publication)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	if err := checkBounds(&c, d); err != nil {
 		return c, err
@@ -216,8 +221,14 @@ func (c Config) withDefaults() (Config, error) {
 	if !slotName.MatchString(c.Slot) {
 		return c, &ConfigError{Field: "Slot", Want: fmt.Sprintf("1 to 63 lower-case letters, digits and underscores, not %q", c.Slot)}
 	}
+	if !publicationName.MatchString(c.Publication) {
+		return c, &ConfigError{Field: "Publication", Want: fmt.Sprintf("1 to 63 lower-case letters, digits and underscores, the first no digit, not %q", c.Publication)}
+	}
 	return c, nil
 }
+
+// publicationName is what needs no quotes, wherever a publication is named.
+var publicationName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // slotName is what Postgres takes.
 var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)

@@ -53,6 +53,7 @@ func TestNew_F81_nonsense(t *testing.T) {
 		"WriteTimeout":      {func(c *server.Config) { c.WriteTimeout = server.None }, ""},
 		"MaxRequestBytes":   {func(c *server.Config) { c.MaxRequestBytes = 1 }, ""},
 		"MaxConns":          {func(c *server.Config) { c.MaxConns = -1 }, ""},
+		"Publication":       {func(c *server.Config) { c.Publication = "1st" }, "the first no digit"},
 		"Slot":              {func(c *server.Config) { c.Slot = "Freshet-1" }, "lower-case"},
 	} {
 		t.Run(field, func(t *testing.T) {

@@ -176,7 +176,7 @@ func (n *Node) setUp(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	problems, err := setup.Apply(ctx, conn, n.program, Publication)
+	problems, err := setup.Apply(ctx, conn, n.program, n.cfg.Publication)
 	if err != nil {
 		return err
 	}

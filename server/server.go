@@ -61,7 +61,7 @@ import (
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
-// Publication is the name of the publication that the feed follows.
+// Publication is the publication that a feed follows unless Config names another.
 const Publication = "freshet"
 
 // Node is one node of one or more services on one database. Use New, then Run
@@ -114,7 +114,7 @@ func New(cfg Config) (*Node, error) {
 		OnChange:      n.wake,
 		Logger:        cfg.Logger,
 		Slot:          cfg.Slot,
-		Publication:   Publication,
+		Publication:   cfg.Publication,
 		MaxLag:        cfg.MaxLag,
 		WindowAge:     cfg.ReplayWindow,
 		WindowBytes:   uint64(cfg.ReplayWindowBytes), //nolint:gosec // checked,

@@ -216,6 +216,26 @@ func TestMigrate_setUp(t *testing.T) {
 	require.NoError(t, <-wrote)
 }
 
+// Another publication than the default one, from set-up to teardown.
+func TestDatabase_publication(t *testing.T) {
+	database := testkit.Database(t)
+	t.Setenv("DATABASE_URL", database)
+	code, stdout, stderr := runs(t, "migrate", "up", "--publication", "theirs")
+	require.Equal(t, exitOK, code, stdout+stderr)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, `the publication "freshet" is missing`)
+	code, stdout, _ = runs(t, "doctor", "--publication", "theirs")
+	require.Equal(t, exitOK, code, stdout)
+	_, stop := serving(t, "--no-migrate", "--publication", "theirs", "--database-url", database)
+	require.Equal(t, exitOK, stop())
+	code, stdout, stderr = runs(t, "teardown", "--publication", "theirs")
+	require.Equal(t, exitOK, code, stdout+stderr)
+	code, stdout, _ = runs(t, "doctor", "--publication", "theirs")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, `the publication "theirs" is missing`)
+}
+
 // What takes down a database's set-up doesn't do it under a node that serves.
 func TestDatabase_inUse(t *testing.T) {
 	database := testkit.Database(t)

@@ -7,15 +7,15 @@ import (
 	"io"
 	"strings"
 
-	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
 type doctorCmd struct {
 	databaseFlags
-	Slot string `default:"freshet" help:"Replication slot that serve uses."`
-	URL  string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
+	Slot        string `default:"freshet" help:"Replication slot that serve uses."`
+	Publication string `default:"freshet" help:"Publication that serve uses."`
+	URL         string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
 }
 
 // Validate is called by kong.
@@ -45,7 +45,7 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		return err
 	}
 	return c.connect(ctx, func(conn *setup.Conn) error {
-		problems, err := setup.Check(ctx, conn, p, server.Publication)
+		problems, err := setup.Check(ctx, conn, p, c.Publication)
 		if err != nil {
 			return err
 		}

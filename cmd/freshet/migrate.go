@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/freshet-dev/freshet/contract"
-	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store/setup"
 )
@@ -31,7 +30,8 @@ type migrateCmd struct {
 
 type migrateUpCmd struct {
 	databaseFlags
-	SetUp bool `help:"Also run what is otherwise printed, since it takes its time or has a price (an index made beside the writers, REPLICA IDENTITY FULL): all that this role may, but for the server's settings."`
+	Publication string `default:"freshet" help:"Publication that serve uses."`
+	SetUp       bool   `help:"Also run what is otherwise printed, since it takes its time or has a price (an index made beside the writers, REPLICA IDENTITY FULL): all that this role may, but for the server's settings."`
 }
 
 // Help is printed by `freshet migrate up --help`.
@@ -58,7 +58,7 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 				return setup.ApplyAll(ctx, conn, p, publication, func(step string) { fmt.Fprintln(to.out, "-- "+oneLine.Replace(step)) })
 			}
 		}
-		problems, err := apply(ctx, conn, p, server.Publication)
+		problems, err := apply(ctx, conn, p, c.Publication)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ type serveCmd struct {
 	CaptureURL  string `group:"Database" placeholder:"URL" help:"Where the feed connects, if --database-url goes through a pooler. Unset: --database-url."`
 	Migrate     bool   `group:"Database" default:"true" negatable:"" help:"Run pending migrations and set up publication and replica identities first."`
 	Slot        string `group:"Database" default:"${slot}" help:"Replication slot. Nodes that serve side by side need one each."`
+	Publication string `group:"Database" default:"${publication}" help:"Publication. All nodes of a database share one."`
 	MaxConns    int32  `group:"Database" default:"0" help:"Connections of the pool. 0: the number of CPUs, at least 4."`
 	DataDir     string `group:"Database" default:".freshet" type:"path" help:"Folder of the private Postgres."`
 	PostgresBin string `group:"Database" placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
@@ -134,6 +135,7 @@ func serveDefaults() kong.Vars {
 	d, at := server.Defaults(), front.Defaults()
 	return kong.Vars{
 		"slot":                d.Slot,
+		"publication":         d.Publication,
 		"addr":                at.Addr,
 		"max_wait":            d.MaxWait.String(),
 		"max_settle":          d.MaxSettle.String(),
@@ -202,6 +204,7 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		Migrate:             messages.MigrateConfig,
 		Check:               messages.VerifyConfig,
 		Slot:                c.Slot,
+		Publication:         c.Publication,
 		MaxConns:            c.MaxConns,
 		MaxWait:             given(c.MaxWait),
 		MaxSettle:           given(c.MaxSettle),

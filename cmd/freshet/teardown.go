@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
 type teardownCmd struct {
 	databaseFlags
-	Slot  string `default:"freshet" help:"Replication slot."`
-	Force bool   `help:"Even while nodes follow the database, or are stopped with slots of their own: they fail from then on."`
+	Slot        string `default:"freshet" help:"Replication slot."`
+	Publication string `default:"freshet" help:"Publication."`
+	Force       bool   `help:"Even while nodes follow the database, or are stopped with slots of their own: they fail from then on."`
 }
 
 // Help is printed by `freshet teardown --help`.
@@ -24,10 +24,10 @@ func (*teardownCmd) Help() string {
 // Run removes what serve and migrate have set up.
 func (c *teardownCmd) Run(ctx context.Context, to streams) error {
 	err := c.connect(ctx, func(conn *setup.Conn) error {
-		if err := setup.Teardown(ctx, conn, c.Slot, server.Publication, c.Force); err != nil {
+		if err := setup.Teardown(ctx, conn, c.Slot, c.Publication, c.Force); err != nil {
 			return err
 		}
-		fmt.Fprintf(to.out, "The slot %q and the publication %q are gone.\n", c.Slot, server.Publication)
+		fmt.Fprintf(to.out, "The slot %q and the publication %q are gone.\n", c.Slot, c.Publication)
 		orphans, err := setup.Orphans(ctx, conn, c.Slot)
 		for _, p := range orphans {
 			fmt.Fprintf(to.out, "But %s: %s\n", p.Text, strings.Join(p.SQL, " "))
