@@ -67,7 +67,7 @@ func TestConnect_F47_silentUnderBegin(t *testing.T) {
 // ever on a connection that is dead.
 func TestRecovery_F47_silentWhileTheSlotIsMade(t *testing.T) {
 	t.Parallel()
-	url := database(t)
+	_, url := ownDatabase(t, nil) // its transaction would hold up the slots of others
 	ctx := testkit.Context(t)
 	tx, err := testkit.Conn(t, url).Begin(ctx)
 	require.NoError(t, err)
