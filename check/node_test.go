@@ -143,17 +143,13 @@ func within(of string, messages map[string]message) map[string]message {
 	return found
 }
 
-// behind answers from a copy that is up to 40 ms old, and says so. A list is as old
-// as the oldest of its pages, so an old page must be older than it takes to turn to
-// it, which on a busy machine is long.
+// behind answers from a copy that is up to a second old, and says so. It must be
+// older than the time between two reads, and from one page to the next, which on a
+// busy machine is long.
 func (n *node) behind(topic string) (map[string]message, freshet.Revision) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	age := 40 * time.Millisecond
-	if n.flaw == turnsToOldPages {
-		age = time.Second
-	}
-	if time.Since(n.replica.taken) > age {
+	if time.Since(n.replica.taken) > time.Second {
 		n.replica.stamp = n.hub.Frontier()
 		n.replica.messages, n.replica.taken = n.world.everything(), time.Now()
 	}
