@@ -108,6 +108,24 @@ func addresses(c Config) (database, capture address, err error) {
 	return database, capture, err
 }
 
+// with does something that connects by itself, at an address.
+func with(ctx context.Context, at address, do func(context.Context, *pgx.ConnConfig) error) error {
+	config, err := at(ctx)
+	if err != nil {
+		return err
+	}
+	return do(ctx, config)
+}
+
+// connect opens a connection where capture connects.
+func (n *Node) connect(ctx context.Context) (*pgx.Conn, error) {
+	config, err := n.source(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return setup.ConnectConfig(ctx, config)
+}
+
 // twoAddresses reports whether capture connects elsewhere than services do.
 func (n *Node) twoAddresses() bool {
 	return n.cfg.CaptureURL != "" && n.cfg.CaptureURL != n.cfg.DatabaseURL ||
@@ -147,18 +165,11 @@ func (n *Node) migrate(ctx context.Context) error {
 	if pooled {
 		at = n.source
 	}
-	config, err := at(ctx)
-	if err != nil {
-		return err
-	}
-	if err := setup.MigrateConfig(ctx, config); err != nil {
+	if err := with(ctx, at, setup.MigrateConfig); err != nil {
 		return err
 	}
 	if n.cfg.Migrate != nil {
-		if config, err = at(ctx); err != nil {
-			return err
-		}
-		if err := n.cfg.Migrate(ctx, config); err != nil {
+		if err := with(ctx, at, n.cfg.Migrate); err != nil {
 			return err
 		}
 	}
@@ -167,11 +178,7 @@ func (n *Node) migrate(ctx context.Context) error {
 
 // setUp makes publication and replica identities fit the contract.
 func (n *Node) setUp(ctx context.Context) error {
-	config, err := n.source(ctx)
-	if err != nil {
-		return err
-	}
-	conn, err := setup.ConnectConfig(ctx, config)
+	conn, err := n.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -196,14 +203,9 @@ const verifyTimeout = 10 * time.Second
 func (n *Node) verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	config, err := n.database(ctx)
-	if err == nil {
-		err = setup.VerifyConfig(ctx, config)
-	}
+	err := with(ctx, n.database, setup.VerifyConfig)
 	if err == nil && n.cfg.Check != nil {
-		if config, err = n.database(ctx); err == nil {
-			err = n.cfg.Check(ctx, config)
-		}
+		err = with(ctx, n.database, n.cfg.Check)
 	}
 	var unfit *setup.UnfitError
 	if err == nil || errors.As(err, &unfit) {
@@ -238,11 +240,7 @@ func (n *Node) Guard(config *pgxpool.Config) { store.Guard(config) }
 func (n *Node) Verify(ctx context.Context, query func(ctx context.Context, sql string) (string, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	config, err := n.source(ctx)
-	if err != nil {
-		return err
-	}
-	conn, err := setup.ConnectConfig(ctx, config)
+	conn, err := n.connect(ctx)
 	if err != nil {
 		return err
 	}
