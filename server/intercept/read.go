@@ -27,10 +27,15 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
 			request, _ := c.req.Any().(proto.Message)
 			req := c.req // the query may outlive the call
+			own := c.method != nil && !c.method.Shared
+			scope := ""
+			if own { // else nobody looks at it, and it is a digest of all claims
+				scope = PrincipalOf(ctx).Scope()
+			}
 			answer, err := reads.Do(ctx, reuse.Read{
-				Method: c.method, Request: request, Scope: PrincipalOf(ctx).Scope(),
+				Method: c.method, Request: request, Scope: scope,
 				AtLeast: c.atLeast,
-				Alone:   audit.bars(c.procedure) || c.method != nil && !c.method.Shared && !isKnown(ctx),
+				Alone:   audit.bars(c.procedure) || own && !isKnown(ctx),
 				Query: func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error) {
 					return next(ctx, req, &store.Call{Epoch: frontier.Epoch, Audit: audit.due(req.Spec().Procedure)})
 				},
