@@ -40,6 +40,7 @@ var tiers = map[string]int{
 	"server/stream":    4,
 	"server/intercept": 4,
 	"server":           5,
+	"server/auth":      5,
 	"web":              5,
 	"check":            6,
 	"bench":            6,

@@ -1,0 +1,235 @@
+// Package auth finds out who calls, from a signed token (a JWT) that comes with
+// the request: as `Authorization: Bearer`, or in a cookie. Its Authenticate is for
+// intercept.Authenticate. A node and `freshet serve` don't ask it yet.
+//
+//	who, err := auth.New(auth.Config{Issuers: []string{"https://id.example.com"}, Audiences: []string{"tasks"}})
+//	handler = intercept.Authenticate(who.Authenticate, handler)
+//	err = who.Run(ctx) // fetches keys, until ctx ends
+//
+// # What is accepted
+//
+// A token in the compact form, signed by a key of whoever its `iss` names, by an
+// algorithm of that key's type; with `sub`, an `exp` that has not passed and an
+// `aud` that is ours; of type `JWT`, `at+jwt` (RFC 9068) or none. Where a key comes
+// from is our configuration alone: what a token says of it (`jku`, `x5u`, `jwk`) is
+// not looked at, and `kid` is compared and nothing else. Extensions that have to be
+// understood (`crit`) aren't, encrypted tokens neither.
+//
+// # What is told
+//
+// Errors are *connect.Errors around an *Error, in fixed words: no part of a token,
+// nor of a library's error, is in an error, a log or a metric.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet-dev/freshet/server/intercept"
+)
+
+// MaxTokenBytes is the length of the longest token that is looked at.
+const MaxTokenBytes = 16 << 10
+
+// Config of an Authenticator. One of Issuers and KeyFile is required, or both.
+type Config struct {
+	// Issuers are OpenID Connect providers, as tokens name them in `iss`:
+	// https://id.example.com. Their keys come from where their discovery document
+	// says. Plain http is for loopback alone.
+	Issuers []string
+	// KeyFile holds public keys, PEM or a JWKS (which may hold secrets for HS256 and
+	// its like, too), of whoever else issues tokens. It is read again when it changes.
+	KeyFile string
+	// Audiences are our names in `aud`: a token has to be for one of them. Required,
+	// so that no token for somebody else is good here.
+	Audiences []string
+	// Cookie is the name of a cookie that may hold the token, for browsers, which
+	// send no header with EventSource or a page. Set it HttpOnly, Secure and
+	// SameSite. Requests by cookie that may change something have to come from
+	// our own origin. Empty: none is looked at.
+	Cookie string
+	// Anonymous lets those call who send no token at all, as the zero Principal. A
+	// bad token is refused all the same.
+	Anonymous bool
+	// ClockSkew is how far an issuer's clock may be off. Zero: 30 s; below: none.
+	ClockSkew time.Duration
+
+	// Transport reaches issuers. Nil: net/http's, with deadlines.
+	Transport http.RoundTripper
+	// Logger; nil: slog.Default().
+	Logger *slog.Logger
+	// Registerer gets the count of refused requests. Nil: nobody counts.
+	Registerer prometheus.Registerer
+}
+
+// Authenticator tells who calls. Use New. All methods are safe for concurrent use.
+type Authenticator struct {
+	cfg     Config
+	issuers map[string]*issuer // by `iss`
+	file    *file              // nil: none
+	kept    kept
+	refused *prometheus.CounterVec
+	now     func() time.Time
+	cross   *http.CrossOriginProtection
+}
+
+// New returns an Authenticator. It reads KeyFile, which has to be right; issuers
+// are asked by Run.
+func New(cfg Config) (*Authenticator, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	switch {
+	case cfg.ClockSkew == 0:
+		cfg.ClockSkew = 30 * time.Second
+	case cfg.ClockSkew < 0:
+		cfg.ClockSkew = 0
+	}
+	a := &Authenticator{cfg: cfg, issuers: map[string]*issuer{}, now: time.Now, cross: http.NewCrossOriginProtection()}
+	if len(cfg.Issuers) == 0 && cfg.KeyFile == "" {
+		return nil, errors.New("nobody issues tokens: name an issuer, or a file of keys")
+	}
+	if len(cfg.Audiences) == 0 || slices.Contains(cfg.Audiences, "") {
+		return nil, errors.New("no audience: say what a token's `aud` has to be, or tokens for others would be good here")
+	}
+	if cfg.Cookie != "" && !isToken(cfg.Cookie) {
+		return nil, fmt.Errorf("%q can't be the name of a cookie", cfg.Cookie)
+	}
+	for _, name := range cfg.Issuers {
+		if err := checkIssuer(name); err != nil {
+			return nil, err
+		}
+		a.issuers[name] = newIssuer(name, cfg.Transport, cfg.Logger)
+	}
+	if cfg.KeyFile != "" {
+		a.file = &file{path: cfg.KeyFile, logger: cfg.Logger, reload: make(chan struct{}, 1)}
+		if err := a.file.read(); err != nil {
+			return nil, err
+		}
+	}
+	a.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_auth_refused_total", Help: "Requests refused since it isn't known who calls, by reason.",
+	}, []string{"reason"})
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(a.refused); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return a, nil
+}
+
+func checkIssuer(name string) error {
+	u, err := url.Parse(name)
+	switch {
+	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return fmt.Errorf("issuer %q: want a URL such as https://id.example.com", name)
+	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	}
+	return fmt.Errorf("issuer %q: want https: whoever sits on the way could bring keys of their own", name)
+}
+
+// Run keeps keys fresh until ctx ends, and returns nil then. Without it no
+// issuer's keys are known.
+func (a *Authenticator) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, i := range a.issuers {
+		group.Go(func() error { i.run(ctx); return nil })
+	}
+	if a.file != nil {
+		group.Go(func() error { a.file.run(ctx); return nil })
+	}
+	<-ctx.Done()
+	return group.Wait()
+}
+
+// Reload reads the file of keys again, now.
+func (a *Authenticator) Reload() {
+	if a.file != nil {
+		select {
+		case a.file.reload <- struct{}{}:
+		default: // it is about to
+		}
+	}
+}
+
+// Authenticate says who sent r. The error is a *connect.Error around an *Error:
+// `unauthenticated`, with a challenge as of RFC 6750 for those who speak HTTP;
+// `invalid_argument` for a request with more than one credential;
+// `permission_denied` for one that another site made by our cookie; `unavailable`
+// while keys that would tell can't be fetched.
+func (a *Authenticator) Authenticate(r *http.Request) (intercept.Principal, error) {
+	p, err := a.authenticate(r)
+	if err == nil {
+		return p, nil
+	}
+	var known *Error
+	if !errors.As(err, &known) {
+		known = errMalformed // nothing else comes here; its text stays here
+	}
+	a.refused.WithLabelValues(known.Reason).Inc()
+	return intercept.Principal{}, known.connect()
+}
+
+func (a *Authenticator) authenticate(r *http.Request) (intercept.Principal, error) {
+	token, byCookie, err := credential(r, a.cfg.Cookie)
+	switch {
+	case err != nil:
+		return intercept.Principal{}, err
+	case token == "" && a.cfg.Anonymous:
+		return intercept.Principal{}, nil
+	case token == "":
+		return intercept.Principal{}, errNone
+	case byCookie && a.cross.Check(r) != nil:
+		return intercept.Principal{}, errCrossOrigin
+	}
+	return a.verify(r.Context(), token)
+}
+
+// source is where keys come from.
+type source interface {
+	// find returns the keys that a token may be signed with, and the set that they
+	// are of. It may wait for a fetch.
+	find(ctx context.Context, kid, alg string) ([]key, *keySet, error)
+	// current returns the set as it is now; nil: there is none.
+	current() *keySet
+}
+
+// sourceOf returns whose keys count for an issuer: its own alone, if it is one
+// that we know.
+func (a *Authenticator) sourceOf(iss string) source {
+	if i := a.issuers[iss]; i != nil {
+		return i
+	}
+	if a.file != nil {
+		return a.file
+	}
+	return nil
+}
+
+// isToken reports whether name can be a cookie's (RFC 9110 section 5.6.2).
+func isToken(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, r)
+	})
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || isLoopbackAddr(host)
+}
+
+func isLoopbackAddr(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}

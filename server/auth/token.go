@@ -1,0 +1,212 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json" // it refuses a name that is there twice
+
+	"github.com/freshet-dev/freshet/server/intercept"
+)
+
+// verify returns whose token it is.
+func (a *Authenticator) verify(ctx context.Context, token string) (intercept.Principal, error) {
+	if len(token) > MaxTokenBytes {
+		return intercept.Principal{}, errTooLong
+	}
+	digest := sha256.Sum256([]byte(token))
+	if p, ok := a.kept.get(digest, a.now()); ok {
+		return p, nil
+	}
+	jws, err := jose.ParseSignedCompact(token, algorithms)
+	if err != nil || strings.ContainsAny(token, "\r\n") { // base64 passes over those
+		return intercept.Principal{}, errMalformed
+	}
+	header := jws.Signatures[0].Protected
+	if !typeFits(header.ExtraHeaders) {
+		return intercept.Principal{}, errType
+	}
+	if _, critical := header.ExtraHeaders["crit"]; critical {
+		return intercept.Principal{}, errMalformed
+	}
+	claims, err := parse(jws.UnsafePayloadWithoutVerification())
+	if err != nil {
+		return intercept.Principal{}, errMalformed
+	}
+	iss, ok := claims["iss"].(string)
+	if _, there := claims["iss"]; there && !ok {
+		return intercept.Principal{}, errMalformed
+	}
+	from := a.sourceOf(iss)
+	if from == nil {
+		return intercept.Principal{}, errIssuer
+	}
+	set, err := signed(ctx, jws, header, from)
+	if err != nil {
+		return intercept.Principal{}, err
+	}
+	p, err := a.judge(claims)
+	if err != nil {
+		return intercept.Principal{}, err
+	}
+	a.kept.put(digest, len(token), verified{p, from, set})
+	return p, nil
+}
+
+// typeFits reports whether a token says that it is one for us. RFC 8725 section 3.11:
+// tokens of other kinds are signed by the same keys.
+func typeFits(header map[jose.HeaderKey]any) bool {
+	typ, there := header[jose.HeaderType]
+	if !there {
+		return true
+	}
+	text, _ := typ.(string)
+	text = strings.TrimPrefix(strings.ToLower(text), "application/")
+	return text == "jwt" || text == "at+jwt"
+}
+
+// signed finds the key that a token is signed with, and returns the set that it is of.
+func signed(ctx context.Context, jws *jose.JSONWebSignature, header jose.Header, from source) (*keySet, error) {
+	keys, set, err := from.find(ctx, header.KeyID, header.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if _, err := jws.Verify(key.verify); err == nil {
+			return set, nil
+		}
+	}
+	return nil, errKey
+}
+
+// judge returns the principal of claims that are known to be the issuer's.
+func (a *Authenticator) judge(claims map[string]any) (p intercept.Principal, _ error) {
+	now := a.now()
+	expires, err := instant(claims["exp"])
+	switch {
+	case err != nil:
+		return p, errMalformed
+	case expires.IsZero():
+		return p, errNoExpiry
+	}
+	if expires = expires.Add(a.cfg.ClockSkew); !now.Before(expires) {
+		return p, errExpired
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		from, err := instant(claims[name])
+		if err != nil {
+			return p, errMalformed
+		}
+		if from.After(now.Add(a.cfg.ClockSkew)) {
+			return p, errEarly
+		}
+	}
+	if !a.isForUs(claims["aud"]) {
+		return p, errAudience
+	}
+	sub, _ := claims["sub"].(string)
+	if sub == "" {
+		return p, errSubject
+	}
+	iss, _ := claims["iss"].(string)
+	return intercept.Principal{Issuer: iss, Subject: sub, Claims: claims, Expires: expires}.WithScope(), nil
+}
+
+func (a *Authenticator) isForUs(aud any) bool {
+	switch aud := aud.(type) {
+	case string:
+		return slices.Contains(a.cfg.Audiences, aud)
+	case []any:
+		return slices.ContainsFunc(aud, func(one any) bool {
+			text, ok := one.(string)
+			return ok && slices.Contains(a.cfg.Audiences, text)
+		})
+	}
+	return false
+}
+
+// lastInstant is the last second of the year 9999: an instant after it is no
+// instant but an overflow.
+const lastInstant = 253402300799
+
+var errInstant = errors.New("not an instant")
+
+// instant reads a NumericDate: seconds since 1970, perhaps with a fraction. Nothing is
+// the zero time.
+func instant(claim any) (time.Time, error) {
+	var seconds float64
+	switch claim := claim.(type) {
+	case nil:
+		return time.Time{}, nil
+	case int64:
+		seconds = float64(claim)
+	case float64:
+		seconds = claim
+	default:
+		return time.Time{}, errInstant
+	}
+	if !(seconds > 0 && seconds <= lastInstant) { // NaN isn't either
+		return time.Time{}, errInstant
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), nil
+}
+
+// parse reads claims: an object, without a name that is there twice.
+func parse(payload []byte) (map[string]any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.SetNumberType(json.UnmarshalJSONNumber)
+	var claims map[string]any
+	if err := decoder.Decode(&claims); err != nil {
+		return nil, err //nolint:wrapcheck // its text goes nowhere
+	}
+	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) || claims == nil {
+		return nil, errors.New("not one object")
+	}
+	for name, value := range claims {
+		number, err := plain(value)
+		if err != nil {
+			return nil, err
+		}
+		claims[name] = number
+	}
+	return claims, nil
+}
+
+// plain turns numbers into int64, where they are whole and fit, or float64, in
+// value and what is in it.
+func plain(value any) (any, error) {
+	switch value := value.(type) {
+	case json.Number:
+		if whole, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+			return whole, nil
+		}
+		return strconv.ParseFloat(string(value), 64)
+	case []any:
+		for i := range value {
+			one, err := plain(value[i])
+			if err != nil {
+				return nil, err
+			}
+			value[i] = one
+		}
+	case map[string]any:
+		for name := range value {
+			one, err := plain(value[name])
+			if err != nil {
+				return nil, err
+			}
+			value[name] = one
+		}
+	}
+	return value, nil
+}
