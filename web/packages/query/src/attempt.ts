@@ -35,6 +35,8 @@ export class Attempt {
   waitMs = 0;
   /** The run ended with an error that answers: `not_found`, not "unavailable". */
   answered = false;
+  /** The last error was `permission_denied`: the caller may not follow this either. */
+  denied = false;
   /** The highest stamp: of several writes, where all of them are in. */
   latest: Revision | undefined;
   readonly #stamps: (Revision | undefined)[] = [];
@@ -73,9 +75,10 @@ export class Attempt {
   }
 
   /** One request failed with what the function is given to catch. */
-  refuse(error: unknown, headers: Headers, answered: boolean, waitMs = 0): void {
+  refuse(error: unknown, headers: Headers, answered: boolean, waitMs = 0, denied = false): void {
     this.#refusals.push({ error, stamp: parseRevision(headers.get(revisionHeader)) });
     this.answered = answered;
+    this.denied = denied;
     this.waitMs = waitMs;
     this.hooks.progress?.();
   }
@@ -90,6 +93,7 @@ export class Attempt {
     for (let cause = error; cause instanceof Error && !causes.has(cause); cause = cause.cause) causes.add(cause);
     this.#refusals = this.#refusals.filter((refusal) => !causes.has(refusal.error));
     this.answered = false;
+    this.denied = false;
     this.waitMs = 0;
   }
 }

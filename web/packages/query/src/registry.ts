@@ -6,6 +6,11 @@ export interface Entry<Q> {
   readonly query: Q;
   readonly rule: Rule;
   topics: readonly string[];
+  /**
+   * It was refused its last answer by `permission_denied`, so it has no topics:
+   * one that the caller may not follow has the stream of all others refused.
+   */
+  denied: boolean;
 }
 
 /** What is known of one topic, as long as a stream may follow it for us. */
@@ -42,7 +47,7 @@ export class Registry<Q> {
   }
 
   add(query: Q): Entry<Q> {
-    const entry: Entry<Q> = { query, rule: new Rule(), topics: [] };
+    const entry: Entry<Q> = { query, rule: new Rule(), topics: [], denied: false };
     this.#entries.set(query, entry);
     return entry;
   }

@@ -10,6 +10,8 @@ export interface Run {
   readonly attempt?: Attempt;
   /** What had been told when it began. */
   readonly heard?: Revision;
+  /** Topics that its requests depend on. */
+  readonly learned?: ReadonlySet<string>;
   /** What is to be said of its success. */
   outcome: { readonly stamp: Revision | undefined } | "dropped";
   /** What ended it, maybe not for good. */

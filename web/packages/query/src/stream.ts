@@ -220,6 +220,11 @@ export class Stream implements Feed {
       return;
     }
     if (refused?.fatal) {
+      const wants = this.#events.wants();
+      if (![...link.topics].every((topic) => wants.has(topic))) {
+        this.#sync(); // perhaps it was refused for what nobody wants any more
+        return;
+      }
       this.#options.log("error", "stream: refused", { error });
       this.#set({ state: "failed", streaming, error });
       return;

@@ -213,6 +213,10 @@ export class Queries {
     const run = this.#runs.end(query);
     if (!run) return this.#registry.written(entry, undefined);
     const { attempt, flight, outcome } = run;
+    if (entry.denied) {
+      entry.denied = false;
+      this.#resolve(entry, run.learned);
+    }
     if (!attempt) this.#show(query, this.#optimistic.admit(query, query.state.data, undefined, flight.partial));
     if (outcome === "dropped") this.#registry.on(entry, { type: "dropped" });
     else this.#registry.on(entry, { type: "answer", flight, stamp: outcome.stamp });
@@ -225,6 +229,9 @@ export class Queries {
     if (run && attempt?.answered && attempt.stamp) {
       this.#registry.on(entry, { type: "answer", flight: run.flight, stamp: attempt.stamp });
     } else this.#registry.on(entry, { type: "failure", waitMs: attempt?.waitMs ?? 0 });
+    if (!attempt?.denied) return;
+    entry.denied = true;
+    if (this.#registry.setTopics(entry, [])) this.#sync();
   }
 
   // Fetches.
@@ -291,7 +298,7 @@ export class Queries {
       progress: () => this.#runs.progress(query, run),
       unknown: (atLeast) => this.#registry.on(entry, { type: "unknown", atLeast }),
     });
-    const run: SeenRun = { flight, attempt, heard, outcome: "dropped" };
+    const run: SeenRun = { flight, attempt, heard, learned, outcome: "dropped" };
     this.#runs.begin(query, run);
     return run;
   }
@@ -358,6 +365,7 @@ export class Queries {
   // Topics.
 
   #resolve(entry: Entry<Query>, learned?: Iterable<string>): void {
+    if (entry.denied) return;
     const topics = declaredTopics(entry.query, this.#options.topicsOf) ?? learned;
     if (topics && this.#registry.setTopics(entry, [...topics])) this.#sync();
   }

@@ -86,7 +86,7 @@ async function read<I extends DescMessage, O extends DescMessage>(
         headers.delete(atLeastHeader); // positions of a history that is over, or of none
         continue;
       }
-      attempt.refuse(error, failed.metadata, answers.has(failed.code), retryDelayOf(failed));
+      attempt.refuse(error, failed.metadata, answers.has(failed.code), retryDelayOf(failed), failed.code === Code.PermissionDenied);
       throw error;
     }
     const stamp = parseRevision(response.header.get(revisionHeader));

@@ -287,6 +287,20 @@ describe("topics that change", () => {
     expect(server.requests.left).toBe(0);
   });
 
+  test("refused for a topic that nobody wants any more, it is opened again without", async () => {
+    const client = connect();
+    const a = subscribe(client, "a");
+    const b = subscribe(client, "secret");
+    const first = await server.requests.next();
+    expect(first.topics.toSorted()).toEqual(["a", "secret"]);
+    b.subscription.close();
+    await new Promise((resolve) => setTimeout(resolve, 40)); // it is noticed, and changes nothing yet
+    first.refuse(403, { code: "permission_denied", message: "no grant" });
+    const second = await live(client);
+    expect(second.topics).toEqual(["a"]);
+    await a.told.next();
+  });
+
   test("who joins a live topic is told at once, without a new stream", async () => {
     const client = connect();
     const a = subscribe(client, "a");

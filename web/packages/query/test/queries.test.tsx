@@ -5,6 +5,7 @@ import { onlineManager, QueryObserver } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { epochChanged, parent, retryInfo, topic } from "./message-api.js";
+import { bindQueries } from "../src/tanstack.js";
 import { list, Page } from "./page.js";
 import { rev } from "./server.js";
 
@@ -409,5 +410,52 @@ describe("a stamp that can't be read", () => {
     (await page.next()).answer("d", rev(13));
     await page.shows("d");
     expect(page.report).toMatchObject({ phase: "resting", have: rev(13) });
+  });
+});
+
+// A topic that the caller may not follow has the stream of all others refused.
+describe("a query that is denied", () => {
+  test("isn't followed, until it is answered", async () => {
+    page.mount(<One />);
+    expect((await page.next()).atLeast).toBe(rev(10));
+    expect([...page.source.topics]).toEqual([topic]);
+    page.api.reads.all.at(-1)!.fail(Code.PermissionDenied);
+    await page.shows(`error: ${Code.PermissionDenied}`);
+    await vi.waitFor(() => expect([...page.source.topics]).toEqual([]));
+    page.source.invalidate(rev(11), topic); // of somebody else's
+    await page.soon();
+    expect(page.api.reads.left).toBe(0);
+
+    void page.queryClient.refetchQueries();
+    const again = await page.next();
+    expect([...page.source.topics]).toEqual([]);
+    again.answer("a", rev(12));
+    await page.shows("a");
+    await vi.waitFor(() => expect([...page.source.topics]).toEqual([topic]));
+    page.source.ready(rev(13), [topic]);
+    (await page.next()).answer("b", rev(13));
+    await page.shows("b");
+  });
+
+  test("that no topics were declared of, too", async () => {
+    page.queries.close();
+    const queries = bindQueries({ freshet: page.source, queryClient: page.queryClient });
+    page.mount(<One />);
+    (await page.next()).fail(Code.PermissionDenied);
+    await page.shows(`error: ${Code.PermissionDenied}`);
+    await vi.waitFor(() => expect([...page.source.topics]).toEqual([]));
+    void page.queryClient.refetchQueries();
+    (await page.next()).answer("a", rev(12));
+    await page.shows("a");
+    await vi.waitFor(() => expect([...page.source.topics]).toEqual([topic]));
+    queries.close();
+  });
+
+  test("after another error it is followed on", async () => {
+    page.mount(<One />);
+    (await page.next()).fail(Code.NotFound, rev(10));
+    await page.shows(`error: ${Code.NotFound}`);
+    await page.soon();
+    expect([...page.source.topics]).toEqual([topic]);
   });
 });
