@@ -3,7 +3,10 @@ package server
 import (
 	"context"
 
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/server/grants"
+	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -35,8 +38,42 @@ func Grants(file *grants.File) Authorize {
 	}
 }
 
+// RevokedTopic is the topic that has Config.Authorize asked at once about all streams
+// of a subject, whoever has issued it: a table's, if the contract says so, or one told
+// by pg_logical_emit_message. Those that it denies end.
+func RevokedTopic(subject string) string { return "freshet/revoked/" + contract.Escape(subject) }
+
+// listener is the hub as capture fills it, with somebody who hears of revoked
+// subjects, once what revoked them can be seen.
+type listener struct {
+	*hub.Hub
+	heed func(freshet.Commit)
+	gap  func()
+
+	begun bool // anew: what came before may be missing
+}
+
+func (l *listener) Publish(c freshet.Commit) {
+	l.Hub.Publish(c)
+	l.heed(c)
+}
+
+func (l *listener) Begin(horizon freshet.Revision) {
+	l.begun = true
+	l.Hub.Begin(horizon)
+}
+
+func (l *listener) Serve(rev freshet.Revision) {
+	l.Hub.Serve(rev)
+	if l.begun {
+		l.begun = false
+		l.gap()
+	}
+}
+
 // Reauthorize asks Config.Authorize again about every open stream, and ends those
-// that it denies: to be called when something was withdrawn. A stream about which
+// that it denies: to be called when something was withdrawn. (Config.Reauthorize does
+// so by itself, now and then.) A stream about which
 // nothing can be told now stays. It returns when all have been asked, or ctx ends,
 // with ctx's error.
 func (n *Node) Reauthorize(ctx context.Context) error { return n.streams.Reauthorize(ctx) }

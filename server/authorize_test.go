@@ -400,6 +400,7 @@ func TestAuthorize_F18_grantIsWithdrawn(t *testing.T) {
 	began := time.Now()
 	g.write(t, "rules: [{when: claims.role == 'moderator', read: ['**']}]")
 	for _, told := range []<-chan string{taken, h2} {
+		require.Equal(t, "end", receive(t, g.ctx, told))
 		if event, more := <-told; more {
 			require.Fail(t, "it was told "+event)
 		}

@@ -74,6 +74,10 @@ type Config struct {
 	// of its topics. What the contract doesn't know is denied: mount a service that
 	// looks after itself without HandlerOptions.
 	Authorize Authorize
+	// Reauthorize is how often Authorize is asked again about each open stream, which
+	// ends when it is denied. Zero: 60 s; None: only by Node.Reauthorize, and about
+	// subjects that are named by RevokedTopic.
+	Reauthorize time.Duration
 
 	// MaxWait bounds the wait of a request at-least. Zero: 2 s; None: it doesn't
 	// wait.
@@ -161,6 +165,7 @@ func Defaults() Config {
 	return Config{
 		Slot:              "freshet",
 		Publication:       Publication,
+		Reauthorize:       time.Minute,
 		MaxWait:           2 * time.Second,
 		MaxSettle:         250 * time.Millisecond,
 		MaxLag:            5 * time.Second,
@@ -238,6 +243,7 @@ func checkBounds(c *Config, d Config) error {
 	const ms = time.Millisecond
 	return errors.Join(
 		bound("MaxWait", &c.MaxWait, d.MaxWait, ms, time.Hour, true),
+		bound("Reauthorize", &c.Reauthorize, d.Reauthorize, 100*ms, 24*time.Hour, true),
 		bound("MaxSettle", &c.MaxSettle, d.MaxSettle, ms, time.Hour, true),
 		bound("MaxLag", &c.MaxLag, d.MaxLag, 100*ms, 24*time.Hour, false),
 		bound("Heartbeat", &c.Heartbeat, d.Heartbeat, 100*ms, time.Hour, false),

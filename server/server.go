@@ -48,9 +48,11 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/server/grants"
@@ -110,7 +112,7 @@ func New(cfg Config) (*Node, error) {
 	if n.feed, err = wal.New(wal.Config{
 		Connect:       n.source,
 		Program:       n.program,
-		Sink:          n.hub,
+		Sink:          &listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }},
 		OnChange:      n.wake,
 		Logger:        cfg.Logger,
 		Slot:          cfg.Slot,
@@ -178,6 +180,11 @@ func (n *Node) buildHandlers() (err error) {
 		MaxBodyBytes:   int64(cfg.MaxRequestBytes),
 		Logger:         cfg.Logger,
 		Registerer:     cfg.Registerer,
+		Credential: func(ctx context.Context) (string, time.Time) {
+			who := intercept.PrincipalOf(ctx)
+			return who.Subject, who.Expires
+		},
+		Reauthorize: cfg.Reauthorize,
 	}
 	if allowed != nil {
 		streams.Authorize = func(ctx context.Context, topics []string) error {

@@ -39,7 +39,8 @@ type serveCmd struct {
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
 	TrustedProxy  []string `group:"Network" placeholder:"NETWORK" help:"Proxy in front whose X-Forwarded-For says who calls: an address or a network, such as 10.0.0.0/8. Several."`
 
-	Grants string `group:"Access" placeholder:"FILE" type:"path" help:"Grants file: which topics callers may read and write. It is read again when it changes, and on SIGHUP. Unset: everybody may everything."`
+	Grants      string        `group:"Access" placeholder:"FILE" type:"path" help:"Grants file: which topics callers may read and write. It is read again when it changes, and on SIGHUP. Unset: everybody may everything."`
+	Reauthorize time.Duration `group:"Access" default:"${reauthorize}" help:"How often it is asked again whether each open stream may go on; 0: only when grants change, or a subject is revoked."`
 
 	MaxWait     time.Duration `group:"Freshness" default:"${max_wait}" help:"Longest wait of a request at-least a revision; 0: none."`
 	MaxSettle   time.Duration `group:"Freshness" default:"${max_settle}" help:"Longest time that the answer of a write is held back until reads elsewhere contain it; 0: none."`
@@ -142,6 +143,7 @@ func serveDefaults() kong.Vars {
 		"max_lag":             d.MaxLag.String(),
 		"heartbeat":           d.Heartbeat.String(),
 		"throttle":            d.Throttle.String(),
+		"reauthorize":         d.Reauthorize.String(),
 		"read_interval":       d.ReadInterval.String(),
 		"replay_window":       d.ReplayWindow.String(),
 		"replay_window_bytes": strconv.Itoa(d.ReplayWindowBytes),
@@ -223,6 +225,7 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		MaxTopicBytes:       given(c.MaxTopicBytes),
 		MaxRequestBytes:     given(c.MaxRequestBytes),
 		MaxWrite:            given(c.MaxWrite),
+		Reauthorize:         given(c.Reauthorize),
 		Drain:               server.None, // the front has drained what there was
 		AuditReads:          intercept.AuditMode(c.AuditReads),
 		Logger:              logger,

@@ -42,7 +42,7 @@ func TestReauthorize_whileAStreamBegins(t *testing.T) {
 		_, refused := s.start(t.Context(), &request{topics: []string{"a"}})
 		require.NotNil(t, refused)
 		require.Equal(t, connect.CodePermissionDenied, refused.code)
-		require.Empty(t, s.granted.all)
+		require.Empty(t, s.granted.everyone())
 		require.Zero(t, s.open)
 	})
 }
@@ -99,10 +99,10 @@ func TestReauthorize_nothingMoreIsTold(t *testing.T) {
 		require.ErrorIs(t, <-ended["ada"], errRevoked)
 		require.NotContains(t, strings.Join(logs["ada"].log(0), "\n"), "invalidate")
 		require.Contains(t, strings.Join(logs["bob"].log(0), "\n"), "invalidate 101 a")
-		require.Len(t, s.granted.all, 1)
+		require.Len(t, s.granted.everyone(), 1)
 		cancel()
 		<-ended["bob"]
 		synctest.Wait()
-		require.Empty(t, s.granted.all)
+		require.Empty(t, s.granted.everyone())
 	})
 }

@@ -34,6 +34,13 @@ type Config struct {
 	// that Reauthorize may ask again when the request is long gone. Each stream keeps
 	// one. Nil: nothing of streams is asked again.
 	Remember func(ctx context.Context) context.Context
+	// Credential returns what ctx's principal has come with: whom it names, and when it
+	// expires (zero: never), which is when the stream ends. Nil: nobody, and never.
+	Credential func(ctx context.Context) (subject string, expires time.Time)
+	// Reauthorize is how often Authorize is asked again about every stream; each at a
+	// time of its own within that. Unset: 60 s, negative: only when something calls for
+	// it.
+	Reauthorize time.Duration
 
 	Heartbeat      time.Duration // between frontier events; unset: 15 s
 	Throttle       time.Duration // for who doesn't ask for one; unset: 100 ms, negative: none
@@ -67,6 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxTopicBytes < 0 || c.MaxPerCaller < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.MaxLag < 0 || c.MaxTopics < 0 || c.MaxConnections < 0 || c.MaxBodyBytes < 0 {
 		return c, errors.New("stream: a negative limit in Config")
 	}
+	c.Reauthorize = cmp.Or(c.Reauthorize, time.Minute)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
 	c.Throttle = cmp.Or(c.Throttle, 100*time.Millisecond)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
@@ -76,6 +84,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 1<<20)
 	c.MaxTopicBytes = cmp.Or(c.MaxTopicBytes, 256<<20)
 	c.Throttle = max(c.Throttle, 0)
+	if c.Credential == nil {
+		c.Credential = func(context.Context) (string, time.Time) { return "", time.Time{} }
+	}
 	if c.Caller == nil {
 		c.Caller = func(context.Context) string { return "" }
 	}

@@ -56,8 +56,10 @@
 //	socket   the connection: a write that doesn't wait, bounded buffers
 //	peers    who hangs up, which net/http would notice by reading
 //
-// A token's expiry would be one more time that both ways wait for: in live's
-// select, and in the outlet's timer.
+// When the caller's credential expires is one more time that both ways wait for, by
+// the timer that the next heartbeat has. A stream that is to end for that, or because
+// its grant was withdrawn, says so as its last frame (ending); its catch-up, a notice
+// or a heartbeat that was about to leave is dropped.
 //
 // # Concurrency
 //

@@ -69,7 +69,7 @@ func (r *recorder) invalidate(rev freshet.Revision, topics []string, partial boo
 	return r.add(recorded{kind: "invalidate", rev: rev, topics: topics})
 }
 
-func (r *recorder) ready(rev freshet.Revision, topics int) error {
+func (r *recorder) ready(rev freshet.Revision, topics int, expires time.Duration) error {
 	return r.add(recorded{kind: "ready", rev: rev, nTopics: topics})
 }
 
@@ -84,6 +84,8 @@ func (r *recorder) frontier(rev freshet.Revision, lag time.Duration) error {
 func (r *recorder) goodbye(rev freshet.Revision, lag time.Duration) error {
 	return r.add(recorded{kind: "goodbye", rev: rev, lag: lag})
 }
+
+func (r *recorder) end(why *ending) error { return r.add(recorded{kind: why.reason}) }
 
 func (r *recorder) all() []recorded {
 	r.mu.Lock()
@@ -221,8 +223,8 @@ func (l *testLink) invalidate(rev freshet.Revision, topics []string, partial boo
 	return l.send(func() error { return l.out.invalidate(rev, topics, partial) })
 }
 
-func (l *testLink) ready(rev freshet.Revision, topics int) error {
-	return l.send(func() error { return l.out.ready(rev, topics) })
+func (l *testLink) ready(rev freshet.Revision, topics int, expires time.Duration) error {
+	return l.send(func() error { return l.out.ready(rev, topics, expires) })
 }
 
 func (l *testLink) reset(rev freshet.Revision) error {
@@ -231,6 +233,10 @@ func (l *testLink) reset(rev freshet.Revision) error {
 
 func (l *testLink) frontier(rev freshet.Revision, lag time.Duration) error {
 	return l.send(func() error { return l.out.frontier(rev, lag) })
+}
+
+func (l *testLink) end(why *ending) error {
+	return l.send(func() error { return l.out.end(why) })
 }
 
 func (l *testLink) goodbye(rev freshet.Revision, lag time.Duration) error {

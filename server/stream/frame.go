@@ -70,7 +70,9 @@ func appendInvalidate(b []byte, rev freshet.Revision, topics []string, partial b
 	return append(b, `],"spread_ms":0}`+"\n\n"...), topics[fit:]
 }
 
-func appendReady(b []byte, rev freshet.Revision, topics int, heartbeat time.Duration, contract string) []byte {
+// appendReady appends the frame that says ready; expires is how long the caller's
+// credential still counts, 0: it doesn't end.
+func appendReady(b []byte, rev freshet.Revision, topics int, heartbeat, expires time.Duration, contract string) []byte {
 	b = appendHead(b, "ready", rev)
 	b = appendRevision(b, rev)
 	b = append(b, `","topics":`...)
@@ -79,6 +81,10 @@ func appendReady(b []byte, rev freshet.Revision, topics int, heartbeat time.Dura
 	b = strconv.AppendInt(b, heartbeat.Milliseconds(), 10)
 	b = append(b, `,"contract":`...)
 	b = appendJSON(b, contract)
+	if expires > 0 {
+		b = append(b, `,"expires_ms":`...)
+		b = strconv.AppendInt(b, expires.Milliseconds(), 10)
+	}
 	return append(b, "}\n\n"...)
 }
 
@@ -94,6 +100,14 @@ func appendFrontier(b []byte, rev freshet.Revision, lag time.Duration) []byte {
 	b = append(b, `","lag_ms":`...)
 	b = strconv.AppendInt(b, lag.Milliseconds(), 10)
 	return append(b, "}\n\n"...)
+}
+
+// appendEnd appends the frame that says why the stream ends. It has no id: nothing
+// is told any more, so the last one stands.
+func appendEnd(b []byte, reason string) []byte {
+	b = append(b, `event: end`+"\n"+`data: {"reason":"`...)
+	b = append(b, reason...)
+	return append(b, "\"}\n\n"...)
 }
 
 const hexDigits = "0123456789abcdef"

@@ -106,7 +106,12 @@ func TestFrames_onTheWire(t *testing.T) {
 		"\",\"topics\":[\"messages\",\"a\\\"b\\\\c<&>é\u2028\"],\"spread_ms\":0}\n\n", string(frame))
 	require.Equal(t, "retry: 1500\nid: "+id+"\nevent: ready\ndata: {\"revision\":\""+id+
 		"\",\"topics\":2,\"heartbeat_ms\":15000,\"contract\":\"abc\"}\n\n",
-		string(appendReady(appendRetry(nil, 1500*time.Millisecond), at(0x1f), 2, 15*time.Second, "abc")))
+		string(appendReady(appendRetry(nil, 1500*time.Millisecond), at(0x1f), 2, 15*time.Second, 0, "abc")))
+	require.Equal(t, "id: "+id+"\nevent: ready\ndata: {\"revision\":\""+id+
+		"\",\"topics\":2,\"heartbeat_ms\":15000,\"contract\":\"abc\",\"expires_ms\":1500}\n\n",
+		string(appendReady(nil, at(0x1f), 2, 15*time.Second, 1500*time.Millisecond, "abc")))
+	require.Equal(t, "retry: 1500\nevent: end\ndata: {\"reason\":\"expired\"}\n\n",
+		string(appendEnd(appendRetry(nil, 1500*time.Millisecond), errExpired.reason)))
 	require.Equal(t, "id: "+id+"\nevent: reset\ndata: {\"revision\":\""+id+"\",\"reason\":\"epoch\"}\n\n",
 		string(appendReset(nil, at(0x1f))))
 	require.Equal(t, "id: "+id+"\nevent: frontier\ndata: {\"revision\":\""+id+"\",\"lag_ms\":12}\n\n",

@@ -15,8 +15,10 @@ type metrics struct {
 	writeTimeouts prometheus.Counter
 	refused       *prometheus.CounterVec // by reason
 	revoked       prometheus.Counter
+	expired       prometheus.Counter
+	asked         *prometheus.CounterVec // by answer
 	// One counter per event, looked up once.
-	invalidates, readies, resets, frontiers prometheus.Counter
+	invalidates, readies, resets, frontiers, ends prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -43,17 +45,27 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		revoked: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "revoked_total", Help: "Streams ended because their grant was withdrawn.",
 		}),
+		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "reauthorized_total", Help: "Questions whether an open stream may go on, by answer.",
+		}, []string{"answer"}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "expired_total", Help: "Streams ended because their caller's credential expired.",
+		}),
 	}
 	m.invalidates, m.readies = m.frames.WithLabelValues("invalidate"), m.frames.WithLabelValues("ready")
+	m.ends = m.frames.WithLabelValues("end")
 	m.refused.WithLabelValues("not_ready") // so that the metric is there, at zero
 	m.resets, m.frontiers = m.frames.WithLabelValues("reset"), m.frames.WithLabelValues("frontier")
 	for _, reason := range []string{"bad_request", "not_ready", "too_many_connections", "too_many_of_caller", "too_many_topic_bytes"} {
 		m.refused.WithLabelValues(reason) // shown from the start
 	}
+	for _, answer := range []string{"granted", "denied", "unknown"} {
+		m.asked.WithLabelValues(answer)
+	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.connections, m.topics, m.topicBytes, m.frames, m.writeTimeouts, m.refused, m.revoked} {
+	for _, c := range []prometheus.Collector{m.connections, m.topics, m.topicBytes, m.frames, m.writeTimeouts, m.refused, m.revoked, m.expired, m.asked} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("register the stream's metrics: %w", err)
 		}

@@ -113,7 +113,7 @@ func (r *modelReader) invalidate(rev freshet.Revision, topics []string, partial 
 	return r.frame("invalidate", rev)
 }
 
-func (r *modelReader) ready(rev freshet.Revision, topics int) error {
+func (r *modelReader) ready(rev freshet.Revision, topics int, expires time.Duration) error {
 	if r.phase != 0 || r.due {
 		return r.breach("ready twice, or before reset")
 	}
@@ -145,6 +145,8 @@ func (r *modelReader) frontier(rev freshet.Revision, _ time.Duration) error {
 func (r *modelReader) goodbye(rev freshet.Revision, lag time.Duration) error {
 	return r.frontier(rev, lag)
 }
+
+func (r *modelReader) end(*ending) error { return r.breach("nobody's grant ends here") }
 
 func TestStream_model(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -59,7 +59,7 @@ var errHungUp = errors.New("the client hung up")
 // may wake it already, and from now on the session is the pump's.
 func (s *Server) newOutlet(session *session, l link) *outlet {
 	o := &outlet{session: session, link: l, pump: s.pumps.next()}
-	o.beatAt = time.Now().Add(s.config.Heartbeat)
+	o.beatAt = time.Now().Add(session.patience())
 	o.timer = time.AfterFunc(math.MaxInt64, o.wake) // the first step sets it
 	return o
 }
@@ -73,7 +73,11 @@ func (o *outlet) wake() {
 
 // step does whatever is due. It runs on the pump.
 func (o *outlet) step() {
-	if o.over || o.slow.Load() {
+	if o.over {
+		return
+	}
+	if o.slow.Load() {
+		o.cut()
 		return // the end of drain wakes us
 	}
 	err := o.next()
@@ -84,7 +88,22 @@ func (o *outlet) step() {
 		o.slow.Store(true)
 		o.session.server.spawn(o.drain)
 	case o.leaving:
-		o.end(nil)
+		if why := o.session.ending(); why != nil {
+			err = why
+		}
+		o.end(err)
+	}
+}
+
+// cut ends a slow stream that its caller may not have any longer: its reader isn't
+// waited for. Until then the timer sees to it that we look when the credential expires.
+func (o *outlet) cut() {
+	s := o.session
+	if s.ending() != nil {
+		o.link.close()
+	} else if s.expires != 0 {
+		o.armed = time.Time{} // not what next set it to
+		o.timer.Reset(s.left())
 	}
 }
 
@@ -106,18 +125,31 @@ func (o *outlet) next() error {
 		return nil
 	}
 	s.out = o.link.encoder(o.pump)
-	if s.revoked.Load() {
+	err := o.round(time.Now())
+	if why, ok := errors.AsType[*ending](err); ok {
+		s.server.ends(why)
+		o.leaving = true
+		return errors.Join(s.out.end(why), o.link.finish())
+	}
+	return err
+}
+
+// round is what next does while the stream may go on.
+func (o *outlet) round(now time.Time) error {
+	s := o.session
+	if why := s.ending(); why != nil {
+		return why
+	}
+	if s.server.sendsAway() {
+		if err := s.beat(s.out.goodbye); err != nil {
+			return err
+		}
 		o.leaving = true
 		return o.link.finish()
 	}
-	if s.server.sendsAway() {
-		o.leaving = true
-		return errors.Join(s.beat(s.out.goodbye), o.link.finish())
-	}
-	now := time.Now()
 	switch {
 	case s.server.stale.Load() != s.stale, !now.Before(o.beatAt):
-		o.beatAt = now.Add(s.server.config.Heartbeat)
+		o.beatAt = now.Add(s.patience())
 		o.arm(now, o.beatAt)
 		return s.beat(s.out.frontier)
 	case s.until.After(now) && !s.ended():

@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/server/hub"
 )
@@ -34,7 +37,7 @@ type Server struct {
 	closed  bool
 	ended   bool
 	drained chan struct{} // closed when ended is set
-	granted granted       // of the streams that Reauthorize asks about
+	granted granted
 }
 
 // New checks the config. It starts nothing; see Run.
@@ -44,6 +47,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{}), callers: map[string]int{}}
+	s.granted.news.come = make(chan struct{}, 1)
 	s.pumps.init(s)
 	if s.metrics, err = newMetrics(c.Registerer); err != nil {
 		return nil, err
@@ -51,9 +55,17 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Run watches the lag until ctx ends, so that every stream tells at once when
-// it crosses the bound. It returns ctx's error.
+// Run watches the lag until ctx ends, so that every stream tells at once when it
+// crosses the bound, and asks again whether streams may go on. It returns ctx's error.
 func (s *Server) Run(ctx context.Context) error {
+	var loops errgroup.Group
+	loops.Go(func() error { return s.watchLag(ctx) })
+	loops.Go(func() error { return s.askInTurn(ctx) })
+	loops.Go(func() error { return s.askAboutRevoked(ctx) })
+	return loops.Wait()
+}
+
+func (s *Server) watchLag(ctx context.Context) error {
 	// A lag grows with the clock, so that we know when to look next; that it
 	// has fallen is nothing anybody tells, so while it is high we look often.
 	const whileStale = 50 * time.Millisecond
@@ -224,6 +236,11 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 	if refused := s.authorize(ctx, r.topics); refused != nil {
 		return nil, refused
 	}
+	_, expires := s.config.Credential(ctx)
+	ends := !expires.IsZero() && time.Until(expires) < eternity
+	if ends && !time.Now().Before(expires) {
+		return nil, unauthorized(connect.NewError(errExpired.code, errExpired))
+	}
 	l := load{caller: s.config.Caller(ctx), topics: len(r.topics), weight: weigh(r.topics)}
 	if refused := s.enter(l); refused != nil {
 		return nil, refused
@@ -234,6 +251,9 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 		return nil, refused
 	}
 	session.load = l
+	if ends {
+		session.expires = expires.UnixNano()
+	}
 	if refused := s.remember(ctx, session, round); refused != nil {
 		session.close()
 		return nil, refused

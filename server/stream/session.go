@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -15,11 +14,14 @@ import (
 type encoder interface {
 	// partial: it says something of these topics only, so it has no id.
 	invalidate(rev freshet.Revision, topics []string, partial bool) error
-	ready(rev freshet.Revision, topics int) error
+	// expires is how long the caller's credential still counts; 0: it doesn't end.
+	ready(rev freshet.Revision, topics int, expires time.Duration) error
 	reset(rev freshet.Revision) error
 	frontier(rev freshet.Revision, lag time.Duration) error
 	// goodbye is the last event: the client is to come back after a while.
 	goodbye(rev freshet.Revision, lag time.Duration) error
+	// end is the last event of a stream that its caller may not have any longer.
+	end(why *ending) error
 }
 
 // session is one stream, from its registration to its end. It belongs to one
@@ -32,6 +34,8 @@ type session struct {
 	load     load
 	who      context.Context // for Reauthorize; nil: it isn't asked
 	revoked  atomic.Bool     // by Reauthorize: nothing more is told
+	expires  int64           // when the caller's credential does, in Unix ns; 0: never
+	turn     uint8           // of being asked about again
 	whole    bool            // the encoder has no way to say that a notice is partial
 
 	out   encoder
@@ -41,12 +45,13 @@ type session struct {
 }
 
 // run sends the catch-up, ready, and then whatever comes. It returns nil after
-// a shutdown, ctx's error, or the encoder's.
+// a shutdown, ctx's error, the encoder's, or an *ending that was told.
 func (s *session) run(ctx context.Context, out encoder) error {
-	if err := s.begin(out); err != nil {
-		return err
+	err := s.begin(out)
+	if err == nil {
+		err = s.live(ctx)
 	}
-	return s.live(ctx)
+	return s.lastWords(err)
 }
 
 // begin sends the catch-up and ready.
@@ -56,7 +61,7 @@ func (s *session) begin(out encoder) error {
 		return err
 	}
 	s.last = s.last.Max(s.first.Frontier)
-	if err := out.ready(s.last, s.sub.Topics()); err != nil {
+	if err := out.ready(s.last, s.sub.Topics(), s.left()); err != nil {
 		return err
 	}
 	s.first = hub.Notice{}
@@ -66,7 +71,7 @@ func (s *session) begin(out encoder) error {
 // live sends whatever comes after begin. What it does in a goroutine, an outlet
 // does without one.
 func (s *session) live(ctx context.Context) error {
-	heartbeat := time.NewTimer(s.server.config.Heartbeat)
+	heartbeat := time.NewTimer(s.patience())
 	defer heartbeat.Stop()
 	var trailing *time.Timer // made when first needed
 	var edge <-chan time.Time
@@ -77,14 +82,14 @@ func (s *session) live(ctx context.Context) error {
 	}()
 	for {
 		var err error
-		if s.revoked.Load() {
-			return errRevoked
+		if why := s.ending(); why != nil {
+			return why
 		}
 		if s.server.shed.Load() {
 			return s.beat(s.out.goodbye)
 		}
 		if s.server.stale.Load() != s.stale {
-			heartbeat.Reset(s.server.config.Heartbeat)
+			heartbeat.Reset(s.patience())
 			err = s.beat(s.out.frontier)
 		} else {
 			select {
@@ -93,7 +98,7 @@ func (s *session) live(ctx context.Context) error {
 			case <-s.server.closing:
 				return s.beat(s.out.goodbye)
 			case <-heartbeat.C:
-				heartbeat.Reset(s.server.config.Heartbeat)
+				heartbeat.Reset(s.patience())
 				err = s.beat(s.out.frontier)
 			case <-s.sub.Wake():
 				if wait := time.Until(s.until); wait > 0 && !s.ended() {
@@ -127,15 +132,13 @@ func (s *session) ended() bool {
 	return !f.IsZero() && f.Epoch != s.last.Epoch
 }
 
-// errRevoked ends a stream whose grant is gone.
-var errRevoked = errors.New("the grant was withdrawn")
-
 // tell sends a notice, and starts the throttle if there was anything in it. What
 // was taken before the grant went and is told after it would be a leak.
 func (s *session) tell(n hub.Notice) error {
+	if why := s.ending(); why != nil {
+		return why
+	}
 	switch {
-	case s.revoked.Load():
-		return errRevoked
 	case n.Reset:
 		s.last = n.Frontier
 		if err := s.out.reset(n.Frontier); err != nil {

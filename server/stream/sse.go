@@ -17,7 +17,7 @@ const (
 	retryMaxBye = 6 * time.Second
 )
 
-func jitter(from, to time.Duration) time.Duration { return from + rand.N(to-from) }
+func jitter(to time.Duration) time.Duration { return retryMin + rand.N(to-retryMin) }
 
 // ServeHTTP serves GET and POST of the events' path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +47,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Connection", "close") // what comes after the stream isn't net/http's
 	}
 	out := &sseEncoder{server: s, out: &responseWriter{deadlineWriter{server: s, rc: http.NewResponseController(w)}, w}}
-	out.retry = jitter(retryMin, retryMax)
+	out.retry = jitter(retryMax)
 	err := session.begin(out)
 	if err == nil && own != nil {
 		if taken = s.takeOver(own, session); taken {
@@ -57,6 +57,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = session.live(r.Context())
 	}
+	err = session.lastWords(err)
 	s.logEnd(r.Context(), "sse", err, session.last)
 }
 
@@ -182,9 +183,9 @@ func (e *sseEncoder) invalidate(rev freshet.Revision, topics []string, partial b
 	return nil
 }
 
-func (e *sseEncoder) ready(rev freshet.Revision, topics int) error {
+func (e *sseEncoder) ready(rev freshet.Revision, topics int, expires time.Duration) error {
 	e.server.metrics.readies.Inc()
-	return e.send(appendReady(e.begin(), rev, topics, e.server.config.Heartbeat, e.server.config.Contract))
+	return e.send(appendReady(e.begin(), rev, topics, e.server.config.Heartbeat, expires, e.server.config.Contract))
 }
 
 func (e *sseEncoder) reset(rev freshet.Revision) error {
@@ -198,6 +199,12 @@ func (e *sseEncoder) frontier(rev freshet.Revision, lag time.Duration) error {
 }
 
 func (e *sseEncoder) goodbye(rev freshet.Revision, lag time.Duration) error {
-	e.retry = jitter(retryMin, retryMaxBye)
+	e.retry = jitter(retryMaxBye)
 	return e.frontier(rev, lag)
+}
+
+func (e *sseEncoder) end(why *ending) error {
+	e.retry = jitter(retryMax)
+	e.server.metrics.ends.Inc()
+	return e.send(appendEnd(e.begin(), why.reason))
 }

@@ -45,11 +45,11 @@ func (h watch) Watch(ctx context.Context, req *connect.Request[freshetv1.WatchRe
 	s.logEnd(ctx, "watch", err, session.last)
 	if err == nil { // it was sent away
 		bye := notReady("the server ends its streams: come back")
-		bye.retryAfter = jitter(retryMin, retryMaxBye)
+		bye.retryAfter = jitter(retryMaxBye)
 		return bye.connect()
 	}
-	if errors.Is(err, errRevoked) {
-		return connect.NewError(connect.CodePermissionDenied, errRevoked)
+	if why, ok := errors.AsType[*ending](err); ok {
+		return connect.NewError(why.code, why)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -120,12 +120,13 @@ func (e *watchEncoder) invalidate(rev freshet.Revision, topics []string, _ bool)
 	return nil
 }
 
-func (e *watchEncoder) ready(rev freshet.Revision, topics int) error {
+func (e *watchEncoder) ready(rev freshet.Revision, topics int, expires time.Duration) error {
 	e.server.metrics.readies.Inc()
 	return e.send(&freshetv1.WatchResponse{Event: &freshetv1.WatchResponse_Ready_{Ready: &freshetv1.WatchResponse_Ready{
 		Revision: rev.String(), Topics: uint32(topics), //nolint:gosec // bounded by MaxTopics
 		HeartbeatMs: uint32(e.server.config.Heartbeat.Milliseconds()), //nolint:gosec // set by the operator, positive
 		Contract:    e.server.config.Contract,
+		ExpiresMs:   uint64(expires.Milliseconds()), //nolint:gosec // not negative
 	}}})
 }
 
@@ -146,3 +147,6 @@ func (e *watchEncoder) frontier(rev freshet.Revision, lag time.Duration) error {
 func (e *watchEncoder) goodbye(rev freshet.Revision, lag time.Duration) error {
 	return e.frontier(rev, lag)
 }
+
+// end has no message: the RPC's error says why.
+func (e *watchEncoder) end(*ending) error { return nil }

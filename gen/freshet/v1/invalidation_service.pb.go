@@ -295,7 +295,10 @@ type WatchResponse_Ready struct {
 	// The interval of heartbeats.
 	HeartbeatMs uint32 `protobuf:"varint,3,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"`
 	// A hash that names the server's contract.
-	Contract      string `protobuf:"bytes,4,opt,name=contract,proto3" json:"contract,omitempty"`
+	Contract string `protobuf:"bytes,4,opt,name=contract,proto3" json:"contract,omitempty"`
+	// How long the caller's credential still counts: then the stream ends with
+	// `unauthenticated`. Unset: it doesn't end for that.
+	ExpiresMs     uint64 `protobuf:"varint,5,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -356,6 +359,13 @@ func (x *WatchResponse_Ready) GetContract() string {
 		return x.Contract
 	}
 	return ""
+}
+
+func (x *WatchResponse_Ready) GetExpiresMs() uint64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
 }
 
 // Reset says that the history which the client's revisions belong to has
@@ -483,7 +493,7 @@ const file_freshet_v1_invalidation_service_proto_rawDesc = "" +
 	"\x11SinceByTopicEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
-	"\t_throttle\"\xeb\x04\n" +
+	"\t_throttle\"\x8b\x05\n" +
 	"\rWatchResponse\x12F\n" +
 	"\n" +
 	"invalidate\x18\x01 \x01(\v2$.freshet.v1.WatchResponse.InvalidateH\x00R\n" +
@@ -495,12 +505,14 @@ const file_freshet_v1_invalidation_service_proto_rawDesc = "" +
 	"Invalidate\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x1b\n" +
-	"\tspread_ms\x18\x03 \x01(\rR\bspreadMs\x1az\n" +
+	"\tspread_ms\x18\x03 \x01(\rR\bspreadMs\x1a\x99\x01\n" +
 	"\x05Ready\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x16\n" +
 	"\x06topics\x18\x02 \x01(\rR\x06topics\x12!\n" +
 	"\fheartbeat_ms\x18\x03 \x01(\rR\vheartbeatMs\x12\x1a\n" +
-	"\bcontract\x18\x04 \x01(\tR\bcontract\x1a;\n" +
+	"\bcontract\x18\x04 \x01(\tR\bcontract\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x05 \x01(\x04R\texpiresMs\x1a;\n" +
 	"\x05Reset\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\tR\brevision\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x1a=\n" +
