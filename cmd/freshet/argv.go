@@ -9,7 +9,7 @@ import (
 
 // secrets matches passwords in what may be a connection string: a URL's userinfo,
 // and password= (of its query, or of the keyword form); and what is a JWT.
-var secrets = regexp.MustCompile(`://[^:/?#@\s]*:([^/?#\s]+)@|(?i)\bpassword\s*=\s*('(?:[^'\\]|\\.)*'|[^&\s']+)|\b(eyJ[\w-]*\.[\w-]+\.[\w-]*)`)
+var secrets = regexp.MustCompile(`://[^:/?#@\s]*:([^/?#\s]+)@|(?i)\b(?:ssl)?password\s*=\s*('(?:[^'\\]|\\.)*'|[^&\s']+)|\b(eyJ[\w-]*\.[\w-]+\.[\w-]*)`)
 
 // takeArgs returns copies of the program's arguments, and blots secrets out of
 // the originals, which everybody on this machine sees in the process list for as

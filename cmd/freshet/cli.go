@@ -19,7 +19,7 @@ const (
 )
 
 // cli is the command line. Every flag has a twin in the environment, FRESHET_
-// and its name.
+// and its name, and those of serve one in the file of --config.
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Serve RPCs, the stream and the page; without a database URL, on a private Postgres."`
 	Watch    watchCmd    `cmd:"" help:"Follow topics in the terminal."`
@@ -27,12 +27,17 @@ type cli struct {
 	Doctor   doctorCmd   `cmd:"" help:"Check a database against the contract, and print what to run."`
 	Lint     lintCmd     `cmd:"" help:"Check a contract: the options in your proto files."`
 	Grants   grantsCmd   `cmd:"" help:"Look at a grants file: what a caller may."`
+	Config   configCmd   `cmd:"" help:"Look at what serve would be configured by: flags, environment and file."`
 	Migrate  migrateCmd  `cmd:"" help:"Prepare a database: schema, publication, replica identities."`
 	Teardown teardownCmd `cmd:"" help:"Remove slot and publication from a database, so that nothing holds WAL back."`
+
+	ConfigFile string `name:"config" placeholder:"FILE" type:"path" help:"File with settings of serve, YAML: names as the flags, without dashes in front. Flags and environment come first."`
 
 	LogLevel  slog.Level       `default:"info" help:"Least level that is logged: debug, info, warn, error."`
 	LogFormat string           `default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
 	Version   kong.VersionFlag `help:"Print the version." env:"-"`
+
+	settings *settings // of ConfigFile; nil: there is none
 }
 
 // streams are the command's outputs. Results go to out, the log and errors to err.
@@ -63,10 +68,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	parsed.Bind(streams{stdout, stderr}, c.logger(stderr))
+	parsed.Bind(streams{stdout, stderr}, c.logger(stderr), parsed, c.settings)
 	if err := parsed.Run(); err != nil {
 		if !errors.Is(err, errFindings) { // they are printed already
-			fmt.Fprintln(stderr, "freshet:", err)
+			fmt.Fprintln(stderr, "freshet:", c.settings.whence(parsed, err))
 		}
 		return exitFailed
 	}

@@ -65,7 +65,7 @@ var fences = []struct {
 }{
 	{"github.com/r3labs/sse", []string{"client"}},
 	{"cel.dev/cel-go", []string{"server/grants"}},
-	{"go.yaml.in/yaml", []string{"server/grants"}},
+	{"go.yaml.in/yaml", []string{"server/grants", "cmd/freshet"}},
 	{"github.com/jackc/pglogrepl", []string{"store/wal"}},
 	{"github.com/jackc/pgx/v5/pgproto3", []string{"store/wal"}},
 	{"github.com/jackc/pgx", []string{"store", "gen/freshetdb", "gen/messagesdb", "server/messages", "check", "bench", "internal/testkit", "cmd/freshet", "server/."}},
