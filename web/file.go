@@ -50,8 +50,7 @@ func readFile(app fs.FS, name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(plain)
-	f := &file{name: name, etag: hex.EncodeToString(sum[:16]), forms: map[string][]byte{"identity": plain}}
+	f := newFile(name, plain)
 	for _, encoding := range encodings {
 		form, err := fs.ReadFile(app, name+encoding.suffix)
 		if err == nil {
@@ -61,6 +60,16 @@ func readFile(app fs.FS, name string) (*file, error) {
 		}
 	}
 	return f, nil
+}
+
+func newFile(name string, plain []byte) *file {
+	sum := sha256.Sum256(plain)
+	return &file{name: name, etag: hex.EncodeToString(sum[:16]), forms: map[string][]byte{"identity": plain}}
+}
+
+// with returns a page with something more in its head, in the plain form alone.
+func (f *file) with(element string) *file {
+	return newFile(f.name, bytes.Replace(f.forms["identity"], []byte("</title>"), []byte("</title>"+element), 1))
 }
 
 // isEncoded tells a form of a file from a file: it has no address of its own.

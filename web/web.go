@@ -9,6 +9,7 @@ package web
 
 import (
 	"embed"
+	"html"
 	"io/fs"
 	"net/http"
 	"path"
@@ -21,6 +22,9 @@ import (
 //go:embed all:embed
 var embedded embed.FS
 
+// index is the page itself.
+const index = "index.html"
+
 // contentSecurityPolicy lets the page run its own files and talk to its own
 // origin, nothing else. There are no inline scripts or styles.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
@@ -28,14 +32,15 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Handler serves the page at / and its files below, compressed for whoever
-// takes that. Every response carries the security headers. It is safe for
-// concurrent use.
-func Handler() http.Handler {
+// takes that. Every response carries the security headers. signIn is the path
+// below which the page can sign its user in; empty: it can't, and shows nothing of
+// the kind. It is safe for concurrent use.
+func Handler(signIn string) http.Handler {
 	app, err := fs.Sub(embedded, "embed/app")
 	if err != nil {
 		panic(err) // the path is a constant
 	}
-	h, err := newHandler(app)
+	h, err := newHandler(app, signIn)
 	if err != nil {
 		panic(err) // what is embedded can be read
 	}
@@ -44,10 +49,13 @@ func Handler() http.Handler {
 
 // newHandler reads all files of app once. One that isn't there: the page is not
 // built.
-func newHandler(app fs.FS) (http.Handler, error) {
+func newHandler(app fs.FS, signIn string) (http.Handler, error) {
 	files, err := readFiles(app)
 	if err != nil {
 		return nil, err
+	}
+	if page := files[index]; page != nil && signIn != "" {
+		files[index] = page.with(`<meta name="freshet-sign-in" content="` + html.EscapeString(signIn) + `">`)
 	}
 	return &handler{files: files}, nil
 }
@@ -72,14 +80,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	name := strings.TrimPrefix(path.Clean("/"+r.URL.Path), "/")
 	if name == "" {
-		name = "index.html"
+		name = index
 	}
 	// There is no fallback to the page for unknown paths: a missing file, and a
 	// mistyped RPC, must not answer 200.
 	switch f, ok := h.files[name]; {
 	case ok:
 		f.serve(w, r)
-	case name == "index.html":
+	case name == index:
 		header.Set("Cache-Control", "no-cache")
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte(notBuilt))

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -25,7 +26,7 @@ var built = fstest.MapFS{
 
 func newTestHandler(t *testing.T, app fs.FS) http.Handler {
 	t.Helper()
-	h, err := newHandler(app)
+	h, err := newHandler(app, "")
 	require.NoError(t, err)
 	return h
 }
@@ -139,7 +140,7 @@ func TestHandler_notBuilt(t *testing.T) {
 // serves compressed is what it serves plain. That a build compresses its scripts
 // at all is for web/e2e, which has one.
 func TestHandler_embedded(t *testing.T) {
-	h := Handler()
+	h := Handler("")
 	res := get(t, h, "GET", "/")
 	require.Equal(t, 200, res.StatusCode)
 	page, err := io.ReadAll(res.Body)
@@ -157,4 +158,29 @@ func TestHandler_embedded(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got, script)
 	}
+}
+
+// The page is told where to sign in by the page itself; all else stays.
+func TestHandler_signIn(t *testing.T) {
+	app := fstest.MapFS{
+		"index.html":    {Data: []byte("<!doctype html><head><title>Freshet</title></head>")},
+		"index.html.gz": {Data: []byte("another page, compressed")},
+	}
+	plain, err := newHandler(app, "")
+	require.NoError(t, err)
+	signIn, err := newHandler(app, "/demo/")
+	require.NoError(t, err)
+	read := func(h http.Handler) (string, http.Header) {
+		res := get(t, h, "GET", "/", "Accept-Encoding", "gzip")
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return string(body), res.Header
+	}
+	body, header := read(signIn)
+	require.Equal(t, `<!doctype html><head><title>Freshet</title><meta name="freshet-sign-in" content="/demo/"></head>`, body)
+	require.Empty(t, header.Get("Content-Encoding"))
+	without, other := read(plain)
+	require.Equal(t, "another page, compressed", without)
+	require.NotEqual(t, strings.TrimSuffix(other.Get("ETag"), `-gzip"`), strings.TrimSuffix(header.Get("ETag"), `"`))
+	require.Equal(t, other.Get("Content-Security-Policy"), header.Get("Content-Security-Policy"))
 }

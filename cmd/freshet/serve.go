@@ -185,7 +185,7 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 		Hosts:                    c.Host,
 		AllowedOrigins:           c.AllowedOrigin,
 		TrustedProxies:           c.TrustedProxy,
-		Page:                     web.Handler(),
+		Page:                     web.Handler(""),
 		MaxConnections:           given(c.MaxConnections),
 		MaxConnectionsPerAddress: perhaps(c.MaxConnectionsPerAddress),
 		Reserved:                 int(c.MaxConns),

@@ -4,6 +4,7 @@ import { Inspector } from "./inspector/inspector.js";
 import { Room } from "./room.js";
 import { StatusPill } from "./status-pill.js";
 import { addressOf, showInspector, useUi } from "./ui-store.js";
+import { Who } from "./who.js";
 
 /** On a phone the inspector covers the page: nothing below it takes the focus. */
 const phone = matchMedia("(max-width: 44rem)"); // as in narrow.css
@@ -20,21 +21,24 @@ export function App() {
   const covered = useSyncExternalStore(onResize, isNarrow) && inspector;
   return (
     <div className={inspector ? "app inspected" : "app"}>
-      <header className="bar">
-        <a className="brand" href={addressOf("general")}>
-          <img src="/favicon.svg" alt="" width="26" height="26" />
-          <span>Freshet</span>
-        </a>
-        <StatusPill />
-        <button
-          type="button"
-          id="inspector-toggle"
-          aria-expanded={inspector}
-          aria-controls="inspector"
-          onClick={() => showInspector(!inspector)}
-        >
-          Inspector
-        </button>
+      <header className="top">
+        <div className="bar">
+          <a className="brand" href={addressOf("general")}>
+            <img src="/favicon.svg" alt="" width="26" height="26" />
+            <span>Freshet</span>
+          </a>
+          <StatusPill />
+          <button
+            type="button"
+            id="inspector-toggle"
+            aria-expanded={inspector}
+            aria-controls="inspector"
+            onClick={() => showInspector(!inspector)}
+          >
+            Inspector
+          </button>
+        </div>
+        <Who />
       </header>
       <div className="under" inert={covered}>
         <Conversations selected={conversation} />

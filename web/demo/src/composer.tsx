@@ -1,6 +1,8 @@
 import { useRef, type FormEvent, type KeyboardEvent, type ReactNode } from "react";
 import type { Draft } from "./messages.js";
+import { session } from "./session.js";
 import { setAuthor, setDraft, useUi } from "./ui-store.js";
+import { useAuthor } from "./use-author.js";
 
 interface Props {
   readonly conversation: string;
@@ -9,7 +11,7 @@ interface Props {
 }
 
 export function Composer({ conversation, onSend, children }: Props) {
-  const author = useUi((ui) => ui.author);
+  const author = useAuthor();
   const body = useUi((ui) => ui.drafts[conversation] ?? "");
   const field = useRef<HTMLTextAreaElement>(null);
   const ready = author.trim() !== "" && body.trim() !== "";
@@ -32,6 +34,7 @@ export function Composer({ conversation, onSend, children }: Props) {
       <input
         className="author"
         aria-label="Your name"
+        readOnly={session !== undefined}
         autoComplete="nickname"
         maxLength={128}
         value={author}

@@ -1,7 +1,9 @@
 import { useEffect, useRef, useState, type FormEvent } from "react";
+import { isDenied } from "./describe-error.js";
 import { busy, useFocusAfter } from "./focus.js";
 import { useConversations } from "./messages.js";
 import { addressOf, conversationPattern, selectConversation } from "./ui-store.js";
+import { useSession } from "./use-session.js";
 
 /** room-2 before room-10. */
 const natural = new Intl.Collator("en", { numeric: true });
@@ -14,15 +16,19 @@ interface Listed {
 
 export function Conversations({ selected }: { selected: string }) {
   const { list: read, hasMore, growing, growError, grow } = useConversations();
-  const known = read.data?.pages.flatMap((page) => page.conversations) ?? [];
+  const own = useSession()?.account?.conversations;
+  const denied = isDenied(read.error);
+  const known = denied ? [] : (read.data?.pages.flatMap((page) => page.conversations) ?? []);
   const list: Listed[] = known.map((c) => ({
     id: c.name.replace("conversations/", ""),
     count: Number(c.messageCount),
   }));
+  // Who may not read the list of all is shown what is its own.
+  if (denied) list.push(...(own ?? []).map((id) => ({ id, count: undefined })));
   // A conversation exists while it has messages; the one on screen is shown anyway.
-  if (!list.some((c) => c.id === selected)) list.push({ id: selected, count: read.data && !hasMore ? 0 : undefined });
+  if (!list.some((c) => c.id === selected)) list.push({ id: selected, count: read.data && !denied && !hasMore ? 0 : undefined });
   list.sort((a, b) => natural.compare(a.id, b.id));
-  const { current, list: scroller } = useInSight(selected, known.length > 0);
+  const { current, list: scroller } = useInSight(selected, known.length > 0 || denied);
 
   return (
     <nav className="conversations" aria-label="Conversations">
@@ -51,13 +57,14 @@ export function Conversations({ selected }: { selected: string }) {
             </li>
           ))}
         </ul>
-        {hasMore && (
+        {denied && <p className="hint more">{own ? "Yours. The list of all isn’t yours to read." : "The list isn’t yours to read."}</p>}
+        {!denied && hasMore && (
           <p className="more">
             <span className="hint">The first {known.length} by name.</span>
             <More growing={growing} grow={grow} next={() => scroller.current?.querySelector("li:last-child a")} />
           </p>
         )}
-        {((read.isError && !read.data) || growError) && <p className="hint">The list could not be read just now.</p>}
+        {!denied && ((read.isError && !read.data) || growError) && <p className="hint">The list could not be read just now.</p>}
       </div>
     </nav>
   );

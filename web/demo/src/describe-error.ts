@@ -8,6 +8,10 @@ export function describeError(error: unknown, conflict = ""): string {
       return `Someone else changed this message meanwhile. ${conflict}`.trim();
     case Code.NotFound:
       return "This message is gone: someone else deleted it.";
+    case Code.PermissionDenied:
+      return "Your account may not do this here.";
+    case Code.Unauthenticated:
+      return "You are signed out.";
     case Code.Unavailable:
     case Code.DeadlineExceeded:
       return "The server can't answer just now.";
@@ -16,4 +20,9 @@ export function describeError(error: unknown, conflict = ""): string {
     default:
       return rawMessage;
   }
+}
+
+/** A refusal that is as it should be: nothing is wrong, and trying again is of no use. */
+export function isDenied(error: unknown): boolean {
+  return error != null && ConnectError.from(error).code === Code.PermissionDenied;
 }

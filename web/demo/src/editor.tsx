@@ -1,7 +1,7 @@
 import { Code } from "@connectrpc/connect";
 import { useMutation } from "@tanstack/react-query";
 import { useLayoutEffect, useRef, type FormEvent, type KeyboardEvent } from "react";
-import { describeError } from "./describe-error.js";
+import { describeError, isDenied } from "./describe-error.js";
 import { useFocusAfter } from "./focus.js";
 import { updateMessage, useMessage } from "./messages.js";
 import { closeEditor, edit, type Editing } from "./ui-store.js";
@@ -55,7 +55,7 @@ export function Editor({ editing, next, onResend, moved = false }: Props) {
         onKeyDown={onKey}
       />
       {save.error && !onResend && (
-        <p className="notice" role="alert">
+        <p className={isDenied(save.error) ? "notice calm" : "notice"} role="alert">
           {describeError(save.error, "Cancel to see their text.")}
         </p>
       )}

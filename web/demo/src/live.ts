@@ -1,12 +1,13 @@
-import { createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { Freshet } from "@freshet/query";
+import { Freshet, StreamRefusedError } from "@freshet/query";
 import { freshetTransport, topicsOfServices } from "@freshet/query/connect";
 import { bindQueries } from "@freshet/query/tanstack";
-import { QueryClient } from "@tanstack/react-query";
+import { MutationCache, QueryCache, QueryClient } from "@tanstack/react-query";
 import { Faults } from "./faults.js";
 import { MessageService } from "./gen/messages/v1/messages_service_pb.js";
 import { followCommits } from "./commits.js";
+import { session } from "./session.js";
 import { Trace } from "./trace.js";
 
 // The inspector looks on, and may get in the way, between the page and its
@@ -14,12 +15,33 @@ import { Trace } from "./trace.js";
 export const faults = new Faults((input, init) => globalThis.fetch(input, init));
 export const trace = new Trace(faults.fetch);
 
-/** The stream: one for all tabs of the browser. */
-export const freshet = new Freshet({ url: "/events", fetch: faults.fetch });
+/** The stream: one for all tabs of the browser that are of one account. */
+export const freshet = new Freshet({
+  url: "/events",
+  fetch: faults.fetch,
+  tabs: { session: session?.state.account?.account ?? "" },
+});
+
+/** Asking again brings the same answer. */
+const final = new Set([Code.NotFound, Code.PermissionDenied, Code.Unauthenticated]);
+
+/** The token is gone: perhaps somebody has signed out in another tab. */
+function onError(error: unknown): void {
+  if (ConnectError.from(error).code === Code.Unauthenticated) void session?.look();
+}
 
 export const queryClient = new QueryClient({
-  // The stream says when data is stale; time does not.
-  defaultOptions: { queries: { staleTime: Infinity, refetchOnWindowFocus: false } },
+  queryCache: new QueryCache({ onError }),
+  mutationCache: new MutationCache({ onError }),
+  defaultOptions: {
+    queries: {
+      // The stream says when data is stale; time does not.
+      staleTime: Infinity,
+      refetchOnWindowFocus: false,
+      // As TanStack Query does, but for what is an answer.
+      retry: (failures, error) => failures < 3 && !final.has(ConnectError.from(error).code),
+    },
+  },
 });
 
 /** The one line that makes every query live. */
@@ -36,5 +58,20 @@ export const client = createClient(MessageService, transport);
 
 trace.follow(freshet, queries);
 followCommits(queryClient, trace);
+// With the token before, the stream would end with that.
+session?.onRenewed(() => freshet.retry());
+let refused: unknown;
+let wasLive = false;
+freshet.onStatus(() => {
+  const { error, state } = freshet.status;
+  wasLive ||= state === "live";
+  if (error === refused) return;
+  refused = error;
+  if (!(error instanceof StreamRefusedError)) return;
+  if (error.status === 401) void session?.look();
+  // A grant was withdrawn: what it was for is denied when it is read again, and not
+  // followed any more.
+  if (error.status === 403 && wasLive) void queryClient.refetchQueries({ type: "active" }, { cancelRefetch: false });
+});
 // Back at once, instead of after the back-off.
 faults.onMended(() => freshet.retry());

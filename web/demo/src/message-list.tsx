@@ -1,26 +1,30 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
-import { describeError } from "./describe-error.js";
+import { Denied } from "./denied.js";
+import { describeError, isDenied } from "./describe-error.js";
 import { LostEditor } from "./editor.js";
 import { busy, useFocusAfter, useKeptFocus } from "./focus.js";
 import type { Message } from "./gen/messages/v1/messages_pb.js";
 import { MessageItem } from "./message-item.js";
-import { isPending, ownEtags, useMessages } from "./messages.js";
+import { isPending, ownEtags, type Messages } from "./messages.js";
 import { useUi } from "./ui-store.js";
 import { useArrivals } from "./use-arrivals.js";
 import { useScroll } from "./use-scroll.js";
 
 interface Props {
   readonly conversation: string;
+  readonly messages: Messages;
   readonly onDelete: (message: Message) => void;
   readonly onResend: (body: string) => void;
 }
 
 const none: readonly Message[] = [];
 
-export function MessageList({ conversation, onDelete, onResend }: Props) {
-  const messages = useMessages(conversation);
-  const { data, isFetching, refetch } = messages.list;
-  const error = messages.list.error ?? messages.growError;
+export function MessageList({ conversation, messages, onDelete, onResend }: Props) {
+  const { isFetching, refetch } = messages.list;
+  const denied = isDenied(messages.list.error);
+  // What was read while that was allowed isn't any more.
+  const data = denied ? undefined : messages.list.data;
+  const error = denied ? null : (messages.list.error ?? messages.growError);
   const read = useMemo(() => data?.pages.flatMap((page) => page.messages).toReversed(), [data]);
   const list = read ?? none;
 
@@ -61,14 +65,15 @@ export function MessageList({ conversation, onDelete, onResend }: Props) {
             {describeError(error)} <TryAgain onTry={() => (messages.list.error ? void refetch() : messages.grow())} next={region} />
           </p>
         )}
-        {!data && !error && <p className="hint center">Reading…</p>}
+        {denied && <Denied conversation={conversation} onRetry={() => void refetch()} />}
+        {!data && !error && !denied && <p className="hint center">Reading…</p>}
         {data && list.length === 0 && (
           <div className="empty">
             <p>Nothing here yet.</p>
             <p className="hint">Say something below, or insert a row by SQL. Both appear at once.</p>
           </div>
         )}
-        {messages.hasMore && <Older messages={messages} scroller={scroller} />}
+        {data && messages.hasMore && <Older messages={messages} scroller={scroller} />}
         <ol ref={items} aria-label={`Messages in ${conversation}`} {...focus}>
           {list.map((message) => (
             <MessageItem
@@ -106,7 +111,6 @@ export function MessageList({ conversation, onDelete, onResend }: Props) {
   );
 }
 
-type Messages = ReturnType<typeof useMessages>;
 type Place = ReturnType<typeof useScroll>;
 
 function TryAgain({ onTry, next }: { onTry: () => void; next: () => HTMLElement | null }) {

@@ -20,9 +20,6 @@ const paging = {
   getNextPageParam: (last: { readonly nextPageToken: string }) => last.nextPageToken || undefined,
 } as const;
 
-/** As TanStack Query does, except where the answer is that there is nothing. */
-const retry = (failures: number, error: Error) => failures < 3 && ConnectError.from(error).code !== Code.NotFound;
-
 const messagesOf = (conversation: string, pageSize = 0) => ({
   parent: `conversations/${conversation}`,
   pageSize,
@@ -40,10 +37,11 @@ export function useMessages(conversation: string) {
       queryClient.fetchInfiniteQuery({
         ...createInfiniteQueryOptions(listMessages, messagesOf(conversation, pageSize), { ...paging, transport }),
         ...keep(pageSize, messageSizes),
-        retry,
       }),
   );
 }
+
+export type Messages = ReturnType<typeof useMessages>;
 
 /** Of every size at once: it lacks one, so it is a part of each key. */
 const messagesKey = (conversation: string) =>
@@ -64,7 +62,6 @@ export function useConversations() {
       queryClient.fetchInfiniteQuery({
         ...createInfiniteQueryOptions(listConversations, { pageSize, pageToken: "" }, { ...paging, transport }),
         ...keep(pageSize, conversationSizes),
-        retry,
       }),
   );
 }
@@ -74,7 +71,7 @@ export function useMessage(name: string) {
   return useQuery(
     getMessage,
     { name },
-    { gcTime: passedMs, retry },
+    { gcTime: passedMs },
   );
 }
 

@@ -4,7 +4,8 @@ import { faults } from "../live.js";
 import { cutMs, type Delay } from "../faults.js";
 import { busy } from "../focus.js";
 import { sendMessage } from "../messages.js";
-import { useUi } from "../ui-store.js";
+import { useAuthor } from "../use-author.js";
+import { useCountdown } from "./use-countdown.js";
 
 const delays: readonly [delay: Delay, text: string, title: string][] = [
   ["none", "none", "as they come"],
@@ -19,7 +20,7 @@ export function Controls({ conversation }: { conversation: string }) {
   const left = useCountdown(faults.cutUntil);
   const freshet = useFreshet();
   useFreshetStatus(); // who leads may have changed
-  const author = useUi((ui) => ui.author);
+  const author = useAuthor();
   const [writing, setWriting] = useState(false);
   const [failed, setFailed] = useState(0);
 
@@ -66,17 +67,4 @@ export function Controls({ conversation }: { conversation: string }) {
       </p>
     </div>
   );
-}
-
-/** Whole seconds until then. */
-function useCountdown(until: number): number {
-  const [left, setLeft] = useState(0);
-  useEffect(() => {
-    const look = () => setLeft(Math.max(0, Math.ceil((until - Date.now()) / 1000)));
-    look();
-    if (until === 0) return;
-    const timer = setInterval(look, 250);
-    return () => clearInterval(timer);
-  }, [until]);
-  return left;
 }

@@ -1,10 +1,12 @@
 import { useEffect, useRef, type ReactNode } from "react";
+import { session } from "../session.js";
 import { showInspector } from "../ui-store.js";
 import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
 import { Journeys } from "./journeys.js";
 import { Psql } from "./psql.js";
 import { QueryTable } from "./query-table.js";
+import { Token } from "./token.js";
 import { usePicture } from "./use-picture.js";
 
 interface Props {
@@ -55,6 +57,11 @@ function Panel({ covers, conversation }: Omit<Props, "shown">) {
       <Section title="Try to break it">
         <Controls conversation={conversation} />
       </Section>
+      {session && (
+        <Section title="The token">
+          <Token />
+        </Section>
+      )}
       <Section title="Queries">
         <QueryTable />
       </Section>
