@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/freshet-dev/freshet/server/intercept"
@@ -150,6 +151,17 @@ type Config struct {
 	// that they declare: intercept.AuditSample (zero), AuditAll or AuditOff.
 	AuditReads intercept.AuditMode
 
+	// TracerProvider gets spans (OpenTelemetry): one for each RPC but Watch, and of a
+	// mutation one for each COMMIT of DB's InTx and one until streams are told of it.
+	// The first refetches that follow, on this node, are spans of the same trace,
+	// others have a link to it. Spans name procedures and revisions, never topics,
+	// callers or messages. The provider's owner shuts it down, after Run. Nil:
+	// nothing is traced.
+	TracerProvider trace.TracerProvider
+	// TrustTraces has the traceparent of a request (W3C Trace Context) decide what
+	// trace its span is part of, and whether it is recorded: for nodes that only the
+	// team's own services and proxies reach. Otherwise it is a link.
+	TrustTraces bool
 	// Logger; nil: slog.Default().
 	Logger *slog.Logger
 	// Registerer gets the node's metrics; each node needs one of its own

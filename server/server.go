@@ -77,6 +77,7 @@ type Node struct {
 	changed          chan struct{} // capacity 1: readiness may be another one
 	hub              *hub.Hub
 	feed             *wal.Feed
+	tracing          *intercept.Tracing // nil: nothing is traced
 	streams          *stream.Server
 	options          []connect.HandlerOption
 	watchPath        string
@@ -109,11 +110,15 @@ func New(cfg Config) (*Node, error) {
 	n.ready.enter(ReasonStarting, "Run has not been called")
 	n.ready.refuse("the server is starting")
 	n.hub = hub.New(hub.Config{MaxTopics: cfg.MaxTopics})
+	if n.tracing, err = intercept.NewTracing(cfg.TracerProvider, cfg.TrustTraces); err != nil {
+		return nil, err
+	}
 	if n.feed, err = wal.New(wal.Config{
 		Connect:       n.source,
 		Program:       n.program,
 		Sink:          &listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }},
 		OnChange:      n.wake,
+		BeforeTold:    n.tracing.BeforeTold(),
 		Logger:        cfg.Logger,
 		Slot:          cfg.Slot,
 		Publication:   cfg.Publication,
@@ -160,6 +165,7 @@ func (n *Node) buildHandlers() (err error) {
 		CacheBytes:   cfg.CacheBytes,
 		Audit:        cfg.AuditReads,
 		OnUndeclared: func(e *intercept.AuditError) { n.ready.warn(e.Error()) },
+		Tracing:      n.tracing,
 		Logger:       cfg.Logger,
 		Metrics:      metrics,
 	})...)

@@ -37,6 +37,7 @@ type serveCmd struct {
 	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nothing authenticates callers."`
 	Host          []string `group:"Network" placeholder:"NAME" help:"Name that requests may be addressed to, besides those of loopback: app.example.com. Several, or * for all."`
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
+	TrustTraces   bool     `group:"Network" help:"Let the traceparent of requests decide what trace they are part of, and whether it is recorded: where only services and proxies of one's own call. Otherwise it is a link."`
 	TrustedProxy  []string `group:"Network" placeholder:"NETWORK" help:"Proxy in front whose X-Forwarded-For says who calls: an address or a network, such as 10.0.0.0/8. Several."`
 
 	Grants      string        `group:"Access" placeholder:"FILE" type:"path" help:"Grants file: which topics callers may read and write. It is read again when it changes, and on SIGHUP. Unset: everybody may everything."`
@@ -94,6 +95,14 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		return err
 	}
 	cfg := c.node(logger)
+	traces, err := openTracing(ctx, logger, c.Slot)
+	if err != nil {
+		return err
+	}
+	if traces != nil {
+		cfg.TracerProvider = traces
+		parts.Defer("traces", traces.Shutdown)
+	}
 	cfg.Caller, cfg.Registerer = f.Caller, f.Registry()
 	cfg.OnReady = func() { logger.InfoContext(ctx, "ready", "url", f.URL()) }
 	var prepare func(context.Context) error
@@ -227,6 +236,7 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		MaxWrite:            given(c.MaxWrite),
 		Reauthorize:         given(c.Reauthorize),
 		Drain:               server.None, // the front has drained what there was
+		TrustTraces:         c.TrustTraces,
 		AuditReads:          intercept.AuditMode(c.AuditReads),
 		Logger:              logger,
 	}

@@ -14,6 +14,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/freshet-dev/freshet"
@@ -57,8 +59,8 @@ func (d *discard) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// BenchmarkKept is what a kept answer of 50 messages costs in the handler, beside
-// one that writes the same bytes.
+// BenchmarkKept is what a kept answer of 50 messages costs in the handler, with and
+// without a span, beside one that writes the same bytes.
 //
 //	go test ./server/intercept -run '^$' -bench Kept
 func BenchmarkKept(b *testing.B) {
@@ -66,12 +68,19 @@ func BenchmarkKept(b *testing.B) {
 	h.Begin(at(50))
 	h.Serve(at(100))
 	h.Current(time.Now().Add(time.Hour))
-	path, handler := messagesv1connect.NewMessageServiceHandler(newPage(), Options(Config{
-		Contract: messageService(), Hub: h, Primary: &primary{insert: at(200)}, Settler: &settler{},
-		Logger: slog.New(slog.DiscardHandler),
-	})...)
-	mux := http.NewServeMux()
-	mux.Handle(path, handler)
+	serve := func(tracing *Tracing) http.Handler {
+		path, handler := messagesv1connect.NewMessageServiceHandler(newPage(), Options(Config{
+			Contract: messageService(), Hub: h, Primary: &primary{insert: at(200)}, Settler: &settler{},
+			Logger: slog.New(slog.DiscardHandler), Tracing: tracing,
+		})...)
+		mux := http.NewServeMux()
+		mux.Handle(path, handler)
+		return mux
+	}
+	mux := serve(nil)
+	tracing, err := NewTracing(sdktrace.NewTracerProvider(sdktrace.WithBatcher(tracetest.NewNoopExporter())), false)
+	require.NoError(b, err)
+	traced := serve(tracing)
 	for _, form := range []struct{ contentType, encoding, body string }{
 		{"application/json", "", `{"parent":"conversations/7"}`},
 		{"application/proto", "", "\x0a\x0fconversations/7"},
@@ -95,7 +104,7 @@ func BenchmarkKept(b *testing.B) {
 			w.Header().Set("Content-Type", form.contentType)
 			_, _ = io.Copy(w, bytes.NewReader(same))
 		})
-		for name, to := range map[string]http.Handler{"kept": mux, "static": static} {
+		for name, to := range map[string]http.Handler{"kept": mux, "traced": traced, "static": static} {
 			b.Run(strings.TrimPrefix(form.contentType, "application/")+form.encoding+"/"+name, func(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(len(same)))

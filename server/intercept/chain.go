@@ -65,7 +65,7 @@ func newChain(cfg *Config, reads *reuse.Reads) *chain {
 	validate, audit := validate.NewInterceptor(), newAudit(cfg)
 	return &chain{
 		program:  cfg.Contract,
-		respond:  &respond{logger: cfg.Logger, metrics: cfg.Metrics},
+		respond:  &respond{logger: cfg.Logger, metrics: cfg.Metrics, tracing: cfg.Tracing},
 		validate: validate,
 		steps: []step{
 			validated(validate),

@@ -58,6 +58,8 @@ type Config struct {
 	// OnUndeclared is told, once each, which tables reads look into without
 	// declaring them. Nil: nobody is.
 	OnUndeclared func(*AuditError)
+	// Tracing makes spans of calls. Nil: there are none.
+	Tracing *Tracing
 	// Logger gets what clients are not told. Nil: slog.Default().
 	Logger *slog.Logger
 	// Metrics count what happened. Nil: nobody counts.

@@ -7,6 +7,7 @@ import (
 // Options returns the handler options of every service, the same for all. A unary
 // call passes these steps, each of which wraps those below it:
 //
+//  0. trace, if anybody does: a span of all that follows
 //  1. recover: a panic of a step or of the handler is an internal error
 //  2. respond: the error table; puts stamp and topics on what is about data
 //  3. validate: protovalidate; before authorization, since topics are built
@@ -24,7 +25,7 @@ import (
 func Options(cfg Config) []connect.HandlerOption {
 	cfg = cfg.withDefaults()
 	reads := cfg.reads()
-	return append(reads.HandlerOptions(),
+	return append(append(cfg.Tracing.options(), reads.HandlerOptions()...),
 		recoverPanics(cfg.Logger),
 		connect.WithInterceptors(newChain(&cfg, reads)),
 	)

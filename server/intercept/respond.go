@@ -16,6 +16,7 @@ import (
 type respond struct {
 	logger  *slog.Logger
 	metrics *Metrics
+	tracing *Tracing
 }
 
 func (i *respond) unary(program *contract.Program, next handler) connect.UnaryFunc {
@@ -30,9 +31,11 @@ func (i *respond) unary(program *contract.Program, next handler) connect.UnaryFu
 				c.reply.stamp, c.reply.topics = freshet.Revision{}, nil
 			}
 			c.reply.write(cerr.Meta())
+			i.tracing.replied(ctx, &c.reply)
 			return nil, cerr
 		}
 		done(nil)
+		i.tracing.replied(ctx, &c.reply)
 		// Not on the response itself: it may be one that many are sent.
 		if info, ok := connect.CallInfoForHandlerContext(ctx); ok {
 			c.reply.write(info.ResponseHeader())

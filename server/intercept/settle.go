@@ -41,7 +41,17 @@ func settle(cfg *Config, audit *audit) func(ask) handler {
 			defer s.forget()
 			epoch := cfg.Hub.Frontier().Epoch
 			told := &store.Call{Guarded: epoch, BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
+			trace := cfg.Tracing.commits(ctx, epoch)
+			if trace != nil {
+				told.BeforeCommit = func(xid uint64) {
+					trace.began(xid)
+					s.expect(xid)
+				}
+			}
 			resp, err := next(ctx, c.req, told)
+			if trace != nil {
+				trace.ended(told.Outcomes())
+			}
 			if !isAboutData(ctx, err) {
 				return resp, err
 			}

@@ -57,6 +57,11 @@ type Config struct {
 	// OnChange is called when Ready may answer otherwise than before, but for the
 	// lag, which grows with the clock. It must not block. Nil: nobody is.
 	OnChange func()
+	// BeforeTold is called with each commit of one transaction that the sink is about
+	// to be given, and the low 32 bits of its id. It must not block. Nil: nobody is
+	// told.
+	BeforeTold func(xid uint32, commit freshet.Commit)
+
 	// Logger; nil discards.
 	Logger *slog.Logger
 

@@ -107,6 +107,46 @@ func TestFeed_expect(t *testing.T) {
 	}
 }
 
+// BeforeTold is told of a commit while the sink doesn't know of it: nobody can have
+// refetched by then.
+func TestFeed_beforeTold(t *testing.T) {
+	url := database(t)
+	type told struct {
+		xid    uint32
+		commit freshet.Commit
+		known  freshet.Revision // to the sink
+	}
+	before := make(chan told, 100)
+	to := newSink()
+	feed := startOn(t, url, to, func(c *wal.Config) {
+		c.BeforeTold = func(xid uint32, commit freshet.Commit) { before <- told{xid, commit, to.Frontier()} }
+	}).live(t)
+	conn := testkit.Conn(t, url)
+	ctx, cancel := context.WithTimeout(testkit.Context(t), testTimeout)
+	defer cancel()
+	tx, err := conn.Begin(ctx)
+	require.NoError(t, err)
+	var id string
+	require.NoError(t, tx.QueryRow(ctx, insertMessage, "7", "hello").Scan(&id))
+	var xid uint32
+	require.NoError(t, tx.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&xid))
+	require.NoError(t, tx.Commit(ctx))
+	for {
+		select {
+		case b := <-before:
+			if b.xid != xid {
+				continue // of the quarantine
+			}
+			require.Equal(t, topicsOf("7", id), sorted(b.commit.Topics...))
+			require.True(t, b.known.Less(b.commit.Revision), "the sink knows of it already")
+			require.NoError(t, feed.Wait(ctx, b.commit.Revision))
+			return
+		case <-ctx.Done():
+			require.FailNow(t, "the commit never came")
+		}
+	}
+}
+
 // TestNew_refuses names the field that is wrong.
 func TestNew_refuses(t *testing.T) {
 	good := wal.Config{URL: "postgres://", Program: program(), Sink: newSink()}

@@ -246,6 +246,9 @@ func (s *session) apply(w *waiting) {
 		}
 		news := w.commits > 0 || len(commit.Floors) > 0
 		if news {
+			if f.cfg.BeforeTold != nil && w.commits == 1 {
+				f.cfg.BeforeTold(w.xid, commit)
+			}
 			f.cfg.Sink.Publish(commit)
 		}
 		f.applied.Store(uint64(w.end))
