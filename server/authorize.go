@@ -13,6 +13,9 @@ import (
 // Principal is who calls.
 type Principal = intercept.Principal
 
+// Authenticate says who sent a request; see Config.
+type Authenticate = intercept.Authenticate
+
 // Action is what a caller wants to do with topics.
 type Action = grants.Action
 

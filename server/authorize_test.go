@@ -56,13 +56,14 @@ func startGranted(t *testing.T, database string) *granted {
 	changed := make(chan struct{}, 1)
 	file, err := grants.Open(g.path, grants.Options{Logger: testkit.Logger(t), OnChange: func() { changed <- struct{}{} }})
 	require.NoError(t, err)
-	g.bare = embedBehind(t, server.Config{DatabaseURL: database, Authorize: server.Grants(file)}, func(h http.Handler) http.Handler {
-		h = intercept.Authenticate(func(r *http.Request) (server.Principal, error) {
+	g.bare = embedBehind(t, server.Config{
+		DatabaseURL: database,
+		Authorize:   server.Grants(file),
+		Authenticate: func(r *http.Request) (server.Principal, error) {
 			who := r.Header.Get("Test-User")
 			return server.Principal{Subject: who, Claims: accounts[who]}, nil
-		}, h)
-		return intercept.RequestID(h)
-	})
+		},
+	}, intercept.RequestID)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)
 	go func() {

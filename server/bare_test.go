@@ -43,7 +43,7 @@ func embedBehind(t *testing.T, cfg server.Config, wrap func(http.Handler) http.H
 	node, err := server.New(cfg)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	mux.Handle(messages.Handler(node.DB(), node.HandlerOptions()...))
+	mux.Handle(node.Protect(messages.Handler(node.DB(), node.HandlerOptions()...)))
 	mux.Handle(node.Events())
 	mux.Handle(node.Watch())
 	b.web = httptest.NewUnstartedServer(wrap(mux))

@@ -65,6 +65,18 @@ type Config struct {
 	// or the number of CPUs, at least 4.
 	MaxConns int32
 
+	// Authenticate says who sent a request: a Principal, the zero one for somebody who
+	// isn't known but may come in. It must not read the body. A *connect.Error refuses
+	// the caller: code, text, details and metadata are sent, over each protocol in its
+	// form. Any other error says that it can't be told now, which is `unavailable`;
+	// its text is logged only. It is asked once per request, by many at once, before
+	// anything is decoded, and has to heed the request's context. package server/auth
+	// has one for tokens of OpenID Connect issuers. Nil: nobody asks, and all are
+	// nobody.
+	//
+	// The node asks for Events and Watch itself. Wrap what has HandlerOptions in
+	// Protect: calls that come another way are refused.
+	Authenticate Authenticate
 	// Authorize says whether a caller may do something with all of some topics, of
 	// which there is at least one: nil, or ErrDenied. Any other error says that it
 	// can't be told now, which is `unavailable`; its text is logged only. It is asked

@@ -4,7 +4,7 @@
 // HandlerOptions; Run captures.
 //
 //	node, err := server.New(server.Config{DatabaseURL: url, Services: services})
-//	mux.Handle(tasksv1connect.NewTaskServiceHandler(tasks, node.HandlerOptions()...))
+//	mux.Handle(node.Protect(tasksv1connect.NewTaskServiceHandler(tasks, node.HandlerOptions()...)))
 //	mux.Handle(node.Events())
 //	mux.Handle(node.Watch())
 //	err = node.Run(ctx)
@@ -79,6 +79,7 @@ type Node struct {
 	feed             *wal.Feed
 	tracing          *intercept.Tracing // nil: nothing is traced
 	streams          *stream.Server
+	callers          *intercept.Authenticator // nil: nobody asks who calls
 	options          []connect.HandlerOption
 	watchPath        string
 	watch            http.Handler
@@ -149,8 +150,9 @@ func (n *Node) buildHandlers() (err error) {
 	if cfg.Registerer != nil {
 		metrics = intercept.NewMetrics(cfg.Registerer)
 	}
+	n.callers = intercept.NewAuthenticator(cfg.Authenticate, cfg.Logger)
 	allowed := intercept.NewAuthorizer(cfg.Authorize, cfg.Logger)
-	n.options = append([]connect.HandlerOption{connect.WithInterceptors(admission{&n.ready})}, intercept.Options(intercept.Config{
+	n.options = append([]connect.HandlerOption{connect.WithInterceptors(n.callers.Required(), admission{&n.ready})}, intercept.Options(intercept.Config{
 		Contract:   n.program,
 		Hub:        n.hub,
 		Primary:    n.feed,
@@ -214,19 +216,32 @@ func atOnce[T ~int64](d T) T {
 }
 
 // HandlerOptions returns what makes a handler fresh: pass it to the generated
-// constructor of each service that Config names. (A service that it doesn't name
-// has no topics; its calls pass.)
+// constructor of each service that Config names, and the handler to Protect. (A
+// service that it doesn't name has no topics; its calls pass.)
 func (n *Node) HandlerOptions() []connect.HandlerOption { return slices.Clone(n.options) }
+
+// Protect has Config.Authenticate asked who calls, before a handler is: of a service,
+// or of whatever else is served. Refusals are 401 with WWW-Authenticate, in gRPC
+// `unauthenticated`. Where wrapped handlers are within another that is, the outermost
+// asks. Without Config.Authenticate it returns its arguments.
+func (n *Node) Protect(path string, handler http.Handler) (string, http.Handler) {
+	return path, n.callers.Wrap(handler)
+}
+
+// Authenticates reports whether somebody asks who calls: Config.Authenticate is set.
+func (n *Node) Authenticates() bool { return n.callers != nil }
 
 // Events returns the stream of invalidations for browsers and other clients of
 // SSE, and the path where they look for it.
 func (n *Node) Events() (path string, handler http.Handler) {
-	return "/events", n.named(n.gated(n.streams))
+	return n.Protect("/events", n.named(n.gated(n.streams)))
 }
 
 // Watch returns the same stream as an RPC, freshet.v1.InvalidationService, as a
 // generated constructor returns it.
-func (n *Node) Watch() (path string, handler http.Handler) { return n.watchPath, n.named(n.watch) }
+func (n *Node) Watch() (path string, handler http.Handler) {
+	return n.Protect(n.watchPath, n.named(n.watch))
+}
 
 // DB returns the pool for handlers that do without one of their own: its reads
 // and transactions are proven to be of this node's database, and are settled

@@ -52,14 +52,6 @@ func (g *grantsFile) reauthorize(ctx context.Context, node *server.Node) error {
 	}
 }
 
-// reload is what SIGHUP does; nil without a file.
-func (g *grantsFile) reload() func(context.Context) error {
-	if g == nil {
-		return nil
-	}
-	return g.file.Reload
-}
-
 type grantsCmd struct {
 	Test grantsTestCmd `cmd:"" help:"Explain what a caller may: which rule, which pattern."`
 }

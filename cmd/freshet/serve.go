@@ -34,11 +34,17 @@ type serveCmd struct {
 
 	Addr          string   `group:"Network" default:"${addr}" help:"Address of RPC, stream and page."`
 	AdminAddr     string   `group:"Network" default:"127.0.0.1:9090" help:"Address of metrics and pprof; empty: none."`
-	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nothing authenticates callers."`
+	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nobody is kept out: of --addr, unless callers are authenticated; of --admin-addr, always."`
 	Host          []string `group:"Network" placeholder:"NAME" help:"Name that requests may be addressed to, besides those of loopback: app.example.com. Several, or * for all."`
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
 	TrustTraces   bool     `group:"Network" help:"Let the traceparent of requests decide what trace they are part of, and whether it is recorded: where only services and proxies of one's own call. Otherwise it is a link."`
 	TrustedProxy  []string `group:"Network" placeholder:"NETWORK" help:"Proxy in front whose X-Forwarded-For says who calls: an address or a network, such as 10.0.0.0/8. Several."`
+
+	OIDCIssuer    []string `group:"Access" name:"oidc-issuer" placeholder:"URL" help:"OpenID Connect provider whose tokens say who calls: https://id.example.com. Several."`
+	JWTKeys       string   `group:"Access" name:"jwt-keys" placeholder:"FILE" type:"path" help:"Public keys (PEM or JWKS) of whoever else issues tokens. It is read again when it changes, and on SIGHUP."`
+	JWTAudience   []string `group:"Access" name:"jwt-audience" placeholder:"NAME" help:"What a token's aud has to be, or to hold; required with either. Several."`
+	AuthCookie    string   `group:"Access" placeholder:"NAME" help:"Cookie that may hold the token, for browsers. Requests by cookie that may change something have to come from our own origin."`
+	AuthAnonymous bool     `group:"Access" help:"Let in those who send no token, as nobody: for what --grants allows to everybody. A bad token is refused all the same."`
 
 	Grants      string        `group:"Access" placeholder:"FILE" type:"path" help:"Grants file: which topics callers may read and write. It is read again when it changes, and on SIGHUP. Unset: everybody may everything."`
 	Reauthorize time.Duration `group:"Access" default:"${reauthorize}" help:"How often it is asked again whether each open stream may go on; 0: only when grants change, or a subject is revoked."`
@@ -111,6 +117,13 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		cfg.Connect, prepare = p.connect, p.start
 		parts.Go("private Postgres", p.run)
 	}
+	who, err := c.openAuth(logger, f.Registry())
+	if err != nil {
+		return err
+	}
+	if who != nil {
+		cfg.Authenticate = who.Authenticate
+	}
 	grants, err := c.openGrants(logger, f.Registry())
 	if err != nil {
 		return err
@@ -126,10 +139,18 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		parts.Go("grants", grants.file.Run)
 		parts.Go("withdrawn grants", func(ctx context.Context) error { return grants.reauthorize(ctx, node) })
 	}
-	if !c.Insecure {
-		logger.InfoContext(ctx, "nothing authenticates callers: serving this machine only (--insecure serves others)")
+	var reload []func(context.Context) error
+	if who != nil {
+		parts.Go("keys", who.Run)
+		reload = append(reload, func(context.Context) error { who.Reload(); return nil })
 	}
-	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, grants.reload(), hangUp) })
+	if grants != nil {
+		reload = append(reload, grants.file.Reload)
+	}
+	if !c.keepsOut() && !c.Insecure {
+		logger.InfoContext(ctx, "nobody is kept out: serving this machine only (--oidc-issuer or --jwt-keys says who may call; --insecure serves everybody)")
+	}
+	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, reload, hangUp) })
 	parts.Go("server", func(ctx context.Context) error { return f.Run(ctx, node, prepare, messageService(node)) })
 	if err := parts.Wait(ctx); err != nil {
 		return err
@@ -190,6 +211,7 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 	return front.Config{
 		Addr:                     c.Addr,
 		AdminAddr:                c.AdminAddr,
+		Authenticated:            c.keepsOut(),
 		Insecure:                 c.Insecure,
 		Hosts:                    c.Host,
 		AllowedOrigins:           c.AllowedOrigin,

@@ -41,10 +41,10 @@ func untilSignal(parent context.Context) (_ context.Context, stop func()) {
 }
 
 // onHangUp does what SIGHUP asks for. It asks a service to read its configuration
-// anew: reload, nil if there is none in files (passwords are read at every connect).
+// anew: all of reload (passwords are read at every connect).
 // But it also says that the terminal is gone: then stop is called. Under nohup
 // nothing happens.
-func onHangUp(ctx context.Context, logger *slog.Logger, reload func(context.Context) error, stop func()) error {
+func onHangUp(ctx context.Context, logger *slog.Logger, reload []func(context.Context) error, stop func()) error {
 	if signal.Ignored(syscall.SIGHUP) {
 		<-ctx.Done()
 		return nil
@@ -63,11 +63,12 @@ func onHangUp(ctx context.Context, logger *slog.Logger, reload func(context.Cont
 			stop()
 			continue
 		}
-		if reload == nil {
+		if len(reload) == 0 {
 			logger.InfoContext(ctx, "SIGHUP: there is nothing to reload; serving on")
-			continue
 		}
-		_ = reload(ctx) // it is logged
+		for _, again := range reload {
+			_ = again(ctx) // it is logged
+		}
 	}
 }
 

@@ -27,7 +27,11 @@ type Config struct {
 	Addr string
 	// AdminAddr of metrics and pprof. Empty: not served.
 	AdminAddr string
-	// Insecure allows addresses beyond loopback, without authentication.
+	// Authenticated says that the node lets nobody do anything who isn't meant to:
+	// server.Config.Authenticate is set. It allows Addr to be beyond loopback.
+	Authenticated bool
+	// Insecure allows addresses beyond loopback though nobody asks who calls; so it
+	// takes to have AdminAddr there, at all times.
 	Insecure bool
 	// Hosts are the names that requests may be addressed to (Host, :authority),
 	// besides those of loopback: `app.example.com`, or `*` for all. A request
@@ -35,14 +39,18 @@ type Config struct {
 	// answers to its machine's name and to addresses.
 	Hosts []string
 	// AllowedOrigins are the origins of pages on other hosts that may call us
-	// (CORS): `https://app.example.com`, or `*` for all. Credentials are never
-	// allowed, so a wildcard gives nothing away that curl would not get.
+	// (CORS): `https://app.example.com`, or `*` for all. They may send tokens
+	// that they have (Authorization), but no cookies: these are the browser's, so a
+	// wildcard gives nothing away that curl would not get.
 	AllowedOrigins []string
 	// TrustedProxies are the addresses and networks of proxies whose
 	// X-Forwarded-For says who calls.
 	TrustedProxies []string
 	// Page is served at `/`. Nil: a pointer in plain text.
 	Page http.Handler
+	// PublicPage serves Page to everybody: for one that lets its user sign in, and
+	// holds nothing before. False: the node asks who calls, as for everything else.
+	PublicPage bool
 
 	// MaxConnections bounds the connections of Addr. Zero: 20,000; never more
 	// than the limit of open files leaves.
@@ -101,11 +109,15 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxConnectionsPerAddress == 0 {
 		c.MaxConnectionsPerAddress = (c.MaxConnections + 1) / 2
 	}
-	for _, addr := range []struct{ flag, value string }{{"--addr", c.Addr}, {"--admin-addr", c.AdminAddr}} {
-		if addr.value == "" {
-			continue
-		}
-		if err := checkAddr(addr.value, c.Insecure); err != nil {
+	for _, addr := range []struct {
+		flag, value string
+		safe        bool
+		means       string
+	}{
+		{"--addr", c.Addr, c.Insecure || c.Authenticated, "have callers authenticated (--oidc-issuer, --jwt-keys), "},
+		{"--admin-addr", c.AdminAddr, c.Insecure || c.AdminAddr == "", ""},
+	} {
+		if err := checkAddr(addr.value, addr.safe, addr.means); err != nil {
 			return c, fmt.Errorf("%s: %w", addr.flag, err)
 		}
 	}
@@ -154,17 +166,17 @@ func bound[T time.Duration | int](flag string, value *T, otherwise, from, to T, 
 	return fmt.Errorf("%s: want a value from %v to %v%s", flag, from, to, or)
 }
 
-// checkAddr refuses to serve other machines without authentication, unless
-// told that this is meant.
-func checkAddr(addr string, insecure bool) error {
-	if _, _, err := net.SplitHostPort(addr); err != nil {
+// checkAddr refuses to serve other machines unless that is safe. means are what
+// would make it so, besides --insecure.
+func checkAddr(addr string, safe bool, means string) error {
+	if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
 		return fmt.Errorf("address %q: %w (want host:port, such as 127.0.0.1:8080)", addr, err)
 	}
-	if insecure || isLoopback(addr) {
+	if safe || isLoopback(addr) {
 		return nil
 	}
-	return fmt.Errorf("address %q can be reached from other machines, and nothing authenticates them: "+
-		"use 127.0.0.1, or --insecure to serve everybody", addr)
+	return fmt.Errorf("address %q can be reached from other machines, and nothing keeps anybody out: "+
+		"use 127.0.0.1, %sor --insecure to serve everybody", addr, means)
 }
 
 // checkOrigin refuses what no browser would ever send as an Origin (RFC 6454

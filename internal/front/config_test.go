@@ -20,6 +20,7 @@ func TestNew_F81_nonsense(t *testing.T) {
 		"another interface":          {front.Config{Addr: "10.0.0.1:8080"}, "--insecure"},
 		"a name":                     {front.Config{Addr: "example.com:8080"}, "--insecure"},
 		"admin elsewhere":            {front.Config{AdminAddr: "0.0.0.0:9090"}, "--insecure"},
+		"admin, authenticated":       {front.Config{AdminAddr: "0.0.0.0:9090", Authenticated: true}, "--admin-addr"},
 		"no port":                    {front.Config{Addr: "127.0.0.1"}, "want host:port"},
 		"an address":                 {front.Config{AdminAddr: "9090"}, "--admin-addr"},
 		"no connections":             {front.Config{MaxConnections: front.None}, "--max-connections: want a value from 1"},
@@ -57,6 +58,8 @@ func TestNew_F81_nonsense(t *testing.T) {
 		_, err := front.New(front.Config{Addr: addr})
 		require.NoError(t, err, addr)
 	}
-	_, err := front.New(front.Config{Addr: "0.0.0.0:8080", Insecure: true, Drain: front.None, MaxConnectionsPerAddress: front.None})
+	_, err := front.New(front.Config{Addr: "0.0.0.0:8080", Authenticated: true})
+	require.NoError(t, err)
+	_, err = front.New(front.Config{Addr: "0.0.0.0:8080", AdminAddr: ":9090", Insecure: true, Drain: front.None, MaxConnectionsPerAddress: front.None})
 	require.NoError(t, err)
 }

@@ -19,8 +19,8 @@ var traceHeaders = []string{
 }
 
 // cors answers pages of other origins by an allow-list (the Fetch standard,
-// "CORS protocol"). It never allows credentials: callers are told apart by
-// bearer tokens, which a page has to hold itself.
+// "CORS protocol"). It never allows credentials, that is cookies: a page elsewhere has
+// to hold a token itself, and to send it as Authorization, which it may.
 func cors(origins []string, next http.Handler) http.Handler {
 	if len(origins) == 0 {
 		return next
@@ -29,7 +29,7 @@ func cors(origins []string, next http.Handler) http.Handler {
 	headers := strings.Join(append(connectcors.AllowedHeaders(),
 		append(slices.Clip(traceHeaders), intercept.HeaderAtLeast, intercept.HeaderRequestID, "Authorization", "If-None-Match", "Last-Event-ID")...), ", ")
 	exposed := strings.Join(append(connectcors.ExposedHeaders(),
-		intercept.HeaderRevision, intercept.HeaderTopics, intercept.HeaderCache, intercept.HeaderRequestID, "ETag", "Retry-After"), ", ")
+		intercept.HeaderRevision, intercept.HeaderTopics, intercept.HeaderCache, intercept.HeaderRequestID, "ETag", "Retry-After", "WWW-Authenticate"), ", ")
 	everyone := slices.Contains(origins, "*")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -86,8 +86,11 @@ type Service struct {
 // between the opening of the ports and the node's start; nil: there is nothing to
 // do. Run returns when everything has been stopped.
 func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context.Context) error, services ...Service) (err error) {
-	f.ready = &readiness{node: node}
 	defer node.Close() // which may not have come to run
+	if f.cfg.Authenticated && !node.Authenticates() {
+		return errors.New("the node doesn't ask who calls (server.Config.Authenticate), though its front was told so")
+	}
+	f.ready = &readiness{node: node}
 	defer func() {
 		f.cfg.Logger.InfoContext(ctx, "shutting down: streams are told to come back, calls may end")
 		background := context.WithoutCancel(ctx)

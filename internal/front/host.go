@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet/server/auth"
 )
 
 // hosts are the names that a port answers to (Host, or :authority). A page of
@@ -36,14 +38,7 @@ func newHosts(addr string, names []string) *hosts {
 // isLoopback reports whether addr (host:port) is reached from this machine only.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
+	return err == nil && auth.IsLoopback(host)
 }
 
 // allow decides about a Host header, with or without a port. Requests of

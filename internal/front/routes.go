@@ -2,6 +2,7 @@ package front
 
 import (
 	"net/http"
+	"strings"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -32,7 +33,7 @@ func (f *Front) handler(node *server.Node, services []Service) http.Handler {
 	procedures := f.standard(mux, served, connect.WithReadMaxBytes(f.cfg.MaxRequestBytes))
 	mux.Handle(node.Events())
 	mux.Handle("/", f.page())
-	return f.answering(f.wrap(procedures, mux))
+	return f.answering(wrap(f.protect(node, mux, intercept.Procedures(procedures, mux)), f.cfg.AllowedOrigins))
 }
 
 // answering answers health at any time, and on a connection beyond the limit
@@ -56,15 +57,35 @@ func (f *Front) answering(next http.Handler) http.Handler {
 	})
 }
 
-// wrap is the middleware of everything but health, outermost first: the
+// wrap is the middleware of everything but health over HTTP, outermost first: the
 // request's id, headers for safety, CORS (which answers preflights, so before
-// anything that may refuse), who calls, unknown procedures.
-func (f *Front) wrap(procedures []string, mux http.Handler) http.Handler {
-	h := intercept.Procedures(procedures, mux)
-	h = intercept.Authenticate(nil, h) // JWT will be verified here
-	h = cors(f.cfg.AllowedOrigins, h)
-	h = secure(h)
-	return intercept.RequestID(h)
+// anything that may refuse).
+func wrap(h http.Handler, allowedOrigins []string) http.Handler {
+	return intercept.RequestID(secure(cors(allowedOrigins, h)))
+}
+
+// protect has the node ask who calls, whatever is called: only then is a procedure
+// told from one that isn't there. Health needs nobody, and neither does a page that
+// is public.
+func (f *Front) protect(node *server.Node, mux *http.ServeMux, h http.Handler) http.Handler {
+	_, protected := node.Protect("/", h)
+	page := f.page()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/"+grpchealth.HealthV1ServiceName+"/"):
+			h.ServeHTTP(w, r)
+		case f.cfg.PublicPage && isPage(mux, r):
+			page.ServeHTTP(w, r)
+		default:
+			protected.ServeHTTP(w, r)
+		}
+	})
+}
+
+// isPage reports whether nothing but the page answers to r, a read.
+func isPage(mux *http.ServeMux, r *http.Request) bool {
+	_, pattern := mux.Handler(r)
+	return pattern == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead)
 }
 
 // bodyOverhead is what a body may have beyond its message: gRPC's five bytes

@@ -1,9 +1,9 @@
 // Package auth finds out who calls, from a signed token (a JWT) that comes with
 // the request: as `Authorization: Bearer`, or in a cookie. Its Authenticate is for
-// intercept.Authenticate. A node and `freshet serve` don't ask it yet.
+// server.Config.Authenticate.
 //
 //	who, err := auth.New(auth.Config{Issuers: []string{"https://id.example.com"}, Audiences: []string{"tasks"}})
-//	handler = intercept.Authenticate(who.Authenticate, handler)
+//	node, err := server.New(server.Config{Authenticate: who.Authenticate, …})
 //	err = who.Run(ctx) // fetches keys, until ctx ends
 //
 // # What is accepted
@@ -134,7 +134,7 @@ func checkIssuer(name string) error {
 	switch {
 	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
 		return fmt.Errorf("issuer %q: want a URL such as https://id.example.com", name)
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https", u.Scheme == "http" && IsLoopback(u.Hostname()):
 		return nil
 	}
 	return fmt.Errorf("issuer %q: want https: whoever sits on the way could bring keys of their own", name)
@@ -225,11 +225,9 @@ func isToken(name string) bool {
 	})
 }
 
-func isLoopback(host string) bool {
-	return host == "localhost" || isLoopbackAddr(host)
-}
-
-func isLoopbackAddr(host string) bool {
+// IsLoopback reports whether host, a name or an address without a port, is this
+// machine and nobody else reaches it there.
+func IsLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }

@@ -207,7 +207,7 @@ func (i *issuer) check(u *url.URL) error {
 	switch {
 	case u.Host == "":
 		return errors.New("there is no address to ask")
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()) && strings.HasPrefix(i.name, "http:"):
+	case u.Scheme == "https", u.Scheme == "http" && IsLoopback(u.Hostname()) && strings.HasPrefix(i.name, "http:"):
 		return nil
 	}
 	return errors.New("the address isn't https")

@@ -2,52 +2,181 @@ package intercept
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
+	"sync"
+	"sync/atomic"
 
 	"connectrpc.com/connect"
 )
 
-type principalKey struct{}
+// Authenticate says who sent a request, whose body it must not read: the zero
+// Principal for somebody who isn't known but may come in. A *connect.Error refuses
+// the caller: its code, text, details and metadata (which are headers, in HTTP)
+// are sent. Any other error, and one of the codes internal and unknown, says that it
+// can't be told now: that is `unavailable`, and its text is logged only. It is asked
+// by many at once, and has to heed the request's context.
+type Authenticate func(*http.Request) (Principal, error)
 
-// PrincipalOf returns the caller; without an Authenticate middleware, nobody.
+// caller is who calls, and which Authenticator has found that out; nil: somebody
+// else's middleware.
+type caller struct {
+	Principal
+
+	by *Authenticator
+}
+
+type callerKey struct{}
+
+// PrincipalOf returns the caller; of a request that no Authenticator has seen, nobody.
 func PrincipalOf(ctx context.Context) Principal {
-	p, _ := ctx.Value(principalKey{}).(Principal)
-	return p
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c.Principal
 }
 
 // Remember returns a context of its own with ctx's caller, and nothing else of it.
 func Remember(ctx context.Context) context.Context {
-	p, known := ctx.Value(principalKey{}).(Principal)
+	c, known := ctx.Value(callerKey{}).(caller)
 	if !known {
 		return context.Background()
 	}
-	return context.WithValue(context.Background(), principalKey{}, p)
+	return context.WithValue(context.Background(), callerKey{}, c)
 }
 
-// isKnown reports whether Authenticate has looked at who calls. If not, nobody
-// can say whether two calls are of one principal: a handler may well look at
-// credentials that only it understands.
+// isKnown reports whether somebody has looked at who calls. If not, nobody can say
+// whether two calls are of one principal: a handler may well look at credentials
+// that only it understands.
 func isKnown(ctx context.Context) bool {
-	_, ok := ctx.Value(principalKey{}).(Principal)
+	_, ok := ctx.Value(callerKey{}).(caller)
 	return ok
 }
 
-// Authenticate finds out who calls, for RPCs and streams alike, before
-// anything of the request is decoded. verify returns a *connect.Error for a
-// caller it refuses; nil admits everybody, and nobody is known. Of callers who
-// aren't known, answers that aren't shared are neither kept nor given to others.
-func Authenticate(verify func(*http.Request) (Principal, error), next http.Handler) http.Handler {
+// Authenticator asks an Authenticate once per request, for RPCs, streams and pages
+// alike, before anything of the request is decoded. A nil *Authenticator lets
+// everybody in, and nobody is known: of such callers, answers that aren't shared are
+// neither kept nor given to others. Use NewAuthenticator.
+type Authenticator struct {
+	verify  Authenticate
+	logger  *slog.Logger
+	refusal *connect.ErrorWriter
+	failing atomic.Bool // the last question had no answer, which was logged
+}
+
+// NewAuthenticator returns nil if nobody asks who calls.
+func NewAuthenticator(verify Authenticate, logger *slog.Logger) *Authenticator {
 	if verify == nil {
+		return nil
+	}
+	return &Authenticator{verify: verify, logger: logger, refusal: connect.NewErrorWriter()}
+}
+
+// Wrap lets through to next who may come in, and answers the others in the form of
+// their protocol. Where a handler is wrapped more than once, the outermost decides.
+func (a *Authenticator) Wrap(next http.Handler) http.Handler {
+	if a == nil {
 		return next
 	}
-	errors := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		principal, err := verify(r)
-		if err != nil {
-			// The peer has gone if it can't be told.
-			_ = errors.Write(w, r, err)
+		if a.hasSeen(r.Context()) {
+			next.ServeHTTP(w, r)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, principal)))
+		principal, err := a.verify(r)
+		if err != nil {
+			a.refuse(w, r, err)
+			return
+		}
+		a.failing.Store(false)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller{principal, a})))
 	})
+}
+
+func (a *Authenticator) hasSeen(ctx context.Context) bool {
+	c, ok := ctx.Value(callerKey{}).(caller)
+	return ok && c.by == a
+}
+
+// refuse answers in the form of r's protocol. Headers that are about HTTP, not the
+// call, are headers in gRPC too, where metadata of an error would be trailers, which
+// a challenge can't be (RFC 9110 section 6.5.1).
+func (a *Authenticator) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	out := a.public(r.Context(), err)
+	w.Header().Set("Cache-Control", "no-store")
+	for _, name := range []string{"Www-Authenticate", "Retry-After"} {
+		if values := out.Meta()[name]; len(values) > 0 {
+			w.Header()[name] = values
+			delete(out.Meta(), name)
+		}
+	}
+	_ = a.refusal.Write(w, r, out) // the peer has gone if it can't be told
+}
+
+// public is what is told of an error of verify.
+func (a *Authenticator) public(ctx context.Context, err error) *connect.Error {
+	var known *connect.Error
+	if errors.As(err, &known) && known.Code() != connect.CodeInternal && known.Code() != connect.CodeUnknown {
+		a.failing.Store(false)
+		out := public(known)
+		if out.Code() == connect.CodeUnauthenticated && out.Meta().Get("WWW-Authenticate") == "" {
+			out.Meta().Set("WWW-Authenticate", "Bearer") // RFC 9110 section 15.5.2: a 401 has one
+		}
+		return out
+	}
+	if ctx.Err() != nil {
+		return translate(ctx, ctx.Err())
+	}
+	if !a.failing.Swap(true) { // once per outage
+		a.logger.LogAttrs(ctx, slog.LevelError, "Authenticate fails: callers are refused meanwhile", slog.Any("error", err))
+	}
+	out := unavailable("who calls can't be told right now")
+	out.Meta().Set("Retry-After", "1")
+	return out
+}
+
+// Required refuses calls that Wrap hasn't seen: whoever forgets it has a service that
+// answers nobody, not one that answers everybody. The code is internal, since the
+// mistake is the server's: told `unauthenticated`, clients would throw away good
+// tokens.
+func (a *Authenticator) Required() connect.Interceptor { return required{a} }
+
+type required struct{ a *Authenticator }
+
+// check refuses a call that nobody has asked about. The log has it once per method.
+func (i required) check(ctx context.Context, procedure string, once *sync.Once) error {
+	if i.a == nil || i.a.hasSeen(ctx) {
+		return nil
+	}
+	once.Do(func() {
+		i.a.logger.LogAttrs(ctx, slog.LevelError, "calls are refused: their handler isn't wrapped in Node.Protect, so nobody asks who calls",
+			slog.String("procedure", procedure))
+	})
+	return connect.NewError(connect.CodeInternal, errInternal)
+}
+
+// WrapUnary implements connect.Interceptor. It is called once for each method.
+func (i required) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	once := new(sync.Once)
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if err := i.check(ctx, req.Spec().Procedure, once); err != nil {
+			return nil, err
+		}
+		return next(ctx, req)
+	}
+}
+
+// WrapStreamingHandler implements connect.Interceptor. It is called once for each method.
+func (i required) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	once := new(sync.Once)
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		if err := i.check(ctx, conn.Spec().Procedure, once); err != nil {
+			return err
+		}
+		return next(ctx, conn)
+	}
+}
+
+// WrapStreamingClient implements connect.Interceptor.
+func (required) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
 }

@@ -136,7 +136,7 @@ func TestAuthorize_shownTopics(t *testing.T) {
 		}
 		return nil
 	}, slog.New(slog.DiscardHandler))
-	ctx := context.WithValue(t.Context(), principalKey{}, Principal{Subject: "ada"})
+	ctx := context.WithValue(t.Context(), callerKey{}, caller{Principal: Principal{Subject: "ada"}})
 	for _, tt := range []struct{ topics, want []string }{
 		{nil, nil},
 		{[]string{"mine/1", "mine/2"}, []string{"mine/1", "mine/2"}},
@@ -173,7 +173,7 @@ rules:
 	for name, a := range map[string]*Authorizer{"off": nil, "grants": allowed} {
 		b.Run(name, func(b *testing.B) {
 			h := authorize(a)(func(context.Context, *call) (connect.AnyResponse, error) { return nil, nil })
-			ctx := context.WithValue(b.Context(), principalKey{}, who)
+			ctx := context.WithValue(b.Context(), callerKey{}, caller{Principal: who})
 			c := &call{req: getRequest(), method: messageService().Method(messagesv1connect.MessageServiceGetMessageProcedure)}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -1,7 +1,6 @@
 package intercept
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -197,46 +196,6 @@ func TestProcedures_unknownOnesAreRPCErrors(t *testing.T) {
 	for _, path := range []string{"/", "/events", "/assets/index.js", "/a.b/", "/a..b/C", "/app.v1/index.html", "/a.b/c/d"} {
 		require.False(t, isProcedure(path), path)
 	}
-}
-
-func TestAuthenticate(t *testing.T) {
-	inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, "hello "+PrincipalOf(r.Context()).Subject)
-	})
-	h := Authenticate(func(r *http.Request) (Principal, error) {
-		if r.Header.Get("Authorization") == "" {
-			return Principal{}, connect.NewError(connect.CodeUnauthenticated, errors.New("no token"))
-		}
-		return Principal{Subject: "ada"}, nil
-	}, inner)
-	w := &recorder{header: http.Header{}}
-	h.ServeHTTP(w, newRequest(t, nil))
-	require.Equal(t, http.StatusUnauthorized, w.code)
-	require.JSONEq(t, `{"code":"unauthenticated","message":"no token"}`, w.body.String())
-	w = &recorder{header: http.Header{}}
-	h.ServeHTTP(w, newRequest(t, http.Header{"Authorization": {"Bearer x"}}))
-	require.Equal(t, "hello ada", w.body.String())
-	require.NotNil(t, Authenticate(nil, inner))
-}
-
-type recorder struct {
-	header http.Header
-	code   int
-	body   bytes.Buffer
-}
-
-func (r *recorder) Header() http.Header         { return r.header }
-func (r *recorder) WriteHeader(code int)        { r.code = code }
-func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
-
-func newRequest(t *testing.T, header http.Header) *http.Request {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "/events", nil)
-	require.NoError(t, err)
-	for key, values := range header {
-		r.Header[key] = values
-	}
-	return r
 }
 
 func TestAuditCall(t *testing.T) {
