@@ -69,10 +69,12 @@ func WithHeader(name, value string) Option {
 	return func(c *Client) { c.header[http.CanonicalHeaderKey(name)] = value }
 }
 
-// WithTokenSource sends `Authorization: Bearer <token>`. The source is asked
-// before every attempt, so that a stream which ended because its token expired
-// comes back with a fresh one. An error counts as a failed attempt; an empty
-// token sends no header. The source must be safe for concurrent use.
+// WithTokenSource sends `Authorization: Bearer <token>` with streams, and with the
+// calls that [Client.Interceptor] is put in. The source is asked before each of them,
+// so it should keep its token while that is good, as oauth2.ReuseTokenSource does, and
+// heed [StaleToken]. A stream is renewed before its token expires, as the server says
+// (see [Client.Stream]). An error counts as a failed attempt; an empty token sends no
+// header. The source must be safe for concurrent use, and heed its context.
 func WithTokenSource(source func(context.Context) (string, error)) Option {
 	return func(c *Client) { c.token = source }
 }

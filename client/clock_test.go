@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,6 +21,7 @@ type pipeNet struct {
 	scenes  []func(*pipeEnd)
 	calls   int
 	asked   []string // Last-Event-ID of each request
+	tokens  []string // of each request
 	playing sync.WaitGroup
 }
 
@@ -35,6 +37,7 @@ func (n *pipeNet) RoundTrip(r *http.Request) (*http.Response, error) {
 	scene := n.scenes[min(n.calls, len(n.scenes)-1)]
 	n.calls++
 	n.asked = append(n.asked, r.Header.Get("Last-Event-ID"))
+	n.tokens = append(n.tokens, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	pr, pw := io.Pipe()
 	answer := make(chan *http.Response, 1)
 	stop := context.AfterFunc(r.Context(), func() { _ = pr.CloseWithError(r.Context().Err()) })

@@ -13,8 +13,27 @@ import (
 )
 
 // ErrClosed says that the server ended the stream in good order: it shuts down,
-// the token expired, or the connection has lived long enough.
+// or the connection has lived long enough.
 var ErrClosed = errors.New("the server closed the stream")
+
+// EndError says that the server ended the stream because the caller may not have it
+// any longer, or not with this token. [Client.Stream] comes back, and is told by a
+// status if it may not.
+type EndError struct {
+	// Reason is `expired` for a token, `denied` for a grant that was withdrawn.
+	// There may be others.
+	Reason string
+}
+
+func (e *EndError) Error() string {
+	switch e.Reason {
+	case "expired":
+		return "the server ended the stream: the token has expired"
+	case "denied":
+		return "the server ended the stream: a grant was withdrawn"
+	}
+	return fmt.Sprintf("the server ended the stream: %q", e.Reason)
+}
 
 // StatusError is an HTTP answer that is not a stream. [Client.Stream] retries
 // what can pass by itself (408, 425, 429 and 5xx, after RetryAfter if there is

@@ -10,7 +10,7 @@ import (
 )
 
 // Event is what a sink is told: one of [Connected], [Disconnected],
-// [Invalidate], [Ready], [Reset], [Frontier]. New kinds may be added; a sink
+// [Invalidate], [Ready], [Reset], [Frontier], [Renewed], [RenewalFailed]. New kinds may be added; a sink
 // ignores those that it doesn't know.
 type Event interface{ event() }
 
@@ -51,6 +51,9 @@ type Ready struct {
 	Heartbeat time.Duration
 	// Contract names the server's contract.
 	Contract string
+	// ExpiresIn is how long the token still counts, for which the server keeps the
+	// stream. Zero: it doesn't end for that.
+	ExpiresIn time.Duration
 }
 
 // Reset says that the revisions the client knows belong to another history:
@@ -70,15 +73,30 @@ type Frontier struct {
 	Lag time.Duration
 }
 
-func (Connected) event()    {}
-func (Disconnected) event() {}
-func (Invalidate) event()   {}
-func (Ready) event()        {}
-func (Reset) event()        {}
-func (Frontier) event()     {}
+// Renewed says that a stream with a fresh token has taken the place of the one before.
+// Nothing was missed, and nothing has to be done.
+type Renewed struct{}
+
+// RenewalFailed says that there is no stream with a fresh token yet. The one that is
+// there goes on, until its token expires.
+type RenewalFailed struct {
+	// Err is why: the token source's error, or one as of [Disconnected].
+	Err error
+	// Retry is how long Stream waits before it tries again.
+	Retry time.Duration
+}
+
+func (Connected) event()     {}
+func (Disconnected) event()  {}
+func (Invalidate) event()    {}
+func (Ready) event()         {}
+func (Reset) event()         {}
+func (Frontier) event()      {}
+func (Renewed) event()       {}
+func (RenewalFailed) event() {}
 
 // decode reads one frame. An event of a name that version 1 doesn't have is
-// nil: a later server may send it. The error is a *ProtocolError.
+// nil: a later server may send it. The error is a *ProtocolError, or an *EndError.
 //
 // An Invalidate without a revision is a part of a list that was split.
 func decode(name string, data []byte) (Event, error) {
@@ -89,19 +107,23 @@ func decode(name string, data []byte) (Event, error) {
 			SpreadMS    float64 `json:"spread_ms"`
 			HeartbeatMS float64 `json:"heartbeat_ms"`
 			LagMS       float64 `json:"lag_ms"`
+			ExpiresMS   float64 `json:"expires_ms"`
 			Contract    string
 			Reason      string
 		}
 		rev freshet.Revision
 	)
 	switch name {
-	case "invalidate", "ready", "reset", "frontier":
+	case "invalidate", "ready", "reset", "frontier", "end":
 	default:
 		return nil, nil
 	}
 	bad := func(err error) (Event, error) { return nil, &ProtocolError{Event: name, Err: err} }
 	if err := json.Unmarshal(data, &d); err != nil {
 		return bad(err)
+	}
+	if name == "end" {
+		return nil, &EndError{Reason: d.Reason}
 	}
 	if d.Revision != "" || name != "invalidate" {
 		var err error
@@ -123,7 +145,7 @@ func decode(name string, data []byte) (Event, error) {
 		}
 		return e, nil
 	case "ready":
-		e := Ready{Revision: rev, Heartbeat: millis(d.HeartbeatMS), Contract: d.Contract}
+		e := Ready{Revision: rev, Heartbeat: millis(d.HeartbeatMS), Contract: d.Contract, ExpiresIn: millis(d.ExpiresMS)}
 		if d.Topics != nil {
 			if err := json.Unmarshal(d.Topics, &e.Topics); err != nil {
 				return bad(fmt.Errorf("topics: %w", err))

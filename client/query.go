@@ -26,6 +26,10 @@ type Snapshot[Res any] struct {
 	// Fresh says that the answer is as fresh as anything heard, that the
 	// stream is alive, and that its node keeps up with the database (G9).
 	Fresh bool
+	// StreamErr is why there is no stream now, or why there will soon be none: the
+	// error of a [Disconnected], or of a [RenewalFailed] (a token source that fails,
+	// say), while it holds.
+	StreamErr error
 }
 
 // Loaded reports whether there has been an answer at all.
@@ -43,7 +47,8 @@ type Query[Req, Res any] struct {
 
 	running sync.Mutex // held by Run; guards rule and stale
 	rule    rule.Rule
-	stale   bool // no stream, or a node that lags
+	stale   bool  // no stream, or a node that lags
+	trouble error // Snapshot.StreamErr
 
 	nudge chan struct{} // capacity 1: written is new
 
@@ -179,7 +184,7 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 		var out outcome[Res]
 		select {
 		case err := <-ended:
-			q.stale = true
+			q.stale, q.trouble = true, err
 			q.publish(rule.Step{}, out)
 			return err
 		case <-timer.C:
@@ -233,9 +238,13 @@ func (q *Query[Req, Res]) heed(e Event, poll *time.Timer) {
 			}
 		}
 	case Ready:
-		q.stale = false
+		q.stale, q.trouble = false, nil
+	case Renewed:
+		q.trouble = nil
+	case RenewalFailed:
+		q.trouble = e.Err
 	case Disconnected:
-		q.stale = true
+		q.stale, q.trouble = true, e.Err
 		poll.Stop()
 	}
 }
@@ -266,9 +275,9 @@ func (q *Query[Req, Res]) publish(step rule.Step, out outcome[Res]) {
 	if step.Keep {
 		q.latest.Value, q.latest.Err = out.value, out.err
 	}
-	q.latest.Revision, q.latest.Fresh = q.rule.Have(), q.rule.Fresh() && !q.stale
+	q.latest.Revision, q.latest.Fresh, q.latest.StreamErr = q.rule.Have(), q.rule.Fresh() && !q.stale, q.trouble
 	// A revision that only moves on with the heartbeat is no news.
-	if step.Keep || before.Fresh != q.latest.Fresh {
+	if step.Keep || before.Fresh != q.latest.Fresh || (before.StreamErr == nil) != (q.trouble == nil) {
 		close(q.changed)
 		q.changed = make(chan struct{})
 	}

@@ -293,3 +293,49 @@ func TestQuery_errors(t *testing.T) {
 		}
 	})
 }
+
+// A query says what will end its stream, while its answer is still fresh.
+func TestQuery_tokenSourceFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &echo{fn: func(_ int, asked string) (string, string, error) { return "at " + asked, asked, nil }}
+		down := errors.New("the issuer is down")
+		var fails error
+		network := &pipeNet{scenes: []func(*pipeEnd){
+			func(e *pipeEnd) { e.open(); e.send(expiringFrame(rev(3), 100*time.Second)); e.hold() },
+		}}
+		asked := 0
+		c, err := New("http://freshet.test", WithHTTPClient(&http.Client{Transport: network}), WithTokenSource(func(context.Context) (string, error) {
+			asked++
+			return fmt.Sprint(asked), fails
+		}))
+		require.NoError(t, err)
+		q, err := NewQuery(c, e.call, &messagesv1.GetMessageRequest{Name: "t"})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- q.Run(ctx) }()
+		pass := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		pass(79 * time.Second)
+		require.True(t, q.Latest().Fresh)
+		require.NoError(t, q.Latest().StreamErr)
+		_, changed := q.watch()
+		fails = down
+		pass(11 * time.Second)
+		<-changed
+		require.True(t, q.Latest().Fresh)
+		require.ErrorIs(t, q.Latest().StreamErr, down)
+		fails = nil
+		pass(9 * time.Second)
+		require.True(t, q.Latest().Fresh)
+		require.NoError(t, q.Latest().StreamErr)
+		require.Len(t, e.asked, 1, "no answer was fetched again")
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+		require.ErrorIs(t, q.Latest().StreamErr, context.Canceled)
+		network.playing.Wait()
+		synctest.Wait()
+	})
+}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/freshet-dev/freshet"
@@ -48,9 +48,14 @@ const (
 // returns an error, or the server refuses the request for good. It reconnects
 // by itself, with growing jittered waits, from the last revision it was told.
 //
+// With a token source it doesn't wait for the token's end: it opens the next stream
+// with a fresh one in time, and leaves the other when the next one is caught up. The
+// sink is told [Renewed] of it, or [RenewalFailed].
+//
 // The error is never nil: ctx.Err(), the sink's own error, a *[StatusError]
-// that is not Temporary, or a *[freshet.TopicError] for a topic that can't be
-// one. sink is called from this goroutine; while it runs nothing is read, and
+// that is not Temporary (but a 401, if there is a token source and the stream was up
+// before, or the source has another token), or a *[freshet.TopicError] for a topic that
+// can't be one. sink is called from this goroutine; while it runs nothing is read, and
 // the server merges what it has to say.
 func (c *Client) Stream(ctx context.Context, topics []string, sink func(Event) error, opts ...StreamOption) error {
 	if len(topics) == 0 {
@@ -70,28 +75,35 @@ func (c *Client) Stream(ctx context.Context, topics []string, sink func(Event) e
 		topics:  slices.Compact(slices.Sorted(slices.Values(topics))),
 		cfg:     cfg,
 		sink:    sink,
-		idle:    &idleTimer{},
-		silence: silenceOf(defaultHeartbeat),
 		backoff: backoff{first: c.backoffMin, longest: c.backoffMax},
+		told:    make(chan told),
+		silence: silenceOf(defaultHeartbeat),
+		renewal: newRenewal(c),
 	}
+	defer s.attempts.Wait()
 	return s.run(ctx)
 }
 
-// stream is the state of one call of Stream. One goroutine owns it; only the
-// idle timer is shared.
+// stream is the state of one call of Stream, and its goroutine's. Attempts have
+// goroutines of their own, which hand over what they read and wait for a verdict.
 type stream struct {
 	client  *Client
 	topics  []string
 	cfg     streamConfig
 	sink    func(Event) error
-	idle    *idleTimer
-	silence time.Duration // allowed between two bytes
 	backoff backoff
+	silence time.Duration // allowed between two bytes
+
+	told     chan told      // by attempts
+	attempts sync.WaitGroup // that have a goroutine
+	current  *attempt       // whose events are told
+	next     *attempt       // with a fresh token, to take its place; nil: none
+	renewal  renewal
 
 	last    freshet.Revision // the last id: all up to it has been told
 	caught  bool             // there has been a ready or a reset: last stands for every topic
-	part    []string         // topics of a split list whose last frame is still to come
 	suspect bool             // the attempt before sent nonsense: Ready alone doesn't clear it
+	refused string           // the token that the server refused last
 }
 
 // sinkError marks an error as the sink's own.
@@ -105,7 +117,7 @@ func (e resumeError) Error() string { return "the stream is in an earlier histor
 
 func (s *stream) run(ctx context.Context) error {
 	for {
-		err := s.attempt(ctx)
+		err := s.watch(ctx)
 		if own, ok := errors.AsType[sinkError](err); ok {
 			resume, ok := own.error.(resumeError) //nolint:errorlint // ours, as it is
 			if !ok {
@@ -118,7 +130,7 @@ func (s *stream) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		status, refused := errors.AsType[*StatusError](err)
-		if refused && !status.Temporary() {
+		if refused && !status.Temporary() && !s.mayRenew(status) {
 			return err
 		}
 		_, s.suspect = errors.AsType[*ProtocolError](err)
@@ -137,20 +149,79 @@ func (s *stream) run(ctx context.Context) error {
 	}
 }
 
-// attempt opens the stream once and follows it to its end.
-func (s *stream) attempt(ctx context.Context) error {
-	s.part = nil
-	req, err := s.request(ctx)
-	if err != nil {
+// mayRenew reports whether another token may help. Of a stream that has never been
+// up, a token source that has no other one to offer decides: this one is wrong.
+func (s *stream) mayRenew(status *StatusError) bool {
+	if status.Status != http.StatusUnauthorized || s.client.token == nil {
+		return false
+	}
+	other := s.caught || s.current.token != s.refused
+	s.refused = s.current.token
+	return other
+}
+
+// watch opens the stream and tells the sink of it until it ends, and with it the one
+// that was to take its place.
+func (s *stream) watch(ctx context.Context) error {
+	defer func() {
+		s.current.cancel()
+		s.abandonNext()
+		s.renewal.stop()
+	}()
+	s.current = s.open(ctx, s.refused, false)
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.renewal.due.C:
+			s.next = s.open(ctx, s.current.token, true)
+		case <-s.renewal.overlap.C:
+			err = s.switchOver()
+		case t := <-s.told:
+			switch t.by {
+			case s.current:
+				err = s.hear(ctx, t)
+			case s.next:
+				err = s.hearNext(ctx, t)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// hear takes what the current attempt tells. An error is of the stream, not of the
+// attempt alone: the sink's own, or how the attempt has ended.
+func (s *stream) hear(ctx context.Context, t told) error {
+	var err error
+	switch {
+	case t.ended && s.next != nil:
+		return s.moveOn(t.err)
+	case t.ended:
+		return t.err
+	case t.opened:
+		t.by.idle.setLimit(s.silence)
+		s.client.logger.LogAttrs(ctx, slog.LevelDebug, "stream opened", slog.String("last", s.last.String()))
+		err = s.tell(Connected{})
+	default:
+		err = s.handle(t.by, t.frame)
+	}
+	return s.answer(t.by, err)
+}
+
+// answer lets an attempt go on, or has it end by an error; the sink's ends the stream.
+// If it goes on it may have told what the next one waits for.
+func (s *stream) answer(a *attempt, err error) error {
+	a.verdict <- err
+	if _, ok := errors.AsType[sinkError](err); ok {
 		return err
 	}
-	s.idle.setLimit(s.client.connectTimeout)
-	opened := func() error {
-		s.idle.setLimit(s.silence)
-		s.client.logger.LogAttrs(ctx, slog.LevelDebug, "stream opened", slog.String("last", s.last.String()))
-		return s.tell(Connected{})
+	if err == nil && s.next != nil && s.next.ready != nil && s.isRepeated(s.next) {
+		return s.switchOver()
 	}
-	return follow(ctx, s.client.http, req, s.idle, opened, s.handle)
+	return nil
 }
 
 func (s *stream) tell(e Event) error {
@@ -160,27 +231,18 @@ func (s *stream) tell(e Event) error {
 	return nil
 }
 
-// handle takes one frame. The position moves only after the sink has had the
-// event, and only to an id that is a revision.
-func (s *stream) handle(f frame) error {
-	if ms, err := strconv.ParseUint(f.retry, 10, 32); err == nil && f.retry != "" {
-		s.backoff.wish = min(time.Duration(ms)*time.Millisecond, longestWish)
-	}
-	if len(f.data) > 0 { // WHATWG: without data there is no event
-		e, err := decode(f.name, f.data)
-		if err != nil {
+// handle takes one frame of the current attempt. The position moves only after the
+// sink has had the event, and only to an id that is a revision.
+func (s *stream) handle(a *attempt, f frame) error {
+	e, err := s.read(a, f)
+	switch {
+	case err != nil:
+		return err
+	case e == nil && a.part != nil:
+		return nil // the id, if this part repeats one, is an old one
+	case e != nil && !a.knew(e):
+		if err := s.took(a, e); err != nil {
 			return err
-		}
-		if e, err = s.join(e); err != nil {
-			return err
-		}
-		if e == nil && s.part != nil {
-			return nil // the id, if this part repeats one, is an old one
-		}
-		if e != nil {
-			if err := s.took(e); err != nil {
-				return err
-			}
 		}
 	}
 	if id, err := freshet.ParseRevision(f.id); err == nil {
@@ -189,8 +251,23 @@ func (s *stream) handle(f frame) error {
 	return nil
 }
 
+// read returns the event of a frame, if that has one and it is whole.
+func (s *stream) read(a *attempt, f frame) (Event, error) {
+	if ms, err := strconv.ParseUint(f.retry, 10, 32); err == nil && f.retry != "" {
+		s.backoff.wish = min(time.Duration(ms)*time.Millisecond, longestWish)
+	}
+	if len(f.data) == 0 { // WHATWG: without data there is no event
+		return nil, nil
+	}
+	e, err := decode(f.name, f.data)
+	if err != nil {
+		return nil, err
+	}
+	return a.join(e, len(s.topics))
+}
+
 // took tells the sink and draws the conclusions that are the stream's own.
-func (s *stream) took(e Event) error {
+func (s *stream) took(a *attempt, e Event) error {
 	switch e := e.(type) {
 	case Frontier:
 		s.backoff.reset()
@@ -199,60 +276,38 @@ func (s *stream) took(e Event) error {
 		if !s.suspect {
 			s.backoff.reset()
 		}
-		if e.Heartbeat > 0 {
-			s.silence = silenceOf(e.Heartbeat)
-			s.idle.setLimit(s.silence)
-		}
+		s.settle(a, e, e.ExpiresIn)
 	case Reset:
 		// Whatever was told before belongs to another history, also if its
 		// revisions sort higher: a reconnect continues from here.
 		defer func() { s.last, s.caught = e.Revision, true }()
+		if s.next != nil { // it has begun at an id of that history
+			s.abandonNext()
+			s.renewal.again()
+		}
 	}
 	return s.tell(e)
 }
 
-// join puts the parts of a split list together: only the last one carries the
-// revision, and the client rule needs it for each topic.
-func (s *stream) join(e Event) (Event, error) {
-	inv, ok := e.(Invalidate)
-	if !ok || !inv.Revision.IsZero() && s.part == nil {
-		return e, nil
+// settle takes what ready says of the attempt itself; left is how long its token
+// still counts.
+func (s *stream) settle(a *attempt, e Ready, left time.Duration) {
+	if e.Heartbeat > 0 {
+		s.silence = silenceOf(e.Heartbeat)
+		a.idle.setLimit(s.silence)
 	}
-	s.part = append(s.part, inv.Topics...)
-	if len(s.part) > len(s.topics) {
-		return nil, &ProtocolError{Event: "invalidate", Err: fmt.Errorf(
-			"a split list names %d topics, subscribed are %d", len(s.part), len(s.topics))}
-	}
-	if inv.Revision.IsZero() {
-		if s.part == nil {
-			s.part = []string{}
-		}
-		return nil, nil
-	}
-	inv.Topics, s.part = s.part, nil
-	return inv, nil
+	s.refused = ""
+	s.renewal.plan(left)
 }
-
-// silenceOf is the silence after which a stream with these heartbeats is dead.
-func silenceOf(heartbeat time.Duration) time.Duration { return heartbeat * 5 / 2 }
 
 // request builds the next attempt's request. Once the stream has caught up, a
 // position heard on it replaces every since that the caller gave: all topics
 // have been told up to it. Before, it stands for none of them (F88): of topics
 // without a since nothing has been told.
-func (s *stream) request(ctx context.Context) (request, error) {
+func (s *stream) request() (request, error) {
 	header := maps.Clone(s.client.header)
 	// A proxy that compresses is a proxy that buffers.
 	header["Accept-Encoding"] = "identity"
-	if s.client.token != nil {
-		token, err := s.client.token(ctx)
-		if err != nil {
-			return request{}, fmt.Errorf("token: %w", err)
-		}
-		if token != "" {
-			header["Authorization"] = "Bearer " + token
-		}
-	}
 	since, byTopic := s.cfg.since, s.cfg.sinceByTopic
 	resumes := s.caught && !s.last.IsZero()
 	if resumes {
@@ -293,45 +348,4 @@ func texts(revs map[string]freshet.Revision) map[string]string {
 		}
 	}
 	return out
-}
-
-// longestWish bounds what a server's `retry:` or Retry-After can ask for, so
-// that a slip of the keyboard there doesn't silence every client for a day.
-const longestWish = 5 * time.Minute
-
-// backoff counts failed attempts and says how long to wait after each.
-type backoff struct {
-	first, longest time.Duration
-	wish           time.Duration // the server's `retry:`; 0: none. It replaces first
-	failures       int
-}
-
-// next is the wait after one more failure: never less than the server asked
-// for, and up to half more, so that clients that fell together don't rise
-// together.
-func (b *backoff) next() time.Duration {
-	d := b.first
-	if b.wish > 0 {
-		d = b.wish
-	}
-	longest := max(d, b.longest)
-	for range min(b.failures, 32) {
-		d = min(2*d, longest)
-	}
-	b.failures++
-	return d + time.Duration(rand.Int64N(int64(d)/2+1)) //nolint:gosec // jitter, not a secret
-}
-
-func (b *backoff) reset() { b.failures = 0 }
-
-// sleep waits for d or for the end of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
