@@ -18,6 +18,7 @@ import (
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/server/messages/demo"
 	"github.com/freshet-dev/freshet/store/pgembed"
 	"github.com/freshet-dev/freshet/web"
 )
@@ -73,7 +74,9 @@ type serveCmd struct {
 	MaxRequestBytes          int           `group:"Limits" default:"${max_request_bytes}" help:"Size of a request."`
 	Drain                    time.Duration `group:"Limits" default:"${drain}" help:"Longest time that a shutdown takes for those who are being served. By SIGTERM the first half of it serves on, while /readyz says that traffic should go elsewhere; 0: none."`
 
-	AuditReads string `group:"Development" enum:"sample,all,off" default:"sample" help:"Which reads prove that they look into no table but those they declare (two statements more): sample, the first of each procedure and one in 10,000, reports what it finds; all fails such reads; off."`
+	DemoAuth      bool          `group:"Development" help:"Have three demo accounts, without passwords, sign in to the page: ada, bob and guest, each with other grants. For this machine alone."`
+	DemoTokenLife time.Duration `group:"Development" default:"${demo_token_life}" help:"How long a token of theirs is good; the page renews it before."`
+	AuditReads    string        `group:"Development" enum:"sample,all,off" default:"sample" help:"Which reads prove that they look into no table but those they declare (two statements more): sample, the first of each procedure and one in 10,000, reports what it finds; all fails such reads; off."`
 }
 
 // Help is printed by `freshet serve --help`.
@@ -96,7 +99,13 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		defer cancel()
 		err = errors.Join(err, parts.Stop(stopping))
 	}()
-	f, err := front.New(c.front(logger))
+	accounts, err := c.openDemo(ctx, logger)
+	if err != nil {
+		return err
+	}
+	at := c.front(logger)
+	accounts.serve(&at)
+	f, err := front.New(at)
 	if err != nil {
 		return err
 	}
@@ -141,7 +150,7 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 	}
 	var reload []func(context.Context) error
 	if who != nil {
-		parts.Go("keys", who.Run)
+		parts.Go("keys", accounts.following(who.Run))
 		reload = append(reload, func(context.Context) error { who.Reload(); return nil })
 	}
 	if grants != nil {
@@ -151,7 +160,9 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		logger.InfoContext(ctx, "nobody is kept out: serving this machine only (--oidc-issuer or --jwt-keys says who may call; --insecure serves everybody)")
 	}
 	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, reload, hangUp) })
-	parts.Go("server", func(ctx context.Context) error { return f.Run(ctx, node, prepare, messageService(node)) })
+	parts.Go("server", func(ctx context.Context) error {
+		return f.Run(ctx, node, accounts.preparing(prepare), messageService(node))
+	})
 	if err := parts.Wait(ctx); err != nil {
 		return err
 	}
@@ -186,6 +197,7 @@ func serveDefaults() kong.Vars {
 		"max_write":           d.MaxWrite.String(),
 		"max_request_bytes":   strconv.Itoa(d.MaxRequestBytes),
 		"drain":               at.Drain.String(),
+		"demo_token_life":     demo.Life.String(),
 	}
 }
 

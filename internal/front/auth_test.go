@@ -38,6 +38,7 @@ func authenticatesEverything(t *testing.T, public bool) {
 		c.Authenticate = onlyAda
 		c.Front.Authenticated = true
 		c.Front.PublicPage = public
+		c.Front.Public = map[string]http.Handler{"/sign-in/": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })}
 		c.Front.AllowedOrigins = []string{"https://app.example.com"}
 	})
 	ask := func(method, path string, header ...string) *http.Response {
@@ -74,6 +75,8 @@ func authenticatesEverything(t *testing.T, public bool) {
 		{http.MethodPost, "/", 200},
 		{http.MethodOptions, list, 405},
 		{http.MethodGet, "/x/../events?topic=messages", 200}, // by way of a redirect
+		{http.MethodGet, "/sign-in/../events?topic=messages", 200},
+		{http.MethodPost, "/sign-in/../messages.v1.MessageService/ListConversations", 415},
 	} {
 		what := tt.method + " " + tt.path
 		resp := ask(tt.method, tt.path)
@@ -86,6 +89,10 @@ func authenticatesEverything(t *testing.T, public bool) {
 	for _, path := range []string{"/", "/favicon.svg", "/no.such/Thing"} {
 		resp := ask(http.MethodGet, path)
 		require.Equal(t, !public, resp.StatusCode == http.StatusUnauthorized, "%s: %d", path, resp.StatusCode)
+	}
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		require.Equal(t, http.StatusNoContent, ask(method, "/sign-in/anything").StatusCode, method)
+		require.Equal(t, http.StatusNoContent, ask(method, "/sign-in/", "Authorization", "Bearer eve").StatusCode, method)
 	}
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200} {
 		require.Equal(t, want, ask(http.MethodGet, path).StatusCode, path)

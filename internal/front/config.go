@@ -51,6 +51,9 @@ type Config struct {
 	// PublicPage serves Page to everybody: for one that lets its user sign in, and
 	// holds nothing before. False: the node asks who calls, as for everything else.
 	PublicPage bool
+	// Public are handlers for everybody, by the pattern of their paths: nobody asks
+	// who calls. They are what lets people sign in.
+	Public map[string]http.Handler
 
 	// MaxConnections bounds the connections of Addr. Zero: 20,000; never more
 	// than the limit of open files leaves.

@@ -33,6 +33,9 @@ func (f *Front) handler(node *server.Node, services []Service) http.Handler {
 	procedures := f.standard(mux, served, connect.WithReadMaxBytes(f.cfg.MaxRequestBytes))
 	mux.Handle(node.Events())
 	mux.Handle("/", f.page())
+	for pattern, public := range f.cfg.Public {
+		mux.Handle(pattern, public)
+	}
 	return f.answering(wrap(f.protect(node, mux, intercept.Procedures(procedures, mux)), f.cfg.AllowedOrigins))
 }
 
@@ -65,27 +68,30 @@ func wrap(h http.Handler, allowedOrigins []string) http.Handler {
 }
 
 // protect has the node ask who calls, whatever is called: only then is a procedure
-// told from one that isn't there. Health needs nobody, and neither does a page that
-// is public.
+// told from one that isn't there. Health needs nobody, and neither does what is
+// public.
 func (f *Front) protect(node *server.Node, mux *http.ServeMux, h http.Handler) http.Handler {
 	_, protected := node.Protect("/", h)
-	page := f.page()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/"+grpchealth.HealthV1ServiceName+"/"):
 			h.ServeHTTP(w, r)
-		case f.cfg.PublicPage && isPage(mux, r):
-			page.ServeHTTP(w, r)
+		case f.isPublic(mux, r):
+			mux.ServeHTTP(w, r)
 		default:
 			protected.ServeHTTP(w, r)
 		}
 	})
 }
 
-// isPage reports whether nothing but the page answers to r, a read.
-func isPage(mux *http.ServeMux, r *http.Request) bool {
+// isPublic reports whether r is for what is served to everybody: if the page is,
+// what nothing but the page answers to, a read.
+func (f *Front) isPublic(mux *http.ServeMux, r *http.Request) bool {
 	_, pattern := mux.Handler(r)
-	return pattern == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+	if _, ok := f.cfg.Public[pattern]; ok {
+		return true
+	}
+	return f.cfg.PublicPage && pattern == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead)
 }
 
 // bodyOverhead is what a body may have beyond its message: gRPC's five bytes

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/freshet-dev/freshet/internal/front"
+	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/server/messages/demo"
+	"github.com/freshet-dev/freshet/web"
+)
+
+// demoAuth is the issuer of --demo-auth; nil: there is none.
+type demoAuth struct {
+	issuer *demo.Issuer
+	opened chan struct{} // closed when the ports are open
+}
+
+// openDemo makes the issuer of the demonstration, and sets the flags by which the
+// server would be told of any other. Nothing else of the server knows that it is one.
+func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger) (*demoAuth, error) {
+	if !c.DemoAuth {
+		return nil, nil
+	}
+	if len(c.OIDCIssuer)+len(c.JWTAudience) > 0 || c.JWTKeys != "" || c.AuthCookie != "" || c.AuthAnonymous {
+		return nil, errors.New("--demo-auth has an issuer, an audience and a cookie of its own: leave out --oidc-issuer, --jwt-keys, --jwt-audience, --auth-cookie and --auth-anonymous")
+	}
+	if len(c.Host)+len(c.TrustedProxy) > 0 {
+		return nil, errors.New("--demo-auth is for this machine, since its accounts have no passwords: leave out --host and --trusted-proxy")
+	}
+	issuer, err := demo.New(demo.Config{Addr: c.Addr, KeyFile: filepath.Join(c.DataDir, "demo-key.json"), Life: c.DemoTokenLife})
+	if err != nil {
+		return nil, fmt.Errorf("--demo-auth: %w", err)
+	}
+	if c.Grants == "" {
+		c.Grants = filepath.Join(c.DataDir, "demo-grants.yaml")
+		if err := os.WriteFile(c.Grants, messages.Grants, 0o600); err != nil {
+			return nil, fmt.Errorf("--demo-auth: write the grants: %w", err)
+		}
+	}
+	c.OIDCIssuer, c.JWTAudience, c.AuthCookie = []string{issuer.Name()}, []string{demo.Audience}, demo.Cookie
+	logger.InfoContext(ctx, "demo accounts: whoever is at this machine can sign in as any of them",
+		"accounts", "ada, bob, guest", "grants", c.Grants, "token_life", c.DemoTokenLife)
+	return &demoAuth{issuer, make(chan struct{})}, nil
+}
+
+// serve has the front serve the issuer, and a page that signs in, to everybody.
+func (d *demoAuth) serve(f *front.Config) {
+	if d == nil {
+		return
+	}
+	f.Page, f.PublicPage = web.Handler(demo.Path), true
+	f.Public = map[string]http.Handler{demo.Path: d.issuer.Handler()}
+}
+
+// preparing returns prepare, which is called once the ports are open, with the
+// knowledge of that.
+func (d *demoAuth) preparing(prepare func(context.Context) error) func(context.Context) error {
+	if d == nil {
+		return prepare
+	}
+	return func(ctx context.Context) error {
+		close(d.opened)
+		if prepare == nil {
+			return nil
+		}
+		return prepare(ctx)
+	}
+}
+
+// following returns run, which fetches the keys, for when they can be: they are
+// behind our own port.
+func (d *demoAuth) following(run func(context.Context) error) func(context.Context) error {
+	if d == nil {
+		return run
+	}
+	return func(ctx context.Context) error {
+		select {
+		case <-d.opened:
+			return run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
