@@ -3,8 +3,6 @@ package front
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"time"
@@ -30,11 +28,15 @@ type patience struct {
 
 func (p *patience) bound(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && isMalformed(r.URL.RawQuery) {
+			refuse(w, http.StatusBadRequest, connect.CodeInvalidArgument, "the query's message is not base64 for URLs (RFC 4648 section 5)")
+			return
+		}
 		if r.Body != nil && r.Body != http.NoBody {
 			// A copy: by its own body net/http sees that what was not read is no
 			// next request, and closes the connection.
 			copied := *r
-			copied.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, p.bytes), patience: p}
+			copied.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, p.bytes), patience: p, chunks: r.ProtoMajor == 1 && r.ContentLength < 0}
 			r = &copied
 		}
 		if p.streams[r.URL.Path] {
@@ -48,23 +50,6 @@ func (p *patience) bound(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(a, r)
 	})
-}
-
-// body says in words that it did not arrive, where net/http would name our
-// addresses.
-type body struct {
-	io.ReadCloser
-	patience *patience
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		b.patience.metrics.cut.WithLabelValues("read").Inc()
-		err = connect.NewError(connect.CodeDeadlineExceeded,
-			fmt.Errorf("the request did not arrive within %v", b.patience.read))
-	}
-	return n, err
 }
 
 // answer has a deadline for each part. What errs is never kept by a cache
