@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,19 +46,22 @@ type arena struct {
 	addr string
 	url  string
 	http [2]*http.Client // HTTP/1.1, HTTP/2
+	key  *ecdsa.PrivateKey
 }
 
 func newArena(t *testing.T) *arena {
+	a := &arena{t: t}
 	r := start(t, testkit.Migrated(t), func(c *live.Config) {
+		c.Authenticate = a.authenticate(t)
 		c.MaxWait, c.MaxSettle = 200*time.Millisecond, 0
 		c.WriteTimeout = 500 * time.Millisecond
 		c.Front.ReadTimeout = 500 * time.Millisecond
 		c.MaxStreams = 400
-		c.Front.Page = web.Handler()
+		c.Front.Page = web.Handler("")
 	})
 	u, err := url.Parse(r.url)
 	require.NoError(t, err)
-	a := &arena{t: t, ctx: r.ctx, addr: u.Host, url: r.url}
+	a.ctx, a.addr, a.url = r.ctx, u.Host, r.url
 	for i := range a.http {
 		transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
 		transport.Protocols.SetHTTP1(i == 0)
@@ -74,7 +78,7 @@ func newArena(t *testing.T) *arena {
 // answered meanwhile.
 func TestRun_hostile(t *testing.T) {
 	a := newArena(t)
-	attacks := slices.Concat(attacksOnHTTP1, attacksOnHTTP2, attacksOnRPC, attacksOnGRPC, attacksOnStreams)
+	attacks := slices.Concat(attacksOnHTTP1, attacksOnHTTP2, attacksOnRPC, attacksOnGRPC, attacksOnStreams, attacksOnTokens)
 	require.GreaterOrEqual(t, len(attacks), 60)
 	w := wire{t: t, base: a.url, http: &http.Client{Transport: a.http[0].Transport}} // no timeout: for a stream
 	w.create("open")
