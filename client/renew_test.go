@@ -192,7 +192,7 @@ func TestRenew_sourceFails(t *testing.T) {
 	require.Equal(t, []string{"Connected", "Ready", "RenewalFailed: token: the issuer is down", "RenewalFailed: token: the issuer is down", "Renewed", "Invalidate 6"}, words(told))
 	require.Equal(t, []string{"1", "4"}, network.tokens)
 
-	told, network = renewing(t, fails(1000), 9, first, second)
+	told, network = renewing(t, fails(1000), 20, first, second)
 	require.Equal(t, []string{"Connected", "Ready"}, words(told[:2]))
 	ended := 0
 	for i, line := range words(told[2:]) {
@@ -205,7 +205,7 @@ func TestRenew_sourceFails(t *testing.T) {
 		}
 	}
 	require.Greater(t, ended, 2)
-	require.Less(t, ended, 8)
+	require.Less(t, ended, 12)
 	require.Equal(t, []string{"1"}, network.tokens)
 }
 
