@@ -36,7 +36,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -114,7 +114,7 @@ generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
 	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml
 	$(SQLC) generate
 
-verify: verify/proto verify/generated verify/sql verify/go verify/api ## prove that protos are sound, generated code is current, and nobody's code breaks
+verify: verify/proto verify/generated verify/sql verify/go verify/api verify/dashboards ## prove that protos are sound, generated code is current, and nobody's code breaks
 
 verify/proto: $(MODULES) $(VALIDATE)
 	$(BIN)/buf lint
@@ -139,6 +139,10 @@ verify/go:
 
 verify/api:
 	@scripts/api.sh
+
+# By Grafana's schema. Queries and alerts: `go test ./cmd/freshet -run 'Alerts|Dashboard'`.
+verify/dashboards:
+	$(GO) -C tools/grafana run . $(CURDIR)/deploy/grafana/freshet.json
 
 # Not part of generate: it accepts every breaking change since the last time.
 proto/image: $(MODULES) $(VALIDATE) ## accept the protos as they are as the base of `buf breaking`

@@ -2,7 +2,7 @@
 # Installs what the tests need and only the system's package manager can bring:
 # Postgres' server binaries (15 or later), a browser for test/e2e, a C compiler
 # for the race detector, the proxies and the pooler that the tests put in
-# between. Installs nothing that is already there, and starts no service.
+# between, and promtool. Installs nothing that is already there, and starts no service.
 #
 #   deps.sh              all of it, or fail
 #   deps.sh --for-tests  what `make test` lacks: npm's Postgres counts as one, sudo
@@ -48,6 +48,7 @@ check() {
 	for program in haproxy caddy pgbouncer; do
 		have "$program" || want "$program"
 	done
+	have promtool || want prometheus # for promtool alone
 }
 
 # Distributions' Node packages are often too old, and clash with newer ones.
@@ -73,7 +74,7 @@ give_up() {
 
 check
 if [ -z "$missing" ]; then
-	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies and pooler are there"
+	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies, pooler and promtool are there"
 	check_node
 	exit
 fi

@@ -97,6 +97,8 @@ func (n *Node) observeFeed() {
 		"freshet_feed_nudges_total":           {"Messages committed to move the WAL along.", func(s wal.Stats) uint64 { return s.Nudges }},
 		"freshet_feed_sessions_total":         {"Capture sessions that were cut off. An attempt that never came to stream is none.", func(s wal.Stats) uint64 { return s.Sessions }},
 		"freshet_feed_ignored_messages_total": {"Logical messages that were not for us.", func(s wal.Stats) uint64 { return s.Ignored }},
+		"freshet_feed_slots_replaced_total":   {"Times that the replication slot was of no use any more, and another one was made.", func(s wal.Stats) uint64 { return s.Slots }},
+		"freshet_feed_quarantines_total":      {"Times that a source was put into quarantine; each one is at the start.", func(s wal.Stats) uint64 { return s.Quarantines }},
 		"freshet_feed_oversize_commits_total": {"Transactions told as all topics of their sources.", func(s wal.Stats) uint64 { return s.Oversize }},
 	} {
 		counter(name, value.help, func() float64 { return float64(value.of(n.feed.Stats())) })
@@ -116,10 +118,10 @@ func (n *Node) observeFeed() {
 	}
 	gauge("freshet_feed_window_bytes", "WAL between the slot's confirmed position and what was applied: what a restart replays.",
 		func() float64 { return float64(n.feed.Stats().WindowBytes) })
-	gauge("freshet_feed_window_seconds", "How long ago the oldest of it was applied.",
+	gauge("freshet_feed_window_seconds", "How long ago the oldest WAL between the slot's confirmed position and what was applied was.",
 		func() float64 { return n.feed.Stats().WindowAge.Seconds() })
 	gauge("freshet_feed_waiting_commits", "Commits held at the gate.", func() float64 { return float64(n.feed.Stats().Waiting) })
-	gauge("freshet_feed_held_seconds", "How long the first of them has been held.", func() float64 { return n.feed.Stats().Held.Seconds() })
+	gauge("freshet_feed_held_seconds", "How long the first commit at the gate has been held.", func() float64 { return n.feed.Stats().Held.Seconds() })
 }
 
 // observePool registers the metrics of the pool, when there is one.
@@ -135,11 +137,11 @@ func (n *Node) observePool(db *store.DB) {
 		"freshet_pool_in_use_connections": {"Connections in the hands of calls.", func(s store.Stats) int { return s.InUse }},
 		"freshet_pool_idle_connections":   {"Open connections that wait for a call.", func(s store.Stats) int { return s.Idle }},
 		"freshet_pool_writes":             {"Writes that have a connection, or are about to.", func(s store.Stats) int { return s.Writing }},
-		"freshet_pool_max_writes":         {"How many may: the rest of the pool is for reads.", func(s store.Stats) int { return s.MaxWriting }},
+		"freshet_pool_max_writes":         {"How many writes may have a connection: the rest of the pool is for reads.", func(s store.Stats) int { return s.MaxWriting }},
 		"freshet_pool_waiting_calls":      {"Calls that wait for a connection.", func(s store.Stats) int { return s.Waiting }},
 	} {
 		n.gauge(name, value.help, func() float64 { return float64(value.of(db.Stats())) })
 	}
 	n.counter("freshet_pool_acquires_total", "Connections handed out.", func() float64 { return float64(db.Stats().Acquires) })
-	n.counter("freshet_pool_acquire_seconds_total", "Time that calls waited for them.", func() float64 { return db.Stats().AcquireTime.Seconds() })
+	n.counter("freshet_pool_acquire_seconds_total", "Time that calls waited for a connection.", func() float64 { return db.Stats().AcquireTime.Seconds() })
 }

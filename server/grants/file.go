@@ -54,6 +54,9 @@ func Open(path string, options Options) (*File, error) {
 			Name: "freshet_grants_reloads_total", Help: "Times that a changed grants file was read, by result: ok, or failed and the last good one stays.",
 		}, []string{"result"}),
 	}
+	for _, result := range []string{"ok", "failed"} {
+		f.reloads.WithLabelValues(result) // shown from the start
+	}
 	text, err := f.read()
 	if err != nil {
 		return nil, err

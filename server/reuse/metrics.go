@@ -45,7 +45,7 @@ func newMetrics(registry prometheus.Registerer, kept *cache) *metrics {
 			entries, _ := kept.size()
 			return float64(entries)
 		}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "freshet_cache_bytes", Help: "Their size."}, func() float64 {
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "freshet_cache_bytes", Help: "Size of the answers that are kept."}, func() float64 {
 			_, bytes := kept.size()
 			return float64(bytes)
 		}))

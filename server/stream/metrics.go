@@ -31,7 +31,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Subsystem: subsystem, Name: "subscribed_topics", Help: "Topics of all open streams, counted per stream.",
 		}),
 		topicBytes: prometheus.NewGauge(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "topic_bytes", Help: "What these cost in memory, about.",
+			Namespace: namespace, Subsystem: subsystem, Name: "topic_bytes", Help: "What the topics of all open streams cost in memory, about.",
 		}),
 		frames: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "frames_total", Help: "Frames sent.",

@@ -318,11 +318,11 @@ func (f *Feed) revision(lsn pglogrepl.LSN) freshet.Revision {
 
 // stats counts what happened; read by Stats.
 type stats struct {
-	commits, gateQueries, gateMisses, nudges, looks, sessions, ignored, oversize atomic.Uint64
-	waiting                                                                      atomic.Int64
-	heldSince                                                                    atomic.Int64 // unix nanoseconds; 0: nothing is held
-	confirmed                                                                    atomic.Uint64
-	windowSince                                                                  atomic.Int64 // unix nanoseconds; 0: all that was applied is confirmed
+	commits, gateQueries, gateMisses, nudges, looks, sessions, ignored, oversize, slots atomic.Uint64
+	waiting                                                                             atomic.Int64
+	heldSince                                                                           atomic.Int64 // unix nanoseconds; 0: nothing is held
+	confirmed                                                                           atomic.Uint64
+	windowSince                                                                         atomic.Int64 // unix nanoseconds; 0: all that was applied is confirmed
 }
 
 // window shows the replay window to other goroutines than its own.
@@ -345,6 +345,8 @@ type Stats struct {
 	Sessions    uint64        // sessions that streamed and ended before Run's context: interruptions
 	Ignored     uint64        // messages of pg_logical_emit_message that were not for us
 	Oversize    uint64        // transactions told as all topics of their sources
+	Slots       uint64        // times that the slot was of no use any more, and another one was made
+	Quarantines uint64        // times that a source was put into quarantine; each one is at the start
 	Waiting     int64         // commits in the gate
 	Held        time.Duration // how long the first of them has been held
 	Applied     uint64        // position
@@ -359,7 +361,7 @@ func (f *Feed) Stats() Stats {
 		Confirmed: f.stats.confirmed.Load(),
 		Commits:   f.stats.commits.Load(), GateQueries: f.stats.gateQueries.Load(), GateMisses: f.stats.gateMisses.Load(),
 		Nudges: f.stats.nudges.Load(), Looks: f.stats.looks.Load(), Sessions: f.stats.sessions.Load(), Ignored: f.stats.ignored.Load(),
-		Oversize: f.stats.oversize.Load(), Waiting: f.stats.waiting.Load(), Applied: f.applied.Load(),
+		Oversize: f.stats.oversize.Load(), Slots: f.stats.slots.Load(), Quarantines: f.quarantine.count(), Waiting: f.stats.waiting.Load(), Applied: f.applied.Load(),
 	}
 	if since := f.stats.heldSince.Load(); since != 0 {
 		s.Held = time.Since(time.Unix(0, since))

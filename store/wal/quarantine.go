@@ -56,6 +56,7 @@ type quarantine struct {
 	mu       sync.Mutex // guards what follows
 	suspects []suspect  // one per source, in the program's order
 	changed  bool       // which are held, since takeChanged
+	begun    uint64     // times that a source was not held, and is
 }
 
 // suspect is one source.
@@ -103,6 +104,7 @@ func (q *quarantine) begin(u *suspect, why string, force bool) {
 	if !u.held {
 		u.held, u.since, u.force, u.logged = true, time.Now(), false, false
 		q.changed = true
+		q.begun++
 	}
 	u.turn++
 	u.force = u.force || force
@@ -151,6 +153,13 @@ func (q *quarantine) restart() {
 		}
 	}
 	q.changed = true // the sink may be another one, or have begun anew
+}
+
+// count is how often a source was put into quarantine.
+func (q *quarantine) count() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.begun
 }
 
 // examined returns copies of all sources, to find out about.

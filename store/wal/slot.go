@@ -101,6 +101,7 @@ select coalesce(wal_status, ''), active, confirmed_flush_lsn from pg_replication
 		if _, err := s.watchConn.Exec(ctx, `select pg_drop_replication_slot($1)`, f.cfg.Slot); err != nil {
 			return slotState{}, fmt.Errorf("drop slot: %w", err)
 		}
+		f.stats.slots.Add(1)
 		return s.createSlot(ctx)
 	}
 	proven, err := s.lookUpProven(ctx)
