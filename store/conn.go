@@ -138,8 +138,17 @@ func parseTag(results []*pgconn.Result, err error) (t answeredTag, _ error) {
 // beginProven opens a transaction on a pooled connection, and proves in it that
 // it reads the epoch (zero: any): the server behind may be another one than a
 // moment ago (F86).
-func beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, epoch freshet.Epoch) error {
-	results, err := exec(ctx, conn, begin+"; "+transactionLockTimeoutSQL+"; "+tagSQL)
+//
+// It sets the session too, after the rest: who that is may read what is asked here,
+// but it has a role's rights.
+func beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, session *Session, epoch freshet.Epoch) error {
+	results, err := exec(ctx, conn, begin+"; "+transactionLockTimeoutSQL+"; "+tagSQL+session.sql())
+	if denied := session.refused(err); errors.Is(denied, ErrDenied) {
+		return denied
+	}
+	if session != nil && err == nil {
+		results = results[:len(results)-1]
+	}
 	proven, err := parseTag(results, err)
 	if err != nil {
 		return err

@@ -82,6 +82,7 @@ const (
 	codeDeadlock            = "40P01"
 	codeLockNotAvailable    = "55P03"
 	codePrivilege           = "42501"
+	codeInvalidParameter    = "22023"
 	codeNoStatement         = "26000"
 	codeDuplicateStatement  = "42P05"
 )
@@ -125,6 +126,8 @@ func mapServerError(pg *pgconn.PgError, err error) error {
 		return &ConstraintError{Kind: kind, Table: pg.TableName, Column: pg.ColumnName, Constraint: pg.ConstraintName, err: err}
 	}
 	switch {
+	case pg.Code == codePrivilege && pg.Routine == "ExecWithCheckOptions": // a policy's WITH CHECK
+		return fmt.Errorf("%w: %w", ErrDenied, err)
 	case pg.Code == codeSerialization, pg.Code == codeDeadlock:
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	case pg.Code == codeLockNotAvailable:
@@ -175,7 +178,7 @@ func isUnsendable(err error) bool {
 	return errors.As(err, &batch) && !errors.As(err, &pg) && !isConnectionError(err)
 }
 
-// isDenied reports whether the role lacks a privilege.
+// isDenied reports whether the role lacks a privilege, or a policy refuses a row.
 func isDenied(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == codePrivilege

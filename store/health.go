@@ -130,7 +130,7 @@ func (d *DB) look(ctx context.Context, thoroughly bool) error {
 	}
 	defer conn.Release()
 	if tagOf(conn.Conn()).pooled {
-		err := cmp.Or(beginProven(ctx, conn, beginReadSQL, 0), endRead(ctx, conn))
+		err := cmp.Or(beginProven(ctx, conn, beginReadSQL, nil, 0), endRead(ctx, conn))
 		if err != nil {
 			return fmt.Errorf("the database URL leads through a pooler, and a transaction through it fails "+
 				"(it needs pool_mode session or transaction): %w", err)

@@ -34,18 +34,29 @@ func (d *DB) ReadTx(ctx context.Context, fn func(context.Context, pgx.Tx) error)
 // reading runs a read on a connection, and again if that turns out to be dead.
 func (d *DB) reading(ctx context.Context, fn func(context.Context, pgx.Tx) error, inTx bool) error {
 	call := callOf(ctx)
+	session, err := d.sessionOf(ctx)
+	if err != nil {
+		return err
+	}
 	for attempt := 1; ; attempt++ {
-		dead, err := d.readOnce(ctx, call, fn, inTx)
+		dead, err := d.readOnce(ctx, call, session, fn, inTx)
 		if !dead || attempt == maxAttempts || ctx.Err() != nil {
-			if isDenied(err) {
-				d.health.denied()
-			}
-			return err
+			return d.over(session, err)
 		}
 	}
 }
 
-func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, pgx.Tx) error, inTx bool) (dead bool, err error) {
+// over is the end of a call that has run as session. A right that the pool's own
+// role lacks is looked into: it may be that no call can be served.
+func (d *DB) over(session *Session, err error) error {
+	err = session.judge(err)
+	if isDenied(err) && !errors.Is(err, ErrDenied) {
+		d.health.denied()
+	}
+	return err
+}
+
+func (d *DB) readOnce(ctx context.Context, call *Call, session *Session, fn func(context.Context, pgx.Tx) error, inTx bool) (dead bool, err error) {
 	conn, err := d.acquire(ctx, call.Epoch)
 	if err != nil {
 		return false, err
@@ -53,15 +64,25 @@ func (d *DB) readOnce(ctx context.Context, call *Call, fn func(context.Context, 
 	defer conn.Release() // which closes the connection if fn panics in a transaction
 	for range maxStale {
 		if inTx || tagOf(conn.Conn()).pooled {
-			err = cmp.Or(d.read(ctx, conn, call, fn), endRead(ctx, conn))
+			err = cmp.Or(d.read(ctx, conn, call, session, fn), endRead(ctx, conn))
 		} else {
-			err = runReader(ctx, &reader{conn: conn}, fn)
+			err = readAlone(ctx, &reader{conn: conn, session: session}, fn)
 		}
 		if !isStale(err) || conn.Conn().IsClosed() {
 			break
 		}
 	}
 	return err != nil && conn.Conn().IsClosed() && !isUnsendable(err), err
+}
+
+// readAlone runs fn without a transaction, unless one of its statements needs one to
+// run as its session.
+func readAlone(ctx context.Context, r *reader, fn func(context.Context, pgx.Tx) error) error {
+	err := runReader(ctx, r, fn)
+	if r.begun {
+		err = cmp.Or(err, endRead(ctx, r.conn))
+	}
+	return err
 }
 
 // runReader runs fn, and takes back what it was handed.
@@ -82,12 +103,12 @@ func meaning(err error) error {
 // beginReadSQL opens the transaction of ReadTx.
 const beginReadSQL = "begin isolation level repeatable read read only"
 
-func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, pgx.Tx) error) error {
+func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, session *Session, fn func(context.Context, pgx.Tx) error) error {
 	var err error
 	if tagOf(conn.Conn()).pooled {
-		err = beginProven(ctx, conn, beginReadSQL, call.Epoch)
+		err = beginProven(ctx, conn, beginReadSQL, session, call.Epoch)
 	} else {
-		_, err = exec(ctx, conn, beginReadSQL)
+		err = session.begin(ctx, conn, beginReadSQL)
 	}
 	if err != nil {
 		return err

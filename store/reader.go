@@ -17,14 +17,46 @@ var ErrNoTransaction = errors.New("Read has no transaction: read in ReadTx, writ
 // reader is the pgx.Tx of Read and ReadTx: the connection itself. Errors are
 // mapped where they arise, so that a function can ask for ErrNotFound, and so
 // that its own errors pass through untouched.
+//
+// In Read there is no transaction that could have set the session. So what sets it
+// travels before each statement in one pipeline, which is a transaction of its own
+// (PostgreSQL manual, 55.2.3 and 55.2.4): the read takes one round trip as ever.
 type reader struct {
 	conn       *pgxpool.Conn
+	session    *Session // to be set with each statement; nil: there is none, or it is set
 	inTx       bool
+	begun      bool // Read has had to open a transaction
 	over       bool // the function has returned
 	savepoints int
 }
 
 var _ pgx.Tx = (*reader)(nil)
+
+// send sends statements behind what sets the session. The caller reads their
+// results, then calls finish.
+func (r *reader) send(ctx context.Context, queries ...*pgx.QueuedQuery) (pgx.BatchResults, error) {
+	batch := new(pgx.Batch)
+	r.session.queue(batch)
+	batch.QueuedQueries = append(batch.QueuedQueries, queries...)
+	results := r.conn.SendBatch(ctx, batch)
+	return results, r.session.set(results)
+}
+
+// finish ends what send has begun. It is as transaction.finish.
+func (*reader) finish(results pgx.BatchResults, _ bool, err error) error {
+	return cmp.Or(err, results.Close())
+}
+
+// begin opens a transaction, with the session, for a statement that knows no
+// company. It is read-only: it will be rolled back.
+func (r *reader) begin(ctx context.Context) error {
+	if r.session == nil {
+		return nil
+	}
+	session := r.session
+	r.session, r.begun = nil, true
+	return session.begin(ctx, r.conn, beginSQL+" read only")
+}
 
 // usable says whether statements may be sent.
 func (r *reader) usable() error {
@@ -46,23 +78,60 @@ func (r *reader) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comm
 	if err := r.usable(); err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	tag, err := r.conn.Exec(ctx, sql, args...)
-	return tag, mapError(ctx, err)
+	if len(args) == 0 || hasOptions(args) { // it may be several
+		if err := r.begin(ctx); err != nil {
+			return pgconn.CommandTag{}, err
+		}
+	}
+	if r.session == nil {
+		tag, err := r.conn.Exec(ctx, sql, args...)
+		return tag, mapError(ctx, err)
+	}
+	results, err := r.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
+	var tag pgconn.CommandTag
+	if err == nil {
+		tag, err = results.Exec()
+	}
+	return tag, mapError(ctx, r.finish(results, true, err))
 }
 
 func (r *reader) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if err := r.usable(); err != nil {
 		return failedRows(err)
 	}
-	rows, err := r.conn.Query(ctx, sql, args...)
-	return mappedRows{rows, ctx}, mapError(ctx, err)
+	if hasOptions(args) {
+		if err := r.begin(ctx); err != nil {
+			return failedRows(err)
+		}
+	}
+	if r.session == nil {
+		rows, err := r.conn.Query(ctx, sql, args...)
+		return mappedRows{rows, ctx}, mapError(ctx, err)
+	}
+	results, err := r.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
+	if err == nil {
+		var rows pgx.Rows
+		if rows, err = results.Query(); err == nil {
+			return &companyRows{mappedRows: mappedRows{rows, ctx}, of: r, results: results}, nil
+		}
+	}
+	return failedRows(mapError(ctx, r.finish(results, true, err)))
 }
 
 func (r *reader) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	if err := r.usable(); err != nil {
 		return failedRow{err}
 	}
-	return mappedRow{r.conn.QueryRow(ctx, sql, args...), ctx}
+	if hasOptions(args) {
+		if err := r.begin(ctx); err != nil {
+			return failedRow{err}
+		}
+	}
+	if r.session == nil {
+		return mappedRow{r.conn.QueryRow(ctx, sql, args...), ctx}
+	}
+	results, err := r.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
+	return companyRow{ctx: ctx, of: r, results: results, err: err}
 }
 
 // SendBatch sends the batch. In Read each of its statements has a snapshot of its
@@ -72,7 +141,11 @@ func (r *reader) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 		return pgx.FailedBatchResults(b, err)
 	}
 	queries, inner := ours(b)
-	return &batchResults{ctx: ctx, inner: r.conn.SendBatch(ctx, inner), queries: queries}
+	if r.session == nil || b.Len() == 0 {
+		return &batchResults{ctx: ctx, inner: r.conn.SendBatch(ctx, inner), queries: queries}
+	}
+	results, err := r.send(ctx, inner.QueuedQueries...)
+	return &batchResults{ctx: ctx, inner: results, queries: queries, err: mapError(ctx, err), of: r}
 }
 
 func (r *reader) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {

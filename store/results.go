@@ -34,31 +34,38 @@ func failedRows(err error) (pgx.Rows, error) {
 	return pgx.FailedBatchResults(new(pgx.Batch), err).Query()
 }
 
-// transactionRow and transactionRows are the results of a statement of InTx, and
+// company is what a statement travels with. finish reads what follows the
+// statement's own results, if these have all been read, and closes them; it returns
+// their error, or else its own.
+type company interface {
+	finish(results pgx.BatchResults, read bool, err error) error
+}
+
+// companyRow and companyRows are the results of a statement that has company, and
 // finish it.
-type transactionRow struct {
+type companyRow struct {
 	ctx     context.Context
-	tx      *transaction
+	of      company
 	results pgx.BatchResults
 	err     error
 }
 
-func (r transactionRow) Scan(dest ...any) error {
+func (r companyRow) Scan(dest ...any) error {
 	err := r.err
 	if err == nil {
 		err = r.results.QueryRow().Scan(dest...)
 	}
-	return mapError(r.ctx, r.tx.finish(r.results, true, err))
+	return mapError(r.ctx, r.of.finish(r.results, true, err))
 }
 
-type transactionRows struct {
+type companyRows struct {
 	mappedRows
-	tx      *transaction
+	of      company
 	results pgx.BatchResults // nil: finished
 }
 
 // Next closes the rows after the last one, as pgx's does.
-func (r *transactionRows) Next() bool {
+func (r *companyRows) Next() bool {
 	if r.mappedRows.Next() {
 		return true
 	}
@@ -66,11 +73,11 @@ func (r *transactionRows) Next() bool {
 	return false
 }
 
-func (r *transactionRows) Close() {
+func (r *companyRows) Close() {
 	r.mappedRows.Close()
 	if r.results != nil {
 		// What goes wrong behind the rows leaves the id unknown; check sees that.
-		_ = r.tx.finish(r.results, true, r.Rows.Err())
+		_ = r.of.finish(r.results, true, r.Rows.Err())
 		r.results = nil
 	}
 }
@@ -84,7 +91,7 @@ type batchResults struct {
 	at      int                // the next one
 	err     error              // the first
 	closed  bool
-	tx      *transaction // finishes it; nil: there is nothing to finish
+	of      company // finishes it; nil: there is nothing to finish
 }
 
 var (
@@ -143,12 +150,12 @@ func (r *batchResults) Close() error {
 		}
 	}
 	r.closed = true
-	if r.tx == nil {
+	if r.of == nil {
 		r.err = cmp.Or(r.err, mapError(r.ctx, r.inner.Close()))
 		return r.err
 	}
 	// With results left unread, the next one isn't that of the question behind.
-	err := r.tx.finish(r.inner, r.at == len(r.queries), r.err)
+	err := r.of.finish(r.inner, r.at == len(r.queries), r.err)
 	if r.err == nil {
 		r.err = mapError(r.ctx, err)
 	}

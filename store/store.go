@@ -45,6 +45,11 @@ type Config struct {
 	// doesn't.
 	Sources []string
 
+	// Session says who a call's statements run as, by its context; it is asked once
+	// per Read, ReadTx and InTx, by many at once. Nil, and a nil Session: as the
+	// pool's role, with no claims. Its error ends the call.
+	Session func(ctx context.Context) (*Session, error)
+
 	// OnChange is called by Watch when Ready may answer otherwise than before. It
 	// must not block. Nil: nobody is.
 	OnChange func()
@@ -73,6 +78,7 @@ type DB struct {
 	waiting atomic.Int64   // who waits for a connection
 	commits sync.WaitGroup // COMMITs, each on a goroutine: its caller may leave
 
+	session  func(context.Context) (*Session, error)
 	health   health
 	onChange func()
 	sources  []string
@@ -125,6 +131,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		execModeGiven:  strings.Contains(c.URL, "default_query_exec_mode"),
 		slots:          make(chan struct{}, max(1, config.MaxConns-max(1, config.MaxConns/4))),
 		health:         health{err: errNotLooked, wake: make(chan struct{}, 1)},
+		session:        c.Session,
 		onChange:       c.OnChange,
 		sources:        c.Sources,
 		acquireTimeout: 5 * time.Second,

@@ -41,7 +41,9 @@ var (
 // statement takes two round trips, COMMIT included, and not four. (Through a
 // pooler BEGIN has a round trip of its own, which proves the epoch.)
 type transaction struct {
-	conn   *pgxpool.Conn
+	conn    *pgxpool.Conn
+	session *Session // set behind BEGIN
+
 	begun  bool   // BEGIN has been sent
 	failed bool   // the statement that BEGIN was to travel with, before it had left
 	over   bool   // fn has returned
@@ -71,11 +73,10 @@ func (tx *transaction) begin(ctx context.Context) error {
 	if err := tx.usable(); err != nil || tx.begun {
 		return err
 	}
-	if _, err := exec(ctx, tx.conn, beginSQL); err != nil {
-		return err
-	}
 	tx.begun, tx.known = true, true // nothing is written
-	return nil
+	err := tx.session.begin(ctx, tx.conn, beginSQL)
+	tx.noticeBegin(err)
+	return err
 }
 
 // send sends statements with their company. The caller reads their results, then
@@ -85,6 +86,7 @@ func (tx *transaction) send(ctx context.Context, queries ...*pgx.QueuedQuery) (p
 	first := !tx.begun
 	if first {
 		batch.Queue(beginSQL)
+		tx.session.queue(batch)
 	}
 	batch.QueuedQueries = append(batch.QueuedQueries, queries...)
 	batch.Queue(xidSQL)
@@ -92,6 +94,9 @@ func (tx *transaction) send(ctx context.Context, queries ...*pgx.QueuedQuery) (p
 	results := tx.conn.SendBatch(ctx, batch)
 	if first {
 		if _, err := results.Exec(); err != nil {
+			return results, err
+		}
+		if err := tx.session.set(results); err != nil {
 			return results, err
 		}
 	}
@@ -185,13 +190,19 @@ func (tx *transaction) Exec(ctx context.Context, sql string, args ...any) (pgcon
 
 // execSimple sends all of it in one message of the simple protocol, as pgx does.
 func (tx *transaction) execSimple(ctx context.Context, sql string) (tag pgconn.CommandTag, err error) {
-	text, company := sql+"\n;"+xidSQL, 1 // the line's end is for a comment
-	if !tx.begun {
-		text, company = beginSQL+";"+text, 2
+	text, company, first := sql+"\n;"+xidSQL, 1, !tx.begun // the line's end is for a comment
+	if first {
+		text, company = beginSQL+tx.session.sql()+";"+text, 2
+		if tx.session != nil {
+			company = 3
+		}
 	}
 	tx.begun, tx.known = true, false
 	results, err := exec(ctx, tx.conn, text)
 	if err != nil {
+		if first && len(results) == 2 && results[1].Err != nil {
+			err = tx.session.refused(err)
+		}
 		tx.noticeBegin(err)
 		return tag, err
 	}
@@ -217,7 +228,7 @@ func (tx *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.
 	if err == nil {
 		var rows pgx.Rows
 		if rows, err = results.Query(); err == nil {
-			return &transactionRows{mappedRows: mappedRows{rows, ctx}, tx: tx, results: results}, nil
+			return &companyRows{mappedRows: mappedRows{rows, ctx}, of: tx, results: results}, nil
 		}
 	}
 	return failedRows(mapError(ctx, tx.finish(results, true, err)))
@@ -235,7 +246,7 @@ func (tx *transaction) QueryRow(ctx context.Context, sql string, args ...any) pg
 		return mappedRow{tx.conn.QueryRow(ctx, sql, args...), ctx}
 	}
 	results, err := tx.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
-	return transactionRow{ctx: ctx, tx: tx, results: results, err: err}
+	return companyRow{ctx: ctx, of: tx, results: results, err: err}
 }
 
 // SendBatch sends the batch with BEGIN before and the question behind it, which
@@ -249,7 +260,7 @@ func (tx *transaction) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchRes
 	}
 	queries, inner := ours(b)
 	results, err := tx.send(ctx, inner.QueuedQueries...)
-	return &batchResults{ctx: ctx, inner: results, queries: queries, err: mapError(ctx, err), tx: tx}
+	return &batchResults{ctx: ctx, inner: results, queries: queries, err: mapError(ctx, err), of: tx}
 }
 
 func (tx *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {

@@ -54,15 +54,16 @@ const (
 // returns ErrCommitUnknown, and what becomes of the commit is awaited without
 // the caller.
 func (d *DB) InTx(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+	session, err := d.sessionOf(ctx)
+	if err != nil {
+		return err
+	}
 	bounded, cancel := context.WithTimeout(ctx, d.writeTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		again, err := d.try(bounded, fn)
+		again, err := d.try(bounded, session, fn)
 		if err == nil || !again || attempt == maxAttempts || bounded.Err() != nil {
-			if isDenied(err) {
-				d.health.denied()
-			}
-			return err
+			return d.over(session, err)
 		}
 		d.logger.LogAttrs(ctx, slog.LevelDebug, "transaction tried again", slog.Int("attempt", attempt), slog.Any("error", err))
 		// Two that fell to each other must not meet again.
@@ -76,7 +77,7 @@ func (d *DB) InTx(ctx context.Context, fn func(context.Context, pgx.Tx) error) e
 
 // try runs fn in a transaction. again says that nothing was committed, and that
 // another try may succeed.
-func (d *DB) try(ctx context.Context, fn func(context.Context, pgx.Tx) error) (again bool, err error) {
+func (d *DB) try(ctx context.Context, session *Session, fn func(context.Context, pgx.Tx) error) (again bool, err error) {
 	call := callOf(ctx)
 	held, err := d.acquireWrite(ctx, call.Epoch)
 	if err != nil {
@@ -91,7 +92,7 @@ func (d *DB) try(ctx context.Context, fn func(context.Context, pgx.Tx) error) (a
 
 	var tx *transaction
 	for range maxStale {
-		tx, err = d.run(ctx, conn, call, fn)
+		tx, err = d.run(ctx, conn, call, session, fn)
 		if !isStale(err) || conn.Conn().IsClosed() {
 			break
 		}
@@ -110,13 +111,13 @@ func (d *DB) try(ctx context.Context, fn func(context.Context, pgx.Tx) error) (a
 }
 
 // run runs fn in a transaction, and rolls back if that fails.
-func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, fn func(context.Context, pgx.Tx) error) (*transaction, error) {
-	tx := &transaction{conn: conn}
+func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, session *Session, fn func(context.Context, pgx.Tx) error) (*transaction, error) {
+	tx := &transaction{conn: conn, session: session}
 	var err error
 	if tagOf(conn.Conn()).pooled {
 		// Begun, and nothing written.
 		tx.begun, tx.known = true, true
-		if err = beginProven(ctx, conn, beginSQL, call.Epoch); err != nil {
+		if err = beginProven(ctx, conn, beginSQL, session, call.Epoch); err != nil {
 			return tx, err // and the connection, in a transaction, is closed
 		}
 	}
