@@ -92,6 +92,14 @@ type Config struct {
 	// subjects that are named by RevokedTopic.
 	Reauthorize time.Duration
 
+	// DBRoleClaim names the claim that says as which role the statements of a caller
+	// run that DB is given (`role`, at PostgREST and Supabase); DatabaseURL's role is to
+	// be a member of it. A caller whose token has no such claim runs as DBAnonymousRole.
+	// Where that is empty too, and for a role that can't be taken, the answer is
+	// permission_denied. `shared` reads run as DatabaseURL's role. Empty: everybody does.
+	// The caller's claims are told to the database either way, as request.jwt.claims.
+	DBRoleClaim, DBAnonymousRole string
+
 	// MaxWait bounds the wait of a request at-least. Zero: 2 s; None: it doesn't
 	// wait.
 	MaxWait time.Duration
@@ -246,6 +254,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxStreamsPerCaller == 0 {
 		c.MaxStreamsPerCaller = (c.MaxStreams + 1) / 2
+	}
+	if c.DBRoleClaim != "" && c.Authenticate == nil {
+		return c, &ConfigError{Field: "DBRoleClaim", Want: "nothing, where nobody is authenticated"}
+	}
+	if c.DBAnonymousRole != "" && c.DBRoleClaim == "" {
+		return c, &ConfigError{Field: "DBAnonymousRole", Want: "nothing, where DBRoleClaim isn't set: then all run as one role"}
+	}
+	if c.DBAnonymousRole == "none" {
+		return c, &ConfigError{Field: "DBAnonymousRole", Want: "a role (none is Postgres's word for that of the connection)"}
 	}
 	if !slotName.MatchString(c.Slot) {
 		return c, &ConfigError{Field: "Slot", Want: fmt.Sprintf("1 to 63 lower-case letters, digits and underscores, not %q", c.Slot)}

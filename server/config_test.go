@@ -54,6 +54,8 @@ func TestNew_F81_nonsense(t *testing.T) {
 		"MaxRequestBytes":   {func(c *server.Config) { c.MaxRequestBytes = 1 }, ""},
 		"MaxConns":          {func(c *server.Config) { c.MaxConns = -1 }, ""},
 		"Publication":       {func(c *server.Config) { c.Publication = "1st" }, "the first no digit"},
+		"DBRoleClaim":       {func(c *server.Config) { c.DBRoleClaim = "role" }, "authenticated"},
+		"DBAnonymousRole":   {func(c *server.Config) { c.DBAnonymousRole = "guest" }, ""},
 		"Slot":              {func(c *server.Config) { c.Slot = "Freshet-1" }, "lower-case"},
 	} {
 		t.Run(field, func(t *testing.T) {

@@ -262,6 +262,7 @@ func (n *Node) DB() *store.DB {
 		URL:      n.cfg.DatabaseURL,
 		MaxConns: n.cfg.MaxConns,
 		MaxWrite: n.cfg.MaxWrite,
+		Session:  n.Session,
 		Sources:  sources,
 		OnChange: n.wake,
 		Logger:   n.cfg.Logger,

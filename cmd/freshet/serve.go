@@ -47,8 +47,10 @@ type serveCmd struct {
 	AuthCookie    string   `group:"Access" placeholder:"NAME" help:"Cookie that may hold the token, for browsers. Requests by cookie that may change something have to come from our own origin."`
 	AuthAnonymous bool     `group:"Access" help:"Let in those who send no token, as nobody: for what --grants allows to everybody. A bad token is refused all the same."`
 
-	Grants      string        `group:"Access" placeholder:"FILE" type:"path" help:"Grants file: which topics callers may read and write. It is read again when it changes, and on SIGHUP. Unset: everybody may everything."`
-	Reauthorize time.Duration `group:"Access" default:"${reauthorize}" help:"How often it is asked again whether each open stream may go on; 0: only when grants change, or a subject is revoked."`
+	Grants          string        `group:"Access" placeholder:"FILE" type:"path" help:"Grants file: which topics callers may read and write. It is read again when it changes, and on SIGHUP. Unset: everybody may everything."`
+	Reauthorize     time.Duration `group:"Access" default:"${reauthorize}" help:"How often it is asked again whether each open stream may go on; 0: only when grants change, or a subject is revoked."`
+	DBRoleClaim     string        `name:"db-role-claim" group:"Access" placeholder:"NAME" help:"Claim that says as which role of the database a caller's statements run. Unset: all run as that of --database-url."`
+	DBAnonymousRole string        `name:"db-anonymous-role" group:"Access" placeholder:"ROLE" help:"Role of callers without that claim. Unset: they are refused."`
 
 	MaxWait     time.Duration `group:"Freshness" default:"${max_wait}" help:"Longest wait of a request at-least a revision; 0: none."`
 	MaxSettle   time.Duration `group:"Freshness" default:"${max_settle}" help:"Longest time that the answer of a write is held back until reads elsewhere contain it; 0: none."`
@@ -251,6 +253,8 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		Slot:                c.Slot,
 		Publication:         c.Publication,
 		MaxConns:            c.MaxConns,
+		DBRoleClaim:         c.DBRoleClaim,
+		DBAnonymousRole:     c.DBAnonymousRole,
 		MaxWait:             given(c.MaxWait),
 		MaxSettle:           given(c.MaxSettle),
 		MaxLag:              given(c.MaxLag),
@@ -289,7 +293,11 @@ func inFlags(err error) error {
 	if !errors.As(err, &field) {
 		return err
 	}
-	name := cmp.Or(map[string]string{"MaxStreamsPerCaller": "--max-streams-per-address"}[field.Field], flagOf(field.Field))
+	name := cmp.Or(map[string]string{
+		"MaxStreamsPerCaller": "--max-streams-per-address",
+		"DBRoleClaim":         "--db-role-claim",
+		"DBAnonymousRole":     "--db-anonymous-role",
+	}[field.Field], flagOf(field.Field))
 	or := ""
 	if field.None {
 		or = ", or 0 for none"

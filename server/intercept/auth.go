@@ -41,15 +41,31 @@ func Remember(ctx context.Context) context.Context {
 	if !known {
 		return context.Background()
 	}
+	c.text = "" // it is for the database, and a stream asks none
 	return context.WithValue(context.Background(), callerKey{}, c)
 }
 
-// isKnown reports whether somebody has looked at who calls. If not, nobody can say
-// whether two calls are of one principal: a handler may well look at credentials
+// Known returns the caller if somebody has looked at who that is. If not, nobody can
+// say whether two calls are of one principal: a handler may well look at credentials
 // that only it understands.
-func isKnown(ctx context.Context) bool {
-	_, ok := ctx.Value(callerKey{}).(caller)
-	return ok
+func Known(ctx context.Context) (who Principal, known bool) {
+	c, known := ctx.Value(callerKey{}).(caller)
+	return c.Principal, known
+}
+
+// everybody stands in the place of a caller.
+type everybody struct{}
+
+// forEverybody is the context of a query whose answer any caller may be given: it
+// knows nobody, so that nothing of the one who happened to ask first gets into it.
+func forEverybody(ctx context.Context) context.Context {
+	return context.WithValue(ctx, callerKey{}, everybody{})
+}
+
+// IsEverybodys reports whether ctx is that of a `shared` read's query.
+func IsEverybodys(ctx context.Context) bool {
+	_, is := ctx.Value(callerKey{}).(everybody)
+	return is
 }
 
 // Authenticator asks an Authenticate once per request, for RPCs, streams and pages

@@ -78,7 +78,7 @@ func isDenial(err error) bool {
 	return errors.Is(err, grants.ErrDenied) || errors.As(err, &known) && known.Code() == connect.CodePermissionDenied
 }
 
-func denied() error { return connect.NewError(connect.CodePermissionDenied, grants.ErrDenied) }
+func denied() *connect.Error { return connect.NewError(connect.CodePermissionDenied, grants.ErrDenied) }
 
 // shown returns those of a commit's topics that the caller may be told of. Nil, as
 // for topics that aren't known: that can't be told now, or would take too many

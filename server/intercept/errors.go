@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/grants"
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/reuse"
 	"github.com/freshet-dev/freshet/store"
@@ -71,6 +72,8 @@ func translate(ctx context.Context, err error) *connect.Error {
 		return unavailable("what the call needs has been in use by others for too long, and nothing was done")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return unavailable("the database can't be asked right now")
+	case errors.Is(err, store.ErrDenied):
+		return denied()
 	case errors.Is(err, store.ErrNotFound):
 		return connect.NewError(connect.CodeNotFound, errors.New("not found"))
 	case errors.As(err, &constraint):
@@ -93,7 +96,9 @@ func codeIsAboutData(err *connect.Error) bool {
 		return true
 	}
 	switch err.Code() {
-	case connect.CodeNotFound, connect.CodeAlreadyExists, connect.CodePermissionDenied,
+	case connect.CodePermissionDenied:
+		return !errors.Is(err, grants.ErrDenied) // that is ours, of grants or roles
+	case connect.CodeNotFound, connect.CodeAlreadyExists,
 		connect.CodeFailedPrecondition, connect.CodeAborted, connect.CodeOutOfRange:
 		return true
 	}

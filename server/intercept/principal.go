@@ -4,7 +4,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Principal is who calls, as Authenticate has found out. The zero value is the
@@ -25,7 +31,7 @@ type Principal struct {
 	// its `exp` and the clock skew that is allowed for. Zero: never.
 	Expires time.Time
 
-	scope string // what Scope returns, if WithScope has looked
+	scope, text string // what Scope and JSON return, if WithScope has looked
 }
 
 // IsAnonymous reports whether nobody vouches for the caller.
@@ -43,11 +49,58 @@ func (p Principal) Scope() string {
 	return p.scope
 }
 
-// WithScope returns p with its scope worked out: for those who keep it and have
-// it call more than once.
+// WithScope returns p with its scope and its JSON worked out: for those who keep it
+// and have it call more than once.
 func (p Principal) WithScope() Principal {
 	p.scope = p.Scope()
+	p.text, _ = p.JSON() // who asks for it is told the error
 	return p
+}
+
+// JSON is Claims as a JSON object, with `iss` and `sub` where they leave out what
+// Issuer and Subject say. It is ASCII. The error says that Claims hold what JSON
+// doesn't know.
+func (p Principal) JSON() (string, error) {
+	if p.text != "" {
+		return p.text, nil
+	}
+	claims := p.Claims
+	for name, value := range map[string]string{"iss": p.Issuer, "sub": p.Subject} {
+		if _, there := p.Claims[name]; !there && value != "" {
+			if claims = maps.Clone(claims); claims == nil {
+				claims = make(map[string]any)
+			}
+			claims[name] = value
+		}
+	}
+	if len(claims) == 0 {
+		return "{}", nil
+	}
+	text, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("claims as JSON: %w", err)
+	}
+	return ascii(text), nil
+}
+
+// ascii is JSON without characters that a database's encoding may not have.
+func ascii(text []byte) string {
+	if !slices.ContainsFunc(text, func(c byte) bool { return c >= utf8.RuneSelf }) {
+		return string(text)
+	}
+	var b strings.Builder
+	for _, r := range string(text) {
+		switch {
+		case r < utf8.RuneSelf:
+			b.WriteByte(byte(r))
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return b.String()
 }
 
 func scopeOf(p Principal) string {

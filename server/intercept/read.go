@@ -27,16 +27,20 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
 			request, _ := c.req.Any().(proto.Message)
 			req := c.req // the query may outlive the call
-			own := c.method != nil && !c.method.Shared
+			own, shared := c.method != nil && !c.method.Shared, c.method != nil && c.method.Shared
 			scope := ""
+			who, known := Known(ctx)
 			if own { // else nobody looks at it, and it is a digest of all claims
-				scope = PrincipalOf(ctx).Scope()
+				scope = who.Scope()
 			}
 			answer, err := reads.Do(ctx, reuse.Read{
 				Method: c.method, Request: request, Scope: scope,
 				AtLeast: c.atLeast,
-				Alone:   audit.bars(c.procedure) || own && !isKnown(ctx),
+				Alone:   audit.bars(c.procedure) || own && !known,
 				Query: func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error) {
+					if shared {
+						ctx = forEverybody(ctx)
+					}
 					return next(ctx, req, &store.Call{Epoch: frontier.Epoch, Audit: audit.due(req.Spec().Procedure)})
 				},
 			})

@@ -93,6 +93,32 @@ func TestRead_F24_scope(t *testing.T) {
 	}
 }
 
+// F24: a query that is everybody's knows nobody: not even the one who asked first.
+func TestRead_F24_sharedKnowsNobody(t *testing.T) {
+	for _, shared := range []bool{true, false} {
+		t.Run(fmt.Sprint("shared ", shared), func(t *testing.T) {
+			r := newRig(t, func(c *Config) {
+				c.Contract.Method(messagesv1connect.MessageServiceGetMessageProcedure).Shared = shared
+			})
+			var who Principal
+			var known, everybodys bool
+			r.handlers.get = func(ctx context.Context) (*messagesv1.GetMessageResponse, error) {
+				who, known = Known(ctx)
+				everybodys = IsEverybodys(ctx)
+				require.Equal(t, who, PrincipalOf(ctx))
+				return new(messagesv1.GetMessageResponse), nil
+			}
+			req := getRequest(at(100).String())
+			req.Header().Set("Test-User", "ada")
+			_, err := r.client.GetMessage(t.Context(), req)
+			require.NoError(t, err)
+			require.Equal(t, !shared, known)
+			require.Equal(t, shared, everybodys)
+			require.Equal(t, !shared, who.Subject == "ada")
+		})
+	}
+}
+
 // The frontier is lost between at-least's look at it and the query's: nothing says
 // that the answer reaches what was asked for.
 func TestRead_frontierLost(t *testing.T) {

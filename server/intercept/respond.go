@@ -2,12 +2,17 @@ package intercept
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/server/grants"
+	"github.com/freshet-dev/freshet/store"
 )
 
 // respond is the outermost step and the one place where errors become
@@ -17,6 +22,18 @@ type respond struct {
 	logger  *slog.Logger
 	metrics *Metrics
 	tracing *Tracing
+	denials seldom
+}
+
+// seldom says when to log what callers can bring about as often as they like.
+type seldom struct{ next atomic.Int64 } // not before that time, in nanoseconds
+
+// seldomInterval is the time between two lines.
+const seldomInterval = 10 * time.Second
+
+func (s *seldom) due() bool {
+	now, next := time.Now().UnixNano(), s.next.Load()
+	return now >= next && s.next.CompareAndSwap(next, now+int64(seldomInterval))
 }
 
 func (i *respond) unary(program *contract.Program, next handler) connect.UnaryFunc {
@@ -29,6 +46,9 @@ func (i *respond) unary(program *contract.Program, next handler) connect.UnaryFu
 			done(cerr)
 			if !codeIsAboutData(cerr) {
 				c.reply.stamp, c.reply.topics = freshet.Revision{}, nil
+			}
+			if errors.Is(cerr, grants.ErrDenied) {
+				c.reply = reply{} // no denial says more than another: not where it comes from, either
 			}
 			c.reply.write(cerr.Meta())
 			i.tracing.replied(ctx, &c.reply)
@@ -55,8 +75,14 @@ func (i *respond) stream(next connect.StreamingHandlerFunc) connect.StreamingHan
 
 func (i *respond) translate(ctx context.Context, procedure string, err error) *connect.Error {
 	cerr := translate(ctx, err)
-	if cerr.Code() == connect.CodeInternal {
+	switch {
+	case cerr.Code() == connect.CodeInternal:
 		i.logger.LogAttrs(ctx, slog.LevelError, "rpc failed",
+			slog.String("procedure", procedure),
+			slog.String("request_id", RequestIDOf(ctx)),
+			slog.Any("error", err))
+	case errors.Is(err, store.ErrDenied) && i.denials.due():
+		i.logger.LogAttrs(ctx, slog.LevelWarn, "the database denied a call (told once in ten seconds at most)",
 			slog.String("procedure", procedure),
 			slog.String("request_id", RequestIDOf(ctx)),
 			slog.Any("error", err))

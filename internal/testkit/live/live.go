@@ -29,7 +29,9 @@ type Config struct {
 
 // MessageConfig is a node's configuration with the message service in it.
 func MessageConfig(c server.Config) server.Config {
-	c.Services = []protoreflect.ServiceDescriptor{messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService")}
+	if c.Services == nil {
+		c.Services = []protoreflect.ServiceDescriptor{messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService")}
+	}
 	c.Migrate = messages.MigrateConfig
 	c.Check = messages.VerifyConfig
 	return c
