@@ -69,7 +69,7 @@ type Config struct {
 	Transport http.RoundTripper
 	// Logger; nil: slog.Default().
 	Logger *slog.Logger
-	// Registerer gets the count of refused requests. Nil: nobody counts.
+	// Registerer gets the metrics (freshet_auth_…). Nil: nobody counts.
 	Registerer prometheus.Registerer
 }
 
@@ -118,15 +118,7 @@ func New(cfg Config) (*Authenticator, error) {
 			return nil, err
 		}
 	}
-	a.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "freshet_auth_refused_total", Help: "Requests refused since it isn't known who calls, by reason.",
-	}, []string{"reason"})
-	if cfg.Registerer != nil {
-		if err := cfg.Registerer.Register(a.refused); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	return a, nil
+	return a, a.register(cfg.Registerer)
 }
 
 func checkIssuer(name string) error {

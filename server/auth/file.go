@@ -21,6 +21,7 @@ type file struct {
 	logger *slog.Logger
 	reload chan struct{} // capacity 1
 	set    atomic.Pointer[keySet]
+	stale  atomic.Bool
 	told   string // the last complaint; run's own
 }
 
@@ -53,6 +54,14 @@ func (f *file) read() error {
 	return nil
 }
 
+// staleness is 1 while the file isn't what counts, and can't be.
+func (f *file) staleness() float64 {
+	if f.stale.Load() {
+		return 1
+	}
+	return 0
+}
+
 // run reads the file again and again, until ctx ends.
 func (f *file) run(ctx context.Context) {
 	ticker := time.NewTicker(lookInterval)
@@ -73,7 +82,9 @@ func (f *file) run(ctx context.Context) {
 // look reads the file and says what came of it: once, unless somebody asked.
 func (f *file) look(ctx context.Context, asked bool) {
 	before := f.set.Load()
-	switch err := f.read(); {
+	err := f.read()
+	f.stale.Store(err != nil)
+	switch {
 	case err != nil && (asked || err.Error() != f.told):
 		f.told = err.Error()
 		f.logger.ErrorContext(ctx, "the keys that tokens are checked with can't be read again: those of before are kept", "error", err)

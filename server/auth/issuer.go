@@ -37,9 +37,12 @@ type issuer struct {
 	set    atomic.Pointer[keySet]
 	wake   chan struct{} // capacity 1: a fetch is wanted
 
+	fetches func(result string) // counts them
+
 	mu      sync.Mutex
 	round   chan struct{} // closed when the fetch that is wanted, or under way, has ended; nil: there is none
 	last    time.Time     // when a fetch last ended
+	good    time.Time     // when one last brought keys; zero: never
 	failing bool          // it failed
 }
 
@@ -158,6 +161,11 @@ func (i *issuer) end(ctx context.Context, err error) {
 	first := i.last.IsZero()
 	was := i.failing
 	i.last, i.failing = i.now(), err != nil
+	result := "failed"
+	if err == nil {
+		i.good, result = i.last, "ok"
+	}
+	i.fetches(result)
 	close(i.round)
 	i.round = nil
 	i.mu.Unlock()
@@ -168,6 +176,16 @@ func (i *issuer) end(ctx context.Context, err error) {
 	case err == nil && (first || was):
 		i.logger.InfoContext(ctx, "an issuer's keys were fetched", "issuer", i.name, "keys", len(i.set.Load().keys))
 	}
+}
+
+// age is how long ago the keys were fetched, in seconds; -1: never.
+func (i *issuer) age() float64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.good.IsZero() {
+		return -1
+	}
+	return i.now().Sub(i.good).Seconds()
 }
 
 // fetch asks where the keys are, and for them.

@@ -1,0 +1,39 @@
+package auth
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// register has the metrics counted, if somebody counts.
+func (a *Authenticator) register(registerer prometheus.Registerer) error {
+	a.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_auth_refused_total", Help: "Requests refused since it isn't known who calls, by reason.",
+	}, []string{"reason"})
+	fetches := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_auth_fetches_total", Help: "Times that an issuer was asked for its keys, by result: ok, or failed and those of before are kept.",
+	}, []string{"issuer", "result"})
+	all := []prometheus.Collector{a.refused, fetches}
+	for name, i := range a.issuers {
+		i.fetches = func(result string) { fetches.WithLabelValues(name, result).Inc() }
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "freshet_auth_keys_age_seconds", Help: "Time since an issuer's keys were fetched last; -1: never, so that none of its tokens can be checked.",
+			ConstLabels: prometheus.Labels{"issuer": name},
+		}, i.age))
+	}
+	if a.file != nil {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "freshet_auth_keys_stale", Help: "1 while the file of keys can't be used, and those that were read before count.",
+		}, a.file.staleness))
+	}
+	if registerer == nil {
+		return nil
+	}
+	for _, c := range all {
+		if err := registerer.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
+}
