@@ -78,16 +78,22 @@ func program(t testing.TB) string {
 // serveChild starts the program and returns once it is ready.
 func serveChild(t testing.TB, binary, database, slot string, args ...string) *child {
 	t.Helper()
+	c := newChild(t, binary, database, slot, args...)
+	c.start(t)
+	t.Cleanup(c.kill)
+	return c
+}
+
+// newChild is the program before it is started.
+func newChild(t testing.TB, binary, database, slot string, args ...string) *child {
+	t.Helper()
 	addr, log := live.FreeAddr(t), logger(t)
-	c := &child{
+	return &child{
 		binary: binary,
 		url:    "http://" + addr,
 		log:    func(line string) { log.Info("freshet: " + line) },
 		args:   append([]string{"serve", "--database-url", database, "--slot", slot, "--addr", addr, "--admin-addr="}, args...),
 	}
-	c.start(t)
-	t.Cleanup(c.kill)
-	return c
 }
 
 // start starts it, again after kill, and returns once it is ready.
