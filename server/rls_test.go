@@ -25,6 +25,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // unshared is the message service's contract as a team with row security would have
@@ -323,4 +324,47 @@ func TestPolicies_audit(t *testing.T) {
 	client = messagesv1connect.NewMessageServiceClient(r.http, r.url, connect.WithInterceptors(identity("guest")))
 	_, err = client.ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/one"}))
 	require.NoError(t, err)
+}
+
+// F24: a table with row security under shared reads is refused at the start, whatever
+// the role; when it gets it later, no answer is shared or kept any more, and each is
+// what the connection's role sees without claims: nothing.
+func TestPolicies_F24_sharedReads(t *testing.T) {
+	database, service := policed(t)
+	for _, url := range []string{service, database} {
+		err := refused(t, server.Config{DatabaseURL: url, CaptureURL: database, SkipMigrate: true})
+		var unfit *setup.UnfitError
+		require.ErrorAs(t, err, &unfit)
+		require.ErrorContains(t, err, "the table public.messages has row security")
+		require.ErrorContains(t, err, "MessageService/ListMessages")
+	}
+
+	testkit.Exec(t, database, "alter table messages disable row level security")
+	r := embed(t, server.Config{
+		DatabaseURL: service, CaptureURL: database, SkipMigrate: true,
+		Authenticate: func(r *http.Request) (server.Principal, error) {
+			who := r.Header.Get("Test-User")
+			return server.Principal{Subject: who, Claims: map[string]any{"sub": who}}, nil
+		},
+	})
+	r.live(t)
+	s := tenants{&granted{bare: r, h2: r.http}}
+	_, at := s.create(t, "ada", "1")
+	for _, who := range []string{"ada", "bob"} {
+		seen, _, err := s.list(who, at)
+		require.NoError(t, err)
+		require.Equal(t, "ada:1 ", seen)
+	}
+	testkit.Exec(t, database, "alter table messages enable row level security")
+	require.Eventually(t, func() bool {
+		seen, from, err := s.list("ada", at)
+		return err == nil && seen == "" && from == "miss"
+	}, 20*time.Second, 5*time.Millisecond)
+	for _, who := range []string{"ada", "bob", "ada"} {
+		seen, from, err := s.list(who, at)
+		require.NoError(t, err)
+		require.Empty(t, seen)
+		require.Equal(t, "miss", from, "neither kept nor shared")
+	}
+	require.NoError(t, r.node.Ready())
 }

@@ -207,11 +207,32 @@ func (n *Node) verify(ctx context.Context) error {
 	if err == nil && n.cfg.Check != nil {
 		err = with(ctx, n.database, n.cfg.Check)
 	}
+	if err == nil {
+		err = with(ctx, n.database, n.verifyPolicies)
+	}
 	var unfit *setup.UnfitError
 	if err == nil || errors.As(err, &unfit) {
 		return err
 	}
 	n.cfg.Logger.WarnContext(ctx, "the database could not be checked", "error", err)
+	return nil
+}
+
+// verifyPolicies refuses `shared` reads of tables with row security, and tells of
+// policies that bind nobody here, where somebody could count on them.
+func (n *Node) verifyPolicies(ctx context.Context, database *pgx.ConnConfig) error {
+	problems, err := setup.CheckPolicies(ctx, database, n.program)
+	if err != nil {
+		return err
+	}
+	if fatal := setup.Fatal(problems); len(fatal) > 0 {
+		return &setup.UnfitError{Reason: &setup.Error{Problems: fatal}}
+	}
+	if n.cfg.Authenticate != nil {
+		for _, p := range problems {
+			n.cfg.Logger.WarnContext(ctx, "row security", "problem", p.Text)
+		}
+	}
 	return nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/store/setup"
 )
@@ -63,8 +65,24 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 				return err
 			}
 		}
+		unbound, err := c.unbound(ctx, p)
+		if err != nil {
+			return err
+		}
+		problems = append(problems, unbound...)
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
+}
+
+// unbound returns what the services' role goes past, of policies. (What they mean for
+// shared reads setup.Check has said.)
+func (c *doctorCmd) unbound(ctx context.Context, p *contract.Program) ([]setup.Problem, error) {
+	config, err := setup.ParseConfig(c.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	found, err := setup.CheckPolicies(ctx, config, p)
+	return slices.DeleteFunc(found, func(p setup.Problem) bool { return !p.Warning }), err
 }
 
 // oneLine keeps what is in a comment in it, whatever somebody has put into a name.

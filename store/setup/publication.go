@@ -21,7 +21,7 @@ type publication struct {
 }
 
 // CheckSources is the part of Check that is about the publication and each
-// source's table, in tx's snapshot.
+// source's table and row security, in tx's snapshot.
 func CheckSources(ctx context.Context, tx pgx.Tx, program *contract.Program, name string) ([]Problem, error) {
 	p := publication{name: name}
 	err := tx.QueryRow(ctx, `
@@ -56,7 +56,8 @@ from pg_publication where pubname = $1`, name).Scan(&p.exists, &p.owned, &p.viaR
 		}
 		problems = append(problems, found...)
 	}
-	return problems, nil
+	shared, err := checkShared(ctx, tx, program)
+	return append(problems, shared...), err
 }
 
 // widen has the publication publish everything, via the partition root, unless

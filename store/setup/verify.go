@@ -16,7 +16,8 @@ import (
 )
 
 // UnfitError says that the program and the database don't fit each other: Reason
-// is a *NewerError, a *PendingError, a *QueryError, or a lack of privileges.
+// is a *NewerError, a *PendingError, a *QueryError, a lack of privileges, or an *Error
+// about row security.
 type UnfitError struct{ Reason error }
 
 func (e *UnfitError) Unwrap() error { return e.Reason }

@@ -271,7 +271,6 @@ func TestQuarantine_F64_policies(t *testing.T) {
 	for _, sql := range []string{
 		`create policy visible on messages using (author <> 'x')`,
 		`alter policy visible on messages using (author <> 'y')`,
-		`alter table messages enable row level security`,
 		`drop policy visible on messages`,
 	} {
 		before := feed.caughtUp(t)
@@ -279,6 +278,19 @@ func TestQuarantine_F64_policies(t *testing.T) {
 		feed.awaitFloorAbove(t, before)
 		feed.awaitNoQuarantine(t)
 	}
+}
+
+// TestQuarantine_F24_sharedReadsUnderRowSecurity: a table gets row security while its
+// reads are shared. From then on nothing of it is kept or shared, until one or the
+// other has gone.
+func TestQuarantine_F24_sharedReadsUnderRowSecurity(t *testing.T) {
+	url := database(t)
+	feed := start(t, url).live(t)
+	testkit.Exec(t, url, `alter table messages enable row level security`)
+	feed.awaitQuarantine(t, "has row security")
+	require.NoError(t, feed.Ready())
+	testkit.Exec(t, url, `alter table messages disable row level security`)
+	feed.awaitNoQuarantine(t)
 }
 
 // TestQuarantine_F76_lockOnFingerprints: a lock on our own table neither stops
