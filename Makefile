@@ -84,6 +84,7 @@ test/go:
 	$(GO) test -p $(P) -timeout 9m ./...
 	cd bench/peers && $(GO) test ./...
 	cd internal/depths && $(GO) test ./...
+	cd internal/manifests && $(GO) test -count=1 ./... # its files are outside, where no cache looks
 	cd $(EXAMPLE) && $(GO) test ./...
 
 test/race: ## the Go tests under the race detector
@@ -156,6 +157,7 @@ lint: lint/go lint/web ## golangci-lint; oxlint and tsc
 lint/go:
 	$(LINT) run --timeout 10m
 	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
+	cd internal/manifests && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd internal/depths && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd $(EXAMPLE) && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 

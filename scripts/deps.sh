@@ -45,6 +45,7 @@ check() {
 	have_browser || want chromium
 	have cc || want gcc libc6-dev
 	have nginx || want nginx-light
+	have systemd-analyze || want systemd
 	for program in haproxy caddy pgbouncer; do
 		have "$program" || want "$program"
 	done
