@@ -1,7 +1,7 @@
 # Freshet. `make help` lists the targets; CONTRIBUTING.md says what each expects.
 #
 # Nothing global is needed but Go, and Node for the page: Go tools are pinned by
-# tools/go.mod, tools/lint/go.mod and tools/api/go.mod, Node packages by web/package-lock.json.
+# tools/go.mod and those of tools/lint, tools/api and tools/vuln, Node packages by web/package-lock.json.
 # What only the system's package manager can bring (a browser, proxies), `make
 # deps` installs, and `make test` where it may; no other target does.
 
@@ -36,7 +36,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -115,7 +115,7 @@ generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
 	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml
 	$(SQLC) generate
 
-verify: verify/proto verify/generated verify/sql verify/go verify/api verify/dashboards ## prove that protos are sound, generated code is current, and nobody's code breaks
+verify: verify/proto verify/generated verify/sql verify/go verify/api verify/dashboards verify/vulnerabilities ## prove that protos are sound, generated code is current, and nobody's code breaks
 
 verify/proto: $(MODULES) $(VALIDATE)
 	$(BIN)/buf lint
@@ -137,6 +137,9 @@ verify/go:
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 	$(GO) vet ./...
+
+verify/vulnerabilities: $(if $(HAVE_NODE),$(MODULES))
+	@scripts/vulnerabilities.sh
 
 verify/api:
 	@scripts/api.sh
