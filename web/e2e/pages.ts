@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { chromium, type Browser, type BrowserContextOptions, type Locator, type Page } from "playwright-core";
+import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Locator, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { Program } from "./program.js";
 
@@ -14,11 +14,22 @@ export class Pages {
   program!: Program;
   browser!: Browser;
   readonly #open: Page[] = [];
+  readonly #flags: readonly string[];
+  readonly #expected: RegExp;
   #complaints: string[] = [];
 
-  /** Registers what goes before and after the tests of a file. */
-  static forFile(): Pages {
-    const pages = new Pages();
+  private constructor(flags: readonly string[], expected: RegExp) {
+    this.#flags = flags;
+    this.#expected = expected;
+  }
+
+  /**
+   * Registers what goes before and after the tests of a file. The browser says so
+   * of every request that fails: by default, while the server is away, on a
+   * conflict, and of a message that is gone.
+   */
+  static forFile(flags: readonly string[] = [], expected = /net::ERR_|status of (404|409|50[234])/): Pages {
+    const pages = new Pages(flags, expected);
     beforeAll(() => pages.#start());
     afterAll(() => pages.#close());
     afterEach(() => pages.#closePages());
@@ -27,19 +38,21 @@ export class Pages {
 
   /** A window of its own, without what others have stored or share. */
   async open(conversation: string, options: BrowserContextOptions = {}): Promise<Page> {
-    const context = await this.browser.newContext({ ...desktop, ...options });
+    const page = await this.blank(await this.browser.newContext({ ...desktop, ...options }));
+    await page.goto(`${this.program.url}/#/${conversation}`);
+    await live(page);
+    return page;
+  }
+
+  /** A tab that hasn't gone anywhere yet, and is looked after. */
+  async blank(context: BrowserContext): Promise<Page> {
     const page = await context.newPage();
     page.setDefaultTimeout(20_000);
     page.on("pageerror", (error) => this.#complaints.push(String(error)));
     page.on("console", (message) => {
-      // The browser says so of every request that fails: while the server is away,
-      // on a conflict, and of a message that is gone.
-      const expected = /net::ERR_|status of (404|409|50[234])/.test(message.text());
-      if (message.type() === "error" && !expected) this.#complaints.push(message.text());
+      if (message.type() === "error" && !this.#expected.test(message.text())) this.#complaints.push(message.text());
     });
     this.#open.push(page);
-    await page.goto(`${this.program.url}/#/${conversation}`);
-    await live(page);
     return page;
   }
 
@@ -52,7 +65,7 @@ export class Pages {
   }
 
   async #start(): Promise<void> {
-    this.program = await Program.start();
+    this.program = await Program.start(...this.#flags);
     const page = await (await fetch(this.program.url)).text();
     if (!page.includes('id="root"')) {
       throw new Error("the program was built without its page: run `make build`");

@@ -16,15 +16,18 @@ export class Program {
   #process: ChildProcess | undefined;
   #log = "";
 
-  private constructor(port: number, adminPort: number) {
+  readonly #flags: readonly string[];
+
+  private constructor(port: number, adminPort: number, flags: readonly string[]) {
+    this.#flags = flags;
     this.#port = port;
     this.#adminPort = adminPort;
     this.url = `http://127.0.0.1:${port}`;
     this.adminUrl = `http://127.0.0.1:${adminPort}`;
   }
 
-  static async start(): Promise<Program> {
-    const program = new Program(await freePort(), await freePort());
+  static async start(...flags: string[]): Promise<Program> {
+    const program = new Program(await freePort(), await freePort(), flags);
     await program.start();
     return program;
   }
@@ -34,7 +37,8 @@ export class Program {
     const flags = [
       `--addr=127.0.0.1:${this.#port}`,
       `--admin-addr=127.0.0.1:${this.#adminPort}`,
-      `--data-dir=${this.#data}`,
+      `--data-dir=${this.data}`,
+      ...this.#flags,
     ];
     const child = spawn(process.env["FRESHET_BIN"]!, ["serve", "--drain=1s", ...flags], {
       stdio: ["ignore", "pipe", "pipe"],
@@ -80,7 +84,7 @@ export class Program {
 
   /** Runs SQL in the private database, behind the API's back. */
   async sql(text: string, ...values: string[]): Promise<void> {
-    const pid = readFileSync(join(this.#data, "postgres/postmaster.pid"), "utf8").split("\n");
+    const pid = readFileSync(join(this.data, "postgres/postmaster.pid"), "utf8").split("\n");
     const client = postgres({
       path: join(pid[4]!, `.s.PGSQL.${pid[3]}`),
       user: "postgres",
@@ -95,7 +99,7 @@ export class Program {
     }
   }
 
-  get #data(): string {
+  get data(): string {
     return join(this.#folder, "data");
   }
 }

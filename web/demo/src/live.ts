@@ -59,7 +59,7 @@ export const client = createClient(MessageService, transport);
 trace.follow(freshet, queries);
 followCommits(queryClient, trace);
 // With the token before, the stream would end with that.
-session?.onRenewed(() => freshet.retry());
+session?.onRenewed(() => freshet.renew());
 let refused: unknown;
 let wasLive = false;
 freshet.onStatus(() => {

@@ -172,6 +172,16 @@ export class Freshet {
     this.#feed.retry();
   }
 
+  /**
+   * The credential that the browser sends by itself, a cookie, is another one now:
+   * opens a stream with it, from the last id, and lets the old one go once the new
+   * one is live. Nothing is refetched for it. Of several tabs, that does it which
+   * holds the stream; call it in each.
+   */
+  renew(): void {
+    this.#feed.renew();
+  }
+
   /** Ends the stream and all subscriptions for good. */
   close(): void {
     if (this.#closed) return;

@@ -25,6 +25,8 @@ export interface Feed {
   changed(): void;
   /** Connect again now, also after a final refusal. */
   retry(): void;
+  /** There is another credential: go on with a stream of that, from where this one is. */
+  renew(): void;
   /** Back online, or visible again: timers may have slept. */
   wake(): void;
   close(): void;

@@ -56,6 +56,7 @@ export class Stream implements Feed {
   #retryMs: number;
   #failures = 0;
   #refresh = false; // the last token was refused
+  #renewing = false; // the current stream is to have a successor, whatever it covers
   #closed = false;
 
   constructor(options: StreamOptions, events: FeedEvents) {
@@ -84,6 +85,14 @@ export class Stream implements Feed {
     this.#sync();
   }
 
+  renew(): void {
+    if (!this.#current) return; // what is opened next has it anyway
+    this.#next?.connection.close(); // it may have the credential of before
+    this.#next = undefined;
+    this.#renewing = true;
+    this.#sync();
+  }
+
   wake(): void {
     this.#current?.connection.checkSilence();
     this.#next?.connection.checkSilence();
@@ -109,7 +118,7 @@ export class Stream implements Feed {
       return;
     }
     // A smaller set keeps its stream: a notice too many costs less than a handshake.
-    if (this.#current && this.#covers(this.#current, wants)) {
+    if (this.#current && !this.#renewing && this.#covers(this.#current, wants)) {
       this.#next?.connection.close();
       this.#next = undefined;
       this.#stopWaiting();
@@ -191,6 +200,7 @@ export class Stream implements Feed {
     if (this.#next === link) this.#next = undefined;
     if (this.#current !== link) this.#current?.connection.close();
     this.#current = link;
+    this.#renewing = false;
     link.id ??= revision;
     this.#failures = 0;
     this.#refresh = false;
@@ -221,10 +231,8 @@ export class Stream implements Feed {
     }
     if (refused?.fatal) {
       const wants = this.#events.wants();
-      if (![...link.topics].every((topic) => wants.has(topic))) {
-        this.#sync(); // perhaps it was refused for what nobody wants any more
-        return;
-      }
+      // Perhaps it was refused for what nobody wants any more.
+      if ([...link.topics].some((topic) => !wants.has(topic))) return this.#sync();
       this.#options.log("error", "stream: refused", { error });
       this.#set({ state: "failed", streaming, error });
       return;

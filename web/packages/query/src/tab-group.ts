@@ -115,6 +115,10 @@ export class Group implements Feed {
     else this.#say({ type: "retry" });
   }
 
+  renew(): void {
+    this.#leader?.renew(); // of another tab: that has the credential too, and sees to it
+  }
+
   wake(): void {
     if (this.#leader) this.#leader.wake();
     else {

@@ -92,6 +92,10 @@ export class Leader {
     this.#stream.retry();
   }
 
+  renew(): void {
+    this.#stream.renew();
+  }
+
   wake(): void {
     this.#stream.wake();
   }

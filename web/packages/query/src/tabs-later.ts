@@ -43,6 +43,10 @@ export class LaterTabs implements Feed {
     this.#feed?.retry();
   }
 
+  renew(): void {
+    this.#feed?.renew();
+  }
+
   wake(): void {
     this.#feed?.wake();
   }

@@ -45,6 +45,10 @@ export class Tabs implements Feed {
     void this.#enter().then(() => (this.#group ?? this.#own)?.retry());
   }
 
+  renew(): void {
+    (this.#group ?? this.#own)?.renew();
+  }
+
   wake(): void {
     (this.#group ?? this.#own)?.wake();
   }

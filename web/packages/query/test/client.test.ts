@@ -287,6 +287,35 @@ describe("topics that change", () => {
     expect(server.requests.left).toBe(0);
   });
 
+  test("renewed, the next stream goes on before the old one ends, and nobody is told anything for it", async () => {
+    const client = connect();
+    client.renew(); // nothing is open
+    const a = subscribe(client, "a");
+    const first = await live(client);
+    await a.told.next();
+    const states: string[] = [];
+    client.onStatus(() => states.push(client.status.state));
+    client.renew();
+    const second = await server.requests.next();
+    expect([second.topics, second.since("a")]).toEqual([["a"], rev(10)]);
+    const late = subscribe(client, "a"); // what is covered takes no renewal back
+    await late.told.next();
+    first.invalidate(rev(11), ["a"]);
+    expect(await a.told.next()).toMatchObject({ revision: rev(11) });
+    second.refuse(503); // the old one is good for a while yet
+    const third = await server.requests.next();
+    expect(third.since("a")).toBe(rev(11));
+    client.renew(); // yet another one
+    const fourth = await server.requests.next();
+    await third.gone;
+    fourth.ready(rev(11));
+    await first.gone;
+    fourth.invalidate(rev(12), ["a"]);
+    expect(await a.told.next()).toMatchObject({ revision: rev(12) });
+    expect(new Set(states)).toEqual(new Set(["live"]));
+    expect(a.told.left + server.requests.left).toBe(0);
+  });
+
   test("refused for a topic that nobody wants any more, it is opened again without", async () => {
     const client = connect();
     const a = subscribe(client, "a");

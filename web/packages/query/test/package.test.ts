@@ -112,7 +112,7 @@ test("generated code and types fit, in an app with all peers", { timeout: patien
 });
 
 // What a page loads to begin with. The sharing of tabs is loaded where it is used.
-test.each(["index", "react", "connect", "tanstack"])("at most 8.5 kB, compressed and without peers: %s", async (entry) => {
+test.each(["index", "react", "connect", "tanstack"])("at most 8.6 kB, compressed and without peers: %s", async (entry) => {
   const bundle = await rolldown({
     input: join(root, "dist", `${entry}.js`),
     external: [/^@bufbuild\//, /^@connectrpc\//, /^@tanstack\//, /^react$/],
@@ -126,6 +126,6 @@ test.each(["index", "react", "connect", "tanstack"])("at most 8.5 kB, compressed
   const size = sizeOf(first);
   const later = sizeOf(chunks) - size;
   console.log(`${entry}: ${size} bytes${later > 0 ? `, and ${later} when tabs share` : ""}`);
-  expect(size).toBeLessThanOrEqual(8500);
+  expect(size).toBeLessThanOrEqual(8600);
   expect(later).toBeLessThanOrEqual(4000);
 });
