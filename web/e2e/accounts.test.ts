@@ -5,7 +5,7 @@ import { beforeAll, expect, test, vi } from "vitest";
 import { bodies, desktop, live, message, Pages, phone, say, violations } from "./pages.js";
 
 // Tokens that live so short that renewal is seen. The browser tells of each refusal.
-const pages = Pages.forFile(["--demo-auth", "--demo-token-life=6s"], /net::ERR_|status of (40[13])/);
+const pages = Pages.forFile(["--demo-auth", "--demo-token-life=9s"], /net::ERR_|status of (40[13])/);
 
 const rooms = ["general", "7", "8", "announcements"];
 beforeAll(async () => {
@@ -97,13 +97,19 @@ test("the token is renewed under an open stream, which goes on without a refetch
   const renewals = () => page.locator("[data-renewals]").getAttribute("data-renewals").then(Number);
   const before = await renewals();
   const token = () => tokenOf(page.context());
+  const streams: number[] = [];
+  page.on("request", (request) => request.url().includes("/events") && streams.push(1));
   const first = await token();
-  await vi.waitFor(async () => expect(await renewals()).toBeGreaterThanOrEqual(before + 2), { timeout: 30_000, interval: 100 });
+  await vi.waitFor(async () => expect(await renewals()).toBeGreaterThan(before), { timeout: 30_000, interval: 100 }); // by itself
+  const itself = await renewals();
+  await page.getByRole("button", { name: "Renew now" }).click();
+  await vi.waitFor(async () => expect(await renewals()).toBeGreaterThan(itself), { timeout: 30_000, interval: 100 });
   expect(await token()).not.toBe(first);
   const refetches = await page.locator(".counts div", { hasText: "refetches" }).locator("dd").textContent();
   expect(refetches).toBe("0");
   await pages.insert("7", "after the renewal");
   await message(page, "after the renewal").waitFor();
+  await vi.waitFor(() => expect(streams.length).toBeGreaterThanOrEqual(2)); // each with the token that is new
   expect(await page.evaluate(() => window.states)).toEqual([]); // it was Live all along
 });
 
@@ -136,9 +142,10 @@ test("whoever signs out is nobody, in each tab, and leaves nothing to the next",
 });
 
 test("a session that ended is told, not shown as an error", async () => {
-  const page = await as("Bob", "7");
+  const page = await as("Bob", "7", inspected);
   await message(page, "first in 7").waitFor();
   await page.context().clearCookies();
+  await page.getByRole("button", { name: "Renew now" }).click();
   await page.getByText("Your session has ended.").waitFor({ timeout: 30_000 });
   expect(await page.content()).not.toContain("first in 7");
   await signIn(page, "Bob");
