@@ -33,6 +33,9 @@ func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger) (*demoAuth
 	if len(c.Host)+len(c.TrustedProxy) > 0 {
 		return nil, errors.New("--demo-auth is for this machine, since its accounts have no passwords: leave out --host and --trusted-proxy")
 	}
+	if c.TLSCert != "" {
+		return nil, errors.New("--demo-auth speaks plain HTTP, on this machine: leave out --tls-cert and --tls-key")
+	}
 	issuer, err := demo.New(demo.Config{Addr: c.Addr, KeyFile: filepath.Join(c.DataDir, "demo-key.json"), Life: c.DemoTokenLife})
 	if err != nil {
 		return nil, fmt.Errorf("--demo-auth: %w", err)

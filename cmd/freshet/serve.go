@@ -38,6 +38,8 @@ type serveCmd struct {
 	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nobody is kept out: of --addr, unless callers are authenticated; of --admin-addr, always."`
 	Host          []string `group:"Network" placeholder:"NAME" help:"Name that requests may be addressed to, besides those of loopback: app.example.com. Several, or * for all."`
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
+	TLSCert       string   `group:"Network" name:"tls-cert" placeholder:"FILE" type:"path" help:"Certificate of --addr in PEM, with those that lead to its root. It is read again when it changes, and on SIGHUP. Unset: no TLS."`
+	TLSKey        string   `group:"Network" name:"tls-key" placeholder:"FILE" type:"path" help:"Its key, in PEM."`
 	TrustTraces   bool     `group:"Network" help:"Let the traceparent of requests decide what trace they are part of, and whether it is recorded: where only services and proxies of one's own call. Otherwise it is a link."`
 	TrustedProxy  []string `group:"Network" placeholder:"NETWORK" help:"Proxy in front whose X-Forwarded-For says who calls: an address or a network, such as 10.0.0.0/8. Several."`
 
@@ -158,6 +160,9 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 	if grants != nil {
 		reload = append(reload, grants.file.Reload)
 	}
+	if c.TLSCert != "" {
+		reload = append(reload, f.ReloadCertificate)
+	}
 	if !c.keepsOut() && !c.Insecure {
 		logger.InfoContext(ctx, "nobody is kept out: serving this machine only (--oidc-issuer or --jwt-keys says who may call; --insecure serves everybody)")
 	}
@@ -229,6 +234,8 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 		Insecure:                 c.Insecure,
 		Hosts:                    c.Host,
 		AllowedOrigins:           c.AllowedOrigin,
+		TLSCert:                  c.TLSCert,
+		TLSKey:                   c.TLSKey,
 		TrustedProxies:           c.TrustedProxy,
 		Page:                     web.Handler(""),
 		MaxConnections:           given(c.MaxConnections),

@@ -46,6 +46,10 @@ type Config struct {
 	// TrustedProxies are the addresses and networks of proxies whose
 	// X-Forwarded-For says who calls.
 	TrustedProxies []string
+	// TLSCert and TLSKey are files of a certificate, with those that lead to its
+	// root, and of its key, in PEM. They are read again when they change. Both, or
+	// neither: then Addr is served without TLS.
+	TLSCert, TLSKey string
 	// Page is served at `/`. Nil: a pointer in plain text.
 	Page http.Handler
 	// PublicPage serves Page to everybody: for one that lets its user sign in, and
@@ -123,6 +127,9 @@ func (c Config) withDefaults() (Config, error) {
 		if err := checkAddr(addr.value, addr.safe, addr.means); err != nil {
 			return c, fmt.Errorf("%s: %w", addr.flag, err)
 		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return c, errors.New("--tls-cert and --tls-key: want both, or neither")
 	}
 	for _, host := range c.Hosts {
 		if err := checkHost(host); err != nil {

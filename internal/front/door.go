@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -140,6 +141,9 @@ type spareKey struct{}
 
 // connContext marks the requests of a connection beyond the limit.
 func connContext(ctx context.Context, c net.Conn) context.Context {
+	if secret, ok := c.(*tls.Conn); ok {
+		c = secret.NetConn()
+	}
 	if c, ok := c.(*conn); ok && c.spare {
 		return context.WithValue(ctx, spareKey{}, true)
 	}

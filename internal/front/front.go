@@ -38,13 +38,15 @@ type Front struct {
 	registry *prometheus.Registry
 	url      atomic.Value // string: of the main port, once it is open
 
+	certificate *certificate // nil: without TLS
+
 	parts    service.Group
 	ready    *readiness
 	draining context.Context //nolint:containedctx // until when those who are served may go on; set when the stop begins
 	https    []*http.Server  // drained when the parts that answer begin to stop
 }
 
-// New validates the configuration. It opens nothing.
+// New validates the configuration, and reads the certificate. It opens nothing.
 func New(cfg Config) (*Front, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -56,6 +58,11 @@ func New(cfg Config) (*Front, error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector(),
 	)
+	if cfg.TLSCert != "" {
+		if f.certificate, err = openCertificate(cfg.TLSCert, cfg.TLSKey, cfg.Logger, f.registry); err != nil {
+			return nil, err
+		}
+	}
 	f.callers, err = newCallers(cfg.TrustedProxies)
 	return f, err
 }
@@ -101,6 +108,9 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 		defer cancel()
 		err = errors.Join(err, f.parts.Stop(stopping))
 	}()
+	if f.certificate != nil {
+		f.parts.Go("certificate", f.certificate.run)
+	}
 	if err := f.listen(ctx, f.handler(node, services)); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -28,13 +29,17 @@ const maxStreamsPerConnection = 1000
 // listen opens the ports.
 func (f *Front) listen(ctx context.Context, h http.Handler) error {
 	metrics := newPortMetrics(f.registry)
-	main := &port{name: "http", addr: f.cfg.Addr, metrics: metrics("main"), limit: f.maxConnections(ctx), callers: f.callers}
+	main := &port{name: "http", addr: f.cfg.Addr, metrics: metrics("main"), limit: f.maxConnections(ctx), callers: f.callers, certificate: f.certificate}
 	main.perAddress = max(f.cfg.MaxConnectionsPerAddress, 0)
 	at, err := f.start(ctx, main, h)
 	if err != nil {
 		return fmt.Errorf("%w (--addr chooses another address)", err)
 	}
-	f.url.Store("http://" + at)
+	scheme := "http://"
+	if main.certificate != nil {
+		scheme = "https://"
+	}
+	f.url.Store(scheme + at)
 	if f.cfg.AdminAddr == "" {
 		return nil
 	}
@@ -66,6 +71,8 @@ type port struct {
 	perAddress int // 0: no bound
 	callers    callers
 	metrics    *portMetrics
+
+	certificate *certificate // nil: without TLS
 }
 
 // start serves h on p until the group stops; running requests have been
@@ -85,11 +92,11 @@ func (f *Front) start(ctx context.Context, p *port, h http.Handler) (at string, 
 		streams: map[string]bool{eventsPath: true, freshetv1connect.InvalidationServiceWatchProcedure: true},
 		endless: map[string]bool{reflectV1: true, reflectV1Alpha: true},
 	}
-	server := f.httpServer(patience.bound(newHosts(p.addr, f.cfg.Hosts).check(h)))
+	server := f.httpServer(p, patience.bound(newHosts(p.addr, f.cfg.Hosts).check(h)))
 	f.https = append(f.https, server)
 	f.parts.Go(p.name, func(ctx context.Context) error {
 		ended := make(chan error, 1)
-		go func() { ended <- server.Serve(listener) }()
+		go func() { ended <- p.serve(server, listener) }()
 		select {
 		case err := <-ended:
 			if errors.Is(err, http.ErrServerClosed) { // by drain
@@ -106,13 +113,30 @@ func (f *Front) start(ctx context.Context, p *port, h http.Handler) (at string, 
 	return at, nil
 }
 
-// httpServer returns a server with our limits, for HTTP/1.1 and for HTTP/2
-// without TLS ("prior knowledge", RFC 9113 section 3.3) on one port.
-func (f *Front) httpServer(h http.Handler) *http.Server {
+// serve serves on listener, by TLS if there is a certificate.
+func (p *port) serve(server *http.Server, listener net.Listener) error {
+	if p.certificate != nil {
+		return server.ServeTLS(listener, "", "")
+	}
+	return server.Serve(listener)
+}
+
+// httpServer returns a server with our limits, for HTTP/1.1 and for HTTP/2 on one
+// port: as TLS negotiates it, or without TLS by "prior knowledge" (RFC 9113 section
+// 3.3).
+func (f *Front) httpServer(p *port, h http.Handler) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	var secret *tls.Config
+	if p.certificate != nil {
+		protocols.SetHTTP2(true)
+		secret = p.certificate.config()
+		h = onlyTLS(h)
+	} else {
+		protocols.SetUnencryptedHTTP2(true)
+	}
 	return &http.Server{
+		TLSConfig: secret,
 		Handler:   h,
 		Protocols: &protocols,
 		HTTP2: &http.HTTP2Config{
