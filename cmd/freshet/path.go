@@ -166,7 +166,7 @@ func (p *path) open(parent context.Context) (_ *pathStream, err error) {
 			s.close()
 		}
 	}()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/events?topic=freshet/doctor", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/events?topic=doctor", http.NoBody)
 	if err != nil {
 		return nil, err
 	}
