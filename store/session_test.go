@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -303,7 +304,7 @@ func TestSession_claimsAreData(t *testing.T) {
 			require.NoError(t, run(as(testkit.Context(t), &store.Session{Claims: claims, Role: "blue"}), func(ctx context.Context, tx pgx.Tx) error {
 				return tx.QueryRow(ctx, "select current_setting('request.jwt.claims')").Scan(&got)
 			}), "%s, %s", name, call)
-			require.True(t, claims == got, "%s, %s: to the byte, %s", name, call, got)
+			require.Empty(t, strings.Replace(got, claims, "", 1), "%s, %s: to the byte", name, call)
 			requireBlank(t, d)
 		}
 	}

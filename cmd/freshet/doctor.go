@@ -17,7 +17,14 @@ type doctorCmd struct {
 	databaseFlags
 	Slot        string `default:"freshet" help:"Replication slot that serve uses."`
 	Publication string `default:"freshet" help:"Publication that serve uses."`
-	URL         string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
+
+	PrintGrants bool     `help:"Print the SQL that makes roles of least privilege instead: one that sets up, one that captures, one of the services."`
+	OwnerRole   string   `default:"freshet_owner" placeholder:"ROLE" help:"With --print-grants: the role that migrates and sets up."`
+	CaptureRole string   `default:"freshet_capture" placeholder:"ROLE" help:"With --print-grants: the role of --capture-url."`
+	AppRole     string   `default:"freshet_app" placeholder:"ROLE" help:"With --print-grants: the role of --database-url."`
+	CallerRole  []string `placeholder:"ROLE" help:"With --print-grants: a role that serve's --db-role-claim may name. Several."`
+
+	URL string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
 }
 
 // Validate is called by kong.
@@ -46,6 +53,9 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
+	if c.PrintGrants {
+		return c.connect(ctx, func(conn *setup.Conn) error { return c.printGrants(ctx, conn, p, to.out) })
+	}
 	return c.connect(ctx, func(conn *setup.Conn) error {
 		problems, err := setup.Check(ctx, conn, p, c.Publication)
 		if err != nil {
@@ -72,6 +82,29 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		problems = append(problems, unbound...)
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
+}
+
+// printGrants prints what the roles lack, as an SQL script.
+func (c *doctorCmd) printGrants(ctx context.Context, conn *setup.Conn, p *contract.Program, w io.Writer) error {
+	grants, notes, err := setup.GrantsFor(ctx, conn, p, c.Publication, setup.Roles{
+		Owner: c.OwnerRole, Capture: c.CaptureRole, App: c.AppRole, Callers: c.CallerRole,
+	})
+	if err != nil {
+		return err
+	}
+	for _, g := range grants {
+		fmt.Fprintf(w, "-- to be run by %s:\n", oneLine.Replace(g.By))
+		for _, sql := range g.SQL {
+			fmt.Fprintln(w, sql)
+		}
+	}
+	for _, note := range notes {
+		fmt.Fprintln(w, "-- note:", oneLine.Replace(note))
+	}
+	if len(grants) == 0 {
+		fmt.Fprintln(w, "-- The roles lack nothing.")
+	}
+	return nil
 }
 
 // unbound returns what the services' role goes past, of policies. (What they mean for

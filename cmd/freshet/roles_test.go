@@ -40,6 +40,37 @@ do $$ begin execute format('grant create on database %I to owner', current_datab
 	require.Equal(t, exitOK, code, stdout)
 
 	testkit.Exec(t, as("owner"), `grant select, insert, update, delete on messages to app`)
+	serveByRoles(t)
+}
+
+// TestServe_F71_printedGrants: what `doctor --print-grants` prints is all that it takes
+// to migrate, set up, capture and serve, each as a role of its own.
+func TestServe_F71_printedGrants(t *testing.T) {
+	server := testkit.NewServer(t, map[string]string{"fsync": "off"})
+	database := server.Database(t)
+	as := func(role string) string { return strings.Replace(database, "postgres@", role+"@", 1) }
+	printed := func() (script string) {
+		code, script, stderr := runs(t, "doctor", "--print-grants", "--database-url", database)
+		require.Equal(t, exitOK, code, script+stderr)
+		testkit.Exec(t, database, script)
+		return script
+	}
+	require.Contains(t, printed(), "-- to be run by a superuser (at a managed provider: in its console):\ncreate role \"freshet_owner\" login;")
+	code, stdout, stderr := runs(t, "migrate", "up", "--set-up", "--database-url", as("freshet_owner"))
+	require.Equal(t, exitOK, code, stdout+stderr)
+	require.Contains(t, printed(), "-- to be run by freshet_owner:\ngrant select, insert, update on \"freshet\".\"incarnation\" to \"freshet_capture\";")
+	require.Equal(t, "-- The roles lack nothing.\n", printed())
+
+	t.Setenv("FRESHET_CAPTURE_URL", as("freshet_capture"))
+	t.Setenv("DATABASE_URL", as("freshet_app"))
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+	serveByRoles(t)
+}
+
+// serveByRoles serves as the environment says, and has a message written and read.
+func serveByRoles(t *testing.T) {
+	t.Helper()
 	url, stop := serving(t, "--no-migrate", "--max-conns=4")
 	call := func(method, body string) (int, string) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -40,14 +41,8 @@ func checkShared(ctx context.Context, tx pgx.Tx, program *contract.Program) ([]P
 	readers := make(map[string][]string) // the shared reads of a source
 	var schemas, tables []string
 	for _, source := range program.Sources() {
-		for _, m := range program.Methods() {
-			for _, s := range m.Sources() {
-				if s == source && m.Kind == contract.Read && m.Shared {
-					readers[source.String()] = append(readers[source.String()], m.Procedure)
-				}
-			}
-		}
-		if len(readers[source.String()]) > 0 {
+		if shared := sharedReads(program, source); len(shared) > 0 {
+			readers[source.String()] = shared
 			schemas, tables = append(schemas, source.Schema), append(tables, source.Table)
 		}
 	}
@@ -77,6 +72,16 @@ where c.relrowsecurity order by 1, 2`, schemas, tables)
 		return nil, fmt.Errorf("check row security: %w", err)
 	}
 	return problems, nil
+}
+
+// sharedReads are the procedures whose `shared` answers a source may be part of.
+func sharedReads(program *contract.Program, source *contract.Source) (procedures []string) {
+	for _, m := range program.Methods() {
+		if m.Kind == contract.Read && m.Shared && slices.Contains(m.Sources(), source) {
+			procedures = append(procedures, m.Procedure)
+		}
+	}
+	return procedures
 }
 
 // listed names shared reads in a sentence.

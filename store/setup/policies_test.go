@@ -18,15 +18,16 @@ func policies(t *testing.T, raw string) (problems, warnings string) {
 	require.NoError(t, err)
 	found, err := setup.CheckPolicies(testkit.Context(t), config, program())
 	require.NoError(t, err)
+	var told, warned []string
 	for _, p := range found {
 		require.Equal(t, "public.messages", p.Source)
 		if p.Warning {
-			warnings += p.Text
+			warned = append(warned, p.Text)
 		} else {
-			problems += p.Text
+			told = append(told, p.Text)
 		}
 	}
-	return problems, warnings
+	return strings.Join(told, "\n"), strings.Join(warned, "\n")
 }
 
 // F24: a shared read of a table that has row security is a problem, also where only a
