@@ -42,6 +42,7 @@ type Front struct {
 
 	parts    service.Group
 	ready    *readiness
+	retired  atomic.Bool
 	draining context.Context //nolint:containedctx // until when those who are served may go on; set when the stop begins
 	https    []*http.Server  // drained when the parts that answer begin to stop
 }
@@ -123,9 +124,7 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 		}
 	}
 	f.parts.Go("node", node.Run)
-	// The last to be registered is the first to be stopped.
-	f.parts.Defer("requests", f.drain)
-	f.parts.Defer("open streams", func(context.Context) error { return node.Drain(f.draining) })
+	f.parts.Defer("requests and streams", func(ctx context.Context) error { return f.drain(ctx, node) })
 	return f.parts.Wait(ctx)
 }
 
@@ -137,8 +136,12 @@ func (f *Front) halfDrain() time.Duration { return max(f.cfg.Drain/2, 0) }
 // Retire says in readiness that traffic should go elsewhere, and returns after
 // half of Drain, or when ctx ends, while everything is served on: a balancer has
 // that long to notice before connections are refused. End Run's context then.
+//
+// Connections close with their next answer meanwhile: what is closed later, while it
+// idles, may be closed under a call that is just being sent.
 func (f *Front) Retire(ctx context.Context, node *server.Node) {
 	node.Retire()
+	f.retired.Store(true)
 	f.cfg.Logger.InfoContext(ctx, "stopping: not ready any more, but serving on for a while", "for", f.halfDrain())
 	timer := time.NewTimer(f.halfDrain())
 	defer timer.Stop()
@@ -149,8 +152,17 @@ func (f *Front) Retire(ctx context.Context, node *server.Node) {
 }
 
 // drain lets running requests end, and cuts those that don't; no new ones are
-// accepted.
-func (f *Front) drain(ctx context.Context) error {
+// accepted. Meanwhile streams end, one after the other if the node has retired.
+func (f *Front) drain(ctx context.Context, node *server.Node) error {
+	streams := make(chan error, 1)
+	go func() { streams <- node.Drain(f.draining) }()
+	err := f.drainRequests(ctx)
+	return errors.Join(err, <-streams)
+}
+
+// drainRequests shuts one port after the other: the first is everybody's, and on
+// the admin port its end can be watched.
+func (f *Front) drainRequests(ctx context.Context) error {
 	var all error
 	for _, server := range f.https {
 		err := server.Shutdown(f.draining)

@@ -92,7 +92,7 @@ func (f *Front) start(ctx context.Context, p *port, h http.Handler) (at string, 
 		streams: map[string]bool{eventsPath: true, freshetv1connect.InvalidationServiceWatchProcedure: true},
 		endless: map[string]bool{reflectV1: true, reflectV1Alpha: true},
 	}
-	server := f.httpServer(p, patience.bound(newHosts(p.addr, f.cfg.Hosts).check(h)))
+	server := f.httpServer(p, f.partings(patience.bound(newHosts(p.addr, f.cfg.Hosts).check(h))))
 	f.https = append(f.https, server)
 	f.parts.Go(p.name, func(ctx context.Context) error {
 		ended := make(chan error, 1)
@@ -151,6 +151,18 @@ func (f *Front) httpServer(p *port, h http.Handler) *http.Server {
 		ErrorLog:       httpLog(f.cfg.Logger),
 		ConnContext:    connContext,
 	}
+}
+
+// partings has connections close with their next answer once the front has retired
+// (RFC 9112 section 9.6; net/http makes a GOAWAY of it in HTTP/2, RFC 9113 section
+// 6.8, and lets open streams go on).
+func (f *Front) partings(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.retired.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // isClosed reports whether a listener fails because it was closed.

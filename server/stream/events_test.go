@@ -44,7 +44,7 @@ func TestEvents_fromHeadersToGoodbye(t *testing.T) {
 
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			require.NoError(t, s.server.Shutdown(ctx))
+			require.NoError(t, s.server.Shutdown(ctx, 0))
 			bye := r.next()
 			require.Equal(t, "frontier", bye.kind)
 			require.GreaterOrEqual(t, bye.retry, 1000)

@@ -69,7 +69,7 @@ func behind(t *testing.T, wrap func(http.ResponseWriter) http.ResponseWriter) *s
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		require.NoError(t, f.server.Shutdown(ctx))
+		require.NoError(t, f.server.Shutdown(ctx, 0))
 		server.Close()
 	})
 	return &site{fixture: f, url: server.URL}

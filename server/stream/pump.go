@@ -140,7 +140,7 @@ func (o *outlet) round(now time.Time) error {
 	if why := s.ending(); why != nil {
 		return why
 	}
-	if s.server.sendsAway() {
+	if at := s.departs(); !at.IsZero() && !now.Before(at) {
 		if err := s.beat(s.out.goodbye); err != nil {
 			return err
 		}
@@ -168,6 +168,9 @@ func (o *outlet) round(now time.Time) error {
 
 // arm sets the timer, unless it is set already.
 func (o *outlet) arm(now, at time.Time) {
+	if leaves := o.session.leaves; leaves != 0 && time.Unix(0, leaves).Before(at) {
+		at = time.Unix(0, leaves)
+	}
 	if at.Equal(o.armed) && now.Before(at) {
 		return
 	}

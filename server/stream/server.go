@@ -26,6 +26,7 @@ type Server struct {
 	stale   atomic.Bool   // the lag is above MaxLag, as of the last look
 	shed    atomic.Bool   // by Shed
 	closing chan struct{} // closed by Shutdown
+	leaving departures    // set before that
 	pumps   pumps
 	peers   peers
 
@@ -97,11 +98,14 @@ func (s *Server) look() time.Duration {
 
 // Shutdown refuses new streams, tells the open ones to come back after a
 // while, and waits until all have ended, with their goroutines, or ctx does;
-// connections that were taken over are closed then. It may be called more than once.
-func (s *Server) Shutdown(ctx context.Context) error {
+// connections that were taken over are closed then. They end evenly over a time, or
+// at once if it is zero; a few take less. It may be called more than once: the first
+// call decides when they end.
+func (s *Server) Shutdown(ctx context.Context, over time.Duration) error {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
+		s.leaving.plan(over, s.open)
 		close(s.closing)
 		s.settle()
 	}
@@ -127,16 +131,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Shed(on bool) {
 	if !s.shed.Swap(on) && on {
 		s.config.Hub.WakeAll()
-	}
-}
-
-// sendsAway reports whether open streams are to end.
-func (s *Server) sendsAway() bool {
-	select {
-	case <-s.closing:
-		return true
-	default:
-		return s.shed.Load()
 	}
 }
 

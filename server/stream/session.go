@@ -33,6 +33,7 @@ type session struct {
 	throttle time.Duration
 	load     load
 	who      context.Context // for Reauthorize; nil: it isn't asked
+	leaves   int64           // when it ends, Unix nanoseconds, by departures; 0: it has no place there
 	revoked  atomic.Bool     // by Reauthorize: nothing more is told
 	expires  int64           // when the caller's credential does, in Unix ns; 0: never
 	turn     uint8           // of being asked about again
@@ -74,7 +75,8 @@ func (s *session) live(ctx context.Context) error {
 	heartbeat := time.NewTimer(s.patience())
 	defer heartbeat.Stop()
 	var trailing *time.Timer // made when first needed
-	var edge <-chan time.Time
+	var edge, leave <-chan time.Time
+	closing := s.server.closing
 	defer func() {
 		if trailing != nil {
 			trailing.Stop()
@@ -95,7 +97,13 @@ func (s *session) live(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-s.server.closing:
+			case <-closing:
+				closing = nil // it stays closed
+				last := time.NewTimer(time.Until(s.departs()))
+				defer last.Stop()
+				leave = last.C
+				continue
+			case <-leave:
 				return s.beat(s.out.goodbye)
 			case <-heartbeat.C:
 				heartbeat.Reset(s.patience())

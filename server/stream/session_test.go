@@ -235,12 +235,12 @@ func TestSession_shutdownSaysGoodbyeWithAllThatIsDirty(t *testing.T) {
 		f.publish(110, "a")
 		synctest.Wait()
 		f.publish(120, "a")
-		require.NoError(t, f.server.Shutdown(t.Context()))
+		require.NoError(t, f.server.Shutdown(t.Context(), 0))
 		require.NoError(t, <-done)
 		require.Equal(t, []string{"0s invalidate 110 a", "0s invalidate 120 a", "0s goodbye 120 "}, rec.log(1))
 		_, refused := f.server.start(t.Context(), &request{topics: []string{"a"}})
 		require.Equal(t, 503, refused.status)
-		require.NoError(t, f.server.Shutdown(t.Context()), "again")
+		require.NoError(t, f.server.Shutdown(t.Context(), 0), "again")
 		require.Zero(t, f.hub.Stats().Subscriptions)
 	})
 }
@@ -251,11 +251,11 @@ func TestShutdown_isBoundedByItsContext(t *testing.T) {
 		require.Nil(t, refused)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, f.server.Shutdown(ctx), context.DeadlineExceeded)
+		require.ErrorIs(t, f.server.Shutdown(ctx, 0), context.DeadlineExceeded)
 		session.close()
-		require.NoError(t, f.server.Shutdown(t.Context()))
+		require.NoError(t, f.server.Shutdown(t.Context(), 0))
 		for range 100 {
-			require.NoError(t, f.server.Shutdown(ctx), "there is nothing left to wait for")
+			require.NoError(t, f.server.Shutdown(ctx, 0), "there is nothing left to wait for")
 		}
 	})
 }

@@ -77,7 +77,7 @@ func newSite(t testing.TB, via transport, c Config) *site {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		require.NoError(t, f.server.Shutdown(ctx))
+		require.NoError(t, f.server.Shutdown(ctx, 0))
 		tr.CloseIdleConnections()
 		srv.Close()
 		require.Zero(t, f.hub.Stats().Subscriptions)

@@ -175,7 +175,7 @@ func TestTakeOver_shutdownCutsTheSlow(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(t, s.server.Shutdown(ctx), context.DeadlineExceeded)
+	require.ErrorIs(t, s.server.Shutdown(ctx, 0), context.DeadlineExceeded)
 	eventually(t, "it was cut", func() bool { return s.streams() == 0 })
 	require.ErrorIs(t, s.server.peers.watch(o, nil), errHungUp)
 }
@@ -194,7 +194,7 @@ func TestTakeOver_shutdownWaitsForGoroutines(t *testing.T) {
 		for range 20 {
 			s.raw(t, topicsQuery("a"))
 		}
-		require.NoError(t, f.server.Shutdown(t.Context()))
+		require.NoError(t, f.server.Shutdown(t.Context(), 0))
 		all := string(stacks[:runtime.Stack(stacks, true)])
 		for _, function := range works {
 			require.NotContains(t, all, function)
@@ -225,7 +225,7 @@ func TestTakeOver_connectionsOfAnotherKind(t *testing.T) {
 		readUntil(t, in, "id: "+at(p).String())
 		readUntil(t, in, "event: invalidate")
 	}
-	require.NoError(t, f.server.Shutdown(t.Context()))
+	require.NoError(t, f.server.Shutdown(t.Context(), 0))
 	readUntil(t, in, "event: frontier")
 	_, err := io.Copy(io.Discard, in)
 	require.NoError(t, err, "a clean end")

@@ -73,7 +73,7 @@ func TestWatch_tellsAsTheEventsDo(t *testing.T) {
 			require.Equal(t, next.String(), reset.GetRevision())
 			require.Equal(t, "epoch", reset.GetReason())
 
-			require.NoError(t, s.server.Shutdown(t.Context()))
+			require.NoError(t, s.server.Shutdown(t.Context(), 0))
 			require.Equal(t, next.String(), receive(t, stream).GetFrontier().GetRevision())
 			require.False(t, stream.Receive())
 			require.Equal(t, connect.CodeUnavailable, connect.CodeOf(stream.Err()))
@@ -152,7 +152,7 @@ func TestWatch_longListsAreSplit(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, topics, got)
-	require.NoError(t, s.server.Shutdown(t.Context()))
+	require.NoError(t, s.server.Shutdown(t.Context(), 0))
 	require.NoError(t, stream.Close())
 }
 
