@@ -46,6 +46,8 @@ check() {
 	have cc || want gcc libc6-dev
 	have nginx || want nginx-light
 	have systemd-analyze || want systemd
+	have openssl || want openssl
+	have curl || want curl
 	for program in haproxy caddy pgbouncer; do
 		have "$program" || want "$program"
 	done

@@ -170,15 +170,19 @@ func next(t *testing.T, ctx context.Context, from <-chan time.Time) time.Time {
 // arrivals follows a topic, and tells when each notice comes, once it is ready.
 func arrivals(t *testing.T, url string) <-chan time.Time {
 	t.Helper()
-	transport := new(http.Transport)
-	c, err := client.New(url, client.WithHTTPClient(&http.Client{Transport: transport}))
+	return arrivalsBy(t, transport(t, false), url, "conversations/delay/messages")
+}
+
+func arrivalsBy(t *testing.T, by *http.Client, url, topic string) <-chan time.Time {
+	t.Helper()
+	c, err := client.New(url, client.WithHTTPClient(by))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(testkit.Context(t))
 	at := make(chan time.Time, 100)
 	ready, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = c.Stream(ctx, []string{"conversations/delay/messages"}, func(e client.Event) error { // ends with ctx
+		_ = c.Stream(ctx, []string{topic}, func(e client.Event) error { // ends with ctx
 			switch e.(type) {
 			case client.Ready:
 				close(ready)
@@ -191,7 +195,6 @@ func arrivals(t *testing.T, url string) <-chan time.Time {
 	t.Cleanup(func() {
 		cancel()
 		<-done
-		transport.CloseIdleConnections()
 	})
 	select {
 	case <-ready:
