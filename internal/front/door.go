@@ -3,6 +3,7 @@ package front
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/freshet-dev/freshet/server/stream"
 )
 
 // Beyond a port's limit some connections are still taken, for a moment, so that
@@ -128,6 +131,21 @@ type conn struct {
 	from  netip.Addr
 	spare bool // beyond the limit: good for a health check
 	once  sync.Once
+	to    io.Writer // nil: to the peer
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.to != nil {
+		return c.to.Write(p)
+	}
+	return c.TCPConn.Write(p)
+}
+
+// Divert implements stream.Divertible.
+func (c *conn) Divert(to io.Writer) (wire io.Writer) {
+	c.to = to
+	return c.TCPConn
 }
 
 // Close may be called more than once, as that of any connection.
@@ -139,8 +157,10 @@ func (c *conn) Close() error {
 
 type spareKey struct{}
 
-// connContext marks the requests of a connection beyond the limit.
+// connContext marks the requests of a connection beyond the limit, and those of one
+// whose stream can be taken over.
 func connContext(ctx context.Context, c net.Conn) context.Context {
+	ctx = stream.ConnContext(ctx, c)
 	if secret, ok := c.(*tls.Conn); ok {
 		c = secret.NetConn()
 	}

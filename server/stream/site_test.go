@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -27,10 +28,11 @@ const (
 	h1    transport = "HTTP/1.1" // taken over from net/http where that can be
 	h1own transport = "HTTP/1.1 on its handler"
 	h2c   transport = "h2c"
+	h1tls transport = "HTTP/1.1 with TLS" // taken over, too
 	h2tls transport = "HTTP/2 with TLS"
 )
 
-var transports = []transport{h1, h1own, h2c, h2tls}
+var transports = []transport{h1, h1own, h2c, h1tls, h2tls}
 
 // site is a real net/http server with the stream's two handlers.
 type site struct {
@@ -65,11 +67,16 @@ func newSite(t testing.TB, via transport, c Config) *site {
 		tr.Protocols.SetHTTP1(true)
 	case h2c:
 		tr.Protocols.SetUnencryptedHTTP2(true)
+	case h1tls:
+		tr.Protocols.SetHTTP1(true)
+		tr.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	case h2tls:
 		tr.Protocols.SetHTTP2(true)
 		tr.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
-	if via == h2tls {
+	if via == h2tls || via == h1tls {
+		srv.Listener = divertibles{srv.Listener}
+		srv.Config.ConnContext = ConnContext
 		srv.StartTLS()
 	} else {
 		srv.Start()
@@ -83,6 +90,34 @@ func newSite(t testing.TB, via transport, c Config) *site {
 		require.Zero(t, f.hub.Stats().Subscriptions)
 	})
 	return &site{fixture: f, url: srv.URL, client: &http.Client{Transport: tr}, via: via}
+}
+
+// divertibles are a listener's connections as Divertible.
+type divertibles struct{ net.Listener }
+
+func (d divertibles) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &divertibleConn{TCPConn: c.(*net.TCPConn)}, nil
+}
+
+type divertibleConn struct {
+	*net.TCPConn
+	to io.Writer
+}
+
+func (c *divertibleConn) Write(p []byte) (int, error) {
+	if c.to != nil {
+		return c.to.Write(p)
+	}
+	return c.TCPConn.Write(p)
+}
+
+func (c *divertibleConn) Divert(to io.Writer) (wire io.Writer) {
+	c.to = to
+	return c.TCPConn
 }
 
 // reader is an open SSE stream.

@@ -2,7 +2,9 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -21,12 +23,15 @@ const (
 	tcpUserTimeout = 0x12
 )
 
-// canTakeOver returns net/http's own writer of a response on plain TCP with
-// HTTP/1.1, which gives its connection away; nil: there is none. Other streams
-// stay with their handler: HTTP/2 shares its connection, TLS has a state of its
-// own, HTTP/1.0 has no chunks.
+// canTakeOver returns net/http's own writer of a response on TCP with HTTP/1.1,
+// which gives its connection away; nil: there is none. Other streams stay with
+// their handler: HTTP/2 shares its connection, TLS that isn't built on a Divertible
+// sends by itself, HTTP/1.0 has no chunks.
 func canTakeOver(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-	if _, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !tcp || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor < 1 {
+	if _, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); !tcp || r.ProtoMajor != 1 || r.ProtoMinor < 1 {
+		return nil
+	}
+	if r.TLS != nil && r.Context().Value(belowKey{}) == nil {
 		return nil
 	}
 	return ownWriter(w)
@@ -62,7 +67,11 @@ func (s *Server) takeOver(w http.ResponseWriter, session *session) bool {
 		s.config.Logger.Error("take a connection over", "error", err)
 		return false
 	}
-	k := &socket{server: s, conn: conn}
+	k := &socket{server: s, conn: conn, wire: conn}
+	if below := divertible(conn); below != nil {
+		k.sealer = &sealer{conn: conn.(*tls.Conn)}
+		k.conn, k.wire = below, below.Divert(k.sealer)
+	}
 	err = k.prepare()
 	o := s.newOutlet(session, k)
 	if err = errors.Join(err, s.peers.watch(o, k.raw)); err != nil {
@@ -112,6 +121,8 @@ func (k *socket) prepare() error {
 type socket struct {
 	server *Server
 	conn   net.Conn
+	wire   io.Writer       // of conn
+	sealer *sealer         // nil: without TLS
 	raw    syscall.RawConn // nil: there is no way to write without waiting
 	try    *attempt        // of the pump, for one step
 	rest   []byte
@@ -123,7 +134,17 @@ func (k *socket) encoder(p *pump) encoder {
 	return &p.frames
 }
 
-func (k *socket) write(frame []byte) error {
+func (k *socket) write(frame []byte) (err error) {
+	if k.sealer != nil {
+		if frame, err = k.sealer.seal(frame, k.try.sealed); err != nil {
+			return err
+		}
+		k.try.sealed = frame
+	}
+	return k.send(frame)
+}
+
+func (k *socket) send(frame []byte) error {
 	sent := 0
 	if len(k.rest) == 0 && k.raw != nil {
 		var err error
@@ -146,7 +167,7 @@ func (k *socket) drain() error {
 		if err := k.conn.SetWriteDeadline(time.Now().Add(k.server.config.WriteTimeout)); err != nil {
 			return err
 		}
-		if _, err := k.conn.Write(part); err != nil {
+		if _, err := k.wire.Write(part); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				k.server.metrics.writeTimeouts.Inc()
 			}
@@ -158,7 +179,16 @@ func (k *socket) drain() error {
 	return k.conn.SetWriteDeadline(time.Time{})
 }
 
-func (k *socket) finish() error { return k.write([]byte(lastChunk)) }
+func (k *socket) finish() error {
+	if err := k.write([]byte(lastChunk)); err != nil || k.sealer == nil {
+		return err
+	}
+	goodbye, err := k.sealer.end()
+	if err != nil {
+		return err
+	}
+	return k.send(goodbye)
+}
 
 func (k *socket) close() { _ = k.conn.Close() }
 
@@ -170,10 +200,11 @@ func (k *socket) over(reason error, last freshet.Revision) {
 // attempt is a write(2) that doesn't wait. It is reused, so that no write makes
 // a closure.
 type attempt struct {
-	frame []byte
-	do    func(fd uintptr) bool
-	n     int
-	err   error
+	frame  []byte
+	sealed []byte // scratch of sealers
+	do     func(fd uintptr) bool
+	n      int
+	err    error
 }
 
 // write returns how much the kernel took.
