@@ -26,13 +26,13 @@ type bare struct {
 }
 
 // embed makes a node of cfg, mounts it, and runs it until the test ends or stop.
-func embed(t *testing.T, cfg server.Config) *bare {
+func embed(t testing.TB, cfg server.Config) *bare {
 	t.Helper()
 	return embedBehind(t, cfg, func(h http.Handler) http.Handler { return h })
 }
 
 // embedBehind is the same behind a middleware.
-func embedBehind(t *testing.T, cfg server.Config, wrap func(http.Handler) http.Handler) *bare {
+func embedBehind(t testing.TB, cfg server.Config, wrap func(http.Handler) http.Handler) *bare {
 	t.Helper()
 	b := &bare{ready: make(chan struct{}), database: cfg.DatabaseURL}
 	cfg = live.MessageConfig(cfg)
@@ -72,7 +72,7 @@ func embedBehind(t *testing.T, cfg server.Config, wrap func(http.Handler) http.H
 }
 
 // live waits until the node is ready.
-func (b *bare) live(t *testing.T) *bare {
+func (b *bare) live(t testing.TB) *bare {
 	t.Helper()
 	select {
 	case <-b.ready:

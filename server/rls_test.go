@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -10,134 +11,19 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/freshet-dev/freshet"
-	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
+	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/setup"
 )
-
-// unshared is the message service's contract as a team with row security would have
-// it: none of its reads is `shared`.
-func unshared(t testing.TB) protoreflect.ServiceDescriptor {
-	t.Helper()
-	original := messagesv1.File_messages_v1_messages_service_proto
-	service := protodesc.ToServiceDescriptorProto(original.Services().ByName("MessageService"))
-	for _, method := range service.GetMethod() {
-		if reads, _ := proto.GetExtension(method.GetOptions(), freshetv1.E_Reads).(*freshetv1.Reads); reads != nil {
-			reads = proto.CloneOf(reads)
-			reads.Shared = false
-			options := proto.CloneOf(method.GetOptions())
-			proto.SetExtension(options, freshetv1.E_Reads, reads)
-			method.Options = options
-		}
-	}
-	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: new("messages/v1/unshared.proto"), Package: new("messages.v1"), Syntax: new("proto3"),
-		Dependency: []string{original.Path(), "freshet/v1/options.proto"},
-		Service:    []*descriptorpb.ServiceDescriptorProto{service},
-	}, protoregistry.GlobalFiles)
-	require.NoError(t, err)
-	return file.Services().Get(0)
-}
-
-// policed is a database in which each author sees and writes what is theirs, and the
-// URL of the service's role, which owns nothing and is a member of two callers' roles.
-func policed(t testing.TB) (database, service string) {
-	t.Helper()
-	database = testkit.Template(t, "policed", func(ctx context.Context, url string) error {
-		if err := testkit.SetUp(ctx, url); err != nil {
-			return err
-		}
-		conn, err := pgx.Connect(ctx, url)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close(ctx) }()
-		_, err = conn.Exec(ctx, `
-create role service login noinherit; create role member; create role guest; create role stranger; grant member, guest to service;
-alter table messages enable row level security;
-create policy mine on messages using (author = nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub');
-grant select, insert, update, delete on messages to service, member; grant select on messages to guest`)
-		return err
-	})
-	return database, strings.Replace(database, "postgres@", "service@", 1)
-}
-
-// tenants is a node on such a database, behind a middleware that knows callers by
-// their names. By roles it runs their statements as the roles in their claims.
-type tenants struct {
-	*granted
-}
-
-func startTenants(t *testing.T, byRole bool) tenants {
-	t.Helper()
-	database, service := policed(t)
-	cfg := server.Config{
-		DatabaseURL: service, CaptureURL: database, SkipMigrate: true,
-		Services: []protoreflect.ServiceDescriptor{unshared(t)},
-		MaxConns: 8,
-	}
-	if byRole {
-		cfg.DBRoleClaim, cfg.DBAnonymousRole = "db_role", "guest"
-	}
-	cfg.Authenticate = func(r *http.Request) (server.Principal, error) {
-		who := r.Header.Get("Test-User")
-		if who == "" {
-			return server.Principal{}, nil
-		}
-		p := server.Principal{Issuer: "test", Subject: who, Claims: map[string]any{"sub": who}}
-		if byRole {
-			p.Claims["db_role"] = "member"
-		}
-		if name, role, ok := strings.Cut(who, " as "); ok {
-			p.Claims = map[string]any{"sub": name, "db_role": role}
-		}
-		return p.WithScope(), nil
-	}
-	g := &granted{bare: embedBehind(t, cfg, intercept.RequestID)}
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	g.h2 = &http.Client{Transport: transport}
-	t.Cleanup(transport.CloseIdleConnections)
-	g.live(t)
-	g.database = database // not as the service
-	return tenants{g}
-}
-
-// create writes a message as somebody, and returns its name and its stamp.
-func (s tenants) create(t *testing.T, who, body string) (string, freshet.Revision) {
-	t.Helper()
-	resp, err := s.as(who).CreateMessage(s.ctx, connect.NewRequest(&messagesv1.CreateMessageRequest{
-		Parent: "conversations/one", Message: &messagesv1.Message{Author: who, Body: body},
-	}))
-	require.NoError(t, err)
-	return resp.Msg.GetMessage().GetName(), stamp(t, resp.Header())
-}
-
-// list reads the conversation as somebody: what they see, and from where.
-func (s tenants) list(who string, at freshet.Revision, options ...connect.ClientOption) (seen, from string, err error) {
-	resp, err := s.as(who, options...).ListMessages(s.ctx, request(&messagesv1.ListMessagesRequest{Parent: "conversations/one"}, at))
-	if err != nil {
-		return "", "", err
-	}
-	var b strings.Builder
-	for _, m := range resp.Msg.GetMessages() {
-		b.WriteString(m.GetAuthor() + ":" + m.GetBody() + " ")
-	}
-	return b.String(), resp.Header().Get(intercept.HeaderCache), nil
-}
 
 // F24: two tenants and nobody ask for the same, at the same moment: while it is being
 // looked up, when it is kept, at-least a revision, as a GET that may be answered 304.
@@ -367,4 +253,61 @@ func TestPolicies_F24_sharedReads(t *testing.T) {
 		require.Equal(t, "miss", from, "neither kept nor shared")
 	}
 	require.NoError(t, r.node.Ready())
+}
+
+// F24: a service with a pool of its own has the session from the node, and sets it.
+func TestPolicies_F24_ownPool(t *testing.T) {
+	database, service := policed(t)
+	pool, err := sql.Open("pgx", service)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pool.Close()) })
+	pool.SetMaxOpenConns(1) // all share it
+	var node *server.Node
+	handler := &foreign{ids: func(ctx context.Context, conversation string) ([]string, error) {
+		session, err := node.Session(ctx)
+		if err != nil {
+			return nil, err
+		}
+		tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = tx.Rollback() }()
+		if statement, args := session.Statement(); statement != "" {
+			if _, err := tx.ExecContext(ctx, statement, args...); err != nil {
+				return nil, err
+			}
+		}
+		var ids string
+		err = tx.QueryRowContext(ctx, foreignList, conversation).Scan(&ids)
+		return strings.Split(ids, ","), err
+	}}
+	r := start(t, database, func(c *live.Config) {
+		c.SkipMigrate, c.Services = true, []protoreflect.ServiceDescriptor{unshared(t)}
+		c.DBRoleClaim, c.DBAnonymousRole = "db_role", "guest"
+		c.AuditReads = intercept.AuditOff
+		c.Authenticate = func(r *http.Request) (server.Principal, error) {
+			who := r.Header.Get("Test-User")
+			return server.Principal{Subject: who, Claims: map[string]any{"sub": who, "db_role": "member"}}, nil
+		}
+		c.Handler = func(n *server.Node) (string, http.Handler) {
+			node = n
+			return messagesv1connect.NewMessageServiceHandler(handler, n.HandlerOptions()...)
+		}
+	})
+	testkit.Exec(t, database, "insert into messages (conversation, author, body) values ('one', 'ada', '1'), ('one', 'ada', '2'), ('one', 'bob', '3')")
+	for range 2 {
+		for who, want := range map[string]int{"ada": 2, "bob": 1, "eve": 0} {
+			resp, err := r.client(connect.WithInterceptors(identity(who))).ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/one"}))
+			require.NoError(t, err)
+			names := 0
+			for _, m := range resp.Msg.GetMessages() {
+				if m.GetName() != "" {
+					names++
+				}
+			}
+			require.Equal(t, want, names, who)
+		}
+	}
+	require.Nil(t, func() *store.Session { s, _ := node.Session(t.Context()); return s }(), "the service's own work is the connection's role's")
 }
