@@ -59,6 +59,9 @@ func (c *serveCmd) judge(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := c.openAuth(logger, prometheus.NewRegistry()); err != nil {
+		return err
+	}
 	if _, err := c.openGrants(logger, prometheus.NewRegistry()); err != nil {
 		return err
 	}

@@ -84,6 +84,9 @@ func TestConfig_mistakes(t *testing.T) {
 		{[]string{"host: [a.example, 'x y']"}, exitFailed, `FILE:1: --host`},
 		{[]string{"grants: /does/not/exist"}, exitFailed, `/does/not/exist: no such file`},
 		{[]string{"grants: " + grants}, exitFailed, grants + `:1: rule 1: `},
+		{[]string{"jwt-keys: /does/not/exist", "jwt-audience: a"}, exitFailed, `/does/not/exist: no such file`},
+		{[]string{"jwt-keys: /does/not/exist"}, exitFailed, `--jwt-audience is missing`},
+		{[]string{"", "tls-cert: /does/not/exist", "tls-key: /does/not/exist"}, exitFailed, `FILE:2: --tls-cert /does/not/exist`},
 		{nil, exitOK, ""},
 		{[]string{"# nothing"}, exitOK, ""},
 	} {

@@ -15,7 +15,13 @@ func (a *Authenticator) register(registerer prometheus.Registerer) error {
 		Name: "freshet_auth_fetches_total", Help: "Times that an issuer was asked for its keys, by result: ok, or failed and those of before are kept.",
 	}, []string{"issuer", "result"})
 	all := []prometheus.Collector{a.refused, fetches}
+	for _, known := range []*Error{errNone, errMalformed, errExpired, errKey, errUnreachable} {
+		a.refused.WithLabelValues(known.Reason) // shown from the start
+	}
 	for name, i := range a.issuers {
+		for _, result := range []string{"ok", "failed"} {
+			fetches.WithLabelValues(name, result)
+		}
 		i.fetches = func(result string) { fetches.WithLabelValues(name, result).Inc() }
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "freshet_auth_keys_age_seconds", Help: "Time since an issuer's keys were fetched last; -1: never, so that none of its tokens can be checked.",
