@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -45,7 +46,7 @@ func TestDeploy_walkthrough(t *testing.T) {
 	etc, err := os.MkdirTemp("", "freshet-etc-") // nginx' workers, of another user, read what is below
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(etc) })
-	require.NoError(t, os.Chmod(etc, 0o755)) //nolint:gosec // as said
+	require.NoError(t, os.Chmod(etc, 0o755))                                   //nolint:gosec // as said
 	require.NoError(t, os.MkdirAll(filepath.Join(etc, "freshet"), 0o755))      //nolint:gosec // nginx reads it
 	require.NoError(t, os.MkdirAll(filepath.Join(etc, "nginx/conf.d"), 0o755)) //nolint:gosec // nginx reads it
 	enter := func(port string, names ...string) string {
@@ -68,6 +69,7 @@ func TestDeploy_walkthrough(t *testing.T) {
 		bash := exec.CommandContext(testkit.Context(t), "bash", "-c", text) //nolint:gosec // the documentation's
 		bash.Dir = testkit.Root()
 		bash.Env = append(os.Environ(), "HOME="+etc, "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+		bash.WaitDelay = time.Second // what it started may hold the pipes
 		errors := new(strings.Builder)
 		bash.Stderr = errors
 		out, err := bash.Output()
@@ -83,14 +85,14 @@ func TestDeploy_walkthrough(t *testing.T) {
 	addr, _ := testkit.NewTLSProxy(t, "nginx", strings.TrimPrefix(server.url, "http://"), etc)
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(etc, ".curlrc"), []byte("resolve = \"app.example.com:"+port+":127.0.0.1\"\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(etc, ".curlrc"), []byte("resolve = \"app.example.com:"+port+":127.0.0.1\"\nmax-time = 10\n"), 0o600))
 
 	codes := func(out string) []string { return regexp.MustCompile(`(?m)^\d+$`).FindAllString(out, -1) }
 	out := enter(port, "See that it holds")
 	require.Equal(t, []string{"200", "200", "403", "200", "401", "200", "403"}, codes(out), out)
 	require.Equal(t, 2, strings.Count(out, "for ada alone"), "once written, once read: %s", out)
 	require.Contains(t, out, "event: ready")
-	// Sign-in, page, call.
+	// A wrong password; sign-in, page, call.
 	out = enter(port, "See that it holds", "By the page")
-	require.Equal(t, []string{"302", "200", "200", "302", "200", "403"}, codes(out)[7:], out)
+	require.Equal(t, []string{"401", "302", "200", "200", "302", "200", "403"}, codes(out)[7:], out)
 }
