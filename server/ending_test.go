@@ -306,6 +306,30 @@ func TestStreams_revokedTopic(t *testing.T) {
 	require.Equal(t, "denied", receive(t, b.ctx, open["x bob"]), "it was asked about again")
 }
 
+// What was told while capture had lost its place is not told later: everybody is asked
+// about once it has another one.
+func TestStreams_revokedInAGap(t *testing.T) {
+	b, who, h2 := startBanned(t, server.None)
+	stream := followed(t, b, h2, ways[0], tokenOf("ada", "x", time.Time{}), "conversations/one/messages")
+	require.Equal(t, "ready", receive(t, b.ctx, stream))
+	who.ban(t, "x", "ada", false) // nobody says so
+	require.Equal(t, 1, who.count("x ada"))
+	conn := testkit.Conn(t, b.database)
+	require.Eventually(t, func() bool {
+		// Between the two the walsender may still be there, or another one.
+		_, err := conn.Exec(b.ctx, `select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database() and active`)
+		require.NoError(t, err)
+		_, err = conn.Exec(b.ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()`)
+		return err == nil
+	}, 20*time.Second, time.Millisecond)
+	for event := range stream {
+		if event == "denied" {
+			return
+		}
+	}
+	require.Fail(t, "it ended otherwise")
+}
+
 // Without Authorize everybody may everything, but follow Freshet's own topics.
 func TestStreams_reservedTopics(t *testing.T) {
 	b := embed(t, server.Config{DatabaseURL: testkit.Migrated(t)}).live(t)

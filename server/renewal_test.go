@@ -27,7 +27,7 @@ import (
 func TestRenewal_aThousandUnderWrites(t *testing.T) {
 	const (
 		life          = 3 * time.Second // of a token
-		conversations = 10                      // of which the last two are never written to
+		conversations = 10              // of which the last two are never written to
 		quiet         = 2
 		followers     = 40 // of each
 		renewals      = 1000

@@ -272,6 +272,34 @@ func TestHeed_revokedSubject(t *testing.T) {
 	})
 }
 
+// A stream that began while its subject was asked about was perhaps not among those:
+// it is asked about again.
+func TestHeed_whileAStreamBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f *fixture
+		asked := 0
+		f = newFixture(t, Config{
+			Remember: context.WithoutCancel,
+			Authorize: func(context.Context, []string) error {
+				if asked++; asked > 1 {
+					return connect.NewError(connect.CodePermissionDenied, errors.New("withdrawn"))
+				}
+				f.server.Heed(freshet.Commit{Revision: at(110), Topics: []string{"freshet/revoked/ada"}})
+				time.Sleep(time.Millisecond) // Run has asked about all there are
+				return nil
+			},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error)
+		go func() { ran <- f.server.Run(ctx) }()
+		_, refused := f.server.start(ctx, &request{topics: []string{"a"}})
+		require.NotNil(t, refused)
+		require.Equal(t, connect.CodePermissionDenied, refused.code)
+		cancel()
+		<-ran
+	})
+}
+
 // More subjects than anybody wants to remember are as good as everybody.
 func TestHeed_isBounded(t *testing.T) {
 	f := newFixture(t, Config{})
