@@ -72,7 +72,7 @@ func authenticatesEverything(t *testing.T, public bool) {
 		{http.MethodPost, "/freshet.v1.InvalidationService/Watch", 415},
 		{http.MethodPost, "/" + grpcreflect.ReflectV1ServiceName + "/ServerReflectionInfo", 415},
 		{http.MethodPost, "/" + grpcreflect.ReflectV1AlphaServiceName + "/ServerReflectionInfo", 415},
-		{http.MethodPost, "/", 200},
+		{http.MethodPost, "/", 405},
 		{http.MethodOptions, list, 405},
 		{http.MethodGet, "/x/../events?topic=messages", 200}, // by way of a redirect
 		{http.MethodGet, "/sign-in/../events?topic=messages", 200},
