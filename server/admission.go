@@ -26,10 +26,16 @@ func (a admission) closed() error {
 		return nil
 	}
 	err := connect.NewError(connect.CodeUnavailable, errors.New(*why))
+	addRetryInfo(err)
+	return err
+}
+
+// addRetryInfo says when to come back.
+func addRetryInfo(err *connect.Error) {
+	// A detail fails only for a message that can't be marshaled; this one can.
 	if detail, detailErr := connect.NewErrorDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(comeBack)}); detailErr == nil {
 		err.AddDetail(detail)
 	}
-	return err
 }
 
 // WrapUnary implements connect.Interceptor.

@@ -149,6 +149,15 @@ type Config struct {
 	// Caller says whose request a stream is, for MaxStreamsPerCaller: an address,
 	// say. Nil: nobody's, and there is no such bound.
 	Caller func(*http.Request) string
+	// MaxStreamsPerPrincipal bounds those of one principal, as far as Authenticate
+	// knows them. Zero: half of MaxStreams; None: no bound.
+	MaxStreamsPerPrincipal int
+	// MaxRequests bounds the calls that are in a handler, or wait for one; streams
+	// aside. Zero: 10,000.
+	MaxRequests int
+	// MaxRequestsPerPrincipal bounds those of one principal, as far as Authenticate
+	// knows them. Zero: half of MaxRequests; None: no bound.
+	MaxRequestsPerPrincipal int
 	// MaxStreamTopics bounds the topics of one stream. Zero: 1,000.
 	MaxStreamTopics int
 	// MaxTopicBytes bounds the memory of all streams' topics. Zero: 256 MiB.
@@ -211,6 +220,7 @@ func Defaults() Config {
 		CacheBytes:        64 << 20,
 		MaxTopics:         1_000_000,
 		MaxStreams:        10_000,
+		MaxRequests:       10_000,
 		MaxStreamTopics:   1000,
 		MaxTopicBytes:     256 << 20,
 		MaxRequestBytes:   4 << 20,
@@ -255,6 +265,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxStreamsPerCaller == 0 {
 		c.MaxStreamsPerCaller = (c.MaxStreams + 1) / 2
 	}
+	if c.MaxStreamsPerPrincipal == 0 {
+		c.MaxStreamsPerPrincipal = (c.MaxStreams + 1) / 2
+	}
+	if c.MaxRequestsPerPrincipal == 0 {
+		c.MaxRequestsPerPrincipal = (c.MaxRequests + 1) / 2
+	}
 	if c.DBRoleClaim != "" && c.Authenticate == nil {
 		return c, &ConfigError{Field: "DBRoleClaim", Want: "nothing, where nobody is authenticated"}
 	}
@@ -298,6 +314,9 @@ func checkBounds(c *Config, d Config) error {
 		bound("MaxTopics", &c.MaxTopics, d.MaxTopics, 1, math.MaxInt32, false),
 		bound("MaxStreams", &c.MaxStreams, d.MaxStreams, 1, math.MaxInt32, false),
 		bound("MaxStreamsPerCaller", &c.MaxStreamsPerCaller, 0, 1, math.MaxInt32, true),
+		bound("MaxStreamsPerPrincipal", &c.MaxStreamsPerPrincipal, 0, 1, math.MaxInt32, true),
+		bound("MaxRequests", &c.MaxRequests, d.MaxRequests, 1, math.MaxInt32, false),
+		bound("MaxRequestsPerPrincipal", &c.MaxRequestsPerPrincipal, 0, 1, math.MaxInt32, true),
 		bound("MaxStreamTopics", &c.MaxStreamTopics, d.MaxStreamTopics, 1, 1_000_000, false),
 		bound("MaxTopicBytes", &c.MaxTopicBytes, d.MaxTopicBytes, 1<<20, math.MaxInt, false),
 		bound("MaxRequestBytes", &c.MaxRequestBytes, d.MaxRequestBytes, 1<<10, 1<<30, false),

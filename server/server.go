@@ -152,7 +152,7 @@ func (n *Node) buildHandlers() (err error) {
 	}
 	n.callers = intercept.NewAuthenticator(cfg.Authenticate, cfg.Logger)
 	allowed := intercept.NewAuthorizer(cfg.Authorize, cfg.Logger)
-	n.options = append([]connect.HandlerOption{connect.WithInterceptors(n.callers.Required(), admission{&n.ready})}, intercept.Options(intercept.Config{
+	n.options = append([]connect.HandlerOption{connect.WithInterceptors(n.callers.Required(), admission{&n.ready}, newInFlight(cfg))}, intercept.Options(intercept.Config{
 		Contract:   n.program,
 		Hub:        n.hub,
 		Primary:    n.feed,
@@ -184,10 +184,13 @@ func (n *Node) buildHandlers() (err error) {
 		MaxConnections: cfg.MaxStreams,
 		Caller:         callerOf,
 		MaxPerCaller:   max(cfg.MaxStreamsPerCaller, 0),
-		MaxTopicBytes:  cfg.MaxTopicBytes,
-		MaxBodyBytes:   int64(cfg.MaxRequestBytes),
-		Logger:         cfg.Logger,
-		Registerer:     cfg.Registerer,
+		Principal:      principalOf,
+
+		MaxPerPrincipal: max(cfg.MaxStreamsPerPrincipal, 0),
+		MaxTopicBytes:   cfg.MaxTopicBytes,
+		MaxBodyBytes:    int64(cfg.MaxRequestBytes),
+		Logger:          cfg.Logger,
+		Registerer:      cfg.Registerer,
 		Credential: func(ctx context.Context) (string, time.Time) {
 			who := intercept.PrincipalOf(ctx)
 			return who.Subject, who.Expires

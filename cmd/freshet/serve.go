@@ -72,6 +72,10 @@ type serveCmd struct {
 	MaxConnectionsPerAddress *int          `group:"Limits" placeholder:"HALF" help:"Open connections from one address (of IPv6 a /64), trusted proxies excepted; 0: no bound. Unset: half of --max-connections."`
 	MaxStreams               int           `group:"Limits" default:"${max_streams}" help:"Open streams."`
 	MaxStreamsPerAddress     *int          `group:"Limits" placeholder:"HALF" help:"Open streams of one address; 0: no bound. Unset: half of --max-streams."`
+	MaxStreamsPerPrincipal   *int          `group:"Limits" placeholder:"HALF" help:"Open streams of one principal (issuer and subject of a token); 0: no bound. Unset: half of --max-streams."`
+	MaxRequests              int           `group:"Limits" default:"${max_requests}" help:"Calls under way, streams aside."`
+	MaxRequestsPerAddress    int           `group:"Limits" default:"${max_requests_per_address}" help:"Requests under way from one address (of IPv6 a /64), streams aside; 0: no bound."`
+	MaxRequestsPerPrincipal  *int          `group:"Limits" placeholder:"HALF" help:"Calls under way of one principal, streams aside; 0: no bound. Unset: half of --max-requests."`
 	MaxStreamTopics          int           `group:"Limits" default:"${max_stream_topics}" help:"Topics of one stream."`
 	MaxTopicBytes            int           `group:"Limits" default:"${max_topic_bytes}" help:"Memory of all open streams' topics, about."`
 	MaxWrite                 time.Duration `group:"Limits" default:"${max_write}" help:"Longest time that a write's transaction may take."`
@@ -183,28 +187,30 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 func serveDefaults() kong.Vars {
 	d, at := server.Defaults(), front.Defaults()
 	return kong.Vars{
-		"slot":                d.Slot,
-		"publication":         d.Publication,
-		"addr":                at.Addr,
-		"max_wait":            d.MaxWait.String(),
-		"max_settle":          d.MaxSettle.String(),
-		"max_lag":             d.MaxLag.String(),
-		"heartbeat":           d.Heartbeat.String(),
-		"throttle":            d.Throttle.String(),
-		"reauthorize":         d.Reauthorize.String(),
-		"read_interval":       d.ReadInterval.String(),
-		"replay_window":       d.ReplayWindow.String(),
-		"replay_window_bytes": strconv.Itoa(d.ReplayWindowBytes),
-		"cache_bytes":         strconv.Itoa(d.CacheBytes),
-		"max_topics":          strconv.Itoa(d.MaxTopics),
-		"max_connections":     strconv.Itoa(at.MaxConnections),
-		"max_streams":         strconv.Itoa(d.MaxStreams),
-		"max_stream_topics":   strconv.Itoa(d.MaxStreamTopics),
-		"max_topic_bytes":     strconv.Itoa(d.MaxTopicBytes),
-		"max_write":           d.MaxWrite.String(),
-		"max_request_bytes":   strconv.Itoa(d.MaxRequestBytes),
-		"drain":               at.Drain.String(),
-		"demo_token_life":     demo.Life.String(),
+		"slot":                     d.Slot,
+		"publication":              d.Publication,
+		"addr":                     at.Addr,
+		"max_wait":                 d.MaxWait.String(),
+		"max_settle":               d.MaxSettle.String(),
+		"max_lag":                  d.MaxLag.String(),
+		"heartbeat":                d.Heartbeat.String(),
+		"throttle":                 d.Throttle.String(),
+		"reauthorize":              d.Reauthorize.String(),
+		"read_interval":            d.ReadInterval.String(),
+		"replay_window":            d.ReplayWindow.String(),
+		"replay_window_bytes":      strconv.Itoa(d.ReplayWindowBytes),
+		"cache_bytes":              strconv.Itoa(d.CacheBytes),
+		"max_topics":               strconv.Itoa(d.MaxTopics),
+		"max_connections":          strconv.Itoa(at.MaxConnections),
+		"max_streams":              strconv.Itoa(d.MaxStreams),
+		"max_requests":             strconv.Itoa(d.MaxRequests),
+		"max_requests_per_address": strconv.Itoa(at.MaxRequestsPerAddress),
+		"max_stream_topics":        strconv.Itoa(d.MaxStreamTopics),
+		"max_topic_bytes":          strconv.Itoa(d.MaxTopicBytes),
+		"max_write":                d.MaxWrite.String(),
+		"max_request_bytes":        strconv.Itoa(d.MaxRequestBytes),
+		"drain":                    at.Drain.String(),
+		"demo_token_life":          demo.Life.String(),
 	}
 }
 
@@ -240,6 +246,7 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 		Page:                     web.Handler(""),
 		MaxConnections:           given(c.MaxConnections),
 		MaxConnectionsPerAddress: perhaps(c.MaxConnectionsPerAddress),
+		MaxRequestsPerAddress:    given(c.MaxRequestsPerAddress),
 		Reserved:                 int(c.MaxConns),
 		MaxStreams:               c.MaxStreams,
 		MaxRequestBytes:          given(c.MaxRequestBytes),
@@ -275,15 +282,20 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		MaxTopics:           given(c.MaxTopics),
 		MaxStreams:          given(c.MaxStreams),
 		MaxStreamsPerCaller: perhaps(c.MaxStreamsPerAddress),
-		MaxStreamTopics:     given(c.MaxStreamTopics),
-		MaxTopicBytes:       given(c.MaxTopicBytes),
-		MaxRequestBytes:     given(c.MaxRequestBytes),
-		MaxWrite:            given(c.MaxWrite),
-		Reauthorize:         given(c.Reauthorize),
-		Drain:               server.None, // the front has drained what there was
-		TrustTraces:         c.TrustTraces,
-		AuditReads:          intercept.AuditMode(c.AuditReads),
-		Logger:              logger,
+
+		MaxStreamsPerPrincipal:  perhaps(c.MaxStreamsPerPrincipal),
+		MaxRequests:             given(c.MaxRequests),
+		MaxRequestsPerPrincipal: perhaps(c.MaxRequestsPerPrincipal),
+
+		MaxStreamTopics: given(c.MaxStreamTopics),
+		MaxTopicBytes:   given(c.MaxTopicBytes),
+		MaxRequestBytes: given(c.MaxRequestBytes),
+		MaxWrite:        given(c.MaxWrite),
+		Reauthorize:     given(c.Reauthorize),
+		Drain:           server.None, // the front has drained what there was
+		TrustTraces:     c.TrustTraces,
+		AuditReads:      intercept.AuditMode(c.AuditReads),
+		Logger:          logger,
 	}
 }
 

@@ -66,6 +66,10 @@ type Config struct {
 	// a /64), proxies that are trusted excepted. Zero: half of MaxConnections;
 	// None: no bound.
 	MaxConnectionsPerAddress int
+	// MaxRequestsPerAddress bounds the requests under way from one address (of IPv6
+	// a /64; behind a trusted proxy, whom that names), before anybody asks who calls.
+	// Streams aside. Zero: 5,000; None: no bound.
+	MaxRequestsPerAddress int
 	// Reserved are the connections to the database that the process may open
 	// besides. It says nothing by itself.
 	Reserved int
@@ -97,10 +101,12 @@ func Defaults() Config {
 		Addr:            "127.0.0.1:8080",
 		MaxConnections:  20_000,
 		MaxRequestBytes: 4 << 20,
-		MaxHeaderBytes:  64 << 10,
-		ReadTimeout:     20 * time.Second,
-		WriteTimeout:    10 * time.Second,
-		Drain:           10 * time.Second,
+
+		MaxRequestsPerAddress: 5_000,
+		MaxHeaderBytes:        64 << 10,
+		ReadTimeout:           20 * time.Second,
+		WriteTimeout:          10 * time.Second,
+		Drain:                 10 * time.Second,
 	}
 }
 
@@ -150,6 +156,7 @@ func checkBounds(c *Config, d Config) error {
 	return errors.Join(
 		bound("--max-connections", &c.MaxConnections, d.MaxConnections, 1, math.MaxInt32, false),
 		bound("--max-connections-per-address", &c.MaxConnectionsPerAddress, 0, 1, math.MaxInt32, true),
+		bound("--max-requests-per-address", &c.MaxRequestsPerAddress, d.MaxRequestsPerAddress, 1, math.MaxInt32, true),
 		bound("--max-request-bytes", &c.MaxRequestBytes, d.MaxRequestBytes, 1<<10, 1<<30, false),
 		bound("--drain", &c.Drain, d.Drain, ms, time.Hour, true),
 		// These are no flags.

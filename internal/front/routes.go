@@ -36,7 +36,8 @@ func (f *Front) handler(node *server.Node, services []Service) http.Handler {
 	for pattern, public := range f.cfg.Public {
 		mux.Handle(pattern, public)
 	}
-	return f.answering(wrap(f.protect(node, mux, intercept.Procedures(procedures, mux)), f.cfg.AllowedOrigins))
+	protected := f.protect(node, mux, intercept.Procedures(procedures, mux))
+	return f.answering(wrap(f.perAddress(protected), f.cfg.AllowedOrigins))
 }
 
 // answering answers health at any time, and on a connection beyond the limit

@@ -55,6 +55,10 @@ type Config struct {
 	// Nil: nobody's. It is asked with the request's context.
 	Caller       func(context.Context) string
 	MaxPerCaller int // unset: no bound
+	// Principal says who is behind a stream, as far as that is known, so that none
+	// has more than MaxPerPrincipal. Unset, or empty: nobody that is counted.
+	Principal       func(context.Context) string
+	MaxPerPrincipal int // unset: no bound
 
 	// KeepHandler keeps every stream on its handler's goroutine. Unset: where it
 	// can be, a connection is taken over from net/http (see the package comment).
@@ -71,7 +75,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Throttle > MaxThrottle {
 		return c, errors.New("stream: Config.Throttle is above 10 s")
 	}
-	if c.MaxTopicBytes < 0 || c.MaxPerCaller < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.MaxLag < 0 || c.MaxTopics < 0 || c.MaxConnections < 0 || c.MaxBodyBytes < 0 {
+	if c.MaxTopicBytes < 0 || c.MaxPerCaller < 0 || c.MaxPerPrincipal < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.MaxLag < 0 || c.MaxTopics < 0 || c.MaxConnections < 0 || c.MaxBodyBytes < 0 {
 		return c, errors.New("stream: a negative limit in Config")
 	}
 	c.Reauthorize = cmp.Or(c.Reauthorize, time.Minute)
@@ -89,6 +93,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Caller == nil {
 		c.Caller = func(context.Context) string { return "" }
+	}
+	if c.Principal == nil {
+		c.Principal = func(context.Context) string { return "" }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

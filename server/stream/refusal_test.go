@@ -149,13 +149,14 @@ func TestEvents_refusalsOfANodeThatCannot(t *testing.T) {
 	refused("?topic=a", http.StatusServiceUnavailable)
 }
 
-// F62: the memory of all subscriptions is bounded, and one caller can't take
-// every stream.
+// F62: the memory of all subscriptions is bounded, and neither one caller nor one
+// principal can take every stream.
 func TestEvents_F62_loadsAreBounded(t *testing.T) {
 	s := newSite(t, h1, Config{
-		MaxTopicBytes: 2 * weigh([]string{"four"}), MaxPerCaller: 2, MaxConnections: 3,
+		MaxTopicBytes: 2 * weigh([]string{"four"}), MaxPerCaller: 2, MaxPerPrincipal: 1, MaxConnections: 3,
 		Caller: func(ctx context.Context) string { c, _ := ctx.Value(callerOfTest{}).(string); return c },
 	})
+	s.server.config.Principal = func(ctx context.Context) string { p, _ := ctx.Value(principalOfTest{}).(string); return p }
 	start := func(caller string, topics ...string) (*session, *refusal) {
 		return s.server.start(context.WithValue(t.Context(), callerOfTest{}, caller), &request{topics: topics})
 	}
@@ -173,11 +174,22 @@ func TestEvents_F62_loadsAreBounded(t *testing.T) {
 	require.Nil(t, refused, "what was left can be taken")
 	one.close()
 	three.close()
-	require.Empty(t, s.server.callers)
+	known := context.WithValue(t.Context(), principalOfTest{}, "eve")
+	four, refused := s.server.start(known, &request{topics: []string{"four"}})
+	require.Nil(t, refused)
+	_, refused = s.server.start(known, &request{topics: []string{"a"}})
+	require.Equal(t, "too_many_of_principal", refused.reason)
+	require.Equal(t, http.StatusTooManyRequests, refused.status)
+	four.close()
+	require.Zero(t, s.server.callers.InUse())
+	require.Zero(t, s.server.principals.InUse())
 	require.Zero(t, s.server.weight)
 }
 
-type callerOfTest struct{}
+type (
+	callerOfTest    struct{}
+	principalOfTest struct{}
+)
 
 // F65: whoever comes back is served, with whatever a polyfill or a proxy has put
 // into the query meanwhile: an EventSource that is refused never tries again.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/share"
 	"github.com/freshet-dev/freshet/server/hub"
 )
 
@@ -30,11 +31,12 @@ type Server struct {
 	pumps   pumps
 	peers   peers
 
-	mu      sync.Mutex     // guards what follows
-	open    int            // streams
-	weight  int            // of their topics, in bytes
-	callers map[string]int // streams of each
-	running int            // goroutines of streams that were taken over: see spawn
+	callers, principals *share.Share[string] // streams of each
+
+	mu      sync.Mutex // guards what follows
+	open    int        // streams
+	weight  int        // of their topics, in bytes
+	running int        // goroutines of streams that were taken over: see spawn
 	closed  bool
 	ended   bool
 	drained chan struct{} // closed when ended is set
@@ -47,7 +49,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{}), callers: map[string]int{}}
+	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{}), callers: share.New[string](0, c.MaxPerCaller), principals: share.New[string](0, c.MaxPerPrincipal)}
 	s.granted.news.come = make(chan struct{}, 1)
 	s.pumps.init(s)
 	if s.metrics, err = newMetrics(c.Registerer); err != nil {
@@ -150,6 +152,7 @@ func weigh(topics []string) int {
 // load is what a stream takes of what there is.
 type load struct {
 	caller         string
+	principal      string
 	topics, weight int
 }
 
@@ -164,9 +167,14 @@ func (s *Server) enter(l load) *refusal {
 		return notReady("this node has lost its feed: come back for another one")
 	case s.open >= s.config.MaxConnections:
 		return tooMany("too_many_connections", "too many streams are open")
-	case s.config.MaxPerCaller > 0 && l.caller != "" && s.callers[l.caller] >= s.config.MaxPerCaller:
+	case s.callers.Take(l.caller) != share.Granted:
 		return tooMany("too_many_of_caller", "too many streams are open from your address")
+	case s.principals.Take(l.principal) != share.Granted:
+		s.callers.Give(l.caller)
+		return tooMany("too_many_of_principal", "too many of your streams are open")
 	case s.weight+l.weight > s.config.MaxTopicBytes:
+		s.callers.Give(l.caller)
+		s.principals.Give(l.principal)
 		return tooMany("too_many_topic_bytes", "the topics of all open streams are too many: ask for fewer, or later")
 	}
 	s.open++
@@ -174,9 +182,6 @@ func (s *Server) enter(l load) *refusal {
 	s.metrics.connections.Inc()
 	s.metrics.topics.Add(float64(l.topics))
 	s.metrics.topicBytes.Add(float64(l.weight))
-	if l.caller != "" {
-		s.callers[l.caller]++
-	}
 	return nil
 }
 
@@ -188,11 +193,8 @@ func (s *Server) leave(l load) {
 	defer s.mu.Unlock()
 	s.open--
 	s.weight -= l.weight
-	if l.caller != "" {
-		if s.callers[l.caller]--; s.callers[l.caller] == 0 {
-			delete(s.callers, l.caller)
-		}
-	}
+	s.callers.Give(l.caller)
+	s.principals.Give(l.principal)
 	s.settle()
 }
 
@@ -235,7 +237,7 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 	if ends && !time.Now().Before(expires) {
 		return nil, unauthorized(connect.NewError(errExpired.code, errExpired))
 	}
-	l := load{caller: s.config.Caller(ctx), topics: len(r.topics), weight: weigh(r.topics)}
+	l := load{caller: s.config.Caller(ctx), principal: s.config.Principal(ctx), topics: len(r.topics), weight: weigh(r.topics)}
 	if refused := s.enter(l); refused != nil {
 		return nil, refused
 	}
