@@ -14,6 +14,14 @@ func (d *DB) SetCommitTimeouts(commit, resolve time.Duration) {
 // SetAcquireTimeout shortens how long a call waits for a connection.
 func (d *DB) SetAcquireTimeout(timeout time.Duration) { d.acquireTimeout = timeout }
 
+// Refused reports whether a call has been refused for want of a privilege since Watch
+// has looked into that.
+func (d *DB) Refused() bool {
+	d.health.mu.Lock()
+	defer d.health.mu.Unlock()
+	return d.health.refused
+}
+
 // Ask scans the value of a query on a connection of the pool.
 func (d *DB) Ask(ctx context.Context, sql string, value any) error {
 	return d.pool.QueryRow(ctx, sql).Scan(value)

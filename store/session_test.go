@@ -281,6 +281,7 @@ func TestSession_rightsOfTheRole(t *testing.T) {
 			}), store.ErrDenied, "of the pool's own role too")
 		}
 	}
+	require.False(t, d.Refused(), "it is nothing to doubt the pool for")
 	require.NoError(t, d.Ready())
 	require.NotErrorIs(t, d.Read(as(ctx, tenantA), secrets), store.ErrDenied)
 	awaitReady(t, d, "secrets")
@@ -304,6 +305,15 @@ func TestSession_claimsAreData(t *testing.T) {
 			require.NoError(t, run(as(testkit.Context(t), &store.Session{Claims: claims, Role: "blue"}), func(ctx context.Context, tx pgx.Tx) error {
 				return tx.QueryRow(ctx, "select current_setting('request.jwt.claims')").Scan(&got)
 			}), "%s, %s", name, call)
+			require.Empty(t, strings.Replace(got, claims, "", 1), "%s, %s: to the byte", name, call)
+			requireBlank(t, d)
+			got = ""
+			require.NoError(t, run(as(testkit.Context(t), &store.Session{Claims: claims, Role: "blue"}), func(ctx context.Context, tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, "select 1; select 2"); err != nil { // by the simple protocol
+					return err
+				}
+				return tx.QueryRow(ctx, "select current_setting('request.jwt.claims')").Scan(&got)
+			}), "%s, %s, several statements", name, call)
 			require.Empty(t, strings.Replace(got, claims, "", 1), "%s, %s: to the byte", name, call)
 			requireBlank(t, d)
 		}
