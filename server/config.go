@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/freshet-dev/freshet/internal/seldom"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/stream"
 )
@@ -191,7 +192,9 @@ type Config struct {
 	// trace its span is part of, and whether it is recorded: for nodes that only the
 	// team's own services and proxies reach. Otherwise it is a link.
 	TrustTraces bool
-	// Logger; nil: slog.Default().
+	// Logger; nil: slog.Default(). A message that comes again and again, in an outage
+	// say, is told twenty times at once and then once in ten seconds, with how often it
+	// was left out.
 	Logger *slog.Logger
 	// Registerer gets the node's metrics; each node needs one of its own
 	// (prometheus.WrapRegistererWith makes some of one). Nil: nobody counts.
@@ -258,7 +261,7 @@ func (c Config) withDefaults() (Config, error) {
 	d := Defaults()
 	c.Slot = cmp.Or(c.Slot, d.Slot)
 	c.Publication = cmp.Or(c.Publication, d.Publication)
-	c.Logger = cmp.Or(c.Logger, slog.Default())
+	c.Logger = seldom.Logger(cmp.Or(c.Logger, slog.Default()))
 	if err := checkBounds(&c, d); err != nil {
 		return c, err
 	}

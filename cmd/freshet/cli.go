@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/freshet-dev/freshet/internal/seldom"
 )
 
 // Exit codes.
@@ -96,9 +98,9 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, er
 func (c *cli) logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return seldom.Logger(slog.New(slog.NewJSONHandler(w, options)))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return seldom.Logger(slog.New(slog.NewTextHandler(w, options)))
 }
 
 // version is what the Go toolchain knows of the build: a module version after
