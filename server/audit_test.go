@@ -10,11 +10,13 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/freshet-dev/freshet"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
+	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -46,6 +48,8 @@ func TestRun_F52_sampledAudit(t *testing.T) {
 	var adminAddr string
 	r := start(t, testkit.WithParam(t, database, "user", "audited"), func(c *live.Config) {
 		c.CaptureURL, c.SkipMigrate, c.AuditReads = database, true, intercept.AuditSample
+		c.Services = []protoreflect.ServiceDescriptor{testkit.Unshared(t)} // as row security wants it
+		c.Authenticate = func(*http.Request) (server.Principal, error) { return server.Principal{Subject: "ann"}, nil }
 		c.Front.AdminAddr = live.FreeAddr(t)
 		adminAddr = c.Front.AdminAddr
 		c.Logger = slog.New(slog.NewTextHandler(log, nil))

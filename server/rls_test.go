@@ -194,7 +194,7 @@ func TestPolicies_audit(t *testing.T) {
 		create policy others on messages as restrictive for select to member using (not exists (select from grudges where who = author))`)
 	r := embed(t, server.Config{
 		DatabaseURL: service, CaptureURL: database, SkipMigrate: true, DBRoleClaim: "db_role", AuditReads: intercept.AuditAll,
-		Services: []protoreflect.ServiceDescriptor{unshared(t)},
+		Services: []protoreflect.ServiceDescriptor{testkit.Unshared(t)},
 		Authenticate: func(r *http.Request) (server.Principal, error) {
 			return server.Principal{Subject: "ada", Claims: map[string]any{"sub": "ada", "db_role": r.Header.Get("Test-User")}}, nil
 		},
@@ -283,7 +283,7 @@ func TestPolicies_F24_ownPool(t *testing.T) {
 		return strings.Split(ids, ","), err
 	}}
 	r := start(t, database, func(c *live.Config) {
-		c.SkipMigrate, c.Services = true, []protoreflect.ServiceDescriptor{unshared(t)}
+		c.SkipMigrate, c.Services = true, []protoreflect.ServiceDescriptor{testkit.Unshared(t)}
 		c.DBRoleClaim, c.DBAnonymousRole = "db_role", "guest"
 		c.AuditReads = intercept.AuditOff
 		c.Authenticate = func(r *http.Request) (server.Principal, error) {

@@ -34,7 +34,7 @@ func BenchmarkPolicies(b *testing.B) {
 	for i := range nodes {
 		cfg := server.Config{
 			DatabaseURL: database, SkipMigrate: true, Slot: fmt.Sprintf("benched_%d", i), AuditReads: intercept.AuditOff,
-			Services: []protoreflect.ServiceDescriptor{unshared(b)},
+			Services: []protoreflect.ServiceDescriptor{testkit.Unshared(b)},
 		}
 		if i > 0 {
 			cfg.Authenticate = know

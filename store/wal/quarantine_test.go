@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/store/setup"
 	"github.com/freshet-dev/freshet/store/wal"
@@ -57,6 +58,8 @@ alter publication freshet add table messages (id, conversation)`,
 				`alter table messages enable row level security; create policy visible on messages using (true)`,
 			},
 		}
+		unshared, err := contract.Compile(testkit.Unshared(t))
+		require.NoError(t, err)
 		// Capture is right again as soon as all topics are told.
 		soon := map[string]bool{"a partition comes": true, "a policy changes": true}
 		if major >= 18 {
@@ -71,7 +74,9 @@ alter publication freshet add table messages (id, conversation)`,
 				testkit.Exec(t, url, sql[3])
 				sink := &watchful{sink: newSink()}
 				// The watchdog is no help here.
-				feed := startOn(t, url, sink.sink, func(c *wal.Config) { c.Sink, c.WatchInterval = sink, testTimeout }).live(t)
+				feed := startOn(t, url, sink.sink, func(c *wal.Config) {
+					c.Sink, c.WatchInterval, c.Program = sink, testTimeout, unshared // which row security allows
+				}).live(t)
 				ctx := testkit.Context(t)
 				ticking := make(chan struct{})
 				var others sync.WaitGroup
