@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -299,14 +300,17 @@ func TestQuery_tokenSourceFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &echo{fn: func(_ int, asked string) (string, string, error) { return "at " + asked, asked, nil }}
 		down := errors.New("the issuer is down")
-		var fails error
+		var fails atomic.Pointer[error]
 		network := &pipeNet{scenes: []func(*pipeEnd){
 			func(e *pipeEnd) { e.open(); e.send(expiringFrame(rev(3), 100*time.Second)); e.hold() },
 		}}
 		asked := 0
 		c, err := New("http://freshet.test", WithHTTPClient(&http.Client{Transport: network}), WithTokenSource(func(context.Context) (string, error) {
 			asked++
-			return fmt.Sprint(asked), fails
+			if err := fails.Load(); err != nil {
+				return "", *err
+			}
+			return fmt.Sprint(asked), nil
 		}))
 		require.NoError(t, err)
 		q, err := NewQuery(c, e.call, &messagesv1.GetMessageRequest{Name: "t"})
@@ -322,12 +326,12 @@ func TestQuery_tokenSourceFails(t *testing.T) {
 		require.True(t, q.Latest().Fresh)
 		require.NoError(t, q.Latest().StreamErr)
 		_, changed := q.watch()
-		fails = down
+		fails.Store(&down)
 		pass(11 * time.Second)
 		<-changed
 		require.True(t, q.Latest().Fresh)
 		require.ErrorIs(t, q.Latest().StreamErr, down)
-		fails = nil
+		fails.Store(nil)
 		pass(9 * time.Second)
 		require.True(t, q.Latest().Fresh)
 		require.NoError(t, q.Latest().StreamErr)

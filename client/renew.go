@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/freshet-dev/freshet"
 )
 
 // A stream whose token expires is replaced before that (make before break): the next
@@ -105,6 +107,7 @@ func (s *stream) hearNext(ctx context.Context, t told) error {
 		return nil // its verdict is switchOver's
 	case Reset: // the current one may be in the history that has ended
 		s.takePlace()
+		a.known = freshet.Revision{}
 		err = s.took(a, e)
 	}
 	return s.answer(a, err)
@@ -112,16 +115,14 @@ func (s *stream) hearNext(ctx context.Context, t told) error {
 
 // isRepeated reports whether all that the next stream's catch-up says has been told.
 func (s *stream) isRepeated(a *attempt) bool {
-	return len(a.held) == 0 || a.ready.Revision.Compare(s.last) <= 0
+	return len(a.held) == 0 || a.held[len(a.held)-1].Revision.Compare(s.last) <= 0
 }
 
 // switchOver has the next stream, which is ready, take the current one's place.
 func (s *stream) switchOver() error {
-	a, repeated := s.next, s.isRepeated(s.next)
+	a := s.next
 	s.takePlace()
-	if repeated {
-		a.known = s.last
-	} else if err := s.tellHeld(a); err != nil {
+	if err := s.tellHeld(a); err != nil {
 		return s.answer(a, err)
 	}
 	s.last = s.last.Max(a.ready.Revision)
@@ -146,10 +147,14 @@ func (s *stream) moveOn(why error) error {
 	return s.tellHeld(a)
 }
 
+// tellHeld tells what the next stream's catch-up says and the one before hasn't.
 func (s *stream) tellHeld(a *attempt) error {
 	held := a.held
 	a.held = nil
 	for _, e := range held {
+		if a.knew(e) {
+			continue
+		}
 		if err := s.took(a, e); err != nil {
 			return err
 		}
@@ -157,7 +162,10 @@ func (s *stream) tellHeld(a *attempt) error {
 	return nil
 }
 
+// takePlace makes the next stream the current one. It has begun at an id before which
+// all was told, and may repeat what was told since.
 func (s *stream) takePlace() {
+	s.next.known = s.last
 	s.current.cancel()
 	s.current, s.next = s.next, nil
 	s.renewal.stop()

@@ -102,14 +102,13 @@ func TestRenew_beforeTheTokenExpires(t *testing.T) {
 // one tells meanwhile isn't told again.
 func TestRenew_nothingIsToldTwice(t *testing.T) {
 	var begin time.Time
-	told, _ := renewing(t, nil, 6,
+	told, _ := renewing(t, nil, 5,
 		func(e *pipeEnd) {
 			begin = time.Now()
 			e.open()
 			e.send(expiringFrame(rev(3), 100*time.Second))
 			time.Sleep(91 * time.Second)
-			e.send(invalidateFrame(rev(5), "t"))
-			e.send(invalidateFrame(rev(7), "t"))
+			e.send(invalidateFrame(rev(7), "t")) // with what changed at 5
 			e.hold()
 		},
 		func(e *pipeEnd) {
@@ -121,7 +120,44 @@ func TestRenew_nothingIsToldTwice(t *testing.T) {
 			e.send(invalidateFrame(rev(8), "t"))
 			e.hold()
 		})
-	require.Equal(t, []string{"0s Connected", "0s Ready", "90s Invalidate 5", "90s Invalidate 7", "90s Renewed", "90s Invalidate 8"}, told)
+	require.Equal(t, []string{"0s Connected", "0s Ready", "90s Invalidate 7", "90s Renewed", "90s Invalidate 8"}, told)
+}
+
+// Nor when the next stream's ready is beyond what the current one says, since others
+// write too, nor when that one ends before the next is ready.
+func TestRenew_nothingIsToldTwiceEither(t *testing.T) {
+	for name, ends := range map[string]bool{"it goes on": false, "it ends": true} {
+		t.Run(name, func(t *testing.T) {
+			var begin time.Time
+			told, _ := renewing(t, nil, map[bool]int{false: 5, true: 7}[ends],
+				func(e *pipeEnd) {
+					begin = time.Now()
+					e.open()
+					e.send(expiringFrame(rev(3), 100*time.Second))
+					time.Sleep(91 * time.Second)
+					e.send(invalidateFrame(rev(5), "t"))
+					if !ends {
+						e.hold()
+					}
+				},
+				func(e *pipeEnd) {
+					time.Sleep(time.Until(begin.Add(90 * time.Second)))
+					e.open()
+					e.send(invalidateFrame(rev(5), "t"))
+					if ends {
+						time.Sleep(2 * time.Second)
+					}
+					e.send(expiringFrame(rev(9), 100*time.Second))
+					e.send(invalidateFrame(rev(10), "t"))
+					e.hold()
+				})
+			want := []string{"Connected", "Ready", "Invalidate 5", "Renewed", "Invalidate 10"}
+			if ends {
+				want = []string{"Connected", "Ready", "Invalidate 5", "Disconnected: the server closed the stream", "Connected", "Ready", "Invalidate 10"}
+			}
+			require.Equal(t, want, words(told))
+		})
+	}
 }
 
 // A current stream that doesn't tell it is left all the same, and its end isn't noticed
@@ -264,7 +300,7 @@ func TestRenew_nextStreamIsRefused(t *testing.T) {
 
 // Another history, whichever stream tells it first.
 func TestRenew_reset(t *testing.T) {
-	other := freshet.Revision{Epoch: 11, Position: 1}
+	other := freshet.Revision{Epoch: 9, Position: 1} // a database of before (F77)
 	first := func(reset bool) func(*pipeEnd) {
 		return func(e *pipeEnd) {
 			e.open()
@@ -280,7 +316,7 @@ func TestRenew_reset(t *testing.T) {
 		e.open()
 		e.send(resetFrame(other))
 		e.send(expiringFrame(other, 0))
-		e.send(invalidateFrame(freshet.Revision{Epoch: 11, Position: 2}, "t"))
+		e.send(invalidateFrame(freshet.Revision{Epoch: 9, Position: 2}, "t"))
 		e.hold()
 	}
 	told, _ := renewing(t, nil, 5, first(false), second)
@@ -289,7 +325,7 @@ func TestRenew_reset(t *testing.T) {
 	told, network := renewing(t, nil, 5, first(true), func(e *pipeEnd) { e.hold() }, func(e *pipeEnd) {
 		e.open()
 		e.send(expiringFrame(other, 0))
-		e.send(invalidateFrame(freshet.Revision{Epoch: 11, Position: 2}, "t"))
+		e.send(invalidateFrame(freshet.Revision{Epoch: 9, Position: 2}, "t"))
 		e.hold()
 	})
 	require.Equal(t, []string{"Connected", "Ready", "Reset", "Renewed", "Invalidate 2"}, words(told))
@@ -328,30 +364,6 @@ func TestRenew_nextStreamIsLate(t *testing.T) {
 			require.Len(t, network.tokens, 2)
 		})
 	}
-}
-
-// A token that is refused is replaced; a source that has no other one is wrong, unless
-// the stream was up before.
-func TestStream_tokenIsRefused(t *testing.T) {
-	refuses := func(e *pipeEnd) { e.fail(http.StatusUnauthorized, nil) }
-	opens := func(e *pipeEnd) { e.open(); e.send(readyFrame(rev(1), time.Minute)) }
-	_, network := renewing(t, nil, 3, refuses, opens)
-	require.Equal(t, []string{"1", "2"}, network.tokens)
-
-	same := func(context.Context, int) (string, error) { return "same", nil }
-	_, network = renewing(t, same, 7, opens, refuses, refuses, refuses, opens)
-	require.Equal(t, []string{"same", "same", "same", "same", "same"}, network.tokens)
-
-	f := newFakeServer(t, func(c *wire) { c.fail(http.StatusUnauthorized, `{"code":"unauthenticated"}`) })
-	var stale []string
-	err := quick(t, f, WithTokenSource(func(ctx context.Context) (string, error) {
-		stale = append(stale, StaleToken(ctx))
-		return "same", nil
-	})).Stream(t.Context(), []string{"t"}, func(Event) error { return nil })
-	var refused *StatusError
-	require.ErrorAs(t, err, &refused)
-	require.Equal(t, "unauthenticated", refused.Code)
-	require.Equal(t, []string{"", "same"}, stale)
 }
 
 // A stream ends with its context wherever its renewal is, and leaves nothing behind.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
@@ -112,4 +113,28 @@ func TestInterceptor_tokenOfAStream(t *testing.T) {
 	fails = failed
 	require.ErrorIs(t, ask(), failed)
 	require.Len(t, *sent, 1)
+}
+
+// A token that is refused is replaced; a source that has no other one is wrong, unless
+// the stream was up before.
+func TestStream_tokenIsRefused(t *testing.T) {
+	refuses := func(e *pipeEnd) { e.fail(http.StatusUnauthorized, nil) }
+	opens := func(e *pipeEnd) { e.open(); e.send(readyFrame(rev(1), time.Minute)) }
+	_, network := renewing(t, nil, 3, refuses, opens)
+	require.Equal(t, []string{"1", "2"}, network.tokens)
+
+	same := func(context.Context, int) (string, error) { return "same", nil }
+	_, network = renewing(t, same, 7, opens, refuses, refuses, refuses, opens)
+	require.Equal(t, []string{"same", "same", "same", "same", "same"}, network.tokens)
+
+	f := newFakeServer(t, func(c *wire) { c.fail(http.StatusUnauthorized, `{"code":"unauthenticated"}`) })
+	var stale []string
+	err := quick(t, f, WithTokenSource(func(ctx context.Context) (string, error) {
+		stale = append(stale, StaleToken(ctx))
+		return "same", nil
+	})).Stream(t.Context(), []string{"t"}, func(Event) error { return nil })
+	var refused *StatusError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, "unauthenticated", refused.Code)
+	require.Equal(t, []string{"", "same"}, stale)
 }

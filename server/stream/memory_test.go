@@ -31,11 +31,12 @@ func TestSession_memoryOfACaller(t *testing.T) {
 	}
 	var caller intercept.Principal
 	authenticated := intercept.NewAuthenticator(func(*http.Request) (intercept.Principal, error) { return caller, nil }, nil)
-	behind := func(ctx context.Context, who intercept.Principal) (known context.Context) {
+	behind := func(ctx context.Context, who intercept.Principal) context.Context {
 		caller = who
-		authenticated.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { known = r.Context() })).
+		var seen *http.Request
+		authenticated.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r })).
 			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx))
-		return known
+		return seen.Context()
 	}
 	measure := func(c Config, who func(n int) intercept.Principal) (bytes int) {
 		f := newFixture(t, c)
