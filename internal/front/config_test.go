@@ -54,7 +54,7 @@ func TestNew_F81_nonsense(t *testing.T) {
 		_, err := front.New(origins(origin))
 		require.NoError(t, err, origin)
 	}
-	for _, addr := range []string{"", "localhost:1", "127.0.0.2:1", "[::1]:1"} {
+	for _, addr := range []string{"", "localhost:1", "127.0.0.2:1", "[::1]:1", "[::ffff:127.0.0.1]:1"} {
 		_, err := front.New(front.Config{Addr: addr})
 		require.NoError(t, err, addr)
 	}

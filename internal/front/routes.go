@@ -88,6 +88,9 @@ func (f *Front) protect(node *server.Node, mux *http.ServeMux, h http.Handler) h
 // isPublic reports whether r is for what is served to everybody: if the page is,
 // what nothing but the page answers to, a read.
 func (f *Front) isPublic(mux *http.ServeMux, r *http.Request) bool {
+	if !f.cfg.PublicPage && len(f.cfg.Public) == 0 {
+		return false
+	}
 	_, pattern := mux.Handler(r)
 	if _, ok := f.cfg.Public[pattern]; ok {
 		return true

@@ -161,12 +161,11 @@ func grpcList(t *testing.T, url string, header http.Header) answer {
 	conn, err := grpc.NewClient(strings.TrimPrefix(url, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close()) }()
-	ctx := testkit.Context(t)
+	sent := metadata.MD{}
 	for name, values := range header {
-		for _, value := range values {
-			ctx = metadata.AppendToOutgoingContext(ctx, name, value)
-		}
+		sent.Append(name, values...)
 	}
+	ctx := metadata.NewOutgoingContext(testkit.Context(t), sent)
 	var told metadata.MD
 	err = conn.Invoke(ctx, messagesv1connect.MessageServiceListConversationsProcedure,
 		new(messagesv1.ListConversationsRequest), new(messagesv1.ListConversationsResponse), grpc.Header(&told))
