@@ -1,7 +1,10 @@
 package server_test
 
 import (
+	"bufio"
+	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/freshet-dev/freshet"
 	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
@@ -17,7 +21,9 @@ import (
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/messages"
 )
 
@@ -78,4 +84,109 @@ func TestProtect_forgotten(t *testing.T) {
 	require.False(t, stream.Receive())
 	requireCode(t, connect.CodeUnauthenticated, stream.Err())
 	require.NoError(t, stream.Close())
+}
+
+// scoped is a service whose answers depend on what its caller may: it counts how often
+// it is asked, and holds each call until it is let go.
+type scoped struct {
+	messagesv1connect.UnimplementedMessageServiceHandler
+	running chan string   // gets the scope of each call that is in the handler
+	release chan struct{} // closed: none is held
+}
+
+func (s *scoped) ListMessages(ctx context.Context, _ *connect.Request[messagesv1.ListMessagesRequest]) (*connect.Response[messagesv1.ListMessagesResponse], error) {
+	scope, _ := server.PrincipalOf(ctx).Claims["scope"].(string)
+	s.running <- scope
+	select {
+	case <-s.release:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return connect.NewResponse(&messagesv1.ListMessagesResponse{Messages: []*messagesv1.Message{{Body: "for " + scope}}}), nil
+}
+
+// F24: one subject with two tokens that allow different things asks for the same, at
+// the same moment: two queries, two answers, two entity tags, and neither is given to
+// the other, neither while it runs nor when it is kept.
+func TestAuthenticate_F24_differentRights(t *testing.T) {
+	s := &scoped{running: make(chan string, 100), release: make(chan struct{})}
+	r := start(t, testkit.Migrated(t), func(c *live.Config) {
+		c.Services = []protoreflect.ServiceDescriptor{unshared(t)}
+		c.Authenticate = func(r *http.Request) (server.Principal, error) {
+			return server.Principal{Issuer: "test", Subject: "ada", Claims: map[string]any{"sub": "ada", "scope": r.Header.Get("Test-User")}}, nil
+		}
+		c.Handler = func(node *server.Node) (string, http.Handler) {
+			return messagesv1connect.NewMessageServiceHandler(s, node.HandlerOptions()...)
+		}
+	})
+	at := stampNow(t, r)
+	const path = service + "ListMessages?connect=v1&encoding=json&message=%7B%22parent%22%3A%22conversations%2Fone%22%7D"
+	ask := func(scope, tag string) (status int, body, etag string) {
+		req, err := http.NewRequestWithContext(r.ctx, http.MethodGet, r.url+path, nil)
+		if err != nil {
+			return 0, err.Error(), ""
+		}
+		identity(scope).set(req.Header)
+		req.Header.Set(intercept.HeaderAtLeast, at)
+		if tag != "" {
+			req.Header.Set("If-None-Match", tag)
+		}
+		resp, err := r.http.Do(req)
+		if err != nil {
+			return 0, err.Error(), ""
+		}
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return 0, err.Error(), ""
+		}
+		return resp.StatusCode, string(text), resp.Header.Get("ETag")
+	}
+	type answer struct{ scope, body, etag string }
+	answers := make(chan answer)
+	for range 4 {
+		for _, scope := range []string{"read", "admin"} {
+			go func() {
+				_, body, etag := ask(scope, "")
+				answers <- answer{scope, body, etag}
+			}()
+		}
+	}
+	ran := []string{receive(t, r.ctx, s.running), receive(t, r.ctx, s.running)} // at the same moment
+	require.ElementsMatch(t, []string{"read", "admin"}, ran)
+	close(s.release)
+	tags := map[string]string{}
+	for range 8 {
+		a := receive(t, r.ctx, answers)
+		require.JSONEq(t, `{"messages":[{"body":"for `+a.scope+`"}]}`, a.body)
+		tags[a.scope] = a.etag
+	}
+	require.NotEmpty(t, tags["read"])
+	require.NotEqual(t, tags["read"], tags["admin"])
+	for scope, other := range map[string]string{"read": "admin", "admin": "read"} {
+		status, body, _ := ask(scope, tags[other])
+		require.Equal(t, http.StatusOK, status, "%s: another's tag says nothing", scope)
+		require.Contains(t, body, "for "+scope)
+		status, _, _ = ask(scope, tags[scope])
+		require.Equal(t, http.StatusNotModified, status, scope)
+	}
+	require.Empty(t, s.running, "all others joined their own query, or got a kept answer")
+}
+
+// stampNow is a revision that the node has reached.
+func stampNow(t *testing.T, r *running) string {
+	t.Helper()
+	var rev string
+	req, err := http.NewRequestWithContext(r.ctx, http.MethodGet, r.url+"/events?topic=messages", nil)
+	require.NoError(t, err)
+	resp, err := r.http.Do(req)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, resp.Body.Close()) }()
+	for lines := bufio.NewScanner(resp.Body); rev == "" && lines.Scan(); {
+		if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+			rev = id
+		}
+	}
+	require.NotEmpty(t, rev)
+	return rev
 }

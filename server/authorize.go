@@ -13,6 +13,10 @@ import (
 // Principal is who calls.
 type Principal = intercept.Principal
 
+// PrincipalOf returns who calls, for a handler: the zero Principal where nobody asked.
+// A handler of a read that is `shared` must not look at it.
+func PrincipalOf(ctx context.Context) Principal { return intercept.PrincipalOf(ctx) }
+
 // Authenticate says who sent a request; see Config.
 type Authenticate = intercept.Authenticate
 

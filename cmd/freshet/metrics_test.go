@@ -63,6 +63,7 @@ func scrape(t *testing.T) string {
 	for path, want := range map[string]int{
 		"/events?topic=%00": http.StatusBadRequest,
 		"/nothing":          http.StatusNotFound,
+		"/?access_token=x":  http.StatusBadRequest,
 		"/messages.v1.MessageService/ListMessages?connect=v1&encoding=json&message=%7B%7D":                                      http.StatusBadRequest,
 		"/messages.v1.MessageService/ListMessages?connect=v1&encoding=json&message=%7B%22parent%22:%22conversations/none%22%7D": http.StatusOK,
 	} {
