@@ -111,7 +111,7 @@ func (s *scoped) ListMessages(ctx context.Context, _ *connect.Request[messagesv1
 func TestAuthenticate_F24_differentRights(t *testing.T) {
 	s := &scoped{running: make(chan string, 100), release: make(chan struct{})}
 	r := start(t, testkit.Migrated(t), func(c *live.Config) {
-		c.Services = []protoreflect.ServiceDescriptor{unshared(t)}
+		c.Services = []protoreflect.ServiceDescriptor{testkit.Unshared(t)}
 		c.Authenticate = func(r *http.Request) (server.Principal, error) {
 			return server.Principal{Issuer: "test", Subject: "ada", Claims: map[string]any{"sub": "ada", "scope": r.Header.Get("Test-User")}}, nil
 		}
