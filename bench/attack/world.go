@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// world is who there is, and where the server is.
+type world struct {
+	key                 *ecdsa.PrivateKey
+	keys, grants, token string // files
+	good, poor          string // tokens: of those who behave, of somebody who may nothing
+	url, admin          string
+	pid                 int
+}
+
+const grantsText = `rules:
+  - when: claims.scope == 'all'
+    read: [messages, "conversations/**"]
+    write: ["conversations/**"]
+`
+
+func newWorld(dir string) (w *world, err error) {
+	w = &world{keys: filepath.Join(dir, "keys.pem"), grants: filepath.Join(dir, "grants.yaml"), token: filepath.Join(dir, "token")}
+	if w.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
+	}
+	public, err := x509.MarshalPKIXPublicKey(w.key.Public())
+	if err != nil {
+		return nil, err
+	}
+	if w.good, err = w.sign("ada", "all"); err != nil {
+		return nil, err
+	}
+	w.poor, err = w.sign("eve", "none")
+	return w, errors.Join(err,
+		os.WriteFile(w.keys, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o600),
+		os.WriteFile(w.grants, []byte(grantsText), 0o600),
+		os.WriteFile(w.token, []byte(w.good), 0o600))
+}
+
+func (w *world) sign(subject, scope string) (string, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: w.key}, nil)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(map[string]any{"iss": "https://id.example.com", "sub": subject, "aud": "bench", "scope": scope, "exp": time.Now().Add(12 * time.Hour).Unix()})
+	if err != nil {
+		return "", err
+	}
+	signed, err := signer.Sign(text)
+	if err != nil {
+		return "", err
+	}
+	return signed.CompactSerialize()
+}
+
+// streams are those of the ones who behave.
+type streams struct {
+	conns   []net.Conn
+	readers sync.WaitGroup
+	ended   atomic.Int64
+}
+
+func (s *streams) close() {
+	for _, c := range s.conns {
+		_ = c.Close() // to be ended
+	}
+	s.readers.Wait()
+}
+
+func (w *world) openStreams(ctx context.Context, n int) (*streams, error) {
+	s := new(streams)
+	addr := strings.TrimPrefix(w.url, "http://")
+	for i := range n {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.conns = append(s.conns, conn)
+		in := bufio.NewReaderSize(conn, 512)
+		_, err = fmt.Fprintf(conn, "GET /events?topic=conversations/bench-%d/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", i%conversations, w.good)
+		for line := ""; err == nil && line != "event: ready\n"; {
+			line, err = in.ReadString('\n')
+		}
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("stream %d: %w", i+1, err)
+		}
+		s.readers.Go(func() {
+			_, _ = io.Copy(io.Discard, in) // until it ends
+			s.ended.Add(1)
+		})
+	}
+	return s, nil
+}
+
+const conversations = 100
+
+// summary is what came of calls.
+type summary struct {
+	n      int
+	ms     []float64 // sorted
+	failed map[string]int
+}
+
+func (s *summary) quantile(q float64) float64 {
+	if len(s.ms) == 0 {
+		return 0
+	}
+	return s.ms[min(int(q*float64(len(s.ms))), len(s.ms)-1)]
+}
+
+func (s *summary) failures() string {
+	if len(s.failed) == 0 {
+		return "0"
+	}
+	return fmt.Sprint(s.failed)
+}
+
+// calls makes so many a second until ctx ends: one in a hundred is a write.
+func (w *world) calls(ctx context.Context, rate float64, counts time.Time) (s summary) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, MaxConnsPerHost: 64}, Timeout: 30 * time.Second}
+	defer client.CloseIdleConnections()
+	s.failed = map[string]int{}
+	var mu sync.Mutex // guards s
+	var all sync.WaitGroup
+	begin := time.Now()
+	for n := 0; ; n++ {
+		due := begin.Add(time.Duration(float64(n) / rate * float64(time.Second)))
+		if wait := time.Until(due); wait > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		all.Go(func() {
+			rpc, body := "ListMessages", fmt.Sprintf(`{"parent":"conversations/bench-%d"}`, mathrand.IntN(conversations))
+			if n%100 == 0 {
+				rpc, body = "CreateMessage", fmt.Sprintf(`{"parent":"conversations/bench-%d","message":{"author":"a","body":"b"}}`, mathrand.IntN(conversations))
+			}
+			err := w.call(client, rpc, body, w.good)
+			took := time.Since(due)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case due.Before(counts):
+			case err != nil:
+				s.failed[err.Error()]++
+			default:
+				s.n++
+				s.ms = append(s.ms, float64(took.Microseconds())/1000)
+			}
+		})
+	}
+	all.Wait()
+	slices.Sort(s.ms)
+	return s
+}
+
+func (w *world) call(client *http.Client, rpc, body, token string, header ...string) error {
+	req, err := http.NewRequest(http.MethodPost, w.url+"/messages.v1.MessageService/"+rpc, strings.NewReader(body)) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+token)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return errors.New("no answer")
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return errors.New("half an answer")
+	}
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+// span is the least and most of something.
+type span struct{ from, to float64 }
+
+func (s *span) add(v float64) {
+	if s.to == 0 {
+		s.from = v
+	}
+	s.from, s.to = min(s.from, v), max(s.to, v)
+}
+
+func (s span) String() string {
+	return fmt.Sprintf("%.0f–%.0f (± %.1f %%)", s.from, s.to, 100*(s.to-s.from)/(s.to+s.from))
+}
+
+// sample looks at the server every few seconds, after a garbage collection.
+func (w *world) sample(ctx context.Context, counts time.Time, p *part) error {
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if time.Now().Before(counts) {
+			continue
+		}
+		if _, err := w.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+			return ignore(ctx, err)
+		}
+		text, err := w.get(ctx, "/metrics")
+		if err != nil {
+			return ignore(ctx, err)
+		}
+		values := map[string]float64{}
+		for line := range strings.Lines(text) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if v, err := strconv.ParseFloat(value, 64); err == nil {
+				values[name] = v
+			}
+		}
+		p.memory.add(values["process_resident_memory_bytes"] / (1 << 20))
+		p.heap.add((values["go_memstats_heap_alloc_bytes"] + values["go_memstats_stack_inuse_bytes"]) / (1 << 20))
+		p.routines.add(values["go_goroutines"])
+	}
+}
+
+// ignore is nil where err is only the end of the part.
+func ignore(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (w *world) get(ctx context.Context, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.admin+path, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(resp.Body)
+	return string(text), errors.Join(err, resp.Body.Close())
+}
+
+func freeAddr(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
