@@ -197,11 +197,6 @@ func newPortMetrics(r prometheus.Registerer) func(port string) *portMetrics {
 	}, []string{"port", "cause"})
 	r.MustRegister(connections, refused, acceptErrors, cut)
 	return func(port string) *portMetrics {
-		for _, cause := range []string{"limit", "address"} { // so that they are there, at zero
-			refused.WithLabelValues(port, cause)
-		}
-		cut.WithLabelValues(port, "read")
-		cut.WithLabelValues(port, "write")
 		labels := prometheus.Labels{"port": port}
 		for _, cause := range []string{"limit", "address"} { // shown from the start
 			refused.WithLabelValues(port, cause)
