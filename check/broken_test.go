@@ -187,8 +187,8 @@ func (n *node) judgeOnce(ctx context.Context, seed uint64, length time.Duration)
 }
 
 // requireShown: the excerpt is short, and condemned by the same rule. What a count
-// lacks only all writes can show that moved a row into one place or out of it, and
-// no others.
+// lacks only all writes can show that say of a row whether it is in the one place,
+// also those that leave it there, and no others.
 func requireShown(t *testing.T, v check.Verdict) {
 	t.Helper()
 	excerpt := v.Shortest.Excerpt
@@ -201,21 +201,19 @@ func requireShown(t *testing.T, v check.Verdict) {
 	require.Positive(t, verdict(t, parse(t, text), v.Rule).Violations, "%s: the excerpt shows nothing:\n%s", v.Rule, text)
 }
 
-// ofOnePlace reports whether there is a place that all writes move a row into, or
-// out of.
+// ofOnePlace reports whether there is a place that each write has a row in, before it
+// or after it.
 func ofOnePlace(writes []check.Write) bool {
-	moved := map[string]int{}
+	in := map[string]int{}
 	for _, w := range writes {
 		places := map[string]bool{}
 		for _, c := range w.Changes {
-			if c.From != c.To {
-				places[c.From], places[c.To] = true, true
-			}
+			places[c.From], places[c.To] = true, true
 		}
 		for place := range places {
-			moved[place]++
+			in[place]++
 		}
 	}
-	delete(moved, "")
-	return slices.Contains(slices.Collect(maps.Values(moved)), len(writes))
+	delete(in, "")
+	return slices.Contains(slices.Collect(maps.Values(in)), len(writes))
 }
