@@ -44,7 +44,7 @@ func TestTakeOver_tls(t *testing.T) {
 				_, in := s.secret(t, topicsQuery("a"), version)
 				all = append(all, in)
 			}
-			require.NotNil(t, s.anyOutlet(), "it is taken over")
+			eventually(t, "they are taken over", func() bool { return s.anyOutlet() != nil })
 			eventually(t, "handlers have returned", func() bool { return runtime.NumGoroutine() < limit })
 			for p := uint64(110); p < 120; p++ {
 				s.publish(p, "a")
@@ -75,8 +75,11 @@ func TestTakeOver_tlsSlowReader(t *testing.T) {
 	topics := bigTopics()
 	conn, in := s.secret(t, topicsQuery(topics...), tls.VersionTLS13)
 	require.NoError(t, conn.NetConn().(*net.TCPConn).SetReadBuffer(4096))
-	o := s.anyOutlet()
-	require.NotNil(t, o)
+	var o *outlet
+	eventually(t, "it is taken over", func() bool {
+		o = s.anyOutlet()
+		return o != nil
+	})
 	p := uint64(110)
 	eventually(t, "it is slow", func() bool {
 		p++
