@@ -157,19 +157,16 @@ func (w *world) check(ctx context.Context, o *options, s *rig.Server) string {
 	cmd := exec.CommandContext(ending, o.Freshet, "check", "--url", s.URL, "--database-url", s.DatabaseURL, //nolint:gosec // our own
 		"--token-file", w.token, "--clients=100", "--rate=50", "--duration="+length.String(), "--patience=60s")
 	out, err := cmd.CombinedOutput()
-	said := "ok"
+	said := []string{"ok"}
 	if err != nil {
-		said = err.Error()
-	}
-	if err != nil {
-		return said + ":\n" + string(out)
+		return err.Error() + ":\n" + string(out)
 	}
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "violation") || strings.Contains(line, "observations") {
-			said += "; " + strings.TrimSpace(line)
+			said = append(said, strings.TrimSpace(line))
 		}
 	}
-	return said
+	return strings.Join(said, "; ")
 }
 
 func table(parts []part) string {

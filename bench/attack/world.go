@@ -191,8 +191,8 @@ func (w *world) call(client *http.Client, rpc, body, token string, header ...str
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+token)
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+	for pair := range slices.Chunk(header, 2) {
+		req.Header.Set(pair[0], pair[1])
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -218,7 +218,7 @@ func (s *span) add(v float64) {
 	s.from, s.to = min(s.from, v), max(s.to, v)
 }
 
-func (s span) String() string {
+func (s *span) String() string {
 	return fmt.Sprintf("%.0f–%.0f (± %.1f %%)", s.from, s.to, 100*(s.to-s.from)/(s.to+s.from))
 }
 
