@@ -77,7 +77,7 @@ func run(ctx context.Context, o *options, to io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	admin, err := freeAddr(ctx)
+	admin, err := rig.FreeAddr(ctx)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func run(ctx context.Context, o *options, to io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	w.url, w.admin, w.pid = s.URL, admin, s.PID
+	w.url, w.admin, w.pid = s.URL, rig.Admin(admin), s.PID
 
 	fmt.Fprintf(to, "opening %d streams\n", o.Streams)
 	streams, err := w.openStreams(ctx, o.Streams)

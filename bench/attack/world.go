@@ -18,13 +18,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/freshet-dev/freshet/bench/rig"
 )
 
 // world is who there is, and where the server is.
@@ -32,7 +33,8 @@ type world struct {
 	key                 *ecdsa.PrivateKey
 	keys, grants, token string // files
 	good, poor          string // tokens: of those who behave, of somebody who may nothing
-	url, admin          string
+	url                 string
+	admin               rig.Admin
 	pid                 int
 }
 
@@ -235,19 +237,12 @@ func (w *world) sample(ctx context.Context, counts time.Time, p *part) error {
 		if time.Now().Before(counts) {
 			continue
 		}
-		if _, err := w.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+		if err := w.admin.Collect(ctx); err != nil {
 			return ignore(ctx, err)
 		}
-		text, err := w.get(ctx, "/metrics")
+		values, err := w.admin.Metrics(ctx)
 		if err != nil {
 			return ignore(ctx, err)
-		}
-		values := map[string]float64{}
-		for line := range strings.Lines(text) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-			if v, err := strconv.ParseFloat(value, 64); err == nil {
-				values[name] = v
-			}
 		}
 		p.memory.add(values["process_resident_memory_bytes"] / (1 << 20))
 		p.heap.add((values["go_memstats_heap_alloc_bytes"] + values["go_memstats_stack_inuse_bytes"]) / (1 << 20))
@@ -261,25 +256,4 @@ func ignore(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
-}
-
-func (w *world) get(ctx context.Context, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.admin+path, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	text, err := io.ReadAll(resp.Body)
-	return string(text), errors.Join(err, resp.Body.Close())
-}
-
-func freeAddr(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

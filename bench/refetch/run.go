@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -105,7 +104,7 @@ func (o *runOptions) start(ctx context.Context) (_ *bench, err error) {
 	}()
 	options := rig.Options{Settings: map[string]string{"shared_preload_libraries": "pg_stat_statements"}}
 	if o.Profile != "" {
-		if b.admin, err = freeAddress(ctx); err != nil {
+		if b.admin, err = rig.FreeAddr(ctx); err != nil {
 			return nil, err
 		}
 		options.Flags = []string{"--admin-addr=" + b.admin}
@@ -154,15 +153,6 @@ func (b *bench) drive(o order) (tally, error) {
 		err = errors.New(t.Error)
 	}
 	return t, err
-}
-
-// freeAddress is one that nobody listens on.
-func freeAddress(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // profile takes one of the server for each format, while bursts follow each other.

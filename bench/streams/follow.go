@@ -12,14 +12,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,7 +146,7 @@ func (f *followers) perFrame(ctx context.Context, p process, database string, o 
 // process is the server's.
 type process struct {
 	pid   int
-	admin string
+	admin rig.Admin
 }
 
 // busy is the CPU that it takes in a while.
@@ -168,51 +165,20 @@ type memory struct{ inGo, resident float64 } // bytes
 // memory is what it has in use after a garbage collection.
 func (p process) memory(ctx context.Context) (m memory, err error) {
 	for range 2 { // what has a finalizer goes with the second
-		if _, err := p.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+		if err := p.admin.Collect(ctx); err != nil {
 			return m, err
 		}
 	}
-	text, err := p.get(ctx, "/metrics")
+	of, err := p.admin.Metrics(ctx)
 	if err != nil {
 		return m, err
 	}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		v, _ := strconv.ParseFloat(value, 64)
-		switch name {
-		case "go_memstats_heap_alloc_bytes", "go_memstats_stack_inuse_bytes":
-			m.inGo += v
-		case "process_resident_memory_bytes":
-			m.resident = v
-		}
-	}
+	m.inGo = of["go_memstats_heap_alloc_bytes"] + of["go_memstats_stack_inuse_bytes"]
+	m.resident = of["process_resident_memory_bytes"]
 	if m.inGo == 0 || m.resident == 0 {
 		return m, errors.New("the server's metrics lack its memory")
 	}
 	return m, nil
-}
-
-func (p process) get(ctx context.Context, path string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+path, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	text, err := io.ReadAll(resp.Body)
-	return string(text), errors.Join(err, resp.Body.Close())
-}
-
-func freeAddr(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // certificate signs itself, for loopback.

@@ -114,7 +114,7 @@ func run(ctx context.Context, o *options, to io.Writer) error {
 
 // measure is one round of a way.
 func (w *way) measure(ctx context.Context, o *options) (err error) {
-	admin, err := freeAddr(ctx)
+	admin, err := rig.FreeAddr(ctx)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (w *way) measure(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	p := process{pid: s.PID, admin: admin}
+	p := process{pid: s.PID, admin: rig.Admin(admin)}
 	before, err := p.memory(ctx)
 	if err != nil {
 		return err
