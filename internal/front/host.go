@@ -47,16 +47,21 @@ func (h *hosts) allow(host string) bool {
 	if h.any || host == "" {
 		return true
 	}
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	host = bareName(host)
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return !h.loopback || ip.Unmap().IsLoopback()
 	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	// RFC 6761 section 6.3: names under localhost are loopback's.
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || slices.Contains(h.names, host)
+}
+
+// bareName is a Host header without port, and an address of IPv6 without brackets.
+func bareName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 }
 
 // check answers a request for a name that isn't ours with 421 (RFC 9110

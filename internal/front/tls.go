@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -162,9 +161,7 @@ func onlyTLS(next http.Handler) http.Handler {
 }
 
 func isLocalName(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
+	host = bareName(host)
 	_, err := netip.ParseAddr(host)
 	return err == nil || host == "localhost"
 }
