@@ -257,8 +257,8 @@ func flood(do func(*framer)) func(*arena) string {
 	}
 }
 
-// h2 has a connection do something, and returns what comes of the first stream: the
-// answer's status, the stream's error or the connection's.
+// h2 has a connection do something, and returns what comes of stream 1: the answer's
+// status, the stream's error or the connection's.
 func h2(do func(*framer)) func(*arena) string {
 	return func(a *arena) string { return a.frames(do, false) }
 }
@@ -272,7 +272,7 @@ func (a *arena) frames(do func(*framer), ping bool) string {
 	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	f.encoder = hpack.NewEncoder(&f.block)
 	told := make(chan string, 1)
-	go func() { told <- verdict(f.Framer, !ping) }()
+	go func() { told <- verdict(f.Framer, ping) }()
 	_, err := io.WriteString(out, http2.ClientPreface)
 	f.check(err)
 	f.check(f.WriteSettings())
@@ -284,23 +284,25 @@ func (a *arena) frames(do func(*framer), ping bool) string {
 	return <-told
 }
 
-// verdict reads until the server says what it thinks: of the first stream, or to
-// the ping at the end.
-func verdict(f *http2.Framer, first bool) string {
+// verdict reads until the server says what it thinks: of stream 1, or to the ping
+// at the end. Another stream's answer is no verdict: it may come before the server
+// has read what is wrong, or after.
+func verdict(f *http2.Framer, ping bool) string {
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {
 			return cutOr(err)
 		}
+		judged := !ping && frame.Header().StreamID == 1
 		switch frame := frame.(type) {
 		case *http2.GoAwayFrame:
 			return "goaway " + frame.ErrCode.String()
 		case *http2.RSTStreamFrame:
-			if first {
+			if judged {
 				return "reset " + frame.ErrCode.String()
 			}
 		case *http2.MetaHeadersFrame:
-			if first {
+			if judged {
 				return frame.PseudoValue("status")
 			}
 		case *http2.PingFrame:
