@@ -36,6 +36,43 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// gathered has the one message of a request arrive before its handler is asked. The
+// handler's buffer is Connect's, which reuses buffers of up to 8 MiB: after a few
+// large messages, each of hundreds whose bodies don't come would hold one of these
+// while it waits. Here a body holds what has come of it, twice that at most. Paths
+// are those of procedures whose client doesn't stream.
+func gathered(paths map[string]bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body == nil || r.Body == http.NoBody || !paths[r.URL.Path] {
+			next.ServeHTTP(w, r)
+			return
+		}
+		message, err := io.ReadAll(r.Body)
+		whole := *r
+		whole.Body = &arrived{Closer: r.Body, message: message, err: err}
+		next.ServeHTTP(w, &whole)
+	})
+}
+
+// arrived is a body that has come, or how far, and why no further.
+type arrived struct {
+	io.Closer
+	message []byte
+	err     error // nil: it is whole
+}
+
+// Read implements io.Reader.
+func (a *arrived) Read(p []byte) (n int, err error) {
+	if n = copy(p, a.message); n > 0 || len(p) == 0 {
+		a.message = a.message[n:]
+		return n, nil
+	}
+	if a.err != nil {
+		return 0, a.err
+	}
+	return 0, io.EOF
+}
+
 // isMalformed reports whether a query says that its message is base64, and it
 // isn't: Connect would answer `unknown`, as if the server had failed.
 func isMalformed(query string) bool {

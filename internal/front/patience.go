@@ -49,8 +49,13 @@ func (p *patience) bound(next http.Handler) http.Handler {
 			_ = a.control.SetReadDeadline(time.Time{})
 		}
 		next.ServeHTTP(a, r)
+		a.finish()
 	})
 }
+
+// spareCapacity is how much larger than an answer the buffer may be that it is in,
+// and that waits with it for who doesn't read.
+const spareCapacity = 256 << 10
 
 // answer has a deadline for each part. What errs is never kept by a cache
 // unless its handler says so.
@@ -59,6 +64,7 @@ type answer struct {
 	control  *http.ResponseController
 	patience *patience
 	since    time.Time // of the deadline; zero: there is none
+	kept     []byte    // to be written when the handler has returned
 }
 
 // Unwrap is for http.ResponseController.
@@ -73,8 +79,25 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-// Write implements http.ResponseWriter.
+// Write implements http.ResponseWriter. An answer in a buffer that is much larger (see
+// gathered) is copied, so that the buffer goes back now, not when the answer is read.
 func (a *answer) Write(p []byte) (n int, err error) {
+	if cap(p)-len(p) > spareCapacity || len(a.kept) > 0 {
+		a.kept = append(a.kept, p...)
+		return len(p), nil
+	}
+	return a.write(p)
+}
+
+// finish writes what Write has kept.
+func (a *answer) finish() {
+	if kept := a.kept; len(kept) > 0 {
+		a.kept = nil
+		_, _ = a.write(kept) // it has been counted if it was cut; nobody is left to be told
+	}
+}
+
+func (a *answer) write(p []byte) (n int, err error) {
 	for {
 		a.extend()
 		part := p[n:min(len(p), n+answerPart)]
@@ -92,6 +115,7 @@ func (a *answer) Write(p []byte) (n int, err error) {
 // Flush implements http.Flusher. Who flushes may have nothing to say for long:
 // until then there is no deadline, which HTTP/2 would reset the stream at.
 func (a *answer) Flush() {
+	a.finish()
 	a.extend()
 	if err := a.control.Flush(); err != nil {
 		a.failed(err)

@@ -191,6 +191,7 @@ type slowWriter struct {
 	pause    time.Duration
 	deadline time.Time
 	parts    int
+	got      bytes.Buffer
 }
 
 func (w *slowWriter) Header() http.Header                       { return w.header }
@@ -204,7 +205,7 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	if time.Now().After(w.deadline) {
 		return 0, errors.New("cut")
 	}
-	return len(p), nil
+	return w.got.Write(p)
 }
 
 // F62: when a port has all the connections that it may have, health checks are

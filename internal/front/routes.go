@@ -36,8 +36,22 @@ func (f *Front) handler(node *server.Node, services []Service) http.Handler {
 	for pattern, public := range f.cfg.Public {
 		mux.Handle(pattern, public)
 	}
-	protected := f.protect(node, mux, intercept.Procedures(procedures, mux))
+	called := gathered(oneMessage(served), intercept.Procedures(procedures, mux))
+	protected := f.protect(node, mux, called)
 	return f.answering(wrap(f.perAddress(protected), f.cfg.AllowedOrigins))
+}
+
+// oneMessage is the paths of the services' procedures whose client doesn't stream.
+func oneMessage(services []protoreflect.ServiceDescriptor) map[string]bool {
+	paths := map[string]bool{}
+	for _, s := range services {
+		for i := range s.Methods().Len() {
+			if m := s.Methods().Get(i); !m.IsStreamingClient() {
+				paths["/"+string(s.FullName())+"/"+string(m.Name())] = true
+			}
+		}
+	}
+	return paths
 }
 
 // answering answers health at any time, and on a connection beyond the limit
