@@ -159,7 +159,7 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 	var reload []func(context.Context) error
 	if who != nil {
 		parts.Go("keys", accounts.following(who.Run))
-		reload = append(reload, func(context.Context) error { who.Reload(); return nil })
+		reload = append(reload, who.Reload)
 	}
 	if grants != nil {
 		reload = append(reload, grants.file.Reload)

@@ -110,7 +110,7 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 		err = errors.Join(err, f.parts.Stop(stopping))
 	}()
 	if f.certificate != nil {
-		f.parts.Go("certificate", f.certificate.run)
+		f.parts.Go("certificate", f.certificate.Run)
 	}
 	if err := f.listen(ctx, f.handler(node, services)); err != nil {
 		return err

@@ -175,7 +175,7 @@ func TestNew_F81_certificate(t *testing.T) {
 	for _, tt := range []struct{ cert, key, want string }{
 		{pair.CertFile, "", "--tls-cert and --tls-key: want both, or neither"},
 		{"", pair.KeyFile, "--tls-cert and --tls-key: want both, or neither"},
-		{pair.CertFile, "/nowhere", "--tls-key /nowhere: open /nowhere: no such file"},
+		{pair.CertFile, "/nowhere", "--tls-key /nowhere: stat /nowhere: no such file"},
 		{pair.KeyFile, pair.KeyFile, "--tls-cert " + pair.KeyFile},
 		{pair.CertFile, other.KeyFile, "does not match"},
 	} {

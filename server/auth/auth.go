@@ -113,8 +113,8 @@ func New(cfg Config) (*Authenticator, error) {
 		a.issuers[name] = newIssuer(name, cfg.Transport, cfg.Logger)
 	}
 	if cfg.KeyFile != "" {
-		a.file = &file{path: cfg.KeyFile, logger: cfg.Logger, reload: make(chan struct{}, 1)}
-		if err := a.file.read(); err != nil {
+		var err error
+		if a.file, err = openFile(cfg.KeyFile, cfg.Logger); err != nil {
 			return nil, err
 		}
 	}
@@ -140,20 +140,20 @@ func (a *Authenticator) Run(ctx context.Context) error {
 		group.Go(func() error { i.run(ctx); return nil })
 	}
 	if a.file != nil {
-		group.Go(func() error { a.file.run(ctx); return nil })
+		group.Go(func() error { return a.file.Run(ctx) })
 	}
 	<-ctx.Done()
 	return group.Wait()
 }
 
-// Reload reads the file of keys again, now.
-func (a *Authenticator) Reload() {
-	if a.file != nil {
-		select {
-		case a.file.reload <- struct{}{}:
-		default: // it is about to
-		}
+// Reload reads the file of keys at once, as SIGHUP asks for. The error, which is
+// logged too, says why it can't be used: then those of before count. Without a file
+// there is nothing to do.
+func (a *Authenticator) Reload(ctx context.Context) error {
+	if a.file == nil {
+		return nil
 	}
+	return a.file.Reload(ctx)
 }
 
 // Authenticate says who sent r. The error is a *connect.Error around an *Error:

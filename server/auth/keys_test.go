@@ -20,6 +20,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/follow"
 )
 
 func TestParseKeys(t *testing.T) {
@@ -111,19 +113,18 @@ func TestKeyFile_changes(t *testing.T) {
 		_, err := r.ask(t, ecSigner.sign(t, claimsOf("x")))
 		requireReason(t, errKey, err)
 		write(jwks(t, ecSigner))
-		time.Sleep(lookInterval)
+		time.Sleep(2 * follow.Interval)
 		synctest.Wait()
 		_, err = r.ask(t, ecSigner.sign(t, claimsOf("x")))
 		require.NoError(t, err)
 		require.Contains(t, log.String(), "were read again")
 
 		write([]byte(`{"keys":[{"kty":"oct","k":"c2VjcmV0"}`))
-		time.Sleep(5 * lookInterval)
+		time.Sleep(5 * follow.Interval)
 		synctest.Wait()
 		require.Equal(t, 1, strings.Count(log.String(), "those of before are kept"))
 		require.NotContains(t, log.String(), "c2VjcmV0")
-		r.Reload() // whoever asks is told
-		synctest.Wait()
+		require.Error(t, r.Reload(t.Context())) // whoever asks is told
 		require.Equal(t, 2, strings.Count(log.String(), "those of before are kept"))
 		_, err = r.ask(t, ecSigner.sign(t, claimsOf("x")))
 		require.NoError(t, err)

@@ -31,7 +31,7 @@ func (a *Authenticator) register(registerer prometheus.Registerer) error {
 	if a.file != nil {
 		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "freshet_auth_keys_stale", Help: "1 while the file of keys can't be used, and those that were read before count.",
-		}, a.file.staleness))
+		}, a.file.Staleness))
 	}
 	if registerer == nil {
 		return nil

@@ -200,7 +200,7 @@ func TestKeyFile(t *testing.T) {
 		_, err := New(Config{KeyFile: path, Audiences: []string{"freshet"}})
 		return err
 	}
-	require.ErrorContains(t, start(), "read keys")
+	require.ErrorIs(t, start(), os.ErrNotExist)
 	for name, text := range map[string][]byte{
 		"private PEM": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 		"garbage":     []byte("hello"), "empty": nil, "no keys": []byte(`{"keys":[]}`),
@@ -225,18 +225,18 @@ func TestKeyFile(t *testing.T) {
 	requireReason(t, errKey, err)
 	// The keys change: what they were is over, for tokens that are kept as well.
 	write(public)
-	r.file.look(t.Context(), true)
+	require.NoError(t, r.Reload(t.Context()))
 	_, err = r.ask(t, byPEM)
 	require.NoError(t, err)
 	_, err = r.ask(t, bySecret)
 	requireReason(t, errKey, err)
 	// Broken, it keeps the last good one.
 	write([]byte("half a"))
-	r.file.look(t.Context(), true)
+	require.Error(t, r.Reload(t.Context()))
 	_, err = r.ask(t, byPEM)
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(path))
-	r.Reload()
+	require.ErrorIs(t, r.Reload(t.Context()), os.ErrNotExist)
 	_, err = r.ask(t, byPEM)
 	require.NoError(t, err)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet/internal/follow"
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
@@ -33,7 +34,7 @@ func TestFile_run(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- f.Run(ctx) }()
 		look := func(times int) {
-			time.Sleep(time.Duration(times) * lookEvery)
+			time.Sleep(time.Duration(times) * follow.Interval)
 			synctest.Wait()
 		}
 		allowed := func(topic string) bool {

@@ -151,7 +151,7 @@ func (f *parser) malformed(err error) {
 // mapping hands each member to its function. known are the names in the order in
 // which people are told of them.
 func (f *parser) mapping(n *yaml.Node, what string, members map[string]func(*yaml.Node), known ...string) {
-	n = follow(n)
+	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
 		f.failf(n, "%s takes a mapping of %s", what, strings.Join(known, ", "))
 		return
@@ -172,8 +172,8 @@ func (f *parser) mapping(n *yaml.Node, what string, members map[string]func(*yam
 	}
 }
 
-// follow resolves an alias. Nothing of a file is nested deep enough to go in circles.
-func follow(n *yaml.Node) *yaml.Node {
+// resolve follows an alias. Nothing of a file is nested deep enough to go in circles.
+func resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias
 	}
@@ -198,7 +198,7 @@ func (f *parser) anonymous(n *yaml.Node) {
 }
 
 func (f *parser) rules(n *yaml.Node) {
-	n = follow(n)
+	n = resolve(n)
 	if n.Kind != yaml.SequenceNode {
 		f.failf(n, "rules takes a list: begin each rule with -")
 		return
@@ -218,7 +218,7 @@ func (f *parser) oneRule(n *yaml.Node) {
 	r := &rule{at: place{f.file, n.Line}, number: f.rule}
 	f.mapping(n, "a rule", map[string]func(*yaml.Node){
 		"when": func(n *yaml.Node) {
-			n = follow(n)
+			n = resolve(n)
 			if n.Kind != yaml.ScalarNode || strings.TrimSpace(n.Value) == "" {
 				f.failf(n, "when takes an expression in CEL; leave it out if the rule always applies")
 				return
@@ -232,21 +232,21 @@ func (f *parser) oneRule(n *yaml.Node) {
 		"read":  func(n *yaml.Node) { r.read = f.list(n, "read") },
 		"write": func(n *yaml.Node) { r.write = f.list(n, "write") },
 	}, "when", "read", "write")
-	if follow(n).Kind == yaml.MappingNode && len(r.read)+len(r.write) == 0 && len(f.problems) == 0 {
+	if resolve(n).Kind == yaml.MappingNode && len(r.read)+len(r.write) == 0 && len(f.problems) == 0 {
 		f.failf(n, "it grants nothing: give it patterns of read or write, or remove it")
 	}
 	f.set.rules = append(f.set.rules, r)
 }
 
 func (f *parser) list(n *yaml.Node, what string) (list []*pattern) {
-	n = follow(n)
+	n = resolve(n)
 	if n.Kind != yaml.SequenceNode {
 		f.failf(n, `%s takes a list of patterns, as ["orgs/{org}/**"]`, what)
 		return nil
 	}
 	for _, node := range n.Content {
 		at := node.Line
-		node = follow(node)
+		node = resolve(node)
 		if node.Kind != yaml.ScalarNode {
 			f.failf(node, `%s: a pattern is a text; put it into quotes, since { and * mean something in YAML`, what)
 			continue
@@ -267,7 +267,7 @@ func (f *parser) list(n *yaml.Node, what string) (list []*pattern) {
 }
 
 func (f *parser) details(n *yaml.Node) {
-	n = follow(n)
+	n = resolve(n)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
 		f.failf(n, "authorization_details takes true or false")
 		return
