@@ -7,6 +7,7 @@ const words: Record<State, string> = {
   live: "Live",
   waiting: "Reconnecting",
   failed: "Refused",
+  unauthenticated: "Signed out",
   closed: "Closed",
 };
 

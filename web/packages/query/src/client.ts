@@ -1,63 +1,23 @@
-import { StreamProtocolError } from "./errors.js";
+import { Caller } from "./caller.js";
+import type { FreshetOptions, SubscribeOptions } from "./client-options.js";
+import { StreamEndedError, StreamProtocolError, StreamRefusedError } from "./errors.js";
 import type { Feed, FeedEvents, FeedState } from "./feed.js";
 import type { Frame } from "./frame.js";
 import type { Span } from "./history.js";
-import { Ledger, type Invalidation } from "./ledger.js";
+import { Ledger } from "./ledger.js";
 import { silent, type Logger } from "./logger.js";
 import type { Revision } from "./revision.js";
 import { freshnessOf, type Freshness, type State, type Status } from "./status.js";
 import { Stream, type StreamOptions } from "./stream.js";
 import { guarded, Subscription } from "./subscription.js";
 import { LaterTabs } from "./tabs-later.js";
-import { canShare, type TabsOptions } from "./tabs-options.js";
+import { canShare } from "./tabs-options.js";
+import { Tokens } from "./tokens.js";
 
+export type { FreshetOptions, SubscribeOptions } from "./client-options.js";
 export type { Freshness, State, Status } from "./status.js";
 
-export interface FreshetOptions {
-  /** The stream's address. Default: `/events` on the page's origin. */
-  readonly url?: string | undefined;
-  /**
-   * The bearer token for the stream, asked for on each attempt. After a 401 it
-   * is asked for once more with `refresh`: get a new one then, not a kept one.
-   */
-  readonly token?: ((refresh: boolean) => string | undefined | Promise<string | undefined>) | undefined;
-  /** Other headers for each attempt. */
-  readonly headers?: (() => HeadersInit | Promise<HeadersInit>) | undefined;
-  /** The least time between two notices. Default: the server's (100 ms). */
-  readonly throttleMs?: number | undefined;
-  /** The first wait before reconnecting; `retry:` replaces it. Default 1 s. */
-  readonly retryMs?: number | undefined;
-  /** The longest wait before reconnecting. Default 30 s. */
-  readonly maxRetryMs?: number | undefined;
-  /** After a reset, subscribers are told at random within so long. Default 1 s. */
-  readonly resetSpreadMs?: number | undefined;
-  /** From this lag on the data counts as stale. Default 5 s, as the server's `--max-lag`. */
-  readonly maxLagMs?: number | undefined;
-  /** While it does, subscribers are told to poll after so long, up to half more. Default 10 s. */
-  readonly pollMs?: number | undefined;
-  /**
-   * Whether all tabs of the browser share one stream. Default: where it can be
-   * done; false: this client has its own.
-   */
-  readonly tabs?: boolean | TabsOptions | undefined;
-  /** Default: nothing is logged. */
-  readonly logger?: Logger | undefined;
-  /** Default: the global one. */
-  readonly fetch?: typeof globalThis.fetch | undefined;
-}
-
-export interface SubscribeOptions {
-  readonly topics: Iterable<string>;
-  /**
-   * What the data held under this topic is stamped with. Only what changed
-   * after that is told then; without it, each topic is told once as `ready`.
-   */
-  readonly since?: ((topic: string) => Revision | undefined) | undefined;
-  /** Refetch what depends on these topics. Called for every cause. */
-  readonly onInvalidate: (invalidation: Invalidation) => void;
-  /** Called before `onInvalidate` when the history was replaced. */
-  readonly onReset?: ((invalidation: Invalidation) => void) | undefined;
-}
+const defaultUrl = "/events";
 
 /**
  * The stream of one server, shared by all that subscribe. One connection
@@ -78,33 +38,31 @@ export class Freshet {
   readonly #statusListeners = new Set<() => void>();
   readonly #frameListeners = new Set<(frame: Frame) => void>();
   readonly #resetListeners = new Set<(revision: Revision) => void>();
+  readonly #accountListeners = new Set<() => void>();
   readonly #stopListening: () => void;
-  readonly #feed: Feed;
+  readonly #tokens: Tokens | undefined;
+  #feed: Feed;
   #feedState: FeedState = { state: "idle", streaming: false, lagMs: 0 };
   #status: Status = { state: "idle", freshness: "offline", lagMs: 0 };
   #polling: ReturnType<typeof setTimeout> | undefined;
+  #denied = false; // and all were told, since the stream was live
   #closed = false;
 
   constructor(options: FreshetOptions = {}) {
     this.#options = options;
     this.#log = options.logger ?? silent;
-    const stream: StreamOptions = {
-      url: options.url ?? "/events",
-      token: options.token,
-      headers: options.headers,
-      throttleMs: options.throttleMs,
-      retryMs: options.retryMs ?? 1000,
-      maxRetryMs: options.maxRetryMs ?? 30_000,
-      fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
+    const { retryMs = 1000, maxRetryMs = 30_000 } = options;
+    this.#tokens = options.token && new Tokens({
+      source: options.token,
+      retryMs,
+      maxRetryMs,
       log: this.#log,
-    };
-    const events = this.#events();
-    const openStream = (o: StreamOptions, e: FeedEvents) => new Stream(o, e);
-    const tabs = typeof options.tabs === "object" ? options.tabs : {};
-    this.#feed =
-      options.tabs !== false && canShare(tabs)
-        ? new LaterTabs(tabs, stream, events, openStream)
-        : openStream(stream, events);
+      renewed: () => this.#feed.renew(),
+      left: () => this.#leave(),
+      changed: () => this.#update(),
+    });
+    this.caller = new Caller(this.#tokens, options.url ?? defaultUrl);
+    this.#feed = this.#openFeed();
     this.#stopListening = onWake(() => this.#feed.wake());
   }
 
@@ -167,19 +125,42 @@ export class Freshet {
     return () => this.#resetListeners.delete(listener);
   }
 
-  /** Connects again now: after a new login, say. */
+  /**
+   * Another account is signed in, or none: forget what the last one has read. For
+   * what `bindQueries` doesn't look after.
+   */
+  onAccountChange(listener: () => void): () => void {
+    this.#accountListeners.add(listener);
+    return () => this.#accountListeners.delete(listener);
+  }
+
+  /** Connects again now, and asks for a token again. */
   retry(): void {
+    this.#tokens?.retry();
     this.#feed.retry();
   }
 
   /**
-   * The credential that the browser sends by itself, a cookie, is another one now:
-   * opens a stream with it, from the last id, and lets the old one go once the new
-   * one is live. Nothing is refetched for it. Of several tabs, that does it which
-   * holds the stream; call it in each.
+   * The same account has another credential. With the `token` option: gets it. With
+   * a cookie: the browser has it. A stream is opened with it, from the last id, and
+   * the old one let go once the new one is live. Nothing is refetched for it. Of
+   * several tabs, that does it which holds the stream; call it in each.
    */
   renew(): void {
-    this.#feed.renew();
+    if (this.#tokens) this.#tokens.renew();
+    else this.#feed.renew();
+  }
+
+  /**
+   * Somebody else has signed in, or nobody is signed in any more: call it in each
+   * tab, once the token source or the cookie is the new one's. The stream and the
+   * token of the last account are let go, answers to its reads that are under way
+   * dropped, `bindQueries` empties its QueryClient, and all begins anew. A token
+   * source that brings another subject's token, or none, has it done by itself.
+   */
+  changeAccount(): void {
+    this.#tokens?.forget();
+    this.#leave();
   }
 
   /** Ends the stream and all subscriptions for good. */
@@ -187,12 +168,16 @@ export class Freshet {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopListening();
+    this.#tokens?.close();
     this.#feed.close();
     this.#feedState = { state: "idle", streaming: false, lagMs: 0 };
     this.#update();
   }
 
   // What a transport needs; see ./connect for the one for Connect.
+
+  /** Sends requests as whoever is signed in. */
+  readonly caller: Caller;
 
   /**
    * What a read that is sent now must reach to hold all that has been told.
@@ -238,6 +223,40 @@ export class Freshet {
     return this.#options.maxLagMs ?? 5000;
   }
 
+  #openFeed(): Feed {
+    const { retryMs = 1000, maxRetryMs = 30_000, url = defaultUrl, headers, throttleMs, fetch } = this.#options;
+    const stream: StreamOptions = {
+      url,
+      tokens: this.#tokens,
+      headers,
+      throttleMs,
+      retryMs,
+      maxRetryMs,
+      fetch: fetch ?? ((input, init) => globalThis.fetch(input, init)),
+      log: this.#log,
+    };
+    const events = this.#events();
+    const openStream = (o: StreamOptions, e: FeedEvents) => new Stream(o, e);
+    const tabs = typeof this.#options.tabs === "object" ? this.#options.tabs : {};
+    return this.#options.tabs !== false && canShare(tabs)
+      ? new LaterTabs(tabs, stream, events, openStream)
+      : openStream(stream, events);
+  }
+
+  #leave(): void {
+    this.#log("info", "the account has changed: all begins anew");
+    this.caller.left();
+    this.#feed.close();
+    this.#ledger.clear();
+    this.#feedState = { state: "idle", streaming: false, lagMs: 0 };
+    for (const listener of this.#accountListeners) guarded(listener);
+    if (!this.#closed) {
+      this.#feed = this.#openFeed();
+      this.#feed.changed();
+    }
+    this.#update();
+  }
+
   #events(): FeedEvents {
     return {
       wants: () => this.#ledger.wants(),
@@ -252,6 +271,7 @@ export class Freshet {
       },
       state: (state) => {
         this.#feedState = state;
+        this.#heedDenial(state);
         this.#update();
       },
       seen: (frame) => {
@@ -276,6 +296,17 @@ export class Freshet {
     if (type === "frontier") this.#ledger.advance(revision);
   }
 
+  /** A grant was withdrawn, nobody says which: who may not read any more is told so when it reads. */
+  #heedDenial({ state, streaming, error }: FeedState): void {
+    if (state === "live") this.#denied = false;
+    const denied =
+      (error instanceof StreamEndedError && error.reason === "denied") ||
+      (error instanceof StreamRefusedError && error.status === 403);
+    if (!denied || streaming || this.#denied) return;
+    this.#denied = true;
+    this.#ledger.ask("denied");
+  }
+
   /** Works the status out anew, and tells who listens when it is another. */
   #update(change: { revision?: Revision } = {}): void {
     const { lagMs, error } = this.#feedState;
@@ -285,6 +316,7 @@ export class Freshet {
       revision: change.revision ?? old.revision,
       lagMs,
       error,
+      tokenError: this.#tokens?.error,
     };
     const freshness = freshnessOf(next, this.#maxLagMs);
     this.#poll(this.#feedState.streaming && lagMs > this.#maxLagMs);
@@ -293,7 +325,8 @@ export class Freshet {
       old.freshness === freshness &&
       old.revision === next.revision &&
       old.lagMs === next.lagMs &&
-      old.error === next.error
+      old.error === next.error &&
+      old.tokenError === next.tokenError
     ) {
       return;
     }
@@ -325,7 +358,7 @@ export class Freshet {
     const pollMs = (this.#options.pollMs ?? 10_000) * (1 + Math.random() / 2);
     this.#polling ??= setTimeout(() => {
       this.#polling = undefined;
-      this.#ledger.poll();
+      this.#ledger.ask("poll");
       this.#update(); // and again, if it still is
     }, pollMs);
   }

@@ -4,7 +4,7 @@ import { atLeastHeader, parseTopics, revisionHeader, topicsHeader } from "./atte
 import type { Freshet } from "./client.js";
 import { isBefore, laterOf, parseRevision, type Revision } from "./revision.js";
 import { TopicError, topicsOf } from "./topics.js";
-import { refusalOf } from "./wire.js";
+import { asCaller, refusalOf } from "./wire.js";
 
 export { messageCodec, type Codec } from "./codec.js";
 export { topicsOfServices } from "./query-key.js";
@@ -25,14 +25,19 @@ export { TemplateError, TopicError, topicsOf, topicsOfTemplate } from "./topics.
  *   `onInvalidate` is called again afterwards.
  * - A mutation's answer invalidates the topics that it names, without waiting
  *   for the stream. A later epoch in any answer resets.
+ * - All are sent with the token of the `token` option; one that is refused is
+ *   replaced, once.
  */
 export function freshetInterceptor(freshet: Freshet): Interceptor {
   return (next) => async (request) => {
-    if (request.stream) return next(request);
-    if (request.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
-      return read(freshet, request, () => next(request));
+    const reads = request.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+    if (request.stream) {
+      const send = (header: Headers) => next({ ...request, header });
+      return asCaller(freshet, request.header, false, send, () => false); // its input is read once
     }
-    const response = await withStamp(freshet, () => next(request));
+    const send = () => asCaller(freshet, request.header, reads, (header) => next({ ...request, header }));
+    if (reads) return read(freshet, request, send);
+    const response = await withStamp(freshet, send);
     const stamp = stampOf(response.header);
     if (stamp) freshet.wrote(stamp, parseTopics(response.header.get(topicsHeader)));
     return response;

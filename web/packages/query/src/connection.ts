@@ -1,5 +1,6 @@
 import { createParser } from "eventsource-parser";
 import {
+  StreamEndedError,
   StreamLostError,
   StreamProtocolError,
   StreamRefusedError,
@@ -84,7 +85,7 @@ export class Connection {
     const request = this.#request;
     const headers = new Headers(await request.headers());
     headers.set("accept", "text/event-stream");
-    const init: RequestInit = { headers, signal, cache: "no-store" };
+    const init: RequestInit = { headers, signal, cache: "no-store", credentials: "same-origin" };
     const since = commonSince(request);
     let url = getUrl(request);
     if (since === "mixed" || url.length > maxUrlChars) {
@@ -147,6 +148,7 @@ export class Connection {
 
 function isStreamError(error: Error): boolean {
   return (
+    error instanceof StreamEndedError ||
     error instanceof StreamRefusedError ||
     error instanceof StreamProtocolError ||
     error instanceof StreamSilentError ||

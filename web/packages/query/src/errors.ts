@@ -16,7 +16,7 @@ export class StreamRefusedError extends Error {
   /**
    * Asking again in the same way brings the same answer (bad topic, no token,
    * no grant, too many topics): the stream stays closed until topics change or
-   * `Freshet.retry()` is called. 408, 425, 429 and 5xx pass by themselves.
+   * `Freshet.retry()` is called. With the `token` option a 401 isn't final. 408, 425, 429 and 5xx pass by themselves.
    */
   get fatal(): boolean {
     return this.status >= 400 && this.status < 500 && ![408, 425, 429].includes(this.status);
@@ -41,7 +41,40 @@ export class StreamLostError extends Error {
   override readonly name = "StreamLostError";
 }
 
+/**
+ * The server ended the stream for its caller: the credential has `expired`, or a
+ * grant was withdrawn (`denied`). Goes on with a fresh token; a denial is
+ * retried once, to be refused or admitted.
+ */
+export class StreamEndedError extends Error {
+  override readonly name = "StreamEndedError";
+  constructor(
+    /** `expired` or `denied`; later versions may add some. */
+    readonly reason: string,
+  ) {
+    super(`the server ended the stream: ${reason || "no reason was given"}`);
+  }
+}
+
+/** The `token` option's source failed; `cause` is what it said. It is asked again with back-off. */
+export class TokenSourceError extends Error {
+  override readonly name = "TokenSourceError";
+  constructor(cause: unknown) {
+    // What the cause says may hold anything, tokens too: it isn't repeated here.
+    super("the token could not be had", { cause });
+  }
+}
+
+/** The account that this was asked for has been left: it is neither sent nor shown. */
+export class AccountChangedError extends Error {
+  override readonly name = "AccountChangedError";
+  constructor() {
+    super("another account, or none, is signed in now");
+  }
+}
+
 export type StreamError =
+  | StreamEndedError
   | StreamRefusedError
   | StreamProtocolError
   | StreamSilentError

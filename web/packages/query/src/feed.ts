@@ -7,7 +7,7 @@ import type { Revision } from "./revision.js";
 export type Wants = ReadonlyMap<string, Revision | undefined>;
 
 export interface FeedState {
-  readonly state: "idle" | "connecting" | "live" | "waiting" | "failed";
+  readonly state: "idle" | "connecting" | "live" | "waiting" | "failed" | "unauthenticated";
   /** A stream is live, be it for some of the topics only. */
   readonly streaming: boolean;
   readonly lagMs: number;

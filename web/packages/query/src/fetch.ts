@@ -13,10 +13,11 @@ const answers = new Set([400, 403, 404, 409, 410, 422]);
  * an answer without a stamp for one of unknown age.
  *
  * What a query function sends with its signal is a read, whatever its method;
- * else GET and HEAD are, and all others are writes.
+ * else GET and HEAD are, and all others are writes. What goes to the stream's
+ * origin has the token of the `token` option, and nothing else has.
  */
 export function freshetFetch(
-  freshet: Pick<Freshet, "atLeast" | "observe" | "wrote">,
+  freshet: Pick<Freshet, "atLeast" | "observe" | "wrote" | "caller">,
   inner: typeof globalThis.fetch = (input, init) => globalThis.fetch(input, init),
 ): typeof globalThis.fetch {
   return (input, init) => {
@@ -24,12 +25,16 @@ export function freshetFetch(
     const method = (init?.method ?? request?.method ?? "GET").toUpperCase();
     const attempt = attemptOf(init?.signal ?? request?.signal);
     const reads = attempt ? !attempt.writes : method === "GET" || method === "HEAD";
-    if (!reads) return write(freshet, attempt, () => inner(input, init));
     const headers = new Headers(init?.headers ?? request?.headers);
     // A Request's body can be read once, and this may be sent twice.
     const again = request && !init?.body ? () => request.clone() : () => input;
-    const send = () => inner(again(), { ...init, headers });
-    return read(freshet, attempt ?? new Attempt(() => freshet.atLeast), headers, send);
+    const isTold = freshet.caller.knows(request?.url ?? String(input));
+    const once = (init?.body ?? undefined) instanceof ReadableStream;
+    const refused = (outcome: unknown) => !once && (outcome as Partial<Response> | undefined)?.status === 401;
+    const send = (signed: Headers) => inner(again(), { ...init, headers: signed });
+    const asCaller = () => (isTold ? freshet.caller.send(headers, reads, send, refused) : send(headers));
+    if (!reads) return write(freshet, attempt, asCaller);
+    return read(freshet, attempt ?? new Attempt(() => freshet.atLeast), headers, asCaller);
   };
 }
 

@@ -1,5 +1,5 @@
 import type { EventSourceMessage } from "eventsource-parser";
-import { StreamProtocolError } from "./errors.js";
+import { StreamEndedError, StreamProtocolError } from "./errors.js";
 import { parseRevision, type Revision } from "./revision.js";
 
 /**
@@ -19,6 +19,8 @@ export type Frame =
       readonly id?: Revision;
       readonly revision: Revision;
       readonly heartbeatMs: number;
+      /** For so long the credential counts from now; 0: for ever, or not told. */
+      readonly expiresMs: number;
     }
   | {
       readonly type: "reset";
@@ -36,10 +38,12 @@ export type Frame =
 /**
  * Decodes one event. An event of another name is undefined: later versions may
  * add some. A known one that can't be read is an error, and the stream is
- * reopened from the last id: skipping it could lose a notice.
+ * reopened from the last id: skipping it could lose a notice. The last event of
+ * a stream that ends for its caller is one, too: StreamEndedError.
  */
 export function decodeFrame(message: EventSourceMessage): Frame | undefined {
   const type = message.event;
+  if (type === "end") throw new StreamEndedError(String(parseObject(type, message.data)["reason"] ?? ""));
   if (type !== "invalidate" && type !== "ready" && type !== "reset" && type !== "frontier") {
     return undefined;
   }
@@ -57,7 +61,7 @@ export function decodeFrame(message: EventSourceMessage): Frame | undefined {
   }
   switch (type) {
     case "ready":
-      return { type, id, revision, heartbeatMs: count(data["heartbeat_ms"]) };
+      return { type, id, revision, heartbeatMs: count(data["heartbeat_ms"]), expiresMs: count(data["expires_ms"]) };
     case "reset":
       return { type, id, revision, reason: String(data["reason"] ?? "") };
     case "frontier":

@@ -11,7 +11,9 @@ export type Cause =
   /** Another history (a restored or crashed database): all may be wrong. */
   | "reset"
   /** The server is behind its database and can't tell: read strongly, now and then. */
-  | "poll";
+  | "poll"
+  /** A grant was withdrawn: the topics may not be the caller's to read any more. */
+  | "denied";
 
 export interface Invalidation {
   readonly cause: Cause;
@@ -210,13 +212,20 @@ export class Ledger {
     this.#tell("reset", revision, this.topics(), spreadMs);
   }
 
+  /** Another account reads from now on: it was told nothing. */
+  clear(): void {
+    for (const entries of this.#entries.values()) entries.clear();
+    this.#latest = new Map();
+    this.#live = undefined;
+  }
+
   /** Asks everyone to read, without having anything to tell. */
-  poll(): void {
+  ask(cause: "poll" | "denied"): void {
     const revision = this.heard;
     if (!revision) return;
     for (const subscriber of this.#entries.keys()) {
       const topics = [...subscriber.topics];
-      if (topics.length > 0) subscriber.tell({ cause: "poll", topics, revision }, 0);
+      if (topics.length > 0) subscriber.tell({ cause, topics, revision }, 0);
     }
   }
 

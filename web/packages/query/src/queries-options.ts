@@ -7,7 +7,7 @@ import type { Phase } from "./rule-types.js";
 export interface QueriesOptions {
   readonly freshet: Pick<
     Freshet,
-    "subscribe" | "onFrame" | "onReset" | "onStatus" | "status" | "freshnessOf" | "atLeast" | "isCurrent"
+    "subscribe" | "onFrame" | "onReset" | "onAccountChange" | "onStatus" | "status" | "freshnessOf" | "atLeast" | "isCurrent"
   >;
   readonly queryClient: QueryClient;
   /**

@@ -1,7 +1,7 @@
 import type { Query, QueryFunctionContext } from "@tanstack/query-core";
 import { attemptOf, isInfinite, type Attempt } from "./attempt.js";
 import type { Revision } from "./revision.js";
-import type { Flight } from "./rule-types.js";
+import type { Flight, Step } from "./rule-types.js";
 
 /** A fetch of one query, as the persister or the cache's events see it. */
 export interface Run {
@@ -87,5 +87,24 @@ export class Runs {
 
   clear(): void {
     for (const query of this.#runs.keys()) this.end(query);
+  }
+}
+
+/** What waits for its time, one wait per query. */
+export class Pauses {
+  readonly #timers = new Map<Query, ReturnType<typeof setTimeout>>();
+
+  begin(query: Query, { leastMs, spreadMs }: NonNullable<Step["pause"]>, over: () => void): void {
+    this.end(query);
+    this.#timers.set(query, setTimeout(over, leastMs + Math.random() * spreadMs));
+  }
+
+  end(query: Query): void {
+    clearTimeout(this.#timers.get(query));
+    this.#timers.delete(query);
+  }
+
+  clear(): void {
+    for (const query of this.#timers.keys()) this.end(query);
   }
 }

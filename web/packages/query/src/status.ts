@@ -12,6 +12,11 @@ export type State =
   | "waiting"
   /** The server refused for good: see `error`. Other topics may still be live. */
   | "failed"
+  /**
+   * The server wants another credential. With the `token` option it is tried
+   * again with fresh ones; else by `renew()`, `retry()` or `changeAccount()`.
+   */
+  | "unauthenticated"
   | "closed";
 
 /** What a reader of the data wants to know. */
@@ -33,8 +38,10 @@ export interface Status {
   readonly revision?: Revision;
   /** How far the server said it is behind the database. */
   readonly lagMs: number;
-  /** Why the stream is `waiting` or `failed`. */
+  /** Why the stream is `waiting`, `failed` or `unauthenticated`. */
   readonly error?: StreamError;
+  /** What the `token` source said when it failed. While the last token counts, all goes on. */
+  readonly tokenError?: unknown;
 }
 
 /** @internal */
@@ -52,6 +59,7 @@ export function freshnessOf(
       return error || state === "waiting" ? "offline" : "catching up";
     case "idle":
     case "failed":
+    case "unauthenticated":
     case "closed":
       return "offline";
   }

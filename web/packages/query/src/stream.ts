@@ -1,15 +1,16 @@
 import { Connection, type ConnectionRequest } from "./connection.js";
-import { StreamLostError, StreamRefusedError, type StreamError } from "./errors.js";
+import { StreamEndedError, StreamLostError, StreamRefusedError, type StreamError } from "./errors.js";
 import type { Feed, FeedEvents, FeedState, Wants } from "./feed.js";
 import type { Frame } from "./frame.js";
 import { History } from "./history.js";
 import type { Logger } from "./logger.js";
 import { isEarlierEpoch, type Revision } from "./revision.js";
+import type { Tokens } from "./tokens.js";
 
 export interface StreamOptions {
   readonly url: string;
   readonly headers?: (() => HeadersInit | Promise<HeadersInit>) | undefined;
-  readonly token?: ((refresh: boolean) => string | undefined | Promise<string | undefined>) | undefined;
+  readonly tokens?: Tokens | undefined;
   readonly throttleMs?: number | undefined;
   readonly retryMs: number;
   readonly maxRetryMs: number;
@@ -24,6 +25,10 @@ interface Link {
   /** Topics caught up from a revision, and that. */
   since: ReadonlyMap<string, Revision>;
   id?: Revision;
+  /** It has been sent, … */
+  sent: boolean;
+  /** … with this token. */
+  token?: string | undefined;
 }
 
 /** Topics that were told up to `id`: where the next stream takes over. */
@@ -55,7 +60,6 @@ export class Stream implements Feed {
   #notBefore = 0; // Retry-After
   #retryMs: number;
   #failures = 0;
-  #refresh = false; // the last token was refused
   #renewing = false; // the current stream is to have a successor, whatever it covers
   #closed = false;
 
@@ -79,17 +83,21 @@ export class Stream implements Feed {
 
   retry(): void {
     if (this.#closed) return;
-    this.#notBefore = 0;
-    this.#refresh = false;
-    this.#stopWaiting();
-    this.#sync();
+    this.#options.tokens?.retry();
+    this.#reconnect();
   }
 
   renew(): void {
-    if (!this.#current) return; // what is opened next has it anyway
-    this.#next?.connection.close(); // it may have the credential of before
-    this.#next = undefined;
+    if (!this.#current) {
+      // What is on its way has the credential, or will be told that it hasn't.
+      if (!this.#next && Date.now() >= this.#notBefore) this.#reconnect();
+      return;
+    }
     this.#renewing = true;
+    if (this.#next?.sent === false) return; // it will be signed with it
+    this.#next?.connection.close();
+    this.#next = undefined;
+    this.#stopWaiting();
     this.#sync();
   }
 
@@ -152,14 +160,13 @@ export class Stream implements Feed {
       if (lowest) since.set(topic, lowest);
     }
     const { url, throttleMs, fetch } = this.#options;
-    const refresh = this.#refresh;
-    const headers = () => this.#headers(refresh);
+    const headers = () => this.#headers(link);
     const request: ConnectionRequest = { url, topics, since, throttleMs, headers, fetch };
     const connection = new Connection(request, {
       frame: (frame) => this.#frame(link, frame),
       retry: (ms) => (this.#retryMs = Math.max(ms, 100)),
     });
-    const link: Link = { connection, topics, since };
+    const link: Link = { connection, topics, since, sent: false };
     this.#next = link;
     this.#options.log("debug", "stream: open", { topics: topics.size, since: since.size });
     if (!this.#current) this.#set({ state: "connecting" });
@@ -169,10 +176,11 @@ export class Stream implements Feed {
     );
   }
 
-  async #headers(refresh: boolean): Promise<Headers> {
+  async #headers(link: Link): Promise<Headers> {
     const headers = new Headers(await this.#options.headers?.());
-    const token = await this.#options.token?.(refresh);
-    if (token) headers.set("authorization", `Bearer ${token}`);
+    link.token = await this.#options.tokens?.get();
+    link.sent = true;
+    if (link.token) headers.set("authorization", `Bearer ${link.token}`);
     return headers;
   }
 
@@ -187,7 +195,10 @@ export class Stream implements Feed {
     // A part of a split list has no id: if the stream breaks before the last
     // one, the catch-up tells all of it again.
     if (frame.type === "invalidate") this.#history.changed(frame.topics, frame.revision);
-    if (frame.type === "ready") this.#becameReady(link, frame.revision, frame.heartbeatMs);
+    if (frame.type === "ready") {
+      this.#becameReady(link, frame.revision, frame.heartbeatMs);
+      if (frame.expiresMs > 0) this.#options.tokens?.counts(link.token, frame.expiresMs);
+    }
     if (link === this.#current && link.id) {
       this.#resume = { topics: link.topics, id: link.id };
       if (frame.id) this.#events.position(link.id);
@@ -203,7 +214,6 @@ export class Stream implements Feed {
     this.#renewing = false;
     link.id ??= revision;
     this.#failures = 0;
-    this.#refresh = false;
     this.#history.begin(link.topics, link.since, revision);
     this.#options.log("debug", "stream: ready", { topics: link.topics.size, revision });
     // A server that is behind says so right after `ready`.
@@ -223,18 +233,23 @@ export class Stream implements Feed {
       return;
     }
     const refused = error instanceof StreamRefusedError ? error : undefined;
-    if (refused?.status === 401 && this.#options.token && !this.#refresh) {
-      this.#refresh = true; // once: a fresh token that is refused too is final
-      this.#options.log("info", "stream: the token was refused, asking for a new one");
+    const { tokens } = this.#options;
+    const is401 = refused?.status === 401;
+    const over = is401 || (error instanceof StreamEndedError && error.reason === "expired");
+    if (over && tokens?.refuse(link.token)) {
+      this.#options.log("info", "stream: another token is asked for", { error });
+      this.#set({ streaming, error });
       this.#sync();
       return;
     }
-    if (refused?.fatal) {
+    if (refused?.fatal && !(is401 && tokens)) {
       const wants = this.#events.wants();
       // Perhaps it was refused for what nobody wants any more.
       if ([...link.topics].some((topic) => !wants.has(topic))) return this.#sync();
       this.#options.log("error", "stream: refused", { error });
-      this.#set({ state: "failed", streaming, error });
+      const state = is401 ? "unauthenticated" : "failed";
+      // A credential that was refused takes nothing from a stream that has another.
+      this.#set(is401 && streaming ? { streaming, error } : { state, streaming, error });
       return;
     }
     this.#failures++;
@@ -244,7 +259,8 @@ export class Stream implements Feed {
     const wait = Math.max(delay, refused?.retryAfterMs ?? 0) * (1 + Math.random() / 2);
     if (refused?.retryAfterMs) this.#notBefore = Date.now() + refused.retryAfterMs;
     this.#options.log("warn", "stream: lost", { error, waitMs: Math.round(wait) });
-    this.#set(streaming ? { streaming, error } : { state: "waiting", streaming, error });
+    const state = is401 ? "unauthenticated" : "waiting";
+    this.#set(streaming ? { streaming, error } : { state, streaming, error });
     clearTimeout(this.#waiting);
     this.#waiting = setTimeout(() => this.#reconnect(), Math.min(wait, maxDelayMs));
   }

@@ -1,6 +1,7 @@
-import type { Freshness, SubscribeOptions } from "./client.js";
+import type { SubscribeOptions } from "./client-options.js";
 import type { Invalidation, Subscriber } from "./ledger.js";
 import type { Revision } from "./revision.js";
+import type { Freshness } from "./status.js";
 
 /** @internal */
 export interface Owner {

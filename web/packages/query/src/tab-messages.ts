@@ -1,4 +1,5 @@
 import {
+  StreamEndedError,
   StreamLostError,
   StreamProtocolError,
   StreamRefusedError,
@@ -17,6 +18,7 @@ export interface ErrorData {
   readonly code?: string;
   readonly retryAfterMs?: number;
   readonly silentMs?: number;
+  readonly reason?: string;
 }
 
 export interface StateData extends Omit<FeedState, "error"> {
@@ -67,6 +69,7 @@ function fieldsOf(error: StreamError): Partial<ErrorData> {
     const { status, code, retryAfterMs } = error;
     return { status, code, retryAfterMs };
   }
+  if (error instanceof StreamEndedError) return { reason: error.reason };
   return error instanceof StreamSilentError ? { silentMs: error.silentMs } : {};
 }
 
@@ -78,6 +81,8 @@ function unpackError(data: ErrorData): StreamError {
   switch (data.name) {
     case "StreamRefusedError":
       return new StreamRefusedError(data.status ?? 0, data.code ?? "", data.message, data.retryAfterMs);
+    case "StreamEndedError":
+      return new StreamEndedError(data.reason ?? "");
     case "StreamSilentError":
       return new StreamSilentError(data.silentMs ?? 0);
     case "StreamProtocolError":

@@ -4,11 +4,13 @@ export type { TabChannel, TabLocks } from "./tab-group.js";
 
 export interface TabsOptions {
   /**
-   * Names the user: only tabs of the same session share a stream. Default: the
-   * subject of the `token`; "" without a token. With `headers`, which may say
+   * Names the user: only tabs of the same session share a stream. Default: issuer
+   * and subject of the `token`; "" without a token. With `headers`, which may say
    * who the user is, or a token without a subject, it is required for sharing.
+   * A function is asked again after `changeAccount()`. Other tabs can read it, so
+   * never the token itself.
    */
-  readonly session?: string | undefined;
+  readonly session?: string | (() => string | undefined) | undefined;
   /** How often the leading tab shows that it lives. Default 1 s. */
   readonly beatMs?: number | undefined;
   /** Tells `freeze` and `resume` of this tab. Default: `document`. */

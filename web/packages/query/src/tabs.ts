@@ -1,9 +1,7 @@
-import { StreamLostError } from "./errors.js";
 import type { Feed, FeedEvents } from "./feed.js";
 import type { Stream, StreamOptions } from "./stream.js";
 import { Group, type TabChannel } from "./tab-group.js";
 import type { TabsOptions } from "./tabs-options.js";
-
 
 export type OpenStream = (options: StreamOptions, events: FeedEvents) => Stream;
 
@@ -46,7 +44,8 @@ export class Tabs implements Feed {
   }
 
   renew(): void {
-    (this.#group ?? this.#own)?.renew();
+    // Only now it may be known who the user is.
+    void this.#enter().then(() => (this.#group ?? this.#own)?.renew());
   }
 
   wake(): void {
@@ -81,7 +80,7 @@ export class Tabs implements Feed {
         locks: this.#options.locks ?? navigator.locks,
         openChannel:
           this.#options.openChannel ?? ((channel) => new BroadcastChannel(channel) as TabChannel),
-        openStream: (events) => this.#openStream({ ...this.#stream, token: this.#tokenOf(name) }, events),
+        openStream: (events) => this.#openStream(this.#stream, events),
         exile: () => this.#standAlone(),
         isVisible: () => typeof document === "undefined" || document.visibilityState === "visible",
         lifecycle: this.#options.lifecycle ?? (typeof document === "undefined" ? undefined : document),
@@ -105,24 +104,13 @@ export class Tabs implements Feed {
     this.#group = this.#own = undefined;
   }
 
-  /** The token, unless it is another user's by now: that one's tabs are others. */
-  #tokenOf(name: string): StreamOptions["token"] {
-    const { token } = this.#stream;
-    if (!token || this.#options.session !== undefined) return token;
-    return async (refresh) => {
-      const fresh = await token(refresh);
-      if (this.#nameOf(subjectOf(fresh)) === name) return fresh;
-      void this.#enter();
-      throw new StreamLostError("the token is of another user");
-    };
-  }
-
   /** Undefined: it is not known who the user is, so nobody shares. */
   async #nameOfSession(): Promise<string | undefined> {
-    const { token, headers } = this.#stream;
-    let session = this.#options.session;
-    if (session === undefined && token) {
-      session = subjectOf(await Promise.resolve(token(false)).catch(() => undefined));
+    const { tokens, headers } = this.#stream;
+    const { session: given } = this.#options;
+    let session = typeof given === "function" ? given() : given;
+    if (session === undefined && tokens) {
+      session = (await tokens.account().catch(() => undefined)) || undefined;
     } else if (session === undefined && !headers) {
       session = "";
     }
@@ -137,19 +125,5 @@ export class Tabs implements Feed {
     const { url, throttleMs } = this.#stream;
     const address = typeof location === "undefined" ? url : new URL(url, location.href).href;
     return JSON.stringify(["freshet/1", address, throttleMs ?? null, session]);
-  }
-}
-
-/** Issuer and subject of a JWT (RFC 7519). Not proven here: the server does. */
-export function subjectOf(token: string | undefined): string | undefined {
-  try {
-    const payload = token?.split(".")[1]?.replaceAll("-", "+").replaceAll("_", "/");
-    if (!payload) return undefined;
-    const bytes = Uint8Array.from(atob(payload), (c) => c.charCodeAt(0));
-    const claims = JSON.parse(new TextDecoder().decode(bytes)) as { iss?: unknown; sub?: unknown };
-    if (typeof claims.sub !== "string" || claims.sub === "") return undefined;
-    return JSON.stringify([claims.iss ?? null, claims.sub]);
-  } catch {
-    return undefined;
   }
 }

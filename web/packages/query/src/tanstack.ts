@@ -1,4 +1,5 @@
 import type { Query, QueryCacheNotifyEvent, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
+import { empty, forgetUnwatched } from "./account.js";
 import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { installDefault, type Persister } from "./defaults.js";
@@ -17,7 +18,7 @@ import {
 import { Registry, type Entry } from "./registry.js";
 import { isBefore, laterOf, type Revision } from "./revision.js";
 import type { Step } from "./rule.js";
-import { Runs, type Run, type SeenRun } from "./runs.js";
+import { Pauses, Runs, type Run, type SeenRun } from "./runs.js";
 import { guarded } from "./subscription.js";
 
 export type { OptimisticWrite } from "./optimistic.js";
@@ -40,7 +41,7 @@ export class Queries {
   readonly #registry = new Registry<Query>((entry, step) => this.#act(entry, step));
   readonly #optimistic: OptimisticLayer;
   readonly #runs: Runs;
-  readonly #timers = new Map<Query, ReturnType<typeof setTimeout>>();
+  readonly #pauses = new Pauses();
   readonly #listeners = new Set<() => void>();
   readonly #stops: (() => void)[] = [];
   readonly #persister: Persister;
@@ -67,6 +68,7 @@ export class Queries {
     this.#stops.push(
       cache.subscribe((event) => this.#event(event)),
       freshet.onReset((revision) => this.#registry.reset(revision)),
+      freshet.onAccountChange(() => this.#accountChanged()),
       freshet.onFrame((frame) => this.#frame(frame)),
       freshet.onStatus(() => this.#changed()),
     );
@@ -111,8 +113,7 @@ export class Queries {
     for (const stop of this.#stops) stop();
     this.#subscription?.close();
     this.#runs.clear();
-    for (const timer of this.#timers.values()) clearTimeout(timer);
-    this.#timers.clear();
+    this.#pauses.clear();
   }
 
   // What comes from the stream.
@@ -127,8 +128,16 @@ export class Queries {
   #told({ cause, topics, revision }: Invalidation): void {
     // A reset is told at random within a spread: another may have overtaken it.
     if (!this.#options.freshet.isCurrent(revision)) return;
-    if (cause === "poll") return this.#registry.poll(topics);
+    if (cause === "denied") forgetUnwatched(this.#options.queryClient, this.#registry.entries);
+    if (cause === "denied" || cause === "poll") return this.#registry.poll(topics);
     this.#registry.tell(cause === "ready" ? "ready" : "invalidate", revision, topics);
+  }
+
+  /** Nothing that the last account has read, written or has under way is left to the next. */
+  #accountChanged(): void {
+    for (const entry of this.#registry.entries) this.#removed(entry);
+    this.#registry.forget();
+    empty(this.#options.queryClient, (query) => this.#added(query));
   }
 
   // What comes from the cache.
@@ -164,8 +173,7 @@ export class Queries {
   }
 
   #removed(entry: Entry<Query>): void {
-    clearTimeout(this.#timers.get(entry.query));
-    this.#timers.delete(entry.query);
+    this.#pauses.end(entry.query);
     this.#runs.end(entry.query);
     this.#optimistic.forget(entry.query);
     this.#registry.remove(entry);
@@ -323,20 +331,10 @@ export class Queries {
   /** Does what a query's rule answered. */
   #act(entry: Entry<Query>, step: Step): void {
     const { query, rule } = entry;
-    if (rule.phase !== "pausing" || step.pause) {
-      clearTimeout(this.#timers.get(query));
-      this.#timers.delete(query);
-    }
+    if (rule.phase !== "pausing") this.#pauses.end(query);
     // So that whoever mounts it, or asks for it with a staleTime, fetches.
     if ((step.mark || step.pause) && rule.held) query.invalidate();
-    if (step.pause) {
-      const { leastMs, spreadMs } = step.pause;
-      const timer = setTimeout(
-        () => this.#registry.on(entry, { type: "timer" }),
-        leastMs + Math.random() * spreadMs,
-      );
-      this.#timers.set(query, timer);
-    }
+    if (step.pause) this.#pauses.begin(query, step.pause, () => this.#registry.on(entry, { type: "timer" }));
     // After TanStack Query has let go of the fetch whose end this is, and has
     // begun the one of a query that is being mounted.
     if (step.fetch) queueMicrotask(() => this.#fetch(entry));

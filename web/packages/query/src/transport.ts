@@ -6,7 +6,7 @@ import { atLeastHeader, Attempt, attemptOf, parseTopics, revisionHeader, topicsH
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
 import { TopicError, topicsOf } from "./topics.js";
-import { refusalOf, retryDelayOf } from "./wire.js";
+import { asCaller, refusalOf, retryDelayOf } from "./wire.js";
 
 /**
  * Errors that say something about what is stored, as data would. All others are
@@ -29,24 +29,27 @@ const answers = new Set([
  * from the query's, which nothing joins to it. Use one of the two, not both.
  *
  * A read that no query made asks at-least all that the stream has told; a
- * mutation's answer invalidates the topics that it names.
+ * mutation's answer invalidates the topics that it names. All are sent with the
+ * token of the `token` option; one that is refused is replaced, once.
  */
 export function freshetTransport(
-  freshet: Pick<Freshet, "atLeast" | "observe" | "wrote">,
+  freshet: Pick<Freshet, "atLeast" | "observe" | "wrote" | "caller">,
   inner: Transport,
 ): Transport {
   return {
     ...inner, // keeps what connect-query tells transports apart by
-    stream: inner.stream.bind(inner),
+    stream(method, signal, timeoutMs, header, input, contextValues) {
+      const send = (signed: Headers) => inner.stream(method, signal, timeoutMs, signed, input, contextValues);
+      return asCaller(freshet, new Headers(header), false, send, () => false); // its input is read once
+    },
     async unary(method, signal, timeoutMs, header, input, contextValues) {
       const attempt = attemptOf(signal);
-      const send = (headers: Headers) =>
-        inner.unary(method, signal, timeoutMs, headers, input, contextValues);
       const headers = new Headers(header);
-      if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
-        return read(freshet, method, input, headers, attempt ?? new Attempt(() => freshet.atLeast), send);
-      }
-      const response = await send(headers);
+      const reads = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+      const signedSend = (signed: Headers) => inner.unary(method, signal, timeoutMs, signed, input, contextValues);
+      const send = () => asCaller(freshet, headers, reads, signedSend);
+      if (reads) return read(freshet, method, input, headers, attempt ?? new Attempt(() => freshet.atLeast), send);
+      const response = await send();
       const stamp = attempt ? attempt.note(response.header) : parseRevision(response.header.get(revisionHeader));
       if (stamp) freshet.wrote(stamp, parseTopics(response.header.get(topicsHeader)));
       return response;
@@ -60,7 +63,7 @@ async function read<I extends DescMessage, O extends DescMessage>(
   input: MessageInitShape<I>,
   headers: Headers,
   attempt: Attempt,
-  send: (headers: Headers) => Promise<UnaryResponse<I, O>>,
+  send: () => Promise<UnaryResponse<I, O>>,
 ): Promise<UnaryResponse<I, O>> {
   attempt.requests++;
   attempt.hooks.topics?.(topicsOfInput(method, input));
@@ -73,7 +76,7 @@ async function read<I extends DescMessage, O extends DescMessage>(
     if (!explicit && atLeast) headers.set(atLeastHeader, atLeast);
     let response: UnaryResponse<I, O>;
     try {
-      response = await send(headers);
+      response = await send();
     } catch (error) {
       const failed = ConnectError.from(error);
       const current = parseRevision(failed.metadata.get(revisionHeader));

@@ -1,6 +1,8 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { durationMs, DurationSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { Freshet } from "./client.js";
+import { AccountChangedError, TokenSourceError } from "./errors.js";
 import { retryAfter } from "./retry-after.js";
 
 /** Why the server refused what a request asked for, if that is what it did. */
@@ -32,4 +34,21 @@ function firstField(error: ConnectError, type: string): Uint8Array | undefined {
     if (value[0] === 0x0a) return value.subarray(2, 2 + (value[1] ?? 0));
   }
   return undefined;
+}
+
+/** Sends as whoever is signed in. An error of ours is told as Connect has them. */
+export async function asCaller<R>(
+  { caller }: Pick<Freshet, "caller">,
+  headers: Headers,
+  reads: boolean,
+  send: (signed: Headers) => Promise<R>,
+  refused = (outcome: unknown) => outcome instanceof ConnectError && outcome.code === Code.Unauthenticated,
+): Promise<R> {
+  try {
+    return await caller.send(headers, reads, send, refused);
+  } catch (error) {
+    if (error instanceof TokenSourceError) throw new ConnectError(error.message, Code.Unavailable, undefined, undefined, error);
+    if (error instanceof AccountChangedError) throw new ConnectError(error.message, Code.Canceled, undefined, undefined, error);
+    throw error;
+  }
 }

@@ -390,8 +390,9 @@ describe("failures", () => {
     const client = connect();
     subscribe(client, "a");
     (await server.requests.next()).refuse(status, { code: "x", message: "why" });
-    await reaches(client, "failed");
+    await reaches(client, status === 401 ? "unauthenticated" : "failed");
     expect(client.status.error).toBeInstanceOf(StreamRefusedError);
+    expect(client.status.freshness).toBe("offline");
     client.retry();
     await live(client);
     expect(client.status.error).toBeUndefined();

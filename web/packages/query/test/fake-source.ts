@@ -1,3 +1,4 @@
+import { Caller } from "../src/caller.js";
 import type { Freshet, SubscribeOptions } from "../src/client.js";
 import { Era } from "../src/era.js";
 import type { Frame } from "../src/frame.js";
@@ -5,7 +6,7 @@ import type { Invalidation } from "../src/ledger.js";
 import type { QueriesOptions } from "../src/queries-options.js";
 import { laterOf, type Revision } from "../src/revision.js";
 
-type Source = QueriesOptions["freshet"] & Pick<Freshet, "observe" | "wrote">;
+type Source = QueriesOptions["freshet"] & Pick<Freshet, "observe" | "wrote" | "caller">;
 
 /**
  * The stream as the binding sees it, told by the test and without delay: what a
@@ -16,6 +17,7 @@ export class FakeSource implements Source {
   atLeast: Revision | undefined;
   status: Freshet["status"] = { state: "connecting", freshness: "catching up", lagMs: 0 };
   readonly observed: Revision[] = [];
+  readonly caller = new Caller();
   /** Topics that need no `ready`, since the subscription said from where on. */
   readonly caughtUp = new Set<string>();
   /** Called when the topics were set. */
@@ -24,6 +26,7 @@ export class FakeSource implements Source {
   readonly #statusListeners = new Set<() => void>();
   readonly #listeners = new Set<(frame: Frame) => void>();
   readonly #resetListeners = new Set<(revision: Revision) => void>();
+  readonly #accountListeners = new Set<() => void>();
   readonly #era = new Era();
 
   subscribe(options: SubscribeOptions): ReturnType<Freshet["subscribe"]> {
@@ -44,6 +47,18 @@ export class FakeSource implements Source {
   onReset(listener: (revision: Revision) => void): () => void {
     this.#resetListeners.add(listener);
     return () => this.#resetListeners.delete(listener);
+  }
+
+  onAccountChange(listener: () => void): () => void {
+    this.#accountListeners.add(listener);
+    return () => this.#accountListeners.delete(listener);
+  }
+
+  /** As `Freshet.changeAccount`; nothing is followed until `ready`. */
+  changeAccount(): void {
+    this.caller.left();
+    this.lose();
+    for (const listener of this.#accountListeners) listener();
   }
 
   isCurrent(stamp: Revision): boolean {
@@ -74,7 +89,7 @@ export class FakeSource implements Source {
     this.#live(revision);
     const told = [...topics];
     if (told.length > 0) this.#tell({ cause: "ready", revision, topics: told });
-    this.#frame({ type: "ready", id: revision, revision, heartbeatMs: 15_000 });
+    this.#frame({ type: "ready", id: revision, revision, heartbeatMs: 15_000, expiresMs: 0 });
   }
 
   invalidate(revision: Revision, ...topics: string[]): void {
@@ -94,6 +109,11 @@ export class FakeSource implements Source {
     this.#begin(revision);
     this.#frame({ type: "reset", id: revision, revision, reason: "epoch" });
     this.#tell({ cause: "reset", revision, topics: [...this.topics] });
+  }
+
+  denied(revision: Revision): void {
+    this.lose();
+    this.#tell({ cause: "denied", revision, topics: [...this.topics] });
   }
 
   poll(revision: Revision): void {

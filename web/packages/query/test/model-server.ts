@@ -5,12 +5,14 @@ interface Open {
   readonly topics: ReadonlySet<string>;
   send(event: string, data: object, id: Revision): void;
   cut(): void;
+  /** Ends it for its caller. */
+  end(reason: string): void;
 }
 
 /** A server that follows the protocol by itself: catch-up, ready, live. */
 export class ModelServer {
   readonly streams = new Set<Open>();
-  readonly requests: { topics: string[]; since: Map<string, string> }[] = [];
+  readonly requests: { topics: string[]; since: Map<string, string>; authorization: string | null }[] = [];
   readonly last = new Map<string, Revision>();
   refuses: ((topics: readonly string[]) => number | undefined) | undefined;
   heartbeatMs = 15_000;
@@ -47,7 +49,8 @@ export class ModelServer {
     await new Promise((resolve) => setTimeout(resolve)); // the way there
     if (init?.signal?.aborted) throw init.signal.reason;
     const { topics, since } = parse(String(input), init);
-    this.requests.push({ topics, since });
+    const authorization = new Headers(init?.headers).get("authorization");
+    this.requests.push({ topics, since, authorization });
     const status = this.refuses?.(topics);
     if (status) return Response.json({ code: "permission_denied", message: "no" }, { status });
     const encoder = new TextEncoder();
@@ -58,6 +61,10 @@ export class ModelServer {
         controller.enqueue(encoder.encode(`id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`)),
       cut: () => {
         if (this.streams.delete(open)) controller.close();
+      },
+      end: (reason) => {
+        controller.enqueue(encoder.encode(`event: end\ndata: ${JSON.stringify({ reason })}\n\n`));
+        open.cut();
       },
     };
     const body = new ReadableStream<Uint8Array>({

@@ -112,7 +112,12 @@ test("generated code and types fit, in an app with all peers", { timeout: patien
 });
 
 // What a page loads to begin with. The sharing of tabs is loaded where it is used.
-test.each(["index", "react", "connect", "tanstack"])("at most 8.6 kB, compressed and without peers: %s", async (entry) => {
+test.each([
+  ["index", 10_500],
+  ["react", 800],
+  ["connect", 4500],
+  ["tanstack", 6500],
+])("compressed and without peers %s has at most %d bytes", async (entry, most) => {
   const bundle = await rolldown({
     input: join(root, "dist", `${entry}.js`),
     external: [/^@bufbuild\//, /^@connectrpc\//, /^@tanstack\//, /^react$/],
@@ -126,6 +131,6 @@ test.each(["index", "react", "connect", "tanstack"])("at most 8.6 kB, compressed
   const size = sizeOf(first);
   const later = sizeOf(chunks) - size;
   console.log(`${entry}: ${size} bytes${later > 0 ? `, and ${later} when tabs share` : ""}`);
-  expect(size).toBeLessThanOrEqual(8600);
+  expect(size).toBeLessThanOrEqual(most);
   expect(later).toBeLessThanOrEqual(4000);
 });

@@ -1,56 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { follow, Harness, until } from "./harness.js";
-import { Queue, rev } from "./server.js";
+import { rev } from "./server.js";
 
 let harness: Harness;
 beforeEach(async () => {
   harness = await Harness.start();
 });
 afterEach(() => harness.close());
-
-describe("the token", () => {
-  test("is asked for on each attempt, beside other headers", async () => {
-    let n = 0;
-    const token = vi.fn(async () => `token-${++n}`);
-    const client = harness.connect({ token, headers: () => ({ "x-mine": "yes" }) });
-    follow(client, ["a"]);
-    const first = await harness.live(client);
-    expect(first.request.headers).toMatchObject({ authorization: "Bearer token-1", "x-mine": "yes" });
-    first.end();
-    const second = await harness.server.requests.next();
-    expect(second.request.headers.authorization).toBe("Bearer token-2");
-    expect(token.mock.calls).toEqual([[false], [false]]);
-  });
-
-  test("is renewed once after 401, and again after a stream that began", async () => {
-    const token = vi.fn((refresh: boolean) => (refresh ? "new" : "old"));
-    const client = harness.connect({ token, retryMs: 3_600_000, maxRetryMs: 3_600_000 });
-    const { told } = follow(client, ["a"]);
-    (await harness.server.requests.next()).refuse(401);
-    const second = await harness.live(client); // at once, without a wait
-    expect(second.request.headers.authorization).toBe("Bearer new");
-    await told.next();
-
-    follow(client, ["b"]);
-    (await harness.server.requests.next()).refuse(401); // expired meanwhile
-    const fourth = await harness.server.requests.next();
-    expect(fourth.request.headers.authorization).toBe("Bearer new");
-    expect(token.mock.calls).toEqual([[false], [true], [false], [true]]);
-  });
-
-  test("refused twice is final, until retry()", async () => {
-    const client = harness.connect({ token: (refresh) => (refresh ? "new" : "old") });
-    follow(client, ["a"]);
-    (await harness.server.requests.next()).refuse(401, { code: "unauthenticated", message: "expired" });
-    (await harness.server.requests.next()).refuse(401, { code: "unauthenticated", message: "expired" });
-    await until(client, ({ state }) => state === "failed");
-    expect(client.status.error).toMatchObject({ status: 401, code: "unauthenticated" });
-    expect(client.status.freshness).toBe("offline");
-    client.retry();
-    expect((await harness.live(client)).request.headers.authorization).toBe("Bearer old");
-    expect(harness.server.requests.left).toBe(0);
-  });
-});
 
 describe("since", () => {
   const stamps = (map: Record<string, number>) => (topic: string) =>
@@ -205,20 +161,4 @@ describe("freshness", () => {
     await vi.waitFor(() => expect(told.all.at(-1)).toMatchObject({ cause: "invalidate", revision: rev(14) }));
     expect(harness.server.requests.all).toHaveLength(1);
   });
-});
-
-test("the logger hears of what happens, and of no token", async () => {
-  const lines = new Queue<string>();
-  const client = harness.connect({
-    token: () => "secret",
-    logger: (level, message, details) => lines.push(`${level} ${message} ${JSON.stringify(details)}`),
-  });
-  follow(client, ["a"]);
-  const request = await harness.live(client);
-  request.end();
-  await until(client, ({ state }) => state === "waiting");
-  expect(lines.all.map((line) => line.split(":")[0])).toEqual(
-    expect.arrayContaining(["debug stream", "info freshness", "warn stream"]),
-  );
-  expect(lines.all.join("\n")).not.toContain("secret");
 });

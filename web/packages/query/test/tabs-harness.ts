@@ -16,9 +16,19 @@ export class Page {
   /** The highest revision told of a topic: what is read then contains it. */
   readonly need = new Map<string, Revision>();
 
-  constructor(browser: FakeBrowser, server: ModelServer, options: FreshetOptions = {}) {
+  constructor(browser: FakeBrowser, server: ModelServer, options: FreshetOptions = {}, said?: (message: unknown) => void) {
     this.tab = browser.open();
-    const { locks, openChannel } = this.tab;
+    const { locks } = this.tab;
+    const openChannel = (name: string) => {
+      said?.(name);
+      const channel = this.tab.openChannel(name);
+      const post = channel.postMessage.bind(channel);
+      channel.postMessage = (message) => {
+        said?.(message);
+        post(message);
+      };
+      return channel;
+    };
     this.client = new Freshet({
       fetch: this.#fetch(server),
       retryMs: 5,
@@ -104,8 +114,8 @@ export class Pages {
     this.#server = server;
   }
 
-  open(options: FreshetOptions = {}): Page {
-    const page = new Page(this.browser, this.#server, options);
+  open(options: FreshetOptions = {}, said?: (message: unknown) => void): Page {
+    const page = new Page(this.browser, this.#server, options, said);
     this.all.push(page);
     return page;
   }

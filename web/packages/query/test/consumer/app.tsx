@@ -25,7 +25,7 @@ declare function is<A, B>(..._: Equal<A, B> extends true ? [] : [never]): void;
 
 // The core.
 const logger: Logger = (level, message, details) => console.log(level, message, details?.["error"]);
-const freshet = new Freshet({ url: "/events", token: async (refresh) => (refresh ? "new" : undefined), logger, tabs: { session: "ada" } });
+const freshet = new Freshet({ url: "/events", token: async (refresh, signal) => (refresh && !signal.aborted ? { token: "new", expires: new Date() } : undefined), logger, tabs: { session: "ada" } });
 is<Status["state"], State>();
 is<typeof freshet.status.freshness, Freshness>();
 is<Freshness, "live" | "catching up" | "stale" | "offline">();
@@ -34,7 +34,7 @@ const subscription: Subscription = freshet.subscribe({
   topics: new Set(["books"]),
   since: () => parseRevision("00000001-0000000000000010"),
   onInvalidate: ({ cause, topics, revision }: Invalidation) => {
-    is<typeof cause, "invalidate" | "ready" | "reset" | "poll">();
+    is<typeof cause, "invalidate" | "ready" | "reset" | "poll" | "denied">();
     is<typeof topics, readonly string[]>();
     is<typeof revision, Revision>();
   },
