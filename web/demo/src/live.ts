@@ -1,6 +1,6 @@
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { Freshet, StreamRefusedError } from "@freshet/query";
+import { Freshet } from "@freshet/query";
 import { freshetTransport, topicsOfServices } from "@freshet/query/connect";
 import { bindQueries } from "@freshet/query/tanstack";
 import { MutationCache, QueryCache, QueryClient } from "@tanstack/react-query";
@@ -60,18 +60,9 @@ trace.follow(freshet, queries);
 followCommits(queryClient, trace);
 // With the token before, the stream would end with that.
 session?.onRenewed(() => freshet.renew());
-let refused: unknown;
-let wasLive = false;
+// The session has ended, perhaps in another tab.
 freshet.onStatus(() => {
-  const { error, state } = freshet.status;
-  wasLive ||= state === "live";
-  if (error === refused) return;
-  refused = error;
-  if (!(error instanceof StreamRefusedError)) return;
-  if (error.status === 401) void session?.look();
-  // A grant was withdrawn: what it was for is denied when it is read again, and not
-  // followed any more.
-  if (error.status === 403 && wasLive) void queryClient.refetchQueries({ type: "active" }, { cancelRefetch: false });
+  if (freshet.status.state === "unauthenticated") void session?.look();
 });
 // Back at once, instead of after the back-off.
 faults.onMended(() => freshet.retry());
