@@ -52,6 +52,11 @@ func (g *grantsFile) reauthorize(ctx context.Context, node *server.Node) error {
 	}
 }
 
+// administer says whether a caller may use the admin port.
+func (c *serveCmd) administer(ctx context.Context, who server.Principal) error {
+	return c.granted.file.AuthorizeAdmin(ctx, grants.Caller{Issuer: who.Issuer, Subject: who.Subject, Claims: who.Claims})
+}
+
 type grantsCmd struct {
 	Test grantsTestCmd `cmd:"" help:"Explain what a caller may: which rule, which pattern."`
 }
@@ -60,8 +65,8 @@ type grantsTestCmd struct {
 	Grants string   `required:"" placeholder:"FILE" help:"Grants file."`
 	Claims string   `xor:"caller" placeholder:"FILE" help:"Claims of the caller, a JSON object; - for standard input."`
 	Token  string   `xor:"caller" placeholder:"TOKEN" help:"Token of the caller, a JWT, which is not verified; - for standard input, so that it is in no process list. Without claims and token: somebody who isn't known."`
-	Action string   `default:"read" enum:"read,write,subscribe" help:"What the caller wants to do: read, write, subscribe."`
-	Topics []string `arg:"" name:"topic" help:"Topics."`
+	Action string   `default:"read" enum:"read,write,subscribe,admin" help:"What the caller wants to do: read, write, subscribe; or admin, use the admin port, which has no topics."`
+	Topics []string `arg:"" optional:"" name:"topic" help:"Topics."`
 }
 
 // Help is printed by `freshet grants test --help`.
@@ -87,12 +92,23 @@ func (c *grantsTestCmd) Run(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
+	action := grants.Action(c.Action)
+	switch {
+	case action == grants.Admin && len(c.Topics) == 0:
+		c.Topics = []string{""}
+	case action == grants.Admin:
+		return errors.New("the admin port has no topics: leave them out")
+	case len(c.Topics) == 0:
+		return errors.New("say which topics the caller asks for")
+	}
 	denied := false
 	for _, topic := range c.Topics {
-		if err := freshet.CheckTopic(topic); err != nil {
-			return err
+		if action != grants.Admin {
+			if err := freshet.CheckTopic(topic); err != nil {
+				return err
+			}
 		}
-		e, err := set.Explain(ctx, caller, grants.Action(c.Action), topic)
+		e, err := set.Explain(ctx, caller, action, topic)
 		if err != nil {
 			return err
 		}

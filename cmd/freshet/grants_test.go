@@ -21,6 +21,8 @@ rules:
     read:
       - orgs/{org_id}/**
   - write: ["users/{sub}/**"]
+  - when: claims.sub == 'ada'
+    admin: true
 `
 
 func TestGrantsTest(t *testing.T) {
@@ -49,6 +51,7 @@ func TestGrantsTest(t *testing.T) {
   anonymous (` + granted + `:1): "announcements/**" (line 1) doesn't match
   rule 1 (` + granted + `:3): "orgs/{org_id}/**" (line 5) doesn't match: {org_id} is acme
   rule 2 (` + granted + `:6) has no patterns of read
+  rule 3 (` + granted + `:7) has no patterns of read
 read orgs/acme: granted`},
 		{[]string{"--claims", scopeless, "orgs/acme"}, exitFailed, "rule 1 (" + granted + ":3) doesn't apply: when is false: no such key: scope"},
 		{[]string{"--claims", scopeless, "--action", "write", "users/ada/x"}, exitFailed, "{sub} is bob"},
@@ -56,9 +59,13 @@ read orgs/acme: granted`},
 		{[]string{"--token", "opaque", "a"}, exitFailed, "give its claims by --claims"},
 		{[]string{"--token", "a.!.c", "a"}, exitFailed, "not base64url"},
 		{[]string{"a\tb"}, exitFailed, "control character"},
-		{[]string{"--grants", broken, "a"}, exitFailed, broken + `:2: rule 1: a rule has no "reed": it takes when, read, write`},
+		{[]string{"--grants", broken, "a"}, exitFailed, broken + `:2: rule 1: a rule has no "reed": it takes when, read, write, admin`},
+		{[]string{"--claims", claims, "--action", "admin"}, exitOK, "admin: granted\n  rule 3 (" + granted + ":7): admin: true\n"},
+		{[]string{"--claims", scopeless, "--action", "admin"}, exitFailed, "rule 2 (" + granted + ":6) doesn't say admin: true"},
+		{[]string{"--action", "admin"}, exitFailed, "the caller isn't known"},
+		{[]string{"--action", "admin", "metrics"}, exitFailed, "the admin port has no topics"},
 		{[]string{"--claims", claims, "--token", token, "a"}, exitUsage, "can't be used together"},
-		{nil, exitUsage, "expected \"<topic>"},
+		{nil, exitFailed, "say which topics"},
 	} {
 		args := append([]string{"grants", "test"}, tt.args...)
 		if len(tt.args) == 0 || tt.args[0] != "--grants" {

@@ -34,8 +34,8 @@ type serveCmd struct {
 	PostgresBin string `group:"Database" placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 
 	Addr          string   `group:"Network" default:"${addr}" help:"Address of RPC, stream and page."`
-	AdminAddr     string   `group:"Network" default:"127.0.0.1:9090" help:"Address of metrics and pprof; empty: none."`
-	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nobody is kept out: of --addr, unless callers are authenticated; of --admin-addr, always."`
+	AdminAddr     string   `group:"Network" default:"127.0.0.1:9090" help:"Address of metrics and pprof; empty: none. Beyond loopback it takes a token (--oidc-issuer, --jwt-keys) that --grants gives it to (admin: true); health doesn't."`
+	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nobody is kept out: of --addr, unless callers are authenticated; of --admin-addr, where nobody is asked then."`
 	Host          []string `group:"Network" placeholder:"NAME" help:"Name that requests may be addressed to, besides those of loopback: app.example.com. Several, or * for all."`
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
 	TLSCert       string   `group:"Network" name:"tls-cert" placeholder:"FILE" type:"path" help:"Certificate of --addr in PEM, with those that lead to its root. It is read again when it changes, and on SIGHUP. Unset: no TLS."`
@@ -85,6 +85,8 @@ type serveCmd struct {
 	DemoAuth      bool          `group:"Development" help:"Have three demo accounts, without passwords, sign in to the page: ada, bob and guest, each with other grants. For this machine alone."`
 	DemoTokenLife time.Duration `group:"Development" default:"${demo_token_life}" help:"How long a token of theirs is good; the page renews it before."`
 	AuditReads    string        `group:"Development" enum:"sample,all,off" default:"sample" help:"Which reads prove that they look into no table but those they declare (two statements more): sample, the first of each procedure and one in 10,000, reports what it finds; all fails such reads; off."`
+
+	granted *grantsFile // nil: there is none, or Run has not come to it
 }
 
 // Help is printed by `freshet serve --help`.
@@ -145,6 +147,7 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	c.granted = grants
 	if grants != nil {
 		cfg.Authorize = server.Grants(grants.file)
 	}
@@ -233,7 +236,7 @@ func perhaps(flag *int) int {
 
 // front is what the flags say to package front.
 func (c *serveCmd) front(logger *slog.Logger) front.Config {
-	return front.Config{
+	at := front.Config{
 		Addr:                     c.Addr,
 		AdminAddr:                c.AdminAddr,
 		Authenticated:            c.keepsOut(),
@@ -253,6 +256,10 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 		Drain:                    given(c.Drain),
 		Logger:                   logger,
 	}
+	if c.Grants != "" {
+		at.Administer = c.administer
+	}
+	return at
 }
 
 // node is what they say to package server.

@@ -2,6 +2,7 @@ package front
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/freshet-dev/freshet/server"
 )
 
 // None in a field of Config says that there is none of it, where the field
@@ -27,11 +30,16 @@ type Config struct {
 	Addr string
 	// AdminAddr of metrics and pprof. Empty: not served.
 	AdminAddr string
+	// Administer says whether a caller may use AdminAddr: nil, server.ErrDenied, or why
+	// it can't be told. Where that is beyond loopback, the node is asked who calls, then
+	// Administer, about all but health. Nil: nobody can say, and AdminAddr has to be on
+	// loopback.
+	Administer func(context.Context, server.Principal) error
 	// Authenticated says that the node lets nobody do anything who isn't meant to:
 	// server.Config.Authenticate is set. It allows Addr to be beyond loopback.
 	Authenticated bool
-	// Insecure allows addresses beyond loopback though nobody asks who calls; so it
-	// takes to have AdminAddr there, at all times.
+	// Insecure allows addresses beyond loopback though nobody asks who calls. On
+	// AdminAddr nobody is asked then.
 	Insecure bool
 	// Hosts are the names that requests may be addressed to (Host, :authority),
 	// besides those of loopback: `app.example.com`, or `*` for all. A request
@@ -128,7 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 		means       string
 	}{
 		{"--addr", c.Addr, c.Insecure || c.Authenticated, "have callers authenticated (--oidc-issuer, --jwt-keys), "},
-		{"--admin-addr", c.AdminAddr, c.Insecure || c.AdminAddr == "", ""},
+		{"--admin-addr", c.AdminAddr, c.Insecure || c.Authenticated && c.Administer != nil || c.AdminAddr == "", "have callers authenticated (--oidc-issuer, --jwt-keys) and say who may (`admin: true` in --grants), "},
 	} {
 		if err := checkAddr(addr.value, addr.safe, addr.means); err != nil {
 			return c, fmt.Errorf("%s: %w", addr.flag, err)
@@ -148,6 +156,12 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// guardsAdmin reports whether those who use the admin port are asked who they are:
+// other machines reach it.
+func (c Config) guardsAdmin() bool {
+	return c.AdminAddr != "" && !isLoopback(c.AdminAddr) && !c.Insecure
 }
 
 // checkBounds fills in d where c has zeros, and refuses what makes no sense.

@@ -20,7 +20,8 @@ func TestNew_F81_nonsense(t *testing.T) {
 		"another interface":          {front.Config{Addr: "10.0.0.1:8080"}, "--insecure"},
 		"a name":                     {front.Config{Addr: "example.com:8080"}, "--insecure"},
 		"admin elsewhere":            {front.Config{AdminAddr: "0.0.0.0:9090"}, "--insecure"},
-		"admin, authenticated":       {front.Config{AdminAddr: "0.0.0.0:9090", Authenticated: true}, "--admin-addr"},
+		"admin, authenticated":       {front.Config{AdminAddr: "0.0.0.0:9090", Authenticated: true}, "`admin: true` in --grants"},
+		"admin, granted to anybody":  {front.Config{AdminAddr: "0.0.0.0:9090", Administer: onlyAdaAdministers}, "--oidc-issuer"},
 		"no port":                    {front.Config{Addr: "127.0.0.1"}, "want host:port"},
 		"an address":                 {front.Config{AdminAddr: "9090"}, "--admin-addr"},
 		"no connections":             {front.Config{MaxConnections: front.None}, "--max-connections: want a value from 1"},
@@ -59,6 +60,8 @@ func TestNew_F81_nonsense(t *testing.T) {
 		require.NoError(t, err, addr)
 	}
 	_, err := front.New(front.Config{Addr: "0.0.0.0:8080", Authenticated: true})
+	require.NoError(t, err)
+	_, err = front.New(front.Config{Addr: "0.0.0.0:8080", AdminAddr: ":9090", Authenticated: true, Administer: onlyAdaAdministers})
 	require.NoError(t, err)
 	_, err = front.New(front.Config{Addr: "0.0.0.0:8080", AdminAddr: ":9090", Insecure: true, Drain: front.None, MaxConnectionsPerAddress: front.None})
 	require.NoError(t, err)

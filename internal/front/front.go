@@ -39,6 +39,7 @@ type Front struct {
 	url      atomic.Value // string: of the main port, once it is open
 
 	certificate *certificate // nil: without TLS
+	denying     seldom       // whether somebody may can't be told
 
 	parts    service.Group
 	ready    *readiness
@@ -112,7 +113,7 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 	if f.certificate != nil {
 		f.parts.Go("certificate", f.certificate.Run)
 	}
-	if err := f.listen(ctx, f.handler(node, services)); err != nil {
+	if err := f.listen(ctx, f.handler(node, services), f.admin(node)); err != nil {
 		return err
 	}
 	if prepare != nil {

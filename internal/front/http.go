@@ -9,15 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"net/netip"
-	"os"
 	"runtime"
-	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 )
@@ -27,7 +21,7 @@ import (
 const maxStreamsPerConnection = 1000
 
 // listen opens the ports.
-func (f *Front) listen(ctx context.Context, h http.Handler) error {
+func (f *Front) listen(ctx context.Context, h, adminHandler http.Handler) error {
 	metrics := newPortMetrics(f.registry)
 	main := &port{name: "http", addr: f.cfg.Addr, metrics: metrics("main"), limit: f.maxConnections(ctx), callers: f.callers, certificate: f.certificate}
 	main.perAddress = max(f.cfg.MaxConnectionsPerAddress, 0)
@@ -43,8 +37,12 @@ func (f *Front) listen(ctx context.Context, h http.Handler) error {
 	if f.cfg.AdminAddr == "" {
 		return nil
 	}
-	admin := &port{name: "admin http", addr: f.cfg.AdminAddr, metrics: metrics("admin"), limit: adminConnections}
-	if _, err := f.start(ctx, admin, adminHandler(f.registry, http.HandlerFunc(f.ready.detailed))); err != nil {
+	admin := &port{name: "admin http", addr: f.cfg.AdminAddr, metrics: metrics("admin"), limit: adminConnections, callers: f.callers}
+	if f.cfg.guardsAdmin() {
+		// Tokens come this way; and nobody may have all connections who has none.
+		admin.certificate, admin.perAddress = f.certificate, adminConnections/2
+	}
+	if _, err := f.start(ctx, admin, adminHandler); err != nil {
 		return fmt.Errorf("%w (--admin-addr chooses another address, an empty one none)", err)
 	}
 	return nil
@@ -171,25 +169,4 @@ func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) }
 // httpLog is net/http's complaints about peers, which are their problem.
 func httpLog(logger *slog.Logger) *log.Logger {
 	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
-}
-
-// adminHandler serves metrics and profiles, on a port of its own.
-func adminHandler(registry *prometheus.Registry, ready http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
-	mux.HandleFunc("GET /healthz", alive)
-	mux.Handle("GET /readyz", ready)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	// Without arguments, which may hold a password.
-	mux.HandleFunc("GET /debug/pprof/cmdline", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprint(w, os.Args[0])
-	})
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, strings.Join([]string{"/metrics", "/healthz", "/readyz", "/debug/pprof/"}, "\n"))
-	})
-	return mux
 }

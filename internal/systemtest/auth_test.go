@@ -3,6 +3,7 @@ package systemtest_test
 import (
 	"bufio"
 	"encoding/json"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,12 +35,18 @@ func with(h http.Header, name, value string) http.Header {
 	return h
 }
 
+// grantsOfAuth let everybody who is known everything, and one see the metrics.
+const grantsOfAuth = `rules:
+  - {read: ["**"], write: ["**"]}
+  - {when: claims.sub == 'prometheus', admin: true}
+`
+
 // guarded is the program, with issuers and a file of keys that say who calls.
 type guarded struct {
 	*child
 	one, other *issuer // the other one isn't there at first
 	keyFile    string
-	admin      string // its address
+	admin      string // its address, which other machines reach, too
 	log        testkit.Buffer
 	tokens     []string // whatever was sent
 }
@@ -52,11 +59,15 @@ func serveGuarded(t *testing.T) *guarded {
 		keyFile: filepath.Join(t.TempDir(), "keys.json"),
 		admin:   live.FreeAddr(t),
 	}
+	_, port, err := net.SplitHostPort(g.admin)
+	require.NoError(t, err)
+	grants := filepath.Join(t.TempDir(), "grants.yaml")
+	require.NoError(t, os.WriteFile(grants, []byte(grantsOfAuth), 0o600))
 	g.one.up(t)
 	g.writeKeys(t, newKeys(t))
 	g.child = newChild(t, program(t), testkit.Migrated(t), "auth",
 		"--oidc-issuer", g.one.name(), "--oidc-issuer", g.other.name(), "--jwt-keys", g.keyFile, "--jwt-audience", audience,
-		"--auth-cookie", cookie, "--allowed-origin", "https://app.example.com", "--log-level", "debug", "--admin-addr", g.admin)
+		"--auth-cookie", cookie, "--allowed-origin", "https://app.example.com", "--log-level", "debug", "--grants", grants, "--admin-addr", "0.0.0.0:"+port)
 	log := g.child.log
 	g.child.log = func(line string) {
 		_, _ = g.log.Write([]byte(line + "\n"))
@@ -105,7 +116,7 @@ func TestAuth(t *testing.T) {
 	t.Run("by cookie", g.byCookie)
 	t.Run("a file of keys", g.fileOfKeys)
 	t.Run("issuers come and go", g.issuersComeAndGo)
-	metrics := get(t, "http://"+g.admin+"/metrics", nil).text
+	metrics := g.metrics(t)
 	for _, want := range []string{
 		`freshet_auth_refused_total{reason="none"}`, `freshet_auth_refused_total{reason="expired"}`,
 		`freshet_auth_fetches_total{issuer="` + g.other.name() + `",result="failed"}`, `freshet_auth_keys_age_seconds{issuer="` + g.one.name() + `"}`,
@@ -118,6 +129,15 @@ func TestAuth(t *testing.T) {
 			require.True(t, len(part) < 20 || !strings.Contains(metrics, part), "a token is in the metrics")
 		}
 	}
+}
+
+func (g *guarded) metrics(t *testing.T) string {
+	t.Helper()
+	token := g.one.token(t, "prometheus")
+	g.tokens = append(g.tokens, token)
+	got := get(t, "http://"+g.admin+"/metrics", bearer(token))
+	require.Equal(t, http.StatusOK, got.status, got.text)
+	return got.text
 }
 
 func (g *guarded) everyWayIn(t *testing.T) {
@@ -156,6 +176,15 @@ func (g *guarded) everyWayIn(t *testing.T) {
 					require.Equal(t, http.StatusUnauthorized, got.status, d.name)
 				}
 			}
+			for _, path := range []string{"/", "/metrics", "/debug/pprof/", "/debug/pprof/heap", "/nothing"} {
+				got := get(t, "http://"+g.admin+path, header)
+				code := tt.code
+				if code == 0 {
+					code = connect.CodePermissionDenied // that needs a grant of its own
+				}
+				require.Equal(t, code, got.code, "admin%s: %+v", path, got)
+				require.Equal(t, tt.challenge, got.challenge, path)
+			}
 		})
 	}
 	twice := byCookie(good)
@@ -167,7 +196,9 @@ func (g *guarded) everyWayIn(t *testing.T) {
 	// What needs nobody.
 	for _, path := range []string{"/healthz", "/readyz"} {
 		require.Equal(t, http.StatusOK, get(t, g.url+path, nil).status, path)
+		require.Equal(t, http.StatusOK, get(t, "http://"+g.admin+path, nil).status, path)
 	}
+	g.metrics(t)
 	require.Equal(t, http.StatusBadRequest, get(t, g.url+"/events?topic=messages&access_token="+good, nil).status, "a token in a URL")
 }
 

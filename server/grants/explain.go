@@ -22,10 +22,11 @@ func (e *Explanation) String() string {
 	if e.Allowed {
 		verdict = "granted"
 	}
-	return fmt.Sprintf("%s %s: %s\n  %s\n", e.Action, e.Topic, verdict, strings.Join(e.Reasons, "\n  "))
+	return fmt.Sprintf("%s: %s\n  %s\n", strings.TrimSpace(string(e.Action)+" "+e.Topic), verdict, strings.Join(e.Reasons, "\n  "))
 }
 
-// Explain decides as Authorize does about one topic, and says why. The error is that
+// Explain decides as Authorize does about one topic, or of the action Admin as
+// AuthorizeAdmin does, and says why. The error is that
 // of Authorize, but for ErrDenied.
 func (s *Set) Explain(ctx context.Context, caller Caller, action Action, topic string) (*Explanation, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxDecide)
@@ -51,9 +52,21 @@ func (s *Set) Explain(ctx context.Context, caller Caller, action Action, topic s
 				continue
 			}
 		}
+		if e.Action == Admin {
+			if r.admin {
+				e.Allowed, e.Reasons = true, []string{fmt.Sprintf("%s (%v): admin: true", r.name(), r.at)}
+				return e, nil
+			}
+			e.addf("%s (%v) doesn't say admin: true", r.name(), r.at)
+			continue
+		}
 		if e.weigh(fmt.Sprintf("%s (%v)", r.name(), r.at), r.read, r.write, claims) {
 			return e, nil
 		}
+	}
+	if e.Action == Admin {
+		e.addf("nothing but `admin: true` in a rule grants the admin port")
+		return e, nil
 	}
 	if s.takesDetails {
 		d := newDetails(claims)

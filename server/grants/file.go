@@ -68,6 +68,11 @@ func (f *File) Authorize(ctx context.Context, caller Caller, action Action, topi
 	return f.files.Current().Authorize(ctx, caller, action, topics)
 }
 
+// AuthorizeAdmin is that of the Set in force.
+func (f *File) AuthorizeAdmin(ctx context.Context, caller Caller) error {
+	return f.files.Current().AuthorizeAdmin(ctx, caller)
+}
+
 // Run follows the file until ctx ends. It returns nil.
 func (f *File) Run(ctx context.Context) error { return f.files.Run(ctx) }
 

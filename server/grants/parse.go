@@ -69,6 +69,7 @@ type rule struct {
 	when        *condition // nil: always
 	expression  string
 	read, write []*pattern
+	admin       bool
 }
 
 func (r *rule) name() string {
@@ -231,9 +232,10 @@ func (f *parser) oneRule(n *yaml.Node) {
 		},
 		"read":  func(n *yaml.Node) { r.read = f.list(n, "read") },
 		"write": func(n *yaml.Node) { r.write = f.list(n, "write") },
-	}, "when", "read", "write")
-	if resolve(n).Kind == yaml.MappingNode && len(r.read)+len(r.write) == 0 && len(f.problems) == 0 {
-		f.failf(n, "it grants nothing: give it patterns of read or write, or remove it")
+		"admin": func(n *yaml.Node) { r.admin = f.flag(n, "admin") },
+	}, "when", "read", "write", "admin")
+	if resolve(n).Kind == yaml.MappingNode && len(r.read)+len(r.write) == 0 && !r.admin && len(f.problems) == 0 {
+		f.failf(n, "it grants nothing: give it patterns of read or write, or admin, or remove it")
 	}
 	f.set.rules = append(f.set.rules, r)
 }
@@ -267,10 +269,15 @@ func (f *parser) list(n *yaml.Node, what string) (list []*pattern) {
 }
 
 func (f *parser) details(n *yaml.Node) {
+	f.set.takesDetails = f.flag(n, "authorization_details")
+}
+
+func (f *parser) flag(n *yaml.Node, what string) bool {
 	n = resolve(n)
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
-		f.failf(n, "authorization_details takes true or false")
-		return
+		f.failf(n, "%s takes true or false", what)
+		return false
 	}
-	f.set.takesDetails, _ = strconv.ParseBool(n.Value)
+	on, _ := strconv.ParseBool(n.Value)
+	return on
 }

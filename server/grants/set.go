@@ -14,6 +14,7 @@ const (
 	Read      Action = "read"      // have an answer that depends on them
 	Write     Action = "write"     // change what they tell of
 	Subscribe Action = "subscribe" // be told of their changes
+	Admin     Action = "admin"     // see metrics and profiles, which have no topics
 )
 
 // ErrDenied says that the caller has no grant. It is the same whether what was asked
@@ -49,6 +50,19 @@ func (s *Set) Authorize(ctx context.Context, caller Caller, action Action, topic
 	return nil
 }
 
+// AuthorizeAdmin says whether a caller may use the admin port: nil, ErrDenied, or an
+// error that says that it can't be told now. No pattern grants it.
+func (s *Set) AuthorizeAdmin(ctx context.Context, caller Caller) error {
+	may, err := s.of(ctx, caller)
+	if err != nil {
+		return err
+	}
+	if !may.admin {
+		return ErrDenied
+	}
+	return nil
+}
+
 func matchAny(patterns []bound, topic string) bool {
 	for i := range patterns {
 		if patterns[i].match(topic) {
@@ -61,6 +75,7 @@ func matchAny(patterns []bound, topic string) bool {
 // may is what one caller may.
 type may struct {
 	read, write []bound
+	admin       bool
 	bytes       int // about
 }
 
@@ -113,6 +128,7 @@ func (s *Set) ask(ctx context.Context, caller *Caller) (*may, error) {
 			}
 		}
 		m.add(r.read, r.write, claims)
+		m.admin = m.admin || r.admin
 	}
 	if s.takesDetails {
 		d := newDetails(claims)

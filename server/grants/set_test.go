@@ -34,6 +34,42 @@ func claims(t testing.TB, text string) Caller {
 	return c
 }
 
+// The admin port is granted by name alone: no pattern does, however wide, nor does a
+// token's own word.
+func TestSet_admin(t *testing.T) {
+	set := parse(t, `
+anonymous: {read: ["**"], write: ["**"]}
+authorization_details: true
+rules:
+  - {read: ["**"], write: ["**"]}
+  - {when: claims.sub == 'prometheus', admin: true}
+  - {when: claims.operator, admin: true, read: [staff]}
+  - {when: claims.operator, admin: false, read: [staff]}
+`)
+	for text, want := range map[string]error{
+		``:                     ErrDenied,
+		`{}`:                   ErrDenied,
+		`{"sub":"ada"}`:        ErrDenied,
+		`{"sub":"prometheus"}`: nil,
+		`{"operator":true}`:    nil,
+		`{"operator":"true"}`:  ErrDenied,
+		`{"sub":"eve","authorization_details":[{"type":"freshet","actions":["admin","read"],"topics":["**"]}],"admin":true}`: ErrDenied,
+	} {
+		var caller Caller
+		if text != "" {
+			caller = claims(t, text)
+		}
+		for range 2 { // as it is found out, and as it is kept
+			require.ErrorIs(t, set.AuthorizeAdmin(t.Context(), caller), want, text)
+		}
+		e, err := set.Explain(t.Context(), caller, Admin, "")
+		require.NoError(t, err)
+		require.Equal(t, want == nil, e.Allowed, "%v", e)
+		require.NotEmpty(t, e.Reasons)
+	}
+	require.ErrorIs(t, set.Authorize(t.Context(), claims(t, `{"sub":"prometheus"}`), Admin, []string{"staff"}), ErrDenied)
+}
+
 func TestSet_authorize(t *testing.T) {
 	set := parse(t, sample)
 	member := `{"sub":"ada","scope":"openid messages.read","org_id":"acme"}`
@@ -177,6 +213,9 @@ func TestParse_errors(t *testing.T) {
 		"rules:\n- {when: '" + strings.Repeat("!", 4097) + "true', read: [a]}": "expression code point size exceeds limit",
 		"anonymous: {read: ['a/{b}']}":                                         `grants.yaml:1: anonymous: pattern "a/{b}": who isn't known has no claims; write a rule`,
 		"anonymous: []":                                                        "anonymous takes a mapping of read, write",
+		"anonymous: {admin: true}":                                             `anonymous has no "admin"`,
+		"rules: [{admin: [a]}]":                                                "rule 1: admin takes true or false",
+		"rules: [{admin: false}]":                                              "it grants nothing",
 		"authorization_details: maybe":                                         "takes true or false",
 		"x: " + strings.Repeat("a", 1<<20):                                     "it has more than 1048576 bytes",
 		"rules:\n" + strings.Repeat("- read: [a]\n", 1001):                     "1001 rules: at most 1000",
