@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"testing"
 
@@ -38,21 +37,12 @@ func callers(r *http.Request) (server.Principal, error) {
 	return onlyAda(r)
 }
 
-// everywhere is loopback's address of a free port, and one that other machines reach.
-func everywhere(t *testing.T) (here, bound string) {
-	t.Helper()
-	here = live.FreeAddr(t)
-	_, port, err := net.SplitHostPort(here)
-	require.NoError(t, err)
-	return here, "0.0.0.0:" + port
-}
-
 var adminPaths = []string{"/", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap?debug=1", "/debug/pprof/symbol", "/debug/pprof/trace?seconds=0.001"}
 
 // Where other machines reach the admin port it takes a token, and a grant of its own;
 // health doesn't, but says no more than on the main port.
 func TestRun_adminBeyondLoopback(t *testing.T) {
-	here, bound := everywhere(t)
+	bound, here := live.FreeAddrEverywhere(t)
 	log := new(testkit.Buffer)
 	r := start(t, func(c *live.Config) {
 		c.Authenticate, c.Front.Authenticated = callers, true
@@ -108,7 +98,7 @@ func TestRun_adminBeyondLoopback(t *testing.T) {
 func TestRun_adminIsOpen(t *testing.T) {
 	for name, insecure := range map[string]bool{"loopback": false, "insecure": true} {
 		t.Run(name, func(t *testing.T) {
-			here, bound := everywhere(t)
+			bound, here := live.FreeAddrEverywhere(t)
 			if !insecure {
 				bound = here
 			}
@@ -127,7 +117,7 @@ func TestRun_adminIsOpen(t *testing.T) {
 
 // A token doesn't come in the clear where there is a certificate.
 func TestRun_adminByTLS(t *testing.T) {
-	here, bound := everywhere(t)
+	bound, here := live.FreeAddrEverywhere(t)
 	r, pair := startTLS(t, func(c *live.Config) {
 		c.Authenticate, c.Front.Authenticated = onlyAda, true
 		c.Front.AdminAddr, c.Front.Administer = bound, onlyAdaAdministers

@@ -3,7 +3,6 @@ package systemtest_test
 import (
 	"bufio"
 	"encoding/json"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -57,17 +56,16 @@ func serveGuarded(t *testing.T) *guarded {
 		one:     &issuer{addr: live.FreeAddr(t), keys: newKeys(t)},
 		other:   &issuer{addr: live.FreeAddr(t), keys: newKeys(t)},
 		keyFile: filepath.Join(t.TempDir(), "keys.json"),
-		admin:   live.FreeAddr(t),
 	}
-	_, port, err := net.SplitHostPort(g.admin)
-	require.NoError(t, err)
+	bound, here := live.FreeAddrEverywhere(t)
+	g.admin = here
 	grants := filepath.Join(t.TempDir(), "grants.yaml")
 	require.NoError(t, os.WriteFile(grants, []byte(grantsOfAuth), 0o600))
 	g.one.up(t)
 	g.writeKeys(t, newKeys(t))
 	g.child = newChild(t, program(t), testkit.Migrated(t), "auth",
 		"--oidc-issuer", g.one.name(), "--oidc-issuer", g.other.name(), "--jwt-keys", g.keyFile, "--jwt-audience", audience,
-		"--auth-cookie", cookie, "--allowed-origin", "https://app.example.com", "--log-level", "debug", "--grants", grants, "--admin-addr", "0.0.0.0:"+port)
+		"--auth-cookie", cookie, "--allowed-origin", "https://app.example.com", "--log-level", "debug", "--grants", grants, "--admin-addr", bound)
 	log := g.child.log
 	g.child.log = func(line string) {
 		_, _ = g.log.Write([]byte(line + "\n"))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -104,9 +105,18 @@ func Launch(t testing.TB, database string, change func(*Config)) (s *Server, rea
 }
 
 // FreeAddr is an address on loopback that was free a moment ago.
-func FreeAddr(t testing.TB) string {
+func FreeAddr(t testing.TB) string { return freeAddr(t, "127.0.0.1:0") }
+
+// FreeAddrEverywhere is one that other machines reach, too: as it is bound, and as it is
+// reached here. A port may be free on loopback's address and taken on another.
+func FreeAddrEverywhere(t testing.TB) (bound, here string) {
+	bound = freeAddr(t, "0.0.0.0:0")
+	return bound, strings.Replace(bound, "0.0.0.0", "127.0.0.1", 1)
+}
+
+func freeAddr(t testing.TB, on string) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", on)
 	require.NoError(t, err)
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().String()
