@@ -3,15 +3,23 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -23,6 +31,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/auth"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/messages"
 )
@@ -84,6 +93,68 @@ func TestProtect_forgotten(t *testing.T) {
 	require.False(t, stream.Receive())
 	requireCode(t, connect.CodeUnauthenticated, stream.Err())
 	require.NoError(t, stream.Close())
+}
+
+// Whoever is asked who calls, a refusal is counted once, where it is made: those of
+// server/auth by its reasons, those of a team's own function by their code.
+func TestAuthenticate_refusalsAreCounted(t *testing.T) {
+	who, err := auth.New(auth.Config{KeyFile: publicKeyFile(t), Audiences: []string{"x"}})
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		ask  server.Authenticate
+		want string
+	}{
+		"server/auth": {who.Authenticate, "malformed 1, none 1"},
+		"a team's own": {func(r *http.Request) (server.Principal, error) {
+			switch r.Header.Get("Authorization") {
+			case "":
+				return server.Principal{}, connect.NewError(connect.CodePermissionDenied, errors.New("never"))
+			default:
+				return server.Principal{}, errors.New("the directory is down")
+			}
+		}, "permission_denied 1, unavailable 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			registry := prometheus.NewPedanticRegistry()
+			b := embed(t, server.Config{DatabaseURL: testkit.Migrated(t), Authenticate: tt.ask, Registerer: registry, Logger: slog.New(slog.DiscardHandler)})
+			_, inner := b.node.Events()
+			_, outer := b.node.Protect("/", inner) // asked once, counted once
+			for _, header := range []http.Header{{}, {"Authorization": {"Bearer x"}}} {
+				r := httptest.NewRequestWithContext(b.ctx, http.MethodGet, "/events?topic=messages", nil)
+				r.Header = header
+				outer.ServeHTTP(httptest.NewRecorder(), r)
+			}
+			require.Equal(t, tt.want, refusals(t, registry))
+		})
+	}
+}
+
+// refusals are those that were counted, by reason.
+func refusals(t *testing.T, registry *prometheus.Registry) string {
+	t.Helper()
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	var all []string
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == "freshet_auth_refused_total" {
+				all = append(all, fmt.Sprintf("%s %v", m.GetLabel()[0].GetValue(), m.GetCounter().GetValue()))
+			}
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// publicKeyFile holds a key that signs nothing.
+func publicKeyFile(t *testing.T) string {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKIXPublicKey(public)
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "keys.pem")
+	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
+	return path
 }
 
 // scoped is a service whose answers depend on what its caller may: it counts how often

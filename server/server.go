@@ -150,7 +150,7 @@ func (n *Node) buildHandlers() (err error) {
 	if cfg.Registerer != nil {
 		metrics = intercept.NewMetrics(cfg.Registerer)
 	}
-	n.callers = intercept.NewAuthenticator(cfg.Authenticate, cfg.Logger)
+	n.callers = intercept.NewAuthenticator(cfg.Authenticate, cfg.Logger, cfg.Registerer)
 	allowed := intercept.NewAuthorizer(cfg.Authorize, cfg.Logger)
 	n.options = append([]connect.HandlerOption{connect.WithInterceptors(n.callers.Required(), admission{&n.ready}, newInFlight(cfg))}, intercept.Options(intercept.Config{
 		Contract:   n.program,

@@ -25,7 +25,7 @@ func asked(t *testing.T, who *Principal, roleClaim, anonymous string) (s *store.
 		return connect.NewResponse(new(emptypb.Empty)), nil
 	})
 	if who != nil {
-		handler = intercept.NewAuthenticator(func(*http.Request) (Principal, error) { return *who, nil }, slog.New(slog.DiscardHandler)).Wrap(handler)
+		handler = intercept.NewAuthenticator(func(*http.Request) (Principal, error) { return *who, nil }, slog.New(slog.DiscardHandler), nil).Wrap(handler)
 	}
 	server := httptest.NewServer(handler)
 	defer server.Close()

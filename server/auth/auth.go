@@ -79,7 +79,6 @@ type Authenticator struct {
 	issuers map[string]*issuer // by `iss`
 	file    *file              // nil: none
 	kept    kept
-	refused *prometheus.CounterVec
 	now     func() time.Time
 	cross   *http.CrossOriginProtection
 }
@@ -170,7 +169,6 @@ func (a *Authenticator) Authenticate(r *http.Request) (intercept.Principal, erro
 	if !errors.As(err, &known) {
 		known = errMalformed // nothing else comes here; its text stays here
 	}
-	a.refused.WithLabelValues(known.Reason).Inc()
 	return intercept.Principal{}, known.connect()
 }
 

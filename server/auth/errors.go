@@ -20,6 +20,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
+// RefusalReason is Reason, for the one who counts: server/intercept.
+func (e *Error) RefusalReason() string { return e.Reason }
+
 func invalidToken(reason, message string) *Error {
 	return &Error{Code: connect.CodeUnauthenticated, Reason: reason, Message: message, OAuth: "invalid_token"}
 }

@@ -8,16 +8,10 @@ import (
 
 // register has the metrics counted, if somebody counts.
 func (a *Authenticator) register(registerer prometheus.Registerer) error {
-	a.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "freshet_auth_refused_total", Help: "Requests refused since it isn't known who calls, by reason.",
-	}, []string{"reason"})
 	fetches := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "freshet_auth_fetches_total", Help: "Times that an issuer was asked for its keys, by result: ok, or failed and those of before are kept.",
 	}, []string{"issuer", "result"})
-	all := []prometheus.Collector{a.refused, fetches}
-	for _, known := range []*Error{errNone, errMalformed, errExpired, errKey, errUnreachable} {
-		a.refused.WithLabelValues(known.Reason) // shown from the start
-	}
+	all := []prometheus.Collector{fetches}
 	for name, i := range a.issuers {
 		for _, result := range []string{"ok", "failed"} {
 			fetches.WithLabelValues(name, result)

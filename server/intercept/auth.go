@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Authenticate says who sent a request, whose body it must not read: the zero
@@ -76,15 +77,22 @@ type Authenticator struct {
 	verify  Authenticate
 	logger  *slog.Logger
 	refusal *connect.ErrorWriter
-	failing atomic.Bool // the last question had no answer, which was logged
+	refused *prometheus.CounterVec // by reason
+	failing atomic.Bool            // the last question had no answer, which was logged
 }
 
-// NewAuthenticator returns nil if nobody asks who calls.
-func NewAuthenticator(verify Authenticate, logger *slog.Logger) *Authenticator {
+// NewAuthenticator returns nil if nobody asks who calls. A nil registry gets no metrics.
+func NewAuthenticator(verify Authenticate, logger *slog.Logger, registry prometheus.Registerer) *Authenticator {
 	if verify == nil {
 		return nil
 	}
-	return &Authenticator{verify: verify, logger: logger, refusal: connect.NewErrorWriter()}
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_auth_refused_total", Help: "Requests refused since it isn't known who calls, by reason: of server/auth; where somebody else is asked, the code.",
+	}, []string{"reason"})
+	if registry != nil {
+		registry.MustRegister(refused)
+	}
+	return &Authenticator{verify: verify, logger: logger, refusal: connect.NewErrorWriter(), refused: refused}
 }
 
 // Wrap lets through to next who may come in, and answers the others in the form of
@@ -118,6 +126,7 @@ func (a *Authenticator) hasSeen(ctx context.Context) bool {
 // a challenge can't be (RFC 9110 section 6.5.1).
 func (a *Authenticator) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	out := a.public(r.Context(), err)
+	a.refused.WithLabelValues(reasonOf(err, out)).Inc()
 	w.Header().Set("Cache-Control", "no-store")
 	for _, name := range []string{"Www-Authenticate", "Retry-After"} {
 		if values := out.Meta()[name]; len(values) > 0 {
@@ -126,6 +135,16 @@ func (a *Authenticator) refuse(w http.ResponseWriter, r *http.Request, err error
 		}
 	}
 	_ = a.refusal.Write(w, r, out) // the peer has gone if it can't be told
+}
+
+// reasonOf is what is counted of an error of verify that is told as out: a word of its
+// own, or the code. Whoever has words of its own has few.
+func reasonOf(err error, out *connect.Error) string {
+	var own interface{ RefusalReason() string }
+	if errors.As(err, &own) {
+		return own.RefusalReason()
+	}
+	return out.Code().String()
 }
 
 // public is what is told of an error of verify.

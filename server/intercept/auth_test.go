@@ -47,7 +47,7 @@ func TestRead_unknownCallersShareNothing(t *testing.T) {
 		if known {
 			verify = func(*http.Request) (Principal, error) { return Principal{Subject: "ada"}, nil }
 		}
-		server := httptest.NewServer(NewAuthenticator(verify, slog.New(slog.DiscardHandler)).Wrap(mux))
+		server := httptest.NewServer(NewAuthenticator(verify, slog.New(slog.DiscardHandler), nil).Wrap(mux))
 		client := messagesv1connect.NewMessageServiceClient(server.Client(), server.URL)
 		for range 3 {
 			_, err := client.GetMessage(t.Context(), getRequest(at(100).String()))
@@ -72,7 +72,7 @@ func asked(t *testing.T, method, contentType string) *http.Request {
 // Each protocol is refused in its own form, and nobody may keep that.
 func TestAuthenticator_forms(t *testing.T) {
 	refusal := connect.NewError(connect.CodeUnauthenticated, errors.New("no token"))
-	h := NewAuthenticator(func(*http.Request) (Principal, error) { return Principal{}, refusal }, slog.New(slog.DiscardHandler)).
+	h := NewAuthenticator(func(*http.Request) (Principal, error) { return Principal{}, refusal }, slog.New(slog.DiscardHandler), nil).
 		Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("let in") }))
 	for _, tt := range []struct {
 		method, contentType string
@@ -120,7 +120,7 @@ func TestAuthenticator_forms(t *testing.T) {
 func TestAuthenticator_whatCantBeTold(t *testing.T) {
 	log := new(testkit.Buffer)
 	var fails error
-	h := NewAuthenticator(func(*http.Request) (Principal, error) { return Principal{}, fails }, slog.New(slog.NewTextHandler(log, nil))).
+	h := NewAuthenticator(func(*http.Request) (Principal, error) { return Principal{}, fails }, slog.New(slog.NewTextHandler(log, nil)), nil).
 		Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	ask := func() *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
@@ -144,7 +144,7 @@ func TestAuthenticator_whatCantBeTold(t *testing.T) {
 	fails = errors.New("again")
 	ask()
 	require.Equal(t, 2, strings.Count(log.String(), "level=ERROR"), log.String())
-	require.NotNil(t, NewAuthenticator(nil, nil).Wrap(h), "nobody asks")
+	require.NotNil(t, NewAuthenticator(nil, nil, nil).Wrap(h), "nobody asks")
 }
 
 // Of handlers that are wrapped twice the outermost asks. An Authenticator doesn't
@@ -155,7 +155,7 @@ func TestAuthenticator_asksOnce(t *testing.T) {
 		times++
 		return Principal{Subject: "ada"}, nil
 	}
-	one, other := NewAuthenticator(verify, slog.New(slog.DiscardHandler)), NewAuthenticator(verify, slog.New(slog.DiscardHandler))
+	one, other := NewAuthenticator(verify, slog.New(slog.DiscardHandler), nil), NewAuthenticator(verify, slog.New(slog.DiscardHandler), nil)
 	ask := func(h http.Handler) {
 		times = 0
 		w := httptest.NewRecorder()

@@ -163,7 +163,7 @@ func newRig(t *testing.T, change func(*Config), clientOptions ...connect.ClientO
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
 	verify := func(r *http.Request) (Principal, error) { return Principal{Subject: r.Header.Get("Test-User")}, nil }
-	server := httptest.NewUnstartedServer(RequestID(NewAuthenticator(verify, cfg.Logger).Wrap(Procedures(procedures(cfg.Contract), mux))))
+	server := httptest.NewUnstartedServer(RequestID(NewAuthenticator(verify, cfg.Logger, nil).Wrap(Procedures(procedures(cfg.Contract), mux))))
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)

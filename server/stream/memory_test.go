@@ -30,7 +30,7 @@ func TestSession_memoryOfACaller(t *testing.T) {
 		},
 	}
 	var caller intercept.Principal
-	authenticated := intercept.NewAuthenticator(func(*http.Request) (intercept.Principal, error) { return caller, nil }, nil)
+	authenticated := intercept.NewAuthenticator(func(*http.Request) (intercept.Principal, error) { return caller, nil }, nil, nil)
 	behind := func(ctx context.Context, who intercept.Principal) context.Context {
 		caller = who
 		var seen *http.Request
