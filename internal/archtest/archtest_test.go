@@ -28,6 +28,7 @@ var tiers = map[string]int{
 	"internal/seldom":  1,
 	"internal/service": 1,
 	"internal/follow":  1,
+	"internal/lru":     1,
 	"internal/badnet":  1,
 	"internal/share":   1,
 	"internal/rule":    1,

@@ -23,6 +23,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet-dev/freshet/internal/lru"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -78,9 +80,10 @@ type Authenticator struct {
 	cfg     Config
 	issuers map[string]*issuer // by `iss`
 	file    *file              // nil: none
-	kept    kept
-	now     func() time.Time
-	cross   *http.CrossOriginProtection
+	// kept is by digest, so that no token is in memory longer than its request.
+	kept  *lru.Cache[[sha256.Size]byte, verified]
+	now   func() time.Time
+	cross *http.CrossOriginProtection
 }
 
 // New returns an Authenticator. It reads KeyFile, which has to be right; issuers
@@ -95,7 +98,7 @@ func New(cfg Config) (*Authenticator, error) {
 	case cfg.ClockSkew < 0:
 		cfg.ClockSkew = 0
 	}
-	a := &Authenticator{cfg: cfg, issuers: map[string]*issuer{}, now: time.Now, cross: http.NewCrossOriginProtection()}
+	a := &Authenticator{cfg: cfg, issuers: map[string]*issuer{}, kept: lru.New[[sha256.Size]byte, verified](keptBytes), now: time.Now, cross: http.NewCrossOriginProtection()}
 	if len(cfg.Issuers) == 0 && cfg.KeyFile == "" {
 		return nil, errors.New("nobody issues tokens: name an issuer, or a file of keys")
 	}

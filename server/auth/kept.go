@@ -1,70 +1,27 @@
 package auth
 
 import (
-	"crypto/sha256"
-	"sync"
 	"time"
 
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
-// What is kept of tokens that were found to be good: the signature of one costs
-// more than the rest of a call. Beyond it, any one is forgotten for a new one.
-const (
-	maxKept      = 8192
-	maxKeptBytes = 8 << 20 // of the tokens' text; what they say takes about three times as much
-)
+// Tokens that were found to be good are kept: the signature of one costs more than
+// the rest of a call. At 500 bytes a token some 13,000 of them.
+const keptBytes = 32 << 20
 
-// kept remembers tokens by digest, so that no token is in memory longer than its
-// request. An entry is good until it expires, or the keys are others than those
-// that it was checked with. The zero value is ready.
-type kept struct {
-	mu      sync.RWMutex
-	entries map[[sha256.Size]byte]entry
-	bytes   int
-}
+// sizeOf is what a token that is kept costs in memory, about: what it says, not its
+// text.
+func sizeOf(token string) int { return 1<<10 + 3*len(token) }
 
-// verified is what is known of a good token.
+// verified is what is known of a good token, until it expires or the keys are others
+// than those that it was checked with.
 type verified struct {
 	principal intercept.Principal
 	from      source
 	set       *keySet
 }
 
-type entry struct {
-	verified
-	size int
-}
-
-func (k *kept) get(digest [sha256.Size]byte, now time.Time) (intercept.Principal, bool) {
-	k.mu.RLock()
-	e, ok := k.entries[digest]
-	k.mu.RUnlock()
-	if !ok || !e.isGood(now) {
-		return intercept.Principal{}, false
-	}
-	return e.principal, true
-}
-
-func (e *entry) isGood(now time.Time) bool {
-	return now.Before(e.principal.Expires) && e.from.current() == e.set
-}
-
-func (k *kept) put(digest [sha256.Size]byte, size int, v verified) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.entries == nil {
-		k.entries = map[[sha256.Size]byte]entry{}
-	}
-	k.bytes += size - k.entries[digest].size
-	k.entries[digest] = entry{v, size}
-	for other, e := range k.entries { // in no order
-		if len(k.entries) <= maxKept && k.bytes <= maxKeptBytes {
-			return
-		}
-		if other != digest {
-			k.bytes -= e.size
-			delete(k.entries, other)
-		}
-	}
+func (v *verified) isGood(now time.Time) bool {
+	return now.Before(v.principal.Expires) && v.from.current() == v.set
 }

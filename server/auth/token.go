@@ -24,8 +24,8 @@ func (a *Authenticator) verify(ctx context.Context, token string) (intercept.Pri
 		return intercept.Principal{}, errTooLong
 	}
 	digest := sha256.Sum256([]byte(token))
-	if p, ok := a.kept.get(digest, a.now()); ok {
-		return p, nil
+	if v, ok := a.kept.Get(digest); ok && v.isGood(a.now()) {
+		return v.principal, nil
 	}
 	jws, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil || strings.ContainsAny(token, "\r\n") { // base64 passes over those
@@ -58,7 +58,7 @@ func (a *Authenticator) verify(ctx context.Context, token string) (intercept.Pri
 	if err != nil {
 		return intercept.Principal{}, err
 	}
-	a.kept.put(digest, len(token), verified{p, from, set})
+	a.kept.Put(digest, verified{p, from, set}, sizeOf(token))
 	return p, nil
 }
 

@@ -18,6 +18,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/lru"
 )
 
 func contextOf(t testing.TB) (context.Context, context.CancelFunc) {
@@ -265,29 +267,14 @@ func TestKept(t *testing.T) {
 	token := rsaSigner.sign(t, claimsOf(p.URL, "exp", time.Now().Unix()+100))
 	_, err := r.ask(t, token)
 	require.NoError(t, err)
-	require.Len(t, r.kept.entries, 1)
+	entries, bytes := r.kept.Size()
+	require.Equal(t, []int{1, sizeOf(token)}, []int{entries, bytes})
 	r.ahead(129 * time.Second)
 	_, err = r.ask(t, token)
 	require.NoError(t, err)
 	r.ahead(time.Second)
 	_, err = r.ask(t, token)
 	requireReason(t, errExpired, err)
-
-	var k kept
-	v := verified{from: r.issuers[p.URL]}
-	for i := range 2 * maxKept {
-		k.put(sha256.Sum256([]byte{byte(i), byte(i >> 8)}), 100, v)
-	}
-	require.Len(t, k.entries, maxKept)
-	for i := range 2000 {
-		k.put(sha256.Sum256([]byte{byte(i), byte(i >> 8), 1}), MaxTokenBytes, v)
-	}
-	require.LessOrEqual(t, k.bytes, maxKeptBytes)
-	total := 0
-	for _, e := range k.entries {
-		total += e.size
-	}
-	require.Equal(t, total, k.bytes)
 }
 
 func BenchmarkAuthenticate(b *testing.B) {
@@ -305,7 +292,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	b.Run("first", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			r.kept.entries = nil
+			r.kept = lru.New[[sha256.Size]byte, verified](keptBytes)
 			if _, err := r.Authenticate(one); err != nil {
 				b.Fatal(err)
 			}

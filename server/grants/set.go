@@ -2,8 +2,11 @@ package grants
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+
+	"github.com/freshet-dev/freshet/internal/lru"
 )
 
 // Action is what somebody wants to do with topics.
@@ -25,10 +28,21 @@ var ErrDenied = errors.New("the caller has no grant for this")
 type Set struct {
 	rules        []*rule // anonymous first, if there is one
 	takesDetails bool
-	kept         *kept
+	kept         *lru.Cache[[sha256.Size]byte, *may] // by a caller's digest
 }
 
-func newSet() *Set { return &Set{kept: newKept(keptBytes)} }
+func newSet() *Set { return &Set{kept: lru.New[[sha256.Size]byte, *may](keptBytes)} }
+
+// keptBytes bounds what is kept of callers: at some 700 bytes for a caller with a
+// few patterns, 40,000 of them.
+const keptBytes = 32 << 20
+
+// What is kept costs in memory beyond its texts, about.
+const (
+	mayOverhead   = 400
+	boundOverhead = 48
+	valueOverhead = 72
+)
 
 // Authorize says whether a caller may do something with all of the topics: nil,
 // ErrDenied, or an error that says that it can't be told now. No topics at all are
@@ -96,13 +110,13 @@ func choose[T any](action Action, read, write []T) []T {
 func (s *Set) of(ctx context.Context, caller Caller) (*may, error) {
 	digest, named := caller.Digest()
 	if named {
-		if m := s.kept.get(digest); m != nil {
+		if m, ok := s.kept.Get(digest); ok {
 			return m, nil
 		}
 	}
 	m, err := s.ask(ctx, &caller)
 	if err == nil && named {
-		s.kept.put(digest, m)
+		s.kept.Put(digest, m, m.bytes)
 	}
 	return m, err
 }

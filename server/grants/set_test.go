@@ -1,12 +1,15 @@
 package grants
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/lru"
 )
 
 const sample = `
@@ -256,20 +259,25 @@ func TestSet_costIsBounded(t *testing.T) {
 
 func TestKept_isBounded(t *testing.T) {
 	set := parse(t, `rules: [{read: ["orgs/{org}/**"]}]`)
-	set.kept = newKept(100 * (mayOverhead + boundOverhead + valueOverhead))
+	most := 100 * (mayOverhead + boundOverhead + valueOverhead)
+	set.kept = lru.New[[sha256.Size]byte, *may](most)
+	kept := func() (entries int) {
+		entries, bytes := set.kept.Size()
+		require.LessOrEqual(t, bytes, most)
+		return entries
+	}
 	for i := range 1000 {
 		name := fmt.Sprint("o", i)
 		require.NoError(t, set.Authorize(t.Context(), Caller{Claims: map[string]any{"org": name}}, Read, []string{"orgs/" + name}))
-		require.LessOrEqual(t, set.kept.bytes, set.kept.maxBytes)
+		require.LessOrEqual(t, kept(), 100)
 	}
-	require.Equal(t, 100, set.kept.order.Len())
-	require.Len(t, set.kept.by, 100)
+	require.Equal(t, 100, kept())
 	many := make([]any, 500)
 	for i := range many {
 		many[i] = fmt.Sprint(i)
 	}
 	require.NoError(t, set.Authorize(t.Context(), Caller{Claims: map[string]any{"org": many}}, Read, []string{"orgs/7"}))
-	require.Len(t, set.kept.by, 100, "what would push out most others isn't kept")
+	require.Equal(t, 100, kept(), "what would push out most others isn't kept")
 }
 
 func TestCaller_digest(t *testing.T) {
@@ -293,7 +301,8 @@ func TestCaller_digest(t *testing.T) {
 	set := parse(t, sample)
 	odd := Caller{Subject: "ada", Claims: map[string]any{"a": struct{}{}, "org_id": json.Number("7"), "scope": "messages.read"}}
 	require.NoError(t, set.Authorize(t.Context(), odd, Read, []string{"orgs/7/x"}))
-	require.Empty(t, set.kept.by)
+	entries, _ := set.kept.Size()
+	require.Zero(t, entries)
 }
 
 func BenchmarkAuthorize(b *testing.B) {
