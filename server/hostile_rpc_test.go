@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -120,6 +122,25 @@ func bomb(n int64) string {
 		panic(err)
 	}
 	return b.String()
+}
+
+// A message that is too large is not decompressed to its end, for which Connect by
+// itself takes seconds of a CPU: neither of a service, nor where anybody may call.
+func TestRun_bombsAreNotReadToTheirEnd(t *testing.T) {
+	a := newArena(t)
+	for _, path := range []string{listPath, "/grpc.health.v1.Health/Check"} {
+		req, err := http.NewRequestWithContext(a.ctx, http.MethodPost, a.url+path, strings.NewReader(bomb(64<<20)))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Encoding", "gzip")
+		resp, err := a.http[0].Do(req)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusTooManyRequests, resp.StatusCode)
+		require.Contains(t, string(body), "the rest isn't decompressed", path)
+	}
 }
 
 type zeros struct{}

@@ -165,13 +165,14 @@ func (n *Node) buildHandlers() (err error) {
 		ReadInterval: cfg.ReadInterval,
 		MaxLag:       cfg.MaxLag,
 		CacheBytes:   cfg.CacheBytes,
-		Audit:        cfg.AuditReads,
-		OnUndeclared: func(e *intercept.AuditError) { n.ready.warn(e.Error()) },
-		Tracing:      n.tracing,
-		Logger:       cfg.Logger,
-		Metrics:      metrics,
+
+		MaxRequestBytes: cfg.MaxRequestBytes,
+		Audit:           cfg.AuditReads,
+		OnUndeclared:    func(e *intercept.AuditError) { n.ready.warn(e.Error()) },
+		Tracing:         n.tracing,
+		Logger:          cfg.Logger,
+		Metrics:         metrics,
 	})...)
-	n.options = append(n.options, connect.WithReadMaxBytes(cfg.MaxRequestBytes))
 	streams := stream.Config{
 		Hub:            n.hub,
 		InsertPosition: n.feed.InsertPosition,

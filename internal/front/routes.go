@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+	"github.com/freshet-dev/freshet/internal/inflate"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
@@ -30,7 +31,7 @@ func (f *Front) handler(node *server.Node, services []Service) http.Handler {
 	}
 	mux.Handle(node.Watch())
 	served = append(served, freshetv1.File_freshet_v1_invalidation_service_proto.Services().ByName("InvalidationService"))
-	procedures := f.standard(mux, served, connect.WithReadMaxBytes(f.cfg.MaxRequestBytes))
+	procedures := f.standard(mux, served, inflate.Options(f.cfg.MaxRequestBytes))
 	mux.Handle(node.Events())
 	mux.Handle("/", f.page())
 	for pattern, public := range f.cfg.Public {

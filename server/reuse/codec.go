@@ -21,7 +21,7 @@ func (r *Reads) HandlerOptions() []connect.HandlerOption {
 		connect.WithCodec(jsonCodec{"json", r.cache}),
 		// Connect registers this spelling as a codec of its own.
 		connect.WithCodec(jsonCodec{"json; charset=utf-8", r.cache}),
-		compression(r.cache),
+		compression(r.cache, r.maxRequest),
 	}
 }
 

@@ -44,6 +44,8 @@ type Config struct {
 	MaxLag time.Duration
 	// CacheBytes bounds the answers that are kept. Zero: 64 MiB; negative: none.
 	CacheBytes int
+	// MaxRequestBytes bounds a request's message, decompressed. Zero: 4 MiB.
+	MaxRequestBytes int
 	// Logger gets the stack of a query that panics. Nil: slog.Default().
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil: nobody counts.
@@ -59,6 +61,8 @@ func New(cfg Config) *Reads {
 		node:   cfg.Node,
 		maxLag: cmp.Or(max(cfg.MaxLag, 0), 5*time.Second),
 		cache:  kept,
+
+		maxRequest: cmp.Or(cfg.MaxRequestBytes, 4<<20),
 		flights: &flights{
 			node: cfg.Node, cache: kept, metrics: counts, lanes: map[readKey]*lane{},
 			timeout:  cmp.Or(max(cfg.MaxRead, 0), 30*time.Second),

@@ -6,18 +6,22 @@ import (
 	"io"
 
 	"connectrpc.com/connect"
+
+	"github.com/freshet-dev/freshet/internal/inflate"
 )
 
 // minCompressed is the size from which an answer is worth compressing.
 const minCompressed = 1 << 10
 
-// compression replaces Connect's gzip by one that compresses a kept answer once.
-func compression(c *cache) connect.HandlerOption {
+// compression replaces Connect's gzip by one that compresses a kept answer once, and
+// decompresses no message further than to limit.
+func compression(c *cache, limit int) connect.HandlerOption {
 	return connect.WithHandlerOptions(
 		connect.WithCompression("gzip",
-			func() connect.Decompressor { return new(gzip.Reader) },
+			inflate.Gzip(limit),
 			func() connect.Compressor { return newCompressor(c) },
 		),
+		connect.WithReadMaxBytes(limit),
 		connect.WithCompressMinBytes(minCompressed),
 	)
 }

@@ -83,6 +83,8 @@ type Reads struct {
 	cache   *cache
 	flights *flights
 	metrics *metrics
+
+	maxRequest int // bytes of a message
 }
 
 // Do answers a read. The error is the query's, ctx's, or ErrNoFrontier; a query
