@@ -3,7 +3,6 @@ package front
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"os"
@@ -44,7 +43,7 @@ func (f *Front) granted(next http.Handler) http.Handler {
 		case err == nil:
 			next.ServeHTTP(w, r)
 		case !errors.Is(err, server.ErrDenied):
-			f.denying.log(f.cfg.Logger, slog.LevelError, "whether somebody may use the admin port can't be told", "error", err)
+			f.cfg.Logger.ErrorContext(r.Context(), "whether somebody may use the admin port can't be told", "error", err)
 			unavailable(w, "whether you may can't be told right now")
 		case who.Issuer == "" && who.Subject == "": // let in, where tokens aren't required
 			w.Header().Set("WWW-Authenticate", `Bearer realm="freshet"`)

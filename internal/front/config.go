@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/freshet-dev/freshet/internal/seldom"
 	"github.com/freshet-dev/freshet/server"
 )
 
@@ -99,7 +100,7 @@ type Config struct {
 	// they are cut. Zero: 10 s; None: at once.
 	Drain time.Duration
 
-	// Logger; nil: slog.Default().
+	// Logger; nil: slog.Default(). It is told now and then what happens again and again.
 	Logger *slog.Logger
 }
 
@@ -123,7 +124,7 @@ func Defaults() Config {
 func (c Config) withDefaults() (Config, error) {
 	d := Defaults()
 	c.Addr = cmp.Or(c.Addr, d.Addr)
-	c.Logger = cmp.Or(c.Logger, slog.Default())
+	c.Logger = seldom.Logger(cmp.Or(c.Logger, slog.Default()))
 	if err := checkBounds(&c, d); err != nil {
 		return c, err
 	}

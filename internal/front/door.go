@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/freshet-dev/freshet/internal/share"
 	"github.com/freshet-dev/freshet/server/stream"
 )
 
@@ -30,18 +31,19 @@ const adminConnections = 32
 // counts until it is closed, whoever has it by then.
 type door struct {
 	net.Listener
-	limit      int
-	perAddress int // 0: no bound
-	callers    callers
-	logger     *slog.Logger
-	metrics    *portMetrics
-	failing    seldom // accept fails
-	crowded    seldom // somebody is turned away
+	limit   int
+	open    *share.Share[netip.Addr] // connections within the limits
+	spares  *share.Share[netip.Addr] // those beyond, of nobody in particular
+	callers callers
+	logger  *slog.Logger
+	metrics *portMetrics
+}
 
-	mu        sync.Mutex // guards what follows
-	open      int
-	spares    int                // open connections beyond the limits
-	addresses map[netip.Addr]int // open connections of each
+func newDoor(l net.Listener, limit, perAddress int, callers callers, logger *slog.Logger, metrics *portMetrics) *door {
+	return &door{
+		Listener: l, limit: limit, callers: callers, logger: logger, metrics: metrics,
+		open: share.New[netip.Addr](limit, perAddress), spares: share.New[netip.Addr](spareConnections, 0),
+	}
 }
 
 // Accept returns the next connection that may be served. Errors are net/http's
@@ -52,7 +54,7 @@ func (d *door) Accept() (net.Conn, error) {
 		if err != nil {
 			if !isClosed(err) {
 				d.metrics.acceptErrors.Inc()
-				d.failing.log(d.logger, slog.LevelError, "connections can't be accepted: is the limit of open files too low?", "error", err)
+				d.logger.Error("connections can't be accepted: is the limit of open files too low?", "error", err)
 			}
 			return nil, err
 		}
@@ -69,69 +71,32 @@ func (d *door) admit(c net.Conn) net.Conn {
 	if !ok {
 		return c // somebody else's listener, with bounds of its own
 	}
-	from := d.callers.connection(tcp.RemoteAddr())
-	d.mu.Lock()
-	refusal := ""
-	switch {
-	case d.open >= d.limit:
-		refusal = "limit"
-	case d.perAddress > 0 && d.addresses[from] >= d.perAddress:
-		refusal = "address"
-	}
-	open, full := d.open, false
-	switch {
-	case refusal == "":
-		d.open++
-		if from.IsValid() {
-			d.addresses[from]++
+	admitted := &conn{TCPConn: tcp, door: d, from: d.callers.connection(tcp.RemoteAddr()), of: d.open}
+	if verdict := d.open.Take(admitted.from); verdict != share.Granted {
+		cause := "limit"
+		if verdict == share.Over {
+			cause = "address"
 		}
-	case d.spares < spareConnections:
-		d.spares++
-	default:
-		full = true
-	}
-	d.mu.Unlock()
-	if refusal != "" {
-		d.metrics.refused.WithLabelValues(refusal).Inc()
-		d.crowded.log(d.logger, slog.LevelWarn, "connections are turned away: too many are open", "cause", refusal, "open", open, "limit", d.limit)
-	}
-	if full {
-		return nil
-	}
-	d.metrics.connections.Inc()
-	admitted := &conn{TCPConn: tcp, door: d, from: from}
-	if refusal != "" {
-		admitted.spare = true
+		d.metrics.refused.WithLabelValues(cause).Inc()
+		d.logger.Warn("connections are turned away: too many are open", "cause", cause, "open", d.open.InUse(), "limit", d.limit)
+		admitted.from, admitted.of = netip.Addr{}, d.spares
+		if d.spares.Take(admitted.from) != share.Granted {
+			return nil
+		}
 		time.AfterFunc(spareLife, func() { _ = admitted.Close() })
 	}
+	d.metrics.connections.Inc()
 	return admitted
-}
-
-func (d *door) leave(c *conn) {
-	d.metrics.connections.Dec()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if c.spare {
-		d.spares--
-		return
-	}
-	d.open--
-	if !c.from.IsValid() {
-		return
-	}
-	if d.addresses[c.from]--; d.addresses[c.from] == 0 {
-		delete(d.addresses, c.from)
-	}
 }
 
 // conn is a connection that its door counts.
 type conn struct {
 	*net.TCPConn
-	door  *door
-	from  netip.Addr
-	spare bool // beyond the limit: good for a health check
-	once  sync.Once
-	to    io.Writer // nil: to the peer
+	door *door
+	of   *share.Share[netip.Addr] // the door's open, or spares
+	from netip.Addr               // as of counts it
+	once sync.Once
+	to   io.Writer // nil: to the peer
 }
 
 // Write implements net.Conn.
@@ -151,9 +116,15 @@ func (c *conn) Divert(to io.Writer) (wire io.Writer) {
 // Close may be called more than once, as that of any connection.
 func (c *conn) Close() error {
 	err := c.TCPConn.Close()
-	c.once.Do(func() { c.door.leave(c) })
+	c.once.Do(func() {
+		c.of.Give(c.from)
+		c.door.metrics.connections.Dec()
+	})
 	return err
 }
+
+// isSpare reports whether the connection is beyond the limits: good for a health check.
+func (c *conn) isSpare() bool { return c.of == c.door.spares }
 
 type spareKey struct{}
 
@@ -164,7 +135,7 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 	if secret, ok := c.(*tls.Conn); ok {
 		c = secret.NetConn()
 	}
-	if c, ok := c.(*conn); ok && c.spare {
+	if c, ok := c.(*conn); ok && c.isSpare() {
 		return context.WithValue(ctx, spareKey{}, true)
 	}
 	return ctx
@@ -211,28 +182,4 @@ func newPortMetrics(r prometheus.Registerer) func(port string) *portMetrics {
 			cut:          cut.MustCurryWith(labels),
 		}
 	}
-}
-
-// seldomInterval is how often something that may happen thousands of times a
-// second is logged.
-const seldomInterval = 10 * time.Second
-
-// seldom logs the first of many, and how many there were since.
-type seldom struct {
-	mu      sync.Mutex // guards what follows
-	last    time.Time
-	skipped int
-}
-
-func (s *seldom) log(logger *slog.Logger, level slog.Level, text string, args ...any) {
-	s.mu.Lock()
-	if !s.last.IsZero() && time.Since(s.last) < seldomInterval {
-		s.skipped++
-		s.mu.Unlock()
-		return
-	}
-	skipped := s.skipped
-	s.last, s.skipped = time.Now(), 0
-	s.mu.Unlock()
-	logger.Log(context.Background(), level, text, append(args, "times_before", skipped)...)
 }

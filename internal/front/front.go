@@ -39,7 +39,6 @@ type Front struct {
 	url      atomic.Value // string: of the main port, once it is open
 
 	certificate *certificate // nil: without TLS
-	denying     seldom       // whether somebody may can't be told
 
 	parts    service.Group
 	ready    *readiness

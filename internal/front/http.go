@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime"
 	"time"
 
@@ -81,10 +80,7 @@ func (f *Front) start(ctx context.Context, p *port, h http.Handler) (at string, 
 		return "", err
 	}
 	at = listener.Addr().String()
-	listener = &door{
-		Listener: listener, limit: p.limit, perAddress: p.perAddress, callers: p.callers,
-		logger: f.cfg.Logger, metrics: p.metrics, addresses: map[netip.Addr]int{},
-	}
+	listener = newDoor(listener, p.limit, p.perAddress, p.callers, f.cfg.Logger, p.metrics)
 	patience := &patience{
 		read: f.cfg.ReadTimeout, write: f.cfg.WriteTimeout, bytes: int64(f.cfg.MaxRequestBytes) + bodyOverhead, metrics: p.metrics,
 		streams: map[string]bool{eventsPath: true, freshetv1connect.InvalidationServiceWatchProcedure: true},
