@@ -93,6 +93,11 @@ func textOf(v any) string {
 // Digest names a caller with all that is known of it: two have the same just if
 // issuer, subject and claims are the same. False: a claim is of a type that
 // encoding/json doesn't make, so that nobody can say whether two are the same.
+//
+// All claims count, those of a single token too (exp, iat, nbf, jti), which a
+// Principal's Scope leaves out: conditions and patterns may look at any of them, and a
+// condition at all at once, so no rule can be proven not to. Each renewed token costs
+// one decision for that.
 func (c *Caller) Digest() (digest [sha256.Size]byte, ok bool) {
 	var buf [1 << 10]byte
 	b := appendText(buf[:0], c.Issuer)

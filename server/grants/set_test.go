@@ -151,6 +151,27 @@ func TestSet_sameSubjectOtherClaims(t *testing.T) {
 	}
 }
 
+// A renewed token is another one: rules may look at what is new in it.
+func TestSet_renewedToken(t *testing.T) {
+	set := parse(t, `
+rules:
+  - when: claims.exp - claims.iat <= 300
+    read: [short]
+  - read: ["tokens/{jti}"]
+`)
+	for _, tt := range []struct {
+		claims, topic string
+		want          error
+	}{
+		{`{"sub":"ada","iat":1000,"exp":1300,"jti":"1"}`, "short", nil},
+		{`{"sub":"ada","iat":1000,"exp":9000,"jti":"1"}`, "short", ErrDenied},
+		{`{"sub":"ada","iat":1000,"exp":1300,"jti":"1"}`, "tokens/1", nil},
+		{`{"sub":"ada","iat":1000,"exp":1300,"jti":"2"}`, "tokens/1", ErrDenied},
+	} {
+		require.Equal(t, tt.want, set.Authorize(t.Context(), claims(t, tt.claims), Read, []string{tt.topic}), "%+v", tt)
+	}
+}
+
 func TestSet_details(t *testing.T) {
 	detail := func(members string) Caller {
 		return claims(t, `{"org":"acme","authorization_details":[{"type":"photos","topics":["x"]},{"type":"freshet",`+members+`}]}`)
