@@ -122,7 +122,7 @@ var faults = []fault{
 			r.long.bySQL(ctx, r.longSession, r.readers[byPost], Manner{After: length, Rollback: rng.IntN(4) == 0})
 			return nil
 		}},
-	{"lose-slot", "the server's replication slot is dropped under it", stage, 0,
+	{"lose-slot", "the server's replication slot is dropped under it, and its copies with it", stage, 0,
 		func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
 			return r.cfg.Stage.DropSlot(ctx)
 		}},

@@ -27,14 +27,19 @@ func (p *Postgres) HoldCommits(ctx context.Context, on bool) error {
 	})
 }
 
-// DropSlot drops a replication slot under whoever uses it. Only for a cluster
-// that is the caller's own. No such slot: there is nothing to do.
+// DropSlot drops a replication slot under whoever uses it, and then cuts off who
+// reads a temporary copy of it (its name, and eight digits): else a server would make
+// it anew out of that, and lose nothing. Only for a cluster that is the caller's own.
+// No such slot: there is nothing to do.
 func (p *Postgres) DropSlot(ctx context.Context, slot string) error {
 	return p.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		for {
 			_, err := conn.Exec(ctx, "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where slot_name = $1", slot)
 			if err == nil {
 				_, err = conn.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", slot)
+			}
+			if err == nil {
+				_, err = conn.Exec(ctx, "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots where temporary and slot_name ~ ('^' || $1 || '_[0-9a-f]{8}$')", slot)
 			}
 			said, ok := errors.AsType[*pgconn.PgError](err)
 			if !ok || said.Code != "55006" && said.Code != "42704" {

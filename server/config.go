@@ -19,6 +19,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/seldom"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/stream"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // None in a field of Config says that there is none of it, where the field
@@ -56,8 +57,9 @@ type Config struct {
 	// Check proves that the services fit the database as they will find it. A
 	// *setup.UnfitError ends Run; another error is logged. Nil: nobody looks.
 	Check func(ctx context.Context, database *pgx.ConnConfig) error
-	// Slot is the replication slot. Nodes that serve side by side need one each.
-	// Empty: `freshet`.
+	// Slot is the replication slot that keeps WAL for nodes that start. All nodes of a
+	// database share one; each streams from a temporary copy of its own. Empty:
+	// `freshet`.
 	Slot string
 	// Publication is the publication. All nodes of a database share one. Empty: that
 	// of the constant Publication.
@@ -124,10 +126,9 @@ type Config struct {
 	// there is none.
 	ReadInterval time.Duration
 
-	// ReplayWindow and ReplayWindowBytes are how far the slot's confirmed
-	// position is kept behind, whichever is less: how long after a restart clients
-	// are still told exactly what changed. Postgres keeps that much WAL. Zero:
-	// 60 s, 64 MiB.
+	// ReplayWindow and ReplayWindowBytes are how far the slot is kept behind,
+	// whichever is less: how long after a restart clients are still told exactly what
+	// changed. Postgres keeps that much WAL, and what 10 s bring. Zero: 60 s, 64 MiB.
 	ReplayWindow      time.Duration
 	ReplayWindowBytes int
 	// ProbeInterval is how often the primary's position is read: half of it is
@@ -283,8 +284,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DBAnonymousRole == "none" {
 		return c, &ConfigError{Field: "DBAnonymousRole", Want: "a role (none is Postgres's word for that of the connection)"}
 	}
-	if !slotName.MatchString(c.Slot) {
-		return c, &ConfigError{Field: "Slot", Want: fmt.Sprintf("1 to 63 lower-case letters, digits and underscores, not %q", c.Slot)}
+	if !slotName.MatchString(c.Slot) || len(c.Slot) > setup.MaxSlotName {
+		return c, &ConfigError{Field: "Slot", Want: fmt.Sprintf("1 to %d lower-case letters, digits and underscores, not %q", setup.MaxSlotName, c.Slot)}
 	}
 	if !publicationName.MatchString(c.Publication) {
 		return c, &ConfigError{Field: "Publication", Want: fmt.Sprintf("1 to 63 lower-case letters, digits and underscores, the first no digit, not %q", c.Publication)}
@@ -296,7 +297,7 @@ func (c Config) withDefaults() (Config, error) {
 var publicationName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // slotName is what Postgres takes.
-var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+var slotName = regexp.MustCompile(`^[a-z0-9_]+$`)
 
 // checkBounds fills in d where c has zeros, and refuses what makes no sense.
 func checkBounds(c *Config, d Config) error {

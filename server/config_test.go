@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,8 @@ func TestNew_F81_nonsense(t *testing.T) {
 	_, err := server.New(live.MessageConfig(server.Config{DatabaseURL: "postgres://x", MaxWait: 1, MaxLag: server.None}))
 	require.ErrorContains(t, err, "server.Config.MaxWait: want a value from 1ms to 1h0m0s, or None")
 	require.ErrorContains(t, err, "server.Config.MaxLag: want a value from 100ms to 24h0m0s")
+	_, err = server.New(live.MessageConfig(server.Config{DatabaseURL: "postgres://x", Slot: strings.Repeat("s", 55)}))
+	require.ErrorContains(t, err, "server.Config.Slot: want 1 to 54 lower-case letters")
 	_, err = server.New(live.MessageConfig(server.Config{
 		DatabaseURL: "postgres://x", MaxWait: server.None, MaxSettle: server.None, Throttle: server.None,
 		ReadInterval: server.None, Linger: server.None, CacheBytes: server.None, Drain: server.None, MaxStreamsPerCaller: server.None,

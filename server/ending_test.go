@@ -319,8 +319,13 @@ func TestStreams_revokedInAGap(t *testing.T) {
 		// Between the two the walsender may still be there, or another one.
 		_, err := conn.Exec(b.ctx, `select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database() and active`)
 		require.NoError(t, err)
-		_, err = conn.Exec(b.ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()`)
-		return err == nil
+		_, err = conn.Exec(b.ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database() and not temporary`)
+		if err != nil {
+			return false
+		}
+		_, err = conn.Exec(b.ctx, `select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database() and temporary`)
+		require.NoError(t, err)
+		return true
 	}, 20*time.Second, time.Millisecond)
 	for event := range stream {
 		if event == "denied" {

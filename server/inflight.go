@@ -14,13 +14,13 @@ import (
 // inFlight bounds the calls that are under way: in all, and of one principal, so that
 // none can have all of them. Streams have bounds of their own.
 type inFlight struct {
-	share   *share.Share[principal]
+	share   *share.Share[string]
 	refused *prometheus.CounterVec
 }
 
 func newInFlight(cfg Config) *inFlight {
 	f := &inFlight{
-		share: share.New[principal](cfg.MaxRequests, max(cfg.MaxRequestsPerPrincipal, 0)),
+		share: share.New[string](cfg.MaxRequests, max(cfg.MaxRequestsPerPrincipal, 0)),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "freshet_requests_refused_total", Help: "Calls refused since too many were under way: in all (limit), or of one principal.",
 		}, []string{"cause"}),
@@ -73,18 +73,11 @@ func later(code connect.Code, text string) error {
 	return err
 }
 
-// principal is who calls, among all issuers' subjects. Zero: nobody known.
-type principal struct{ issuer, subject string }
-
-func principalOf(ctx context.Context) principal {
+// principalOf names who calls, among all issuers' subjects; empty: nobody known.
+func principalOf(ctx context.Context) string {
 	p := intercept.PrincipalOf(ctx)
-	return principal{p.Issuer, p.Subject}
-}
-
-// name is a text that no other has; empty for nobody.
-func (p principal) name() string {
-	if p == (principal{}) {
+	if p.IsAnonymous() {
 		return ""
 	}
-	return p.issuer + "\x00" + p.subject
+	return p.Issuer + "\x00" + p.Subject
 }

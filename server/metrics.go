@@ -116,9 +116,17 @@ func (n *Node) observeFeed() {
 			return 0
 		}))
 	}
-	gauge("freshet_feed_window_bytes", "WAL between the slot's confirmed position and what was applied: what a restart replays.",
+	counter("freshet_feed_window_moves_total", "Times that this node, as the keeper, has moved the slot on.",
+		func() float64 { return float64(n.feed.Stats().Moves) })
+	gauge("freshet_feed_keeper", "1 while this node is the keeper, which moves the slot on: one of all nodes of a database.", func() float64 {
+		if n.feed.Stats().Keeper {
+			return 1
+		}
+		return 0
+	})
+	gauge("freshet_feed_window_bytes", "WAL between the slot's position and what was applied: what a start replays.",
 		func() float64 { return float64(n.feed.Stats().WindowBytes) })
-	gauge("freshet_feed_window_seconds", "How long ago the oldest WAL between the slot's confirmed position and what was applied was.",
+	gauge("freshet_feed_window_seconds", "How long ago the oldest WAL between the slot's position and what was applied was.",
 		func() float64 { return n.feed.Stats().WindowAge.Seconds() })
 	gauge("freshet_feed_waiting_commits", "Commits held at the gate.", func() float64 { return float64(n.feed.Stats().Waiting) })
 	gauge("freshet_feed_held_seconds", "How long the first commit at the gate has been held.", func() float64 { return n.feed.Stats().Held.Seconds() })

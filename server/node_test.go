@@ -23,7 +23,7 @@ import (
 	"github.com/freshet-dev/freshet/store"
 )
 
-// Three nodes live in one process: two on slots of one database, which they set up
+// Three nodes live in one process: two on one slot of one database, which they set up
 // at the same time, and one on another database, that is reached as a function
 // says. Each tells what its own database commits, and says of a client of Postgres
 // whether that reads it. goleak sees that all end.
@@ -31,8 +31,8 @@ func TestNode_severalInOneProcess(t *testing.T) {
 	one, other := testkit.Database(t), testkit.Database(t)
 	databases := []string{one, one, other}
 	var nodes []*bare
-	for i, url := range databases {
-		cfg := server.Config{DatabaseURL: url, Slot: fmt.Sprintf("several_%d", i), Registerer: prometheus.NewRegistry()} // slots' names are the whole server's
+	for _, url := range databases {
+		cfg := server.Config{DatabaseURL: url, Slot: "several_" + map[string]string{one: "one", other: "other"}[url], Registerer: prometheus.NewRegistry()} // slots' names are the whole server's
 		if url == other {
 			cfg.DatabaseURL, cfg.Connect = "", connectTo(url)
 		}

@@ -185,7 +185,7 @@ func (n *Node) buildHandlers() (err error) {
 		MaxConnections: cfg.MaxStreams,
 		Caller:         callerOf,
 		MaxPerCaller:   max(cfg.MaxStreamsPerCaller, 0),
-		Principal:      func(ctx context.Context) string { return principalOf(ctx).name() },
+		Principal:      principalOf,
 
 		MaxPerPrincipal: max(cfg.MaxStreamsPerPrincipal, 0),
 		MaxTopicBytes:   cfg.MaxTopicBytes,

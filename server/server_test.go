@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -286,14 +287,17 @@ func TestRun_readyzSaysWhy(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	require.Equal(t, "ready\n", text)
 
-	// A second node stands by: only one can hold the slot.
+	// A second node serves beside it; while its slot's name is taken by something else
+	// it isn't ready, and says why only where that is nobody else's to read.
+	slot := "taken_" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	testkit.Exec(t, database, `select pg_create_physical_replication_slot($1)`, slot)
 	addr, adminAddr := live.FreeAddr(t), live.FreeAddr(t)
-	second, ready, _ := launch(t, database, func(c *live.Config) { c.Front.Addr, c.Front.AdminAddr = addr, adminAddr })
+	second, ready, _ := launch(t, database, func(c *live.Config) { c.Front.Addr, c.Front.AdminAddr, c.Slot = addr, adminAddr, slot })
 	second.url = "http://" + addr
 	admin := "http://" + adminAddr
 	require.Eventually(t, func() bool {
 		_, text := ask(second, admin, "*/*")
-		return text == "not ready: capture: another node holds the replication slot\n"
+		return strings.HasPrefix(text, "not ready: capture: ") && strings.Contains(text, slot)
 	}, 20*time.Second, 10*time.Millisecond)
 	code, text = ask(second, second.url, "application/json")
 	require.Equal(t, http.StatusServiceUnavailable, code)
@@ -302,13 +306,15 @@ func TestRun_readyzSaysWhy(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "not ready: capture\n", text)
 	_, text = ask(second, admin, "application/json")
-	require.JSONEq(t, `{"ready":false,"reason":"capture","detail":"another node holds the replication slot"}`, text)
+	require.Contains(t, text, `{"ready":false,"reason":"capture","detail":"`)
+	require.Contains(t, text, slot)
 
-	// F37: it takes over.
-	require.NoError(t, first.stop())
+	testkit.Exec(t, database, `select pg_drop_replication_slot($1)`, slot)
 	require.Equal(t, second.url, receive(t, second.ctx, ready))
-	code, _ = ask(second, second.url, "*/*")
-	require.Equal(t, http.StatusOK, code)
+	for _, n := range []*running{first, second} {
+		code, _ = ask(n, n.url, "*/*")
+		require.Equal(t, http.StatusOK, code)
+	}
 }
 
 func TestRun_shutdownEndsStreamsAndReturns(t *testing.T) {

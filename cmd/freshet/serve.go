@@ -27,7 +27,7 @@ type serveCmd struct {
 	DatabaseURL string `group:"Database" placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The primary: postgres://user:password@host:5432/name. Unset: a private Postgres under --data-dir."`
 	CaptureURL  string `group:"Database" placeholder:"URL" help:"Where the feed connects, if --database-url goes through a pooler. Unset: --database-url."`
 	Migrate     bool   `group:"Database" default:"true" negatable:"" help:"Run pending migrations and set up publication and replica identities first."`
-	Slot        string `group:"Database" default:"${slot}" help:"Replication slot. Nodes that serve side by side need one each."`
+	Slot        string `group:"Database" default:"${slot}" help:"Replication slot, the same for all nodes of a database."`
 	Publication string `group:"Database" default:"${publication}" help:"Publication. All nodes of a database share one."`
 	MaxConns    int32  `group:"Database" default:"0" help:"Connections of the pool. 0: the number of CPUs, at least 4."`
 	DataDir     string `group:"Database" default:".freshet" type:"path" help:"Folder of the private Postgres."`

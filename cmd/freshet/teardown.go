@@ -13,12 +13,12 @@ type teardownCmd struct {
 	databaseFlags
 	Slot        string `default:"freshet" help:"Replication slot."`
 	Publication string `default:"freshet" help:"Publication."`
-	Force       bool   `help:"Even while nodes follow the database, or are stopped with slots of their own: they fail from then on."`
+	Force       bool   `help:"Even while nodes follow the database, or while further slots may be of nodes that are stopped: they fail from then on."`
 }
 
 // Help is printed by `freshet teardown --help`.
 func (*teardownCmd) Help() string {
-	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before, and drop the slots of other nodes: while one follows the database, or has a slot that it may come back to, nothing is changed.`
+	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before, and drop further slots (those of another name, or that each node had in earlier versions): while a node follows the database, or a slot is left that one may come back to, nothing is changed.`
 }
 
 // Run removes what serve and migrate have set up.

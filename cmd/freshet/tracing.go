@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -30,7 +32,8 @@ func openTracing(ctx context.Context, logger *slog.Logger, slot string) (*sdktra
 	if protocol != "" && protocol != "http/protobuf" {
 		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL=%q: this program speaks http/protobuf (port 4318, as a rule)", protocol)
 	}
-	otel.SetErrorHandler(tracingErrors(logger))
+	quiet := &seldomHandler{logger: logger}
+	otel.SetErrorHandler(quiet) // a collector that is down must not fill the log
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)
@@ -54,8 +57,24 @@ func isTraced(env func(string) string) bool {
 	return env("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" || env("OTEL_TRACES_EXPORTER") != ""
 }
 
-// tracingErrors says that the SDK has trouble. A collector that is down would fill the
-// log, if that were not bounded.
-func tracingErrors(logger *slog.Logger) otel.ErrorHandlerFunc {
-	return func(err error) { logger.Warn("traces can't be sent", "error", err) }
+// seldomHandler logs errors of the SDK, one in ten seconds.
+type seldomHandler struct {
+	logger *slog.Logger
+	mu     sync.Mutex
+	next   time.Time // until then none
+	unsaid int
+}
+
+// Handle implements otel.ErrorHandler.
+func (h *seldomHandler) Handle(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if now.Before(h.next) {
+		h.unsaid++
+		return
+	}
+	h.next = now.Add(10 * time.Second)
+	h.logger.Warn("traces can't be sent", "error", err, "unsaid", h.unsaid)
+	h.unsaid = 0
 }

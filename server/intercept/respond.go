@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -20,6 +22,18 @@ type respond struct {
 	logger  *slog.Logger
 	metrics *Metrics
 	tracing *Tracing
+	denials seldom
+}
+
+// seldom says when to log what callers can bring about as often as they like.
+type seldom struct{ next atomic.Int64 } // not before that time, in nanoseconds
+
+// seldomInterval is the time between two lines.
+const seldomInterval = 10 * time.Second
+
+func (s *seldom) due() bool {
+	now, next := time.Now().UnixNano(), s.next.Load()
+	return now >= next && s.next.CompareAndSwap(next, now+int64(seldomInterval))
 }
 
 func (i *respond) unary(program *contract.Program, next handler) connect.UnaryFunc {
@@ -67,8 +81,8 @@ func (i *respond) translate(ctx context.Context, procedure string, err error) *c
 			slog.String("procedure", procedure),
 			slog.String("request_id", RequestIDOf(ctx)),
 			slog.Any("error", err))
-	case errors.Is(err, store.ErrDenied):
-		i.logger.LogAttrs(ctx, slog.LevelWarn, "the database denied a call",
+	case errors.Is(err, store.ErrDenied) && i.denials.due():
+		i.logger.LogAttrs(ctx, slog.LevelWarn, "the database denied a call (told once in ten seconds at most)",
 			slog.String("procedure", procedure),
 			slog.String("request_id", RequestIDOf(ctx)),
 			slog.Any("error", err))

@@ -65,7 +65,7 @@ func follow(t *testing.T, url, as string) *follower {
 	t.Helper()
 	to := &sink{Hub: hub.New(hub.Config{})}
 	feed, err := wal.New(wal.Config{
-		URL: as, Slot: slotOf(t, url), Program: program(), Sink: to, Logger: testkit.Logger(t), WatchInterval: 200 * time.Millisecond,
+		URL: as, Slot: slotOf(t, url), Program: program(), Sink: to, Logger: testkit.Logger(t), WatchInterval: 200 * time.Millisecond, KeepInterval: 200 * time.Millisecond,
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -20,7 +20,8 @@ var privileges = []struct{ table, needs string }{
 
 // functions are those that capture calls, and that an administrator may have
 // taken from PUBLIC.
-const functions = `{pg_logical_emit_message,pg_current_wal_insert_lsn,pg_current_wal_flush_lsn,pg_current_snapshot,pg_current_xact_id,pg_postmaster_start_time}`
+const functions = `{pg_logical_emit_message,pg_current_wal_insert_lsn,pg_current_wal_flush_lsn,pg_current_snapshot,pg_current_xact_id,pg_postmaster_start_time,
+  pg_copy_logical_replication_slot,pg_replication_slot_advance,pg_drop_replication_slot,pg_try_advisory_lock,pg_try_advisory_lock_shared,pg_advisory_unlock,pg_advisory_unlock_shared}`
 
 // checkPrivileges checks that schema freshet is there, and that the role may do
 // in it what capture does: all of it at once, so that one GRANT isn't followed by

@@ -3,10 +3,19 @@ package setup
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
+
+// MaxSlotName is how long the name of a slot may be, in bytes: Postgres takes 63, and
+// each node's copy has a random part of 9 besides.
+const MaxSlotName = 54
+
+// CopiesOf returns a regular expression, of Postgres, for the names of the temporary
+// copies of a slot that nodes stream from.
+func CopiesOf(slot string) string { return "^" + regexp.QuoteMeta(slot) + "_[0-9a-f]{8}$" }
 
 // slotUse is what the server says of slots and walsenders, and of ours.
 type slotUse struct {
@@ -15,24 +24,30 @@ type slotUse struct {
 	prepared            []string // prepared transactions, as literals
 	super               bool     // the role may change settings
 
+	copies               int // of our slot: one per node that lives
 	exists, ours, active bool
 	status               string
 	keeps                string // WAL, as text for people
 }
 
-// CheckSlot looks at what a replication slot of this name needs from the server
-// and the role, at the slot if it is there already, and for orphaned ones. It changes nothing, and none of what it
-// finds is mended by migrate. The error is a failure to look, not a finding.
+// CheckSlot looks at what a replication slot of this name, and one more node's copy
+// of it, need from the server and the role, at the slot if it is there already, and
+// for orphaned ones. It changes nothing, and none of what it finds is mended by
+// migrate. The error is a failure to look, not a finding.
 func CheckSlot(ctx context.Context, conn *pgx.Conn, slot string) ([]Problem, error) {
 	var u slotUse
+	if len(slot) > MaxSlotName {
+		return []Problem{{Text: fmt.Sprintf("the name of the replication slot, %q, is too long: %d characters at most (server.Config.Slot, --slot), since each node adds some for its copy", slot, MaxSlotName)}}, nil
+	}
 	err := conn.QueryRow(ctx, `
 select current_setting('max_replication_slots')::int, (select count(*) from pg_replication_slots),
   current_setting('max_wal_senders')::int, (select count(*) from pg_stat_replication),
   array(select quote_literal(gid) from pg_prepared_xacts order by prepared),
   (select rolsuper from pg_roles where rolname = current_user), s.slot_name is not null, coalesce(s.plugin = 'pgoutput' and s.database = current_database(), false), coalesce(s.active, false),
+  (select count(*) from pg_replication_slots c where c.temporary and c.slot_name ~ $2),
   coalesce(s.wal_status, ''), coalesce(pg_size_pretty(case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end - s.restart_lsn), '')
-from (select) one left join pg_replication_slots s on s.slot_name = $1`, slot).
-		Scan(&u.maxSlots, &u.slots, &u.maxSenders, &u.senders, &u.prepared, &u.super, &u.exists, &u.ours, &u.active, &u.status, &u.keeps)
+from (select) one left join pg_replication_slots s on s.slot_name = $1`, slot, CopiesOf(slot)).
+		Scan(&u.maxSlots, &u.slots, &u.maxSenders, &u.senders, &u.prepared, &u.super, &u.exists, &u.ours, &u.active, &u.copies, &u.status, &u.keeps)
 	if err != nil {
 		return nil, fmt.Errorf("check slot %q: %w", slot, err)
 	}
@@ -55,11 +70,21 @@ func (u *slotUse) problems(slot string) (problems []Problem) {
 		add(Problem{Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin: choose another name (server.Config.Slot, --slot)", slot)})
 		return problems
 	}
-	if !u.exists && u.slots >= u.maxSlots {
-		add(alterSystem(fmt.Sprintf("all replication slots are taken (%d of max_replication_slots = %d): drop one that nobody needs, or allow more, which needs a restart of Postgres", u.slots, u.maxSlots),
-			u.super, fmt.Sprintf("alter system set max_replication_slots = %d;", u.slots+2)))
+	needs, what := 1, "one for its copy"
+	if !u.exists {
+		needs, what = 2, "one to stay, and one for its copy"
 	}
-	if !u.active && u.senders >= u.maxSenders {
+	switch free := u.maxSlots - u.slots; {
+	case free < needs:
+		add(alterSystem(fmt.Sprintf("the replication slots are taken (%d of max_replication_slots = %d), and a node needs %s: drop one that nobody needs, or allow more, which needs a restart of Postgres", u.slots, u.maxSlots, what),
+			u.super, fmt.Sprintf("alter system set max_replication_slots = %d;", u.slots+needs+2)))
+	case free < u.copies:
+		p := alterSystem(fmt.Sprintf("%d replication slots are free (max_replication_slots = %d), and %d nodes follow the database: when all of them connect anew, each may need a second one for some seconds; to allow more needs a restart of Postgres", free, u.maxSlots, u.copies),
+			u.super, fmt.Sprintf("alter system set max_replication_slots = %d;", u.slots+u.copies+2))
+		p.Warning = true
+		add(p)
+	}
+	if u.senders >= u.maxSenders {
 		add(alterSystem(fmt.Sprintf("all walsenders are taken (%d of max_wal_senders = %d); to allow more needs a restart of Postgres", u.senders, u.maxSenders),
 			u.super, fmt.Sprintf("alter system set max_wal_senders = %d;", u.senders+2)))
 	}
@@ -77,13 +102,13 @@ func (u *slotUse) problems(slot string) (problems []Problem) {
 	case u.status == "lost":
 		add(Problem{
 			Warning: true,
-			Text:    fmt.Sprintf("the replication slot %q has lost its WAL (max_slot_wal_keep_size): serve makes a new one, and all clients refetch", slot),
+			Text:    fmt.Sprintf("the replication slot %q has lost its WAL (max_slot_wal_keep_size): a node that lives makes another one of its own, else serve does, and all clients refetch", slot),
 			SQL:     []string{drop},
 		})
-	case u.exists && !u.active:
+	case u.exists && !u.active && u.copies == 0: // nobody reads it as a rule, but its copies
 		add(Problem{
 			Warning: true,
-			Text:    fmt.Sprintf("nobody reads the replication slot %q, and it keeps %s of WAL: start serve, or run `freshet teardown`", slot, u.keeps),
+			Text:    fmt.Sprintf("no node lives that moves the replication slot %q on, and it keeps %s of WAL: start serve, or run `freshet teardown`", slot, u.keeps),
 		})
 	}
 	return problems

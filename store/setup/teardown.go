@@ -2,7 +2,6 @@ package setup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -50,11 +49,11 @@ where a.datname = current_database() and a.application_name = $1 and a.pid <> pg
 
 // Teardown drops the publication and the slot. Nothing of Freshet holds WAL back
 // after it, unless there are further slots: see Orphans. While nodes follow the
-// database, somebody reads the slot, or there are such slots, it changes nothing
-// and returns an *InUseError; with force it cuts the slot's reader off, and nodes
-// fail.
+// database, somebody reads the slot or a copy of it, or there are such slots, it
+// changes nothing and returns an *InUseError; with force it cuts the readers off, and
+// nodes fail.
 func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, force bool) error {
-	ours, reader, err := slotReader(ctx, conn, slot)
+	readers, err := slotReaders(ctx, conn, slot)
 	if err != nil {
 		return err
 	}
@@ -62,8 +61,8 @@ func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, for
 		if err := CheckUnused(ctx, conn); err != nil {
 			return err
 		}
-		if reader != 0 {
-			return &InUseError{Nodes: []string{fmt.Sprintf("slot %s with pid %d", slot, reader)}}
+		if len(readers) > 0 {
+			return &InUseError{Nodes: readers}
 		}
 		if idle, err := Orphans(ctx, conn, slot); err != nil {
 			return err
@@ -71,14 +70,12 @@ func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, for
 			return &InUseError{Idle: idle}
 		}
 	}
-	// First, so that a node that is cut off doesn't set up the slot anew.
+	// First, so that no node that is cut off, or keeps the slot, makes it anew.
 	if _, err := conn.Exec(ctx, "drop publication if exists "+quoteIdent(publication)); err != nil {
 		return fmt.Errorf("drop publication %q: %w", publication, err)
 	}
-	if ours {
-		if err := dropSlot(ctx, conn, slot); err != nil {
-			return fmt.Errorf("drop slot %q: %w", slot, err)
-		}
+	if err := dropSlot(ctx, conn, slot); err != nil {
+		return fmt.Errorf("drop slot %q: %w", slot, err)
 	}
 	if _, err := conn.Exec(ctx, `delete from freshet.fingerprint`); err != nil && SQLState(err) != codeUndefinedTable {
 		return fmt.Errorf("forget the sources' fingerprints: %w", err)
@@ -86,46 +83,63 @@ func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, for
 	return nil
 }
 
-// slotReader tells whether the slot is this database's, and who reads it; 0:
-// nobody.
-func slotReader(ctx context.Context, conn *pgx.Conn, slot string) (ours bool, pid int32, err error) {
-	err = conn.QueryRow(ctx, `select true, coalesce(active_pid, 0) from pg_replication_slots where slot_name = $1 and database = current_database()`, slot).Scan(&ours, &pid)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return false, 0, fmt.Errorf("look up slot: %w", err)
+// ofSlot are this database's slot of the name $1, and the copies of it that $2
+// matches.
+const ofSlot = `database = current_database() and (slot_name = $1 or temporary and slot_name ~ $2)`
+
+// slotReaders names who reads the slot, or a copy of it.
+func slotReaders(ctx context.Context, conn *pgx.Conn, slot string) ([]string, error) {
+	rows, err := conn.Query(ctx, `
+select format('slot %s with pid %s', quote_ident(slot_name), active_pid) from pg_replication_slots
+where active_pid is not null and `+ofSlot+` order by slot_name`, slot, CopiesOf(slot))
+	if err != nil {
+		return nil, fmt.Errorf("look up slot: %w", err)
 	}
-	return ours, pid, nil
+	readers, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look up slot: %w", err)
+	}
+	return readers, nil
 }
 
-// dropTimeout bounds how long dropSlot waits for a slot's reader to let go.
+// dropTimeout bounds how long dropSlot waits for a slot's readers to let go.
 const dropTimeout = 10 * time.Second
 
-// dropSlot drops a slot, and cuts off whoever reads it.
+// dropSlot drops a slot, if it is there, and cuts off whoever reads it or a copy of
+// it; the copies go with that.
 func dropSlot(ctx context.Context, conn *pgx.Conn, slot string) error {
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
 	for {
-		_, err := conn.Exec(ctx, `select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1 and active_pid is not null`, slot)
+		_, err := conn.Exec(ctx, `select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null and `+ofSlot, slot, CopiesOf(slot))
 		if err != nil {
 			return err
 		}
 		// A walsender that was told to end holds the slot for a little longer.
-		_, err = conn.Exec(ctx, `select pg_drop_replication_slot($1)`, slot)
-		if code := SQLState(err); code == CodeUndefinedObject || code != CodeObjectInUse {
-			if code == CodeUndefinedObject {
-				return nil
-			}
+		_, err = conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where not temporary and `+ofSlot, slot, CopiesOf(slot))
+		switch SQLState(err) {
+		case CodeUndefinedObject, CodeObjectInUse:
+		default:
 			return err
+		case "":
+			if err != nil {
+				return err
+			}
+		}
+		var left int
+		if e := conn.QueryRow(ctx, `select count(*) from pg_replication_slots where `+ofSlot, slot, CopiesOf(slot)).Scan(&left); e != nil || left == 0 {
+			return e
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return err
+			return ctx.Err()
 		}
 	}
 }
 
 // Orphans lists further slots of this database that hold WAL back and that
-// nobody reads: those of nodes that are gone, or of other programs.
+// nobody reads: those that each node had in earlier versions, or of other programs.
 func Orphans(ctx context.Context, conn *pgx.Conn, slot string) ([]Problem, error) {
 	rows, err := conn.Query(ctx, `
 select slot_name, pg_size_pretty(pg_current_wal_insert_lsn() - restart_lsn) from pg_replication_slots
@@ -139,7 +153,7 @@ where database = current_database() and slot_name <> $1 and plugin = 'pgoutput' 
 	_, err = pgx.ForEachRow(rows, []any{&name, &keeps}, func() error {
 		problems = append(problems, Problem{
 			Warning: true,
-			Text:    fmt.Sprintf("nobody reads the replication slot %q, and it keeps %s of WAL: if it was a node's that is gone for good (server.Config.Slot, --slot), drop it", name, keeps),
+			Text:    fmt.Sprintf("nobody reads the replication slot %q, and it keeps %s of WAL: if it was a node's (all nodes use one slot now), or stands for one of another name (server.Config.Slot, --slot) that is gone for good, drop it", name, keeps),
 			SQL:     []string{"select pg_drop_replication_slot(" + quoteLiteral(name) + ");"},
 			By:      "whoever knows that nobody needs it",
 		})

@@ -23,13 +23,16 @@ func TestTeardown(t *testing.T) {
 select (select count(*) from pg_replication_slots where database = current_database()), (select count(*) from pg_publication)`).Scan(&slots, &publications))
 		return slots, publications
 	}
+	second := follow(t, url, url).live(t)
+	second.stop()
+	require.Eventually(t, func() bool { slots, _ := left(); return slots == 2 }, testTimeout, testTick, "a node takes its slot with it")
 	for _, name := range []string{slot, "another_slot"} {
 		var used *setup.InUseError
 		require.ErrorAs(t, setup.Teardown(ctx, conn, name, "freshet", false), &used)
 		require.Contains(t, used.Error(), "stop every `freshet serve`")
-		require.Contains(t, used.Error(), "slot "+slot+" with pid ")
+		require.Regexp(t, "slot "+slot+"_[0-9a-f]{8} with pid ", used.Error())
 		slots, publications := left()
-		require.Equal(t, 1, slots)
+		require.Equal(t, 2, slots, "the one that stays, and the node's")
 		require.Equal(t, 1, publications, "the publication of a node that lives")
 	}
 	feed.stop()

@@ -17,7 +17,7 @@ import (
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
-// A paused holder loses the slot after
+// A paused node's slot, and what it keeps of the WAL, is gone after
 // wal_sender_timeout.
 const walSenderTimeout = "4s"
 
@@ -240,13 +240,17 @@ func socketOf(conn net.Conn) *socket {
 
 // openConn opens a connection of the session's own, with settings besides.
 func (s *session) openConn(ctx context.Context, settings map[string]string) (*pgx.Conn, error) {
+	return s.openThrough(ctx, s.dial, settings)
+}
+
+func (s *session) openThrough(ctx context.Context, dial *dialer, settings map[string]string) (*pgx.Conn, error) {
 	config, err := s.parameters(ctx)
 	if err != nil {
 		return nil, err
 	}
 	config.RuntimeParams["synchronous_commit"] = "local" // a nudge and the epoch must not wait for a standby
 	maps.Copy(config.RuntimeParams, settings)
-	s.dial.through(&config.Config, answerSilence)
+	dial.through(&config.Config, answerSilence)
 	return pgx.ConnectConfig(ctx, config)
 }
 

@@ -19,22 +19,24 @@
 //     quarantine.go).
 //  4. loops.go, apply: it is published, and the frontier is at its end. Whoever
 //     expects its xid is told.
-//  5. window.go: the slot is told that it is confirmed, a minute or 64 MiB later, so
-//     that a restart can replay that stretch.
+//  5. window.go, keeper.go: one of the nodes that follow the database moves the slot
+//     that stays to there, a minute or 64 MiB later, so that whoever starts can replay
+//     that stretch. The session's own slot, a copy (slot.go), is let go of at once.
 //
 // # Goroutines
 //
-// Run's goroutine makes a session and waits for it. The session has five loops,
+// Run's goroutine makes a session and waits for it. The session has six loops,
 // which its fields are grouped by (session.go); an error of any ends all:
 //
 //   - receive: steps 1 to 3, the queue's end
 //   - release: from the queue's front, 3 and 4. It alone talks to the Sink about
 //     commits, and alone moves the position that was applied
-//   - pace: step 5, and the answers that keep the walsender alive
+//   - pace: the answers that keep the walsender alive
 //   - probe: reads the primary's position, for lag, for InsertPosition, and to nudge
 //     where WAL would stay unflushed
 //   - watch: takes sources through quarantine, and repeats the checks of package
 //     setup
+//   - keep: step 5. Its errors end nothing
 //
 // They share the gate, under the session's mutex, some atomics, and channels of
 // capacity 1 that mean "look again". Each connection for SQL has one loop that uses

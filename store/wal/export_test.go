@@ -49,3 +49,10 @@ func Silenced(ctx context.Context, url string, silence func()) error {
 	_, err = conn.Begin(ctx)
 	return s.dial.cause(err)
 }
+
+// LockClass and LockKeys name the advisory locks of the nodes that share a slot.
+const LockClass = lockClass
+
+func LockKeys(slot string) []int32 {
+	return []int32{lockKey(slot, lockMaking), lockKey(slot, lockKeeping)}
+}

@@ -65,13 +65,14 @@ type Config struct {
 	// Logger; nil discards.
 	Logger *slog.Logger
 
-	Slot        string // replication slot; "freshet"
+	Slot        string // replication slot, the same for all nodes, of 54 characters at most; "freshet"
 	Publication string // publication; "freshet"
 
-	// The replay window: how far the confirmed position is kept behind what
-	// was applied, by time and by WAL, whichever is less. 60 s, 64 MiB.
-	WindowAge   time.Duration
-	WindowBytes uint64
+	// The replay window: how far the slot is kept behind what was applied, by time
+	// and by WAL, whichever is less; and how often it is moved. 60 s, 64 MiB, 10 s.
+	WindowAge    time.Duration
+	WindowBytes  uint64
+	KeepInterval time.Duration
 
 	ProbeInterval time.Duration // how often the primary's position is read; 10 ms
 	WatchInterval time.Duration // how often the watchdog looks; 5 s
@@ -103,10 +104,14 @@ func (c *Config) validate() error {
 	c.Publication = cmp.Or(c.Publication, "freshet")
 	c.WindowAge = cmp.Or(c.WindowAge, time.Minute)
 	c.WindowBytes = cmp.Or(c.WindowBytes, 64<<20)
+	c.KeepInterval = cmp.Or(c.KeepInterval, 10*time.Second)
 	c.ProbeInterval = cmp.Or(c.ProbeInterval, 10*time.Millisecond)
 	c.WatchInterval = cmp.Or(c.WatchInterval, 5*time.Second)
 	c.Linger = cmp.Or(c.Linger, 5*time.Millisecond)
 	c.MaxLag = cmp.Or(c.MaxLag, 5*time.Second)
+	if len(c.Slot) > setup.MaxSlotName {
+		return fmt.Errorf("wal: %q can't name a slot: use %d characters at most, since each node adds some to the name of its copy", c.Slot, setup.MaxSlotName)
+	}
 	for _, name := range []string{c.Slot, c.Publication} {
 		if !identifier.MatchString(name) {
 			return fmt.Errorf("wal: %q can't name a slot or a publication: use lower-case letters, digits and _", name)
@@ -127,8 +132,9 @@ type Feed struct {
 	incarnation incarnation   // the epoch names it
 	serving     bool          // these are its release loop's;
 	served      bool          // in this process, whatever the epoch
-	window      replayWindow  // this is its pace loop's;
-	recreate    bool          // and this its receive loop's: the slot is of no use any more, drop it first
+	window      replayWindow  // and this its keep loop's
+
+	useless atomic.Uint64 // a slot that begins at or below can't be decoded: it is older than its publication
 
 	quarantine *quarantine // of sources that capture can't be trusted with
 
@@ -166,18 +172,13 @@ func New(cfg Config) (*Feed, error) {
 	}, nil
 }
 
-// ErrSlotInUse says that another node holds the replication slot: of two that are
-// given the same one, Postgres lets one capture.
-var ErrSlotInUse = errors.New("another node holds the replication slot")
-
 // ErrCut says that the feed has no connection to the primary right now.
 var ErrCut = errors.New("the feed is not connected to the database")
 
 // Delays between attempts.
 const (
-	retryMin       = 100 * time.Millisecond
-	retryMax       = 3 * time.Second
-	retrySlotInUse = 250 * time.Millisecond
+	retryMin = 100 * time.Millisecond
+	retryMax = 3 * time.Second
 )
 
 // Run captures until ctx ends, and returns nil then. Whatever goes wrong in
@@ -200,16 +201,11 @@ func (f *Feed) Run(ctx context.Context) error {
 			told = text
 			f.log.LogAttrs(ctx, slog.LevelWarn, "capture interrupted", slog.Any("error", err))
 		}
-		wait := delay
-		if errors.Is(err, ErrSlotInUse) {
-			wait = retrySlotInUse
-		} else {
-			delay = min(2*delay, retryMax)
-		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-time.After(delay):
 		}
+		delay = min(2*delay, retryMax)
 	}
 }
 
@@ -318,16 +314,17 @@ func (f *Feed) revision(lsn pglogrepl.LSN) freshet.Revision {
 
 // stats counts what happened; read by Stats.
 type stats struct {
-	commits, gateQueries, gateMisses, nudges, looks, sessions, ignored, oversize, slots atomic.Uint64
-	waiting                                                                             atomic.Int64
-	heldSince                                                                           atomic.Int64 // unix nanoseconds; 0: nothing is held
-	confirmed                                                                           atomic.Uint64
-	windowSince                                                                         atomic.Int64 // unix nanoseconds; 0: all that was applied is confirmed
+	commits, gateQueries, gateMisses, nudges, looks, sessions, ignored, oversize, slots, moves atomic.Uint64
+	waiting                                                                                    atomic.Int64
+	heldSince                                                                                  atomic.Int64 // unix nanoseconds; 0: nothing is held
+	confirmed                                                                                  atomic.Uint64
+	windowSince                                                                                atomic.Int64 // unix nanoseconds; 0: the slot is at what was applied
+	keeper                                                                                     atomic.Bool
 }
 
 // window shows the replay window to other goroutines than its own.
 func (s *stats) window(w *replayWindow) {
-	s.confirmed.Store(uint64(w.confirmed))
+	s.confirmed.Store(uint64(w.slot))
 	since := int64(0)
 	if oldest := w.oldest(); !oldest.IsZero() {
 		since = oldest.UnixNano()
@@ -350,7 +347,9 @@ type Stats struct {
 	Waiting     int64         // commits in the gate
 	Held        time.Duration // how long the first of them has been held
 	Applied     uint64        // position
-	Confirmed   uint64        // position that the slot was last told; 0: none yet
+	Confirmed   uint64        // position of the window's slot, whoever moves it; 0: not known yet
+	Keeper      bool          // this node keeps the window
+	Moves       uint64        // times that it has moved the slot
 	WindowBytes uint64        // WAL between the two: what a restart would replay
 	WindowAge   time.Duration // how long ago the oldest of it was applied, to a second
 }
@@ -361,7 +360,7 @@ func (f *Feed) Stats() Stats {
 		Confirmed: f.stats.confirmed.Load(),
 		Commits:   f.stats.commits.Load(), GateQueries: f.stats.gateQueries.Load(), GateMisses: f.stats.gateMisses.Load(),
 		Nudges: f.stats.nudges.Load(), Looks: f.stats.looks.Load(), Sessions: f.stats.sessions.Load(), Ignored: f.stats.ignored.Load(),
-		Oversize: f.stats.oversize.Load(), Slots: f.stats.slots.Load(), Quarantines: f.quarantine.count(), Waiting: f.stats.waiting.Load(), Applied: f.applied.Load(),
+		Oversize: f.stats.oversize.Load(), Slots: f.stats.slots.Load(), Keeper: f.stats.keeper.Load(), Moves: f.stats.moves.Load(), Quarantines: f.quarantine.count(), Waiting: f.stats.waiting.Load(), Applied: f.applied.Load(),
 	}
 	if since := f.stats.heldSince.Load(); since != 0 {
 		s.Held = time.Since(time.Unix(0, since))

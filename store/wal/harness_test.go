@@ -157,7 +157,7 @@ func start(t *testing.T, url string, adjust ...func(*wal.Config)) *running {
 
 func startOn(t *testing.T, url string, to *sink, adjust ...func(*wal.Config)) *running {
 	t.Helper()
-	config := wal.Config{URL: url, Slot: slotOf(t, url), Program: program(), Sink: to, Logger: testkit.Logger(t), WatchInterval: 200 * time.Millisecond}
+	config := wal.Config{URL: url, Slot: slotOf(t, url), Program: program(), Sink: to, Logger: testkit.Logger(t), WatchInterval: 200 * time.Millisecond, KeepInterval: 200 * time.Millisecond}
 	for _, a := range adjust {
 		a(&config)
 	}

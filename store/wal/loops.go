@@ -289,6 +289,7 @@ func (s *session) catchUp(ctx context.Context) error {
 			return err
 		}
 		s.visibleAt, s.target = 0, here
+		s.settled.Store(true)
 		f.cfg.Sink.Begin(f.revision(here.lsn))
 	}
 	if s.target.lsn == 0 {
@@ -344,14 +345,13 @@ func (s *session) held(ctx context.Context, missed bool) {
 }
 
 // pace answers the walsender: once a second, and when asked. The answer
-// confirms the replay window's edge, and asks for a keepalive, which moves the
-// frontier of an idle database.
+// confirms what was applied (the replay window is for the slot that stays, see
+// keep), and asks for a keepalive, which moves the frontier of an idle database.
 func (s *session) pace(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
-		confirmed := s.f.window.confirm(time.Now(), s.f.position())
-		s.f.stats.window(&s.f.window)
+		confirmed := s.f.position() // not zero, which would stand for the write position
 		err := pglogrepl.SendStandbyStatusUpdate(ctx, s.repl, pglogrepl.StandbyStatusUpdate{
 			WALWritePosition: pglogrepl.LSN(s.received.Load()),
 			WALFlushPosition: confirmed,

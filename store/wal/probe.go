@@ -39,7 +39,6 @@ func (s *session) probe(ctx context.Context) error {
 	f := s.f
 	var (
 		nudged          time.Time
-		recorded        time.Time     // the last attempt to store what was proven visible
 		unflushed       pglogrepl.LSN // flush position at which WAL was found unflushed
 		flushed         pglogrepl.LSN // flush position of the last look; 0: a nudge has moved it since
 		apply, received sample        // positions that the frontier and the decoder are to reach
@@ -94,15 +93,6 @@ func (s *session) probe(ctx context.Context) error {
 				if err != nil && !refused(err) { // a database that takes no writes needs none
 					return fmt.Errorf("nudge: %w", err)
 				}
-			}
-		}
-
-		// What is confirmed must be known to be visible by whoever starts on it.
-		// One record reaches for as long as the replay window.
-		if proven := s.proven.Load(); proven != 0 && f.stats.confirmed.Load() > proven && time.Since(recorded) >= time.Second {
-			recorded = time.Now()
-			if err := s.recordProven(ctx, s.probeConn, f.position()); err != nil {
-				return err
 			}
 		}
 

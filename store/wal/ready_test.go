@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/setup"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -76,6 +77,6 @@ func TestFeed_tellsThatReadinessChanges(t *testing.T) {
 	require.Zero(t, feed.Stats().Sessions, "no interruption")
 
 	// A session ends, and another goes on.
-	testkit.Exec(t, url, `select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1`, slotOf(t, url))
+	testkit.Exec(t, url, `select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name ~ $1`, setup.CopiesOf(slotOf(t, url)))
 	told.await(t, false, true, false, true, false, true)
 }

@@ -26,6 +26,7 @@ import (
 //	pace      answers the walsender           writes repl
 //	probe     primary's position, nudges, lag probeConn
 //	watch     watchdog, set-up checks         watchConn
+//	keep      keeps the window                keepConn
 //
 // An error of any of them ends all, at once: a walsender that is behind keeps
 // Postgres from shutting down. Before they start, and after they have ended,
@@ -42,9 +43,16 @@ type session struct {
 	gateConn  *pgx.Conn   // each connection for SQL is used by its loop only
 	probeConn *pgx.Conn
 	watchConn *pgx.Conn
+	copy      string        // the session's slot,
+	copied    pglogrepl.LSN // and where it began
 
 	// receive's.
 	dec *decoder
+
+	// keep's, which opens the connection anew when it breaks; before the loops start,
+	// and in locks, start's.
+	keepConn *pgx.Conn
+	keepDial *dialer
 
 	// release's.
 	snap      *snapshot     // the last one, taken after snapAt
@@ -63,6 +71,7 @@ type session struct {
 	gate        gate          // receive pushes, release takes
 	received    atomic.Uint64 // the stream has brought everything that ends at or below
 	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: not known yet
+	settled     atomic.Bool   // all that is below the session's slot is visible
 	relook      atomic.Bool   // what release knows of the catalog is out of date
 	watched     chan struct{} // capacity 1: the catalog is to be looked at closely
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
@@ -109,7 +118,7 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	// walsender at once.
 	stop := context.AfterFunc(ctx, s.cutReplication)
 	defer stop()
-	for _, loop := range []func(context.Context) error{s.receive, s.release, s.pace, s.probe, s.watch} {
+	for _, loop := range []func(context.Context) error{s.receive, s.release, s.pace, s.probe, s.watch, s.keep} {
 		group.Go(func() error { return loop(ctx) })
 	}
 	return true, group.Wait()
@@ -131,6 +140,7 @@ func (s *session) cutReplication() {
 // close closes the connections, and waits for what pgx does with them.
 func (s *session) close() {
 	s.cutReplication()
+	s.closeKeep()
 	// A farewell, if it doesn't take long; then the sockets are closed, and the
 	// server notices.
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
@@ -161,8 +171,8 @@ func (s *session) close() {
 // connectTimeout bounds the making of a session's connections.
 const connectTimeout = 10 * time.Second
 
-// connect opens the session's four connections; the one for replication last,
-// once the set-up is known to be good.
+// connect opens the session's connections but for the keeper's; the one for
+// replication last, once the set-up is known to be good.
 func (s *session) connect(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -200,10 +210,17 @@ func (s *session) start(ctx context.Context) error {
 	if fresh {
 		s.log.LogAttrs(ctx, slog.LevelInfo, "a new epoch begins", slog.Uint64("epoch", uint64(epoch)))
 	}
+	if err := s.openKeep(ctx, epoch); err != nil {
+		return err
+	}
+	if f.epoch != epoch {
+		f.useless.Store(0) // of another history
+	}
 	slot, err := s.openSlot(ctx)
 	if err != nil {
 		return err
 	}
+	recorded := slot.proven
 	if f.serving && f.epoch == epoch {
 		slot.proven = max(slot.proven, f.position()) // by this process
 	}
@@ -225,22 +242,25 @@ func (s *session) start(ctx context.Context) error {
 	switch applied := f.position(); {
 	case f.epoch != epoch || !slot.allVisible() || slot.confirmed > applied:
 		// Another history; or a slot that begins above what we have, because
-		// it is new, or because another holder moved it: nothing below is known.
+		// it is new, or because the window was moved on without us: nothing below is
+		// known.
 		f.epoch, f.incarnation, f.serving = epoch, now, false
-		f.window.confirmed, f.window.marks = slot.confirmed, nil
+		f.window.marks = nil
 		f.applied.Store(uint64(slot.confirmed))
 		f.cfg.Sink.Begin(f.revision(slot.confirmed))
-	default:
-		f.window.confirmed = max(f.window.confirmed, slot.confirmed)
 	}
-	if err := s.startReplication(ctx, slot.confirmed); err != nil {
+	f.window.moved(slot.confirmed)
+	// What the sink has needs no replay.
+	from := max(slot.confirmed, f.position())
+	if err := s.startReplication(ctx, from); err != nil {
 		return err
 	}
 	if slot.allVisible() {
-		s.proven.Store(uint64(slot.proven))
+		s.proven.Store(uint64(recorded))
+		s.settled.Store(true)
 	}
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
-	s.received.Store(uint64(slot.confirmed))
+	s.received.Store(uint64(from))
 	s.dec = newDecoder(f.cfg.Program, func() { signal(s.watched) })
 	return s.checkSyncState(ctx)
 }
@@ -277,14 +297,11 @@ select extract(epoch from pg_postmaster_start_time())::text || ' ' || (select oi
 
 func (s *session) startReplication(ctx context.Context, from pglogrepl.LSN) error {
 	f := s.f
-	err := pglogrepl.StartReplication(ctx, s.repl, f.cfg.Slot, from, pglogrepl.StartReplicationOptions{
+	err := pglogrepl.StartReplication(ctx, s.repl, s.copy, from, pglogrepl.StartReplicationOptions{
 		Mode: pglogrepl.LogicalReplication, PluginArgs: pluginArguments(f.cfg.Publication),
 	})
-	if setup.SQLState(err) == setup.CodeObjectInUse {
-		return fmt.Errorf("%w: %w", ErrSlotInUse, err)
-	}
 	if err != nil {
-		return s.streamError(fmt.Errorf("start replication from slot %q: %w", f.cfg.Slot, err))
+		return s.streamError(fmt.Errorf("start replication from slot %q: %w", s.copy, err))
 	}
 	return nil
 }
@@ -298,10 +315,11 @@ func pluginArguments(publication string) []string {
 // streamError takes an error of the replication stream. A publication that is
 // missing there, though the set-up checks have seen it, is younger than the
 // WAL that the slot decodes (decoding reads the historic catalog): no start
-// will ever succeed from this slot.
+// will ever succeed from where the window began then. (All nodes find that out, and
+// the first of them makes another window: so it isn't the slot's name that counts.)
 func (s *session) streamError(err error) error {
 	if setup.SQLState(err) == setup.CodeUndefinedObject {
-		s.f.recreate = true
+		s.f.useless.Store(uint64(s.copied))
 	}
 	return err
 }

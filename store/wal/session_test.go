@@ -37,7 +37,8 @@ func sessionOn(t *testing.T, url string) *session {
 // only; the row can travel with a dump.
 func TestSession_F75_provenHere(t *testing.T) {
 	ctx := testkit.Context(t)
-	s := sessionOn(t, testkit.Migrated(t))
+	url := testkit.Migrated(t)
+	s := sessionOn(t, url)
 	lookUp := func() pglogrepl.LSN {
 		lsn, err := s.lookUpProven(ctx)
 		require.NoError(t, err)
@@ -45,10 +46,17 @@ func TestSession_F75_provenHere(t *testing.T) {
 	}
 	require.Zero(t, lookUp())
 	here := incarnation{systemIdentifier: "7", database: 16384}
-	s.home = here
+	s.home, s.f.epoch = here, 7
+	require.ErrorIs(t, s.recordProven(ctx, s.probeConn, 0x16b374d848), errOtherEpoch, "a position of another history")
+	require.Zero(t, lookUp())
+	testkit.Exec(t, url, `insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start, database) values (7, '7', 1, now(), 16384)`)
 	require.NoError(t, s.recordProven(ctx, s.probeConn, 0x16b374d848))
 	require.Equal(t, pglogrepl.LSN(0x16b374d848), lookUp())
 	require.Equal(t, uint64(0x16b374d848), s.proven.Load())
+	for _, by := range []pglogrepl.LSN{0x9ffffffff, 0x16b374d848} { // the first is lower, but for its text
+		require.NoError(t, s.recordProven(ctx, s.gateConn, by))
+		require.Equal(t, pglogrepl.LSN(0x16b374d848), lookUp(), "another node knew more")
+	}
 	for _, elsewhere := range []incarnation{{systemIdentifier: "8", database: 16384}, {systemIdentifier: "7", database: 1638}, {systemIdentifier: "7", database: 16385}} {
 		s.home = elsewhere
 		require.Zero(t, lookUp())
@@ -57,6 +65,8 @@ func TestSession_F75_provenHere(t *testing.T) {
 	_, err := s.gateConn.Exec(ctx, `update freshet.fingerprint set value = '7/16384 nonsense' where source = $1`, provenKey)
 	require.NoError(t, err)
 	require.Zero(t, lookUp())
+	require.NoError(t, s.recordProven(ctx, s.probeConn, 7))
+	require.Equal(t, pglogrepl.LSN(7), lookUp(), "nonsense is written over")
 }
 
 // TestSession_F70_provenIsNotWritten: a database that refuses, and somebody who
@@ -65,6 +75,8 @@ func TestSession_F70_provenIsNotWritten(t *testing.T) {
 	url := testkit.Migrated(t)
 	ctx := testkit.Context(t)
 	s := sessionOn(t, url)
+	s.f.epoch = 7
+	testkit.Exec(t, url, `insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start, database) values (7, '7', 1, now(), 16384)`)
 	_, err := s.probeConn.Exec(ctx, `set default_transaction_read_only = on`)
 	require.NoError(t, err)
 	require.NoError(t, s.recordProven(ctx, s.probeConn, 7))

@@ -22,7 +22,7 @@ func TestRecovery_F47_silentConnections(t *testing.T) {
 		reason  string
 	}{
 		"all":            {func(p *testkit.Proxy) { p.Silence() }, "the database doesn't answer"},
-		"the stream":     {func(p *testkit.Proxy) { p.SilenceNewest(1) }, "the replication stream is silent"},
+		"the stream":     {func(p *testkit.Proxy) { p.SilenceNewest(2) }, "the replication stream is silent"},
 		"the statements": {func(p *testkit.Proxy) { p.SilenceOldest(3) }, "the database doesn't answer"},
 	} {
 		t.Run(name, func(t *testing.T) {

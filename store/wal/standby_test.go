@@ -3,6 +3,7 @@ package wal_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,4 +88,52 @@ func receiveWithin(ctx context.Context, conn *pgconn.PgConn, d time.Duration) (p
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	return conn.ReceiveMessage(ctx)
+}
+
+// streamFrom makes a slot and streams from it, as a node of an earlier version does:
+// it confirms nothing for a while.
+func streamFrom(t *testing.T, url, slot string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	conn, err := pgconn.Connect(ctx, testkit.WithParam(t, url, "replication", "database"))
+	require.NoError(t, err)
+	made, err := pglogrepl.CreateReplicationSlot(ctx, conn, slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication})
+	require.NoError(t, err)
+	from, err := pglogrepl.ParseLSN(made.ConsistentPoint)
+	require.NoError(t, err)
+	require.NoError(t, pglogrepl.StartReplication(ctx, conn, slot, from, pglogrepl.StartReplicationOptions{
+		Mode: pglogrepl.LogicalReplication, PluginArgs: []string{"proto_version '1'", "publication_names 'freshet'", "messages 'true'"},
+	}))
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_ = conn.Close(ctx)
+		}()
+		for {
+			_, err := receiveWithin(ctx, conn, time.Second)
+			if ctx.Err() != nil {
+				done <- nil
+				return
+			}
+			if err != nil && !pgconn.Timeout(err) {
+				done <- err
+				return
+			}
+			if err := pglogrepl.SendStandbyStatusUpdate(ctx, conn, pglogrepl.StandbyStatusUpdate{WALWritePosition: from}); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			require.NoError(t, <-done)
+		})
+	}
+	t.Cleanup(stop)
+	return stop
 }

@@ -6,21 +6,24 @@ import (
 	"github.com/jackc/pglogrepl"
 )
 
-// replayWindow decides which position the slot is told to have confirmed.
+// replayWindow decides to which position the window's slot is moved.
 //
 // It is kept behind what was applied by maxAge or by maxBytes of WAL,
-// whichever is less, at shutdown too: after a restart the WAL itself rebuilds
-// the topic table for that stretch, so that a client which reconnects within
-// it is told exactly what changed.
+// whichever is less, also while no node lives: after a restart the WAL itself
+// rebuilds the topic table for that stretch, so that a client which reconnects
+// within it is told exactly what changed.
 //
-// Invariant: the confirmed position never exceeds what was applied, and never
-// goes back. It is behind by less than maxAge and maxBytes, plus what comes
-// between two marks. Not safe for concurrent use.
+// Each node has one, whoever keeps the slot: a node that takes that over knows at
+// once what is old enough.
+//
+// Invariant: the edge never exceeds what was applied, and is never below where the
+// slot is. It is behind by less than maxAge and maxBytes, plus what comes between two
+// marks. Not safe for concurrent use.
 type replayWindow struct {
-	maxAge    time.Duration
-	maxBytes  uint64
-	confirmed pglogrepl.LSN
-	marks     []mark // ascending in both; one per second, or where bytes ran out
+	maxAge   time.Duration
+	maxBytes uint64
+	slot     pglogrepl.LSN // where the slot was last seen
+	marks    []mark        // above slot, ascending in both; one per second at most
 }
 
 type mark struct {
@@ -28,37 +31,61 @@ type mark struct {
 	lsn pglogrepl.LSN
 }
 
-// confirm notes that applied was reached at now, and returns the position to
-// confirm. It is never zero once anything was confirmed: pglogrepl would turn
-// a zero into the write position, and so confirm everything.
-func (w *replayWindow) confirm(now time.Time, applied pglogrepl.LSN) pglogrepl.LSN {
-	if n := len(w.marks); n == 0 || w.marks[n-1].lsn < applied && now.Sub(w.marks[n-1].at) >= time.Second {
-		w.marks = append(w.marks, mark{at: now, lsn: applied})
+// note remembers that applied was reached at now.
+func (w *replayWindow) note(now time.Time, applied pglogrepl.LSN) {
+	n := len(w.marks)
+	if applied <= w.slot || n > 0 && (w.marks[n-1].lsn >= applied || now.Sub(w.marks[n-1].at) < time.Second) {
+		return
 	}
-	n := 0
-	for n < len(w.marks) {
-		m := w.marks[n]
+	if n >= maxMarks { // nobody moves the slot
+		w.marks = thin(w.marks)
+	}
+	w.marks = append(w.marks, mark{at: now, lsn: applied})
+}
+
+// maxMarks are some more than a window has of the default age.
+const maxMarks = 512
+
+// thin leaves out every other of the older half, but not the first.
+func thin(marks []mark) []mark {
+	kept := marks[:0]
+	for i, m := range marks {
+		if i%2 == 0 || i > len(marks)/2 {
+			kept = append(kept, m)
+		}
+	}
+	return kept
+}
+
+// edge is where the window should begin: at a mark, since these are ends of entries.
+// A slot that began within the record of a commit would leave that commit out.
+func (w *replayWindow) edge(now time.Time, applied pglogrepl.LSN) pglogrepl.LSN {
+	edge := w.slot
+	for _, m := range w.marks {
 		if now.Sub(m.at) < w.maxAge && uint64(applied-m.lsn) < w.maxBytes {
 			break
 		}
-		w.confirmed = max(w.confirmed, m.lsn)
+		edge = m.lsn
+	}
+	return edge
+}
+
+// moved notes where the slot is. It can have gone back: a crash takes it to where
+// the last checkpoint saw it.
+func (w *replayWindow) moved(slot pglogrepl.LSN) {
+	w.slot = slot
+	n := 0
+	for n < len(w.marks) && w.marks[n].lsn <= slot {
 		n++
 	}
 	w.marks = w.marks[n:]
-	if len(w.marks) == 0 && w.confirmed < applied {
-		// More than maxBytes since the last mark: what is left has none.
-		w.marks = append(w.marks, mark{at: now, lsn: applied})
-	}
-	return w.confirmed
 }
 
 // oldest is when the oldest of what a restart would replay was applied, as
-// exactly as there are marks; zero when all is confirmed.
+// exactly as there are marks; zero when there is nothing.
 func (w *replayWindow) oldest() time.Time {
-	for _, m := range w.marks {
-		if m.lsn > w.confirmed {
-			return m.at
-		}
+	if len(w.marks) == 0 {
+		return time.Time{}
 	}
-	return time.Time{}
+	return w.marks[0].at
 }

@@ -1,0 +1,37 @@
+package wal
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The keeper doesn't move the slot more often than every so often, rests for longer
+// after a move that took long, and takes the slot in hand where nothing is to be moved.
+func TestKeeper_due(t *testing.T) {
+	tried := time.Unix(1000, 0)
+	for name, c := range map[string]struct {
+		took, interval time.Duration
+		behind         bool
+		rest           time.Duration
+	}{
+		"ordinary":         {5 * time.Millisecond, 10 * time.Second, true, 10 * time.Second},
+		"slow":             {2 * time.Second, 10 * time.Second, true, 100 * time.Second},
+		"idle":             {5 * time.Millisecond, 10 * time.Second, false, 30 * time.Second},
+		"idle, and slow":   {2 * time.Second, 10 * time.Second, false, 100 * time.Second},
+		"idle, and seldom": {0, time.Minute, false, time.Minute},
+	} {
+		k := keeper{s: &session{f: &Feed{cfg: Config{KeepInterval: c.interval}}}, tried: tried, took: c.took}
+		require.False(t, k.due(tried.Add(c.rest-time.Millisecond), c.behind), name)
+		require.True(t, k.due(tried.Add(c.rest), c.behind), name)
+	}
+	require.True(t, (&keeper{s: &session{f: &Feed{cfg: Config{KeepInterval: time.Hour}}}}).due(tried.Add(time.Hour*1e6), true), "never moved")
+}
+
+// Copies have names that teardown and doctor know, and that Postgres takes.
+func TestCopyName(t *testing.T) {
+	name := copyName("freshet")
+	require.Regexp(t, `^freshet_[0-9a-f]{8}$`, name)
+	require.NotEqual(t, name, copyName("freshet"))
+}
