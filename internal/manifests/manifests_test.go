@@ -23,7 +23,7 @@ import (
 
 // kinds are what may be in a file.
 var kinds = map[metav1.TypeMeta]func() metav1.Object{
-	{APIVersion: "apps/v1", Kind: "StatefulSet"}:                func() metav1.Object { return new(appsv1.StatefulSet) },
+	{APIVersion: "apps/v1", Kind: "Deployment"}:                 func() metav1.Object { return new(appsv1.Deployment) },
 	{APIVersion: "batch/v1", Kind: "Job"}:                       func() metav1.Object { return new(batchv1.Job) },
 	{APIVersion: "v1", Kind: "ConfigMap"}:                       func() metav1.Object { return new(corev1.ConfigMap) },
 	{APIVersion: "v1", Kind: "Service"}:                         func() metav1.Object { return new(corev1.Service) },
@@ -60,7 +60,7 @@ func TestManifests(t *testing.T) {
 	files, err := filepath.Glob("../../deploy/kubernetes/*.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	var set *appsv1.StatefulSet
+	var set *appsv1.Deployment
 	var service *corev1.Service
 	config := map[string]*corev1.ConfigMap{}
 	var all []metav1.Object
@@ -74,7 +74,7 @@ func TestManifests(t *testing.T) {
 	for _, object := range all {
 		require.NotEmpty(t, object.GetName())
 		switch o := object.(type) {
-		case *appsv1.StatefulSet:
+		case *appsv1.Deployment:
 			set = o
 		case *corev1.Service:
 			service = o
@@ -96,7 +96,6 @@ func TestManifests(t *testing.T) {
 	}
 	selects(set.Spec.Selector)
 	selects(&metav1.LabelSelector{MatchLabels: service.Spec.Selector})
-	require.Equal(t, service.Name, set.Spec.ServiceName)
 	require.True(t, ports[service.Spec.Ports[0].TargetPort.StrVal])
 	for _, object := range all {
 		switch o := object.(type) {
@@ -128,7 +127,7 @@ func TestManifests_drain(t *testing.T) {
 		require.NoError(t, err)
 		return objects
 	}
-	pod := read("freshet.yaml")[0].(*appsv1.StatefulSet).Spec.Template.Spec //nolint:forcetypeassert // or it fails
+	pod := read("freshet.yaml")[0].(*appsv1.Deployment).Spec.Template.Spec //nolint:forcetypeassert // or it fails
 	var config struct {
 		Drain string `json:"drain"`
 	}

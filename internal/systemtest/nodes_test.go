@@ -1,0 +1,125 @@
+package systemtest_test
+
+import (
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// F36, F37: three programs start at once on an empty database, with the same flags
+// but for the port. One is killed, one is paused for longer than its connections
+// last; the others' streams notice nothing. Who was paused and wakes serves nothing
+// stale and tells nothing wrong; who was killed comes back; and what is left in the
+// database is the window, and one copy for each that lives.
+func TestNodes_F37_killedAndPaused(t *testing.T) {
+	t.Parallel()
+	ctx, binary := testkit.Context(t), program(t)
+	postgres := testkit.NewServer(t, nil)
+	database := postgres.Database(t)
+	nodes := make([]*child, 3)
+	started := make([]chan struct{}, len(nodes))
+	for i := range nodes {
+		nodes[i] = newChild(t, binary, database, "freshet")
+		ready, err := nodes[i].launch()
+		require.NoError(t, err)
+		t.Cleanup(nodes[i].kill)
+		started[i] = ready
+	}
+	for i, ready := range started {
+		select {
+		case <-ready:
+		case <-nodes[i].ended:
+			require.FailNow(t, "a node did not get ready")
+		case <-ctx.Done():
+			require.FailNow(t, "a node did not get ready in time")
+		}
+	}
+	conn := testkit.Conn(t, database)
+	copies := func(want int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			var windows, copies int
+			err := conn.QueryRow(ctx, `select count(*) filter (where slot_name = 'freshet'), count(*) filter (where temporary) from pg_replication_slots`).Scan(&windows, &copies)
+			return err == nil && windows == 1 && copies == want
+		}, 30*time.Second, 20*time.Millisecond)
+	}
+	copies(3)
+	insert := func() freshet.Revision {
+		t.Helper()
+		var epoch freshet.Epoch
+		var position uint64
+		_, err := conn.Exec(ctx, `insert into messages (conversation, author, body) values ('7', 'sql', 'hi')`)
+		require.NoError(t, err)
+		require.NoError(t, conn.QueryRow(ctx, `select epoch, (pg_current_wal_flush_lsn() - '0/0')::bigint from freshet.incarnation`).Scan(&epoch, &position))
+		return freshet.Revision{Epoch: epoch, Position: position}
+	}
+	var clients []*clients
+	var listeners []*listener
+	for _, n := range nodes {
+		c := newClients(t, n.url)
+		l := c.listen(t, []string{topicOf("7")}, nil)
+		l.await(t, ctx, "ready", func() bool { return len(l.ready) > 0 })
+		clients, listeners = append(clients, c), append(listeners, l)
+	}
+	wrote := 0
+	tell := func(to ...*listener) freshet.Revision {
+		t.Helper()
+		before := make([]freshet.Revision, len(to))
+		for i, l := range to {
+			before[i] = l.now().told[topicOf("7")]
+		}
+		at := insert()
+		wrote++
+		for i, l := range to {
+			l.await(t, ctx, "the notice", func() bool { return before[i].Less(l.told[topicOf("7")]) })
+		}
+		return at
+	}
+	tell(listeners...)
+
+	nodes[0].kill()
+	tell(listeners[1:]...)
+	copies(2)
+	nodes[0].start(t)
+	tell(listeners...) // the client has reconnected
+
+	// Kept by the second node, before it is paused.
+	_, err := clients[1].list(ctx, "7", listeners[1].now().last)
+	require.NoError(t, err)
+	paused := nodes[1].cmd.Process
+	require.NoError(t, paused.Signal(syscall.SIGSTOP))
+	defer func() { _ = paused.Signal(syscall.SIGCONT) }()
+	at := tell(listeners[0], listeners[2])
+	_, stamp, err := clients[2].create(ctx, "7", "while the other is paused")
+	require.NoError(t, err)
+	wrote++
+	copies(2) // what it kept of the WAL is let go of
+	require.NoError(t, paused.Signal(syscall.SIGCONT))
+	for _, rev := range []freshet.Revision{stamp.Revision, {}, at} {
+		answer, err := clients[1].list(ctx, "7", rev)
+		if err != nil { // it may not know yet whether it can
+			require.Contains(t, []connect.Code{connect.CodeUnavailable, connect.CodeDeadlineExceeded}, connect.CodeOf(err), err)
+			continue
+		}
+		require.Len(t, answer.Msg.GetMessages(), wrote)
+	}
+	listeners[1].await(t, ctx, "the notice that it has missed", func() bool { return !listeners[1].told[topicOf("7")].Less(stamp.Revision) })
+	tell(listeners...)
+	copies(3)
+	for i, l := range listeners {
+		h := l.now()
+		require.Empty(t, h.resets)
+		if i == 2 {
+			require.Len(t, h.ready, 1, "the third one's stream was never interrupted")
+		}
+		answer, err := clients[i].list(ctx, "7", h.last)
+		require.NoError(t, err)
+		require.Len(t, answer.Msg.GetMessages(), wrote)
+	}
+}
