@@ -4,19 +4,77 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
+
+// target is what attackers are told.
+type target struct{ URL, Good, Poor string }
+
+// startAttackers starts them in a process of their own, until ctx ends; then told
+// returns what they have done.
+func (w *world) startAttackers(ctx context.Context) (told func() (string, error), err error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(target{w.url, w.good, w.poor})
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(w.dir, "target.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, "nice", "-n", "19", program, "--attackers="+file) //nolint:gosec // this one
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Minute
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() (string, error) {
+		err := cmd.Wait()
+		if exit := new(exec.ExitError); ctx.Err() != nil && !errors.As(err, &exit) {
+			err = nil // it was told to stop
+		}
+		return out.String(), err
+	}, nil
+}
+
+// attack is what that process does.
+func attack(ctx context.Context, file string) error {
+	text, err := os.ReadFile(file) //nolint:gosec // our own
+	if err != nil {
+		return err
+	}
+	var to target
+	if err := json.Unmarshal(text, &to); err != nil {
+		return err
+	}
+	a := newAttackers(&world{url: to.URL, good: to.Good, poor: to.Poor})
+	a.start(ctx)
+	a.wait()
+	_, err = fmt.Fprintln(os.Stdout, a.told())
+	return err
+}
 
 // attackers are one of each class, each with a rhythm of its own.
 type attackers struct {
@@ -52,22 +110,22 @@ func (a *attackers) classes() []class {
 		{"streams that vanish", 20 * time.Millisecond, a.vanish},
 		{"tokens that nobody has seen", 10 * time.Millisecond, func(_ context.Context, n int64) {
 			part := strings.Split(a.w.good, ".")
-			_ = a.w.call(a.client, "ListMessages", "{}", fmt.Sprintf("%s.%s.%086d", part[0], part[1], n)) // refused
+			_, _ = a.w.call(a.client, "ListMessages", "{}", fmt.Sprintf("%s.%s.%086d", part[0], part[1], n)) // refused
 		}},
 		{"what a caller may not see", 10 * time.Millisecond, func(_ context.Context, n int64) {
-			_ = a.w.call(a.client, "ListMessages", fmt.Sprintf(`{"parent":"conversations/bench-%d"}`, n%200), a.w.poor) // refused
+			_, _ = a.w.call(a.client, "ListMessages", fmt.Sprintf(`{"parent":"conversations/bench-%d"}`, n%200), a.w.poor) // refused
 		}},
 		{"bombs", 200 * time.Millisecond, func(context.Context, int64) {
-			_ = a.w.call(a.client, "ListMessages", bomb, a.w.good, "Content-Encoding", "gzip") // refused
+			_, _ = a.w.call(a.client, "ListMessages", bomb, a.w.good, "Content-Encoding", "gzip") // refused
 		}},
 		{"messages of 5 MB", 200 * time.Millisecond, func(context.Context, int64) {
-			_ = a.w.call(a.client, "CreateMessage", large, a.w.good) // refused
+			_, _ = a.w.call(a.client, "CreateMessage", large, a.w.good) // refused
 		}},
 		{"headers of 1 MB", 100 * time.Millisecond, a.send("GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 1<<20))},
 		{"rapid reset", 100 * time.Millisecond, a.rapidReset},
 		{"pings", 100 * time.Millisecond, a.pings},
 		{"JSON of 100,000 levels", 100 * time.Millisecond, func(context.Context, int64) {
-			_ = a.w.call(a.client, "ListMessages", deep, a.w.good) // refused
+			_, _ = a.w.call(a.client, "ListMessages", deep, a.w.good) // refused
 		}},
 	}
 }

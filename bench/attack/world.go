@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -24,18 +25,22 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-dev/freshet/bench/rig"
 )
 
 // world is who there is, and where the server is.
 type world struct {
+	dir                 string
 	key                 *ecdsa.PrivateKey
-	keys, grants, token string // files
-	good, poor          string // tokens: of those who behave, of somebody who may nothing
+	keys, grants, token string   // files
+	good, poor          string   // tokens: of those who behave, of somebody who may nothing
+	many                []string // tokens: of those who have the streams
 	url                 string
 	admin               rig.Admin
 	pid                 int
+	last                [conversations]atomic.Pointer[string] // the stamp of the last write to each
 }
 
 const grantsText = `rules:
@@ -45,7 +50,7 @@ const grantsText = `rules:
 `
 
 func newWorld(dir string) (w *world, err error) {
-	w = &world{keys: filepath.Join(dir, "keys.pem"), grants: filepath.Join(dir, "grants.yaml"), token: filepath.Join(dir, "token")}
+	w = &world{dir: dir, keys: filepath.Join(dir, "keys.pem"), grants: filepath.Join(dir, "grants.yaml"), token: filepath.Join(dir, "token")}
 	if w.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
@@ -55,6 +60,13 @@ func newWorld(dir string) (w *world, err error) {
 	}
 	if w.good, err = w.sign("ada", "all"); err != nil {
 		return nil, err
+	}
+	for n := range 100 {
+		token, err := w.sign(fmt.Sprintf("reader-%d", n), "all")
+		if err != nil {
+			return nil, err
+		}
+		w.many = append(w.many, token)
 	}
 	w.poor, err = w.sign("eve", "none")
 	return w, errors.Join(err,
@@ -104,7 +116,7 @@ func (w *world) openStreams(ctx context.Context, n int) (*streams, error) {
 		}
 		s.conns = append(s.conns, conn)
 		in := bufio.NewReaderSize(conn, 512)
-		_, err = fmt.Fprintf(conn, "GET /events?topic=conversations/bench-%d/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", i%conversations, w.good)
+		_, err = fmt.Fprintf(conn, "GET /events?topic=conversations/bench-%d/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", i%conversations, w.many[i%len(w.many)])
 		for line := ""; err == nil && line != "event: ready\n"; {
 			line, err = in.ReadString('\n')
 		}
@@ -121,6 +133,41 @@ func (w *world) openStreams(ctx context.Context, n int) (*streams, error) {
 }
 
 const conversations = 100
+
+// fill writes a page of messages to each conversation: answers are as large at the
+// beginning as at the end.
+func (w *world) fill() error {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
+	defer client.CloseIdleConnections()
+	var all errgroup.Group
+	for c := range conversations {
+		all.Go(func() error {
+			for range 50 {
+				if err := w.write(client, c); err != nil {
+					return fmt.Errorf("fill a conversation: %w", err)
+				}
+			}
+			return nil
+		})
+	}
+	return all.Wait()
+}
+
+// write writes to a conversation, and remembers the stamp.
+func (w *world) write(client *http.Client, c int) error {
+	stamp, err := w.call(client, "CreateMessage", fmt.Sprintf(`{"parent":"conversations/bench-%d","message":{"author":"a","body":"b"}}`, c), w.good)
+	if err == nil {
+		w.last[c].Store(&stamp)
+	}
+	return err
+}
+
+// read reads a conversation as one does who has been told of the last write to it.
+func (w *world) read(client *http.Client, c int) error {
+	body := fmt.Sprintf(`{"parent":"conversations/bench-%d"}`, c)
+	_, err := w.call(client, "ListMessages", body, w.good, "Freshet-At-Least", *w.last[c].Load())
+	return err
+}
 
 // summary is what came of calls.
 type summary struct {
@@ -163,11 +210,11 @@ func (w *world) calls(ctx context.Context, rate float64, counts time.Time) (s su
 			break
 		}
 		all.Go(func() {
-			rpc, body := "ListMessages", fmt.Sprintf(`{"parent":"conversations/bench-%d"}`, mathrand.IntN(conversations))
+			do := w.read
 			if n%100 == 0 {
-				rpc, body = "CreateMessage", fmt.Sprintf(`{"parent":"conversations/bench-%d","message":{"author":"a","body":"b"}}`, mathrand.IntN(conversations))
+				do = w.write
 			}
-			err := w.call(client, rpc, body, w.good)
+			err := do(client, mathrand.IntN(conversations))
 			took := time.Since(due)
 			mu.Lock()
 			defer mu.Unlock()
@@ -186,10 +233,11 @@ func (w *world) calls(ctx context.Context, rate float64, counts time.Time) (s su
 	return s
 }
 
-func (w *world) call(client *http.Client, rpc, body, token string, header ...string) error {
+// call returns the answer's stamp.
+func (w *world) call(client *http.Client, rpc, body, token string, header ...string) (stamp string, err error) {
 	req, err := http.NewRequest(http.MethodPost, w.url+"/messages.v1.MessageService/"+rpc, strings.NewReader(body)) //nolint:noctx // the client has a timeout
 	if err != nil {
-		return err
+		return "", err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+token)
@@ -198,35 +246,54 @@ func (w *world) call(client *http.Client, rpc, body, token string, header ...str
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return errors.New("no answer")
+		return "", errors.New("no answer")
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return errors.New("half an answer")
+		return "", errors.New("half an answer")
 	}
 	if resp.StatusCode != http.StatusOK {
-		return errors.New(resp.Status)
+		return "", errors.New(resp.Status)
 	}
-	return nil
+	return resp.Header.Get("Freshet-Revision"), nil
 }
 
-// span is the least and most of something.
-type span struct{ from, to float64 }
+// series is something as it was again and again.
+type series []float64
 
-func (s *span) add(v float64) {
-	if s.to == 0 {
-		s.from = v
+// String is the mean, and how far the means of twelve in a row, a minute's, are from
+// it at most.
+func (s series) String() string {
+	if len(s) == 0 {
+		return "?"
 	}
-	s.from, s.to = min(s.from, v), max(s.to, v)
+	all, far := mean(s), 0.0
+	for _, minute := range s.minutes() {
+		far = max(far, math.Abs(minute-all))
+	}
+	return fmt.Sprintf("%.0f (minutes ± %.1f %%)", all, 100*far/all)
 }
 
-func (s *span) String() string {
-	return fmt.Sprintf("%.0f–%.0f (± %.1f %%)", s.from, s.to, 100*(s.to-s.from)/(s.to+s.from))
+// minutes are the means of minutes, or of what there is of the last.
+func (s series) minutes() (means []float64) {
+	for minute := range slices.Chunk(s, samplesAMinute) {
+		means = append(means, mean(minute))
+	}
+	return means
 }
+
+func mean(values []float64) (sum float64) {
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(len(values))
+}
+
+const samplesAMinute = 12
 
 // sample looks at the server every few seconds, after a garbage collection.
 func (w *world) sample(ctx context.Context, counts time.Time, p *part) error {
-	ticker := time.NewTicker(5 * time.Second)
+	ticker := time.NewTicker(time.Minute / samplesAMinute)
 	defer ticker.Stop()
 	for {
 		select {
@@ -244,9 +311,9 @@ func (w *world) sample(ctx context.Context, counts time.Time, p *part) error {
 		if err != nil {
 			return ignore(ctx, err)
 		}
-		p.memory.add(values["process_resident_memory_bytes"] / (1 << 20))
-		p.heap.add((values["go_memstats_heap_alloc_bytes"] + values["go_memstats_stack_inuse_bytes"]) / (1 << 20))
-		p.routines.add(values["go_goroutines"])
+		p.memory = append(p.memory, values["process_resident_memory_bytes"]/(1<<20))
+		p.heap = append(p.heap, (values["go_memstats_heap_alloc_bytes"]+values["go_memstats_stack_inuse_bytes"])/(1<<20))
+		p.routines = append(p.routines, values["go_goroutines"])
 	}
 }
 
