@@ -38,9 +38,9 @@ type options struct {
 	Freshet  string        `default:"bin/freshet" help:"The program to start."`
 	Streams  int           `default:"10000" help:"Streams of those who behave."`
 	Rate     float64       `default:"1000" help:"Their calls a second."`
-	Warmup   time.Duration `default:"1m" help:"Time in each part that doesn't count."`
+	Warmup   time.Duration `default:"30s" help:"Time in each part that doesn't count."`
 	Duration time.Duration `default:"10m" help:"How long attackers are at work, warm-up aside."`
-	Calm     time.Duration `default:"3m" help:"How long nobody attacks, before and after, warm-up aside."`
+	Calm     time.Duration `default:"2m" help:"How long nobody attacks, before and after, warm-up aside."`
 	Results  string        `default:"bench/results" help:"Folder to write a folder of results to; empty: none."`
 
 	Attackers string `hidden:"" help:"Be the attackers of this world, until told to stop."`
@@ -175,7 +175,7 @@ func (w *world) part(ctx context.Context, o *options, s *rig.Server, streams *st
 // check runs the checker for most of a part, and returns its last lines.
 func (w *world) check(ctx context.Context, o *options, s *rig.Server, length time.Duration) string {
 	// It takes some seconds to begin and to end.
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), length+2*time.Minute)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*length+2*time.Minute) // its clients' coming to rest doesn't count
 	length = max(length-20*time.Second, 5*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ending, o.Freshet, "check", "--url", s.URL, "--database-url", s.DatabaseURL, //nolint:gosec // our own
