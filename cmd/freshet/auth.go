@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -11,7 +12,7 @@ import (
 )
 
 // openAuth returns nil if nobody is asked who calls.
-func (c *serveCmd) openAuth(logger *slog.Logger, registry prometheus.Registerer) (*auth.Authenticator, error) {
+func (c *serveCmd) openAuth(logger *slog.Logger, registry prometheus.Registerer, caller func(*http.Request) string) (*auth.Authenticator, error) {
 	if len(c.OIDCIssuer) == 0 && c.JWTKeys == "" {
 		if len(c.JWTAudience) > 0 || c.AuthCookie != "" || c.AuthAnonymous {
 			return nil, errors.New("--jwt-audience, --auth-cookie and --auth-anonymous say how tokens are taken: say whose, by --oidc-issuer or --jwt-keys")
@@ -22,16 +23,18 @@ func (c *serveCmd) openAuth(logger *slog.Logger, registry prometheus.Registerer)
 		return nil, errors.New("--jwt-audience is missing: what a token's `aud` has to be, or tokens for others would be good here")
 	}
 	who, err := auth.New(auth.Config{
-		Issuers:    c.OIDCIssuer,
-		KeyFile:    c.JWTKeys,
-		Audiences:  c.JWTAudience,
-		Cookie:     c.AuthCookie,
-		Anonymous:  c.AuthAnonymous,
-		Logger:     logger,
-		Registerer: registry,
+		Issuers:              c.OIDCIssuer,
+		KeyFile:              c.JWTKeys,
+		Audiences:            c.JWTAudience,
+		Cookie:               c.AuthCookie,
+		Anonymous:            c.AuthAnonymous,
+		Caller:               caller,
+		MaxFailuresPerCaller: given(c.MaxAuthFailuresPerAddress),
+		Logger:               logger,
+		Registerer:           registry,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("who may call (--oidc-issuer, --jwt-keys, --auth-cookie): %w", err)
+		return nil, fmt.Errorf("who may call (--oidc-issuer, --jwt-keys, --auth-cookie, --max-auth-failures-per-address): %w", err)
 	}
 	return who, nil
 }

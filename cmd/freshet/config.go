@@ -59,7 +59,7 @@ func (c *serveCmd) judge(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.openAuth(logger, prometheus.NewRegistry()); err != nil {
+	if _, err := c.openAuth(logger, prometheus.NewRegistry(), f.Caller); err != nil {
 		return err
 	}
 	if _, err := c.openGrants(logger, prometheus.NewRegistry()); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/auth"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/server/messages/demo"
@@ -66,21 +67,22 @@ type serveCmd struct {
 	ReplayWindow      time.Duration `group:"Freshness" default:"${replay_window}" help:"How long after a restart clients are still told exactly what changed; Postgres keeps that much WAL."`
 	ReplayWindowBytes int           `group:"Freshness" default:"${replay_window_bytes}" help:"The same as WAL; whichever is less."`
 
-	CacheBytes               int           `group:"Limits" default:"${cache_bytes}" help:"Size of the answers that are kept until their topics change; 0: none."`
-	MaxTopics                int           `group:"Limits" default:"${max_topics}" help:"Topics whose last change is remembered."`
-	MaxConnections           int           `group:"Limits" default:"${max_connections}" help:"Open connections, streams among them; never more than the limit of open files leaves."`
-	MaxConnectionsPerAddress *int          `group:"Limits" placeholder:"HALF" help:"Open connections from one address (of IPv6 a /64), trusted proxies excepted; 0: no bound. Unset: half of --max-connections."`
-	MaxStreams               int           `group:"Limits" default:"${max_streams}" help:"Open streams."`
-	MaxStreamsPerAddress     *int          `group:"Limits" placeholder:"HALF" help:"Open streams of one address; 0: no bound. Unset: half of --max-streams."`
-	MaxStreamsPerPrincipal   *int          `group:"Limits" placeholder:"HALF" help:"Open streams of one principal (issuer and subject of a token); 0: no bound. Unset: half of --max-streams."`
-	MaxRequests              int           `group:"Limits" default:"${max_requests}" help:"Calls under way, streams aside."`
-	MaxRequestsPerAddress    int           `group:"Limits" default:"${max_requests_per_address}" help:"Requests under way from one address (of IPv6 a /64), streams aside; 0: no bound."`
-	MaxRequestsPerPrincipal  *int          `group:"Limits" placeholder:"HALF" help:"Calls under way of one principal, streams aside; 0: no bound. Unset: half of --max-requests."`
-	MaxStreamTopics          int           `group:"Limits" default:"${max_stream_topics}" help:"Topics of one stream."`
-	MaxTopicBytes            int           `group:"Limits" default:"${max_topic_bytes}" help:"Memory of all open streams' topics, about."`
-	MaxWrite                 time.Duration `group:"Limits" default:"${max_write}" help:"Longest time that a write's transaction may take."`
-	MaxRequestBytes          int           `group:"Limits" default:"${max_request_bytes}" help:"Size of a request."`
-	Drain                    time.Duration `group:"Limits" default:"${drain}" help:"Longest time that a shutdown takes for those who are being served. By SIGTERM the first half of it serves on, while /readyz says that traffic should go elsewhere; 0: none."`
+	CacheBytes                int           `group:"Limits" default:"${cache_bytes}" help:"Size of the answers that are kept until their topics change; 0: none."`
+	MaxTopics                 int           `group:"Limits" default:"${max_topics}" help:"Topics whose last change is remembered."`
+	MaxConnections            int           `group:"Limits" default:"${max_connections}" help:"Open connections, streams among them; never more than the limit of open files leaves."`
+	MaxConnectionsPerAddress  *int          `group:"Limits" placeholder:"HALF" help:"Open connections from one address (of IPv6 a /64), trusted proxies excepted; 0: no bound. Unset: half of --max-connections."`
+	MaxStreams                int           `group:"Limits" default:"${max_streams}" help:"Open streams."`
+	MaxStreamsPerAddress      *int          `group:"Limits" placeholder:"HALF" help:"Open streams of one address; 0: no bound. Unset: half of --max-streams."`
+	MaxStreamsPerPrincipal    *int          `group:"Limits" placeholder:"HALF" help:"Open streams of one principal (issuer and subject of a token); 0: no bound. Unset: half of --max-streams."`
+	MaxRequests               int           `group:"Limits" default:"${max_requests}" help:"Calls under way, streams aside."`
+	MaxRequestsPerAddress     int           `group:"Limits" default:"${max_requests_per_address}" help:"Requests under way from one address (of IPv6 a /64), streams aside; 0: no bound."`
+	MaxRequestsPerPrincipal   *int          `group:"Limits" placeholder:"HALF" help:"Calls under way of one principal, streams aside; 0: no bound. Unset: half of --max-requests."`
+	MaxAuthFailuresPerAddress int           `group:"Limits" default:"${max_auth_failures_per_address}" help:"Tokens from one address (of IPv6 a /64) that may turn out bad in a second, after ten times as many at once; those that are known to be good don't count. 0: no bound."`
+	MaxStreamTopics           int           `group:"Limits" default:"${max_stream_topics}" help:"Topics of one stream."`
+	MaxTopicBytes             int           `group:"Limits" default:"${max_topic_bytes}" help:"Memory of all open streams' topics, about."`
+	MaxWrite                  time.Duration `group:"Limits" default:"${max_write}" help:"Longest time that a write's transaction may take."`
+	MaxRequestBytes           int           `group:"Limits" default:"${max_request_bytes}" help:"Size of a request."`
+	Drain                     time.Duration `group:"Limits" default:"${drain}" help:"Longest time that a shutdown takes for those who are being served. By SIGTERM the first half of it serves on, while /readyz says that traffic should go elsewhere; 0: none."`
 
 	DemoAuth      bool          `group:"Development" help:"Have three demo accounts, without passwords, sign in to the page: ada, bob and guest, each with other grants. For this machine alone."`
 	DemoTokenLife time.Duration `group:"Development" default:"${demo_token_life}" help:"How long a token of theirs is good; the page renews it before."`
@@ -136,7 +138,7 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		cfg.Connect, prepare = p.connect, p.start
 		parts.Go("private Postgres", p.run)
 	}
-	who, err := c.openAuth(logger, f.Registry())
+	who, err := c.openAuth(logger, f.Registry(), f.Caller)
 	if err != nil {
 		return err
 	}
@@ -188,32 +190,33 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 
 // serveDefaults are those of front and server, for the flags.
 func serveDefaults() kong.Vars {
-	d, at := server.Defaults(), front.Defaults()
+	d, at, who := server.Defaults(), front.Defaults(), auth.Defaults()
 	return kong.Vars{
-		"slot":                     d.Slot,
-		"publication":              d.Publication,
-		"addr":                     at.Addr,
-		"max_wait":                 d.MaxWait.String(),
-		"max_settle":               d.MaxSettle.String(),
-		"max_lag":                  d.MaxLag.String(),
-		"heartbeat":                d.Heartbeat.String(),
-		"throttle":                 d.Throttle.String(),
-		"reauthorize":              d.Reauthorize.String(),
-		"read_interval":            d.ReadInterval.String(),
-		"replay_window":            d.ReplayWindow.String(),
-		"replay_window_bytes":      strconv.Itoa(d.ReplayWindowBytes),
-		"cache_bytes":              strconv.Itoa(d.CacheBytes),
-		"max_topics":               strconv.Itoa(d.MaxTopics),
-		"max_connections":          strconv.Itoa(at.MaxConnections),
-		"max_streams":              strconv.Itoa(d.MaxStreams),
-		"max_requests":             strconv.Itoa(d.MaxRequests),
-		"max_requests_per_address": strconv.Itoa(at.MaxRequestsPerAddress),
-		"max_stream_topics":        strconv.Itoa(d.MaxStreamTopics),
-		"max_topic_bytes":          strconv.Itoa(d.MaxTopicBytes),
-		"max_write":                d.MaxWrite.String(),
-		"max_request_bytes":        strconv.Itoa(d.MaxRequestBytes),
-		"drain":                    at.Drain.String(),
-		"demo_token_life":          demo.Life.String(),
+		"slot":                          d.Slot,
+		"publication":                   d.Publication,
+		"addr":                          at.Addr,
+		"max_wait":                      d.MaxWait.String(),
+		"max_settle":                    d.MaxSettle.String(),
+		"max_lag":                       d.MaxLag.String(),
+		"heartbeat":                     d.Heartbeat.String(),
+		"throttle":                      d.Throttle.String(),
+		"reauthorize":                   d.Reauthorize.String(),
+		"read_interval":                 d.ReadInterval.String(),
+		"replay_window":                 d.ReplayWindow.String(),
+		"replay_window_bytes":           strconv.Itoa(d.ReplayWindowBytes),
+		"cache_bytes":                   strconv.Itoa(d.CacheBytes),
+		"max_topics":                    strconv.Itoa(d.MaxTopics),
+		"max_connections":               strconv.Itoa(at.MaxConnections),
+		"max_streams":                   strconv.Itoa(d.MaxStreams),
+		"max_requests":                  strconv.Itoa(d.MaxRequests),
+		"max_requests_per_address":      strconv.Itoa(at.MaxRequestsPerAddress),
+		"max_auth_failures_per_address": strconv.Itoa(who.MaxFailuresPerCaller),
+		"max_stream_topics":             strconv.Itoa(d.MaxStreamTopics),
+		"max_topic_bytes":               strconv.Itoa(d.MaxTopicBytes),
+		"max_write":                     d.MaxWrite.String(),
+		"max_request_bytes":             strconv.Itoa(d.MaxRequestBytes),
+		"drain":                         at.Drain.String(),
+		"demo_token_life":               demo.Life.String(),
 	}
 }
 

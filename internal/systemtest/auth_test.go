@@ -65,7 +65,7 @@ func serveGuarded(t *testing.T) *guarded {
 	g.writeKeys(t, newKeys(t))
 	g.child = newChild(t, program(t), testkit.Migrated(t), "auth",
 		"--oidc-issuer", g.one.name(), "--oidc-issuer", g.other.name(), "--jwt-keys", g.keyFile, "--jwt-audience", audience,
-		"--auth-cookie", cookie, "--allowed-origin", "https://app.example.com", "--log-level", "debug", "--grants", grants, "--admin-addr", bound)
+		"--auth-cookie", cookie, "--allowed-origin", "https://app.example.com", "--log-level", "debug", "--trusted-proxy", "127.0.0.1", "--max-auth-failures-per-address", "50", "--grants", grants, "--admin-addr", bound)
 	log := g.child.log
 	g.child.log = func(line string) {
 		_, _ = g.log.Write([]byte(line + "\n"))
@@ -114,6 +114,7 @@ func TestAuth(t *testing.T) {
 	t.Run("by cookie", g.byCookie)
 	t.Run("a file of keys", g.fileOfKeys)
 	t.Run("issuers come and go", g.issuersComeAndGo)
+	t.Run("bad tokens without end", g.badTokensWithoutEnd)
 	metrics := g.metrics(t)
 	for _, want := range []string{
 		`freshet_auth_refused_total{reason="none"}`, `freshet_auth_refused_total{reason="expired"}`,

@@ -145,7 +145,7 @@ func send(t *testing.T, method, url, body string, header http.Header) answer {
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	a.text = string(text)
-	for _, code := range []connect.Code{connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeInvalidArgument, connect.CodeUnavailable} {
+	for _, code := range []connect.Code{connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeInvalidArgument, connect.CodeUnavailable, connect.CodeResourceExhausted} {
 		if strings.Contains(a.text, `"code":"`+code.String()+`"`) {
 			a.code = code
 		}

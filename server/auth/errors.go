@@ -53,18 +53,19 @@ var (
 
 	errMalformed = invalidToken("malformed", "the token is malformed")
 
+	errTooMany     = &Error{Code: connect.CodeResourceExhausted, Reason: "too_many_failures", Message: "too many tokens from your address were bad: come back in a moment"}
 	errCrossOrigin = &Error{Code: connect.CodePermissionDenied, Reason: "cross_origin", Message: "another site made this request: by cookie only our own may"}
 	errUnreachable = &Error{Code: connect.CodeUnavailable, Reason: "unreachable", Message: "the keys that the token is to be checked with can't be fetched right now"}
 )
 
-// retryDelay is what those are asked to wait whose token can't be checked.
+// retryDelay is what those are asked to wait whose token isn't checked.
 const retryDelay = time.Second
 
 // connect returns the error as handlers send it. Metadata becomes headers, in HTTP.
 func (e *Error) connect() *connect.Error {
 	err := connect.NewError(e.Code, e)
 	switch {
-	case e.Code == connect.CodeUnavailable:
+	case e.Code == connect.CodeUnavailable, e.Code == connect.CodeResourceExhausted:
 		err.Meta().Set("Retry-After", fmt.Sprint(int(retryDelay.Seconds())))
 		if detail, derr := connect.NewErrorDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)}); derr == nil {
 			err.AddDetail(detail)

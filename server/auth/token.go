@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,12 +15,13 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json" // it refuses a name that is there twice
+	"golang.org/x/time/rate"
 
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
 // verify returns whose token it is.
-func (a *Authenticator) verify(ctx context.Context, token string) (intercept.Principal, error) {
+func (a *Authenticator) verify(r *http.Request, token string) (intercept.Principal, error) {
 	if len(token) > MaxTokenBytes {
 		return intercept.Principal{}, errTooLong
 	}
@@ -27,39 +29,75 @@ func (a *Authenticator) verify(ctx context.Context, token string) (intercept.Pri
 	if v, ok := a.kept.Get(digest); ok && v.isGood(a.now()) {
 		return v.principal, nil
 	}
+	jws, claims, unread := read(token)
+	iss, _ := claims["iss"].(string)
+	sub, _ := claims["sub"].(string)
+	budget, ok := a.budget(r, principal{iss, sub})
+	if !ok {
+		return intercept.Principal{}, errTooMany
+	}
+	v, err := verified{}, unread
+	if err == nil {
+		v, err = a.check(r.Context(), jws, claims, iss)
+	}
+	if err != nil {
+		if budget != nil && !errors.Is(err, errUnreachable) { // which is nobody's fault
+			budget.AllowN(a.now(), 1)
+		}
+		return intercept.Principal{}, err
+	}
+	a.kept.Put(digest, v, sizeOf(token))
+	if budget != nil {
+		a.failures.principals.of(principal{iss, sub}, true)
+	}
+	return v.principal, nil
+}
+
+// budget returns what a bad token is charged to; nil: nothing is bounded. False: it
+// isn't to be looked into.
+func (a *Authenticator) budget(r *http.Request, named principal) (_ *rate.Limiter, ok bool) {
+	if a.cfg.Caller == nil || a.cfg.MaxFailuresPerCaller < 0 {
+		return nil, true
+	}
+	budget := a.failures.budget(a.cfg.Caller(r), named, a.now())
+	return budget, budget != nil
+}
+
+// read takes a token apart, whose signature nobody has looked at yet.
+func read(token string) (*jose.JSONWebSignature, map[string]any, error) {
 	jws, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil || strings.ContainsAny(token, "\r\n") { // base64 passes over those
-		return intercept.Principal{}, errMalformed
+		return nil, nil, errMalformed
 	}
 	header := jws.Signatures[0].Protected
 	if !typeFits(header.ExtraHeaders) {
-		return intercept.Principal{}, errType
+		return nil, nil, errType
 	}
 	if _, critical := header.ExtraHeaders["crit"]; critical {
-		return intercept.Principal{}, errMalformed
+		return nil, nil, errMalformed
 	}
 	claims, err := parse(jws.UnsafePayloadWithoutVerification())
 	if err != nil {
-		return intercept.Principal{}, errMalformed
+		return nil, nil, errMalformed
 	}
-	iss, ok := claims["iss"].(string)
-	if _, there := claims["iss"]; there && !ok {
-		return intercept.Principal{}, errMalformed
+	if iss, there := claims["iss"]; there {
+		if _, ok := iss.(string); !ok {
+			return nil, nil, errMalformed
+		}
 	}
-	from := a.sourceOf(iss)
-	if from == nil {
-		return intercept.Principal{}, errIssuer
+	return jws, claims, nil
+}
+
+// check asks whether a token is good that says that it is from iss.
+func (a *Authenticator) check(ctx context.Context, jws *jose.JSONWebSignature, claims map[string]any, iss string) (v verified, err error) {
+	if v.from = a.sourceOf(iss); v.from == nil {
+		return v, errIssuer
 	}
-	set, err := signed(ctx, jws, header, from)
-	if err != nil {
-		return intercept.Principal{}, err
+	if v.set, err = signed(ctx, jws, jws.Signatures[0].Protected, v.from); err != nil {
+		return v, err
 	}
-	p, err := a.judge(claims)
-	if err != nil {
-		return intercept.Principal{}, err
-	}
-	a.kept.Put(digest, verified{p, from, set}, sizeOf(token))
-	return p, nil
+	v.principal, err = a.judge(claims)
+	return v, err
 }
 
 // typeFits reports whether a token says that it is one for us. RFC 8725 section 3.11:

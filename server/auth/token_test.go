@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,7 +168,7 @@ func TestVerify_bad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Past what header parsing refuses by itself.
-			_, err := r.verify(t.Context(), tt.token)
+			_, err := r.verify(new(http.Request).WithContext(t.Context()), tt.token)
 			var known *Error
 			require.ErrorAs(t, err, &known)
 			require.Equal(t, tt.want, known)
