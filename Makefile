@@ -36,7 +36,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/scale check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -183,6 +183,11 @@ bench: ## latency from commit to notice and to refetched data, two minutes; writ
 bench/write: ## what capture costs writers, beside LISTEN/NOTIFY and polling, four minutes; writes bench/results (ARGS=… are its flags)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	$(GO) run ./bench/write $(ARGS)
+
+# Linux only.
+bench/nodes: ## what each further node costs the primary, two minutes; writes bench/results (ARGS=… are its flags)
+	$(GO) build -o bin/freshet ./cmd/freshet
+	$(GO) run ./bench/nodes $(ARGS)
 
 # Peers from the module proxy, and nginx with nchan if it is installed. Linux only.
 bench/peers: ## fan-out beside other servers of event streams, ten minutes; writes bench/results (ARGS=… are its flags)
