@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/messages/demo"
 )
 
@@ -69,19 +69,10 @@ func (b *browser) say(t *testing.T, conversation, text string, header ...string)
 	return b.call(t, "CreateMessage", `{"parent":"conversations/`+conversation+`","message":{"author":"x","body":"`+text+`"}}`, header...)
 }
 
-// freeAddr is an address that nobody listens on just now.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return listener.Addr().String()
-}
-
 // The three accounts see and do what each may, by a cookie or by a token, over RPC
 // and stream; a restart signs nobody out; nothing of it is there without the flag.
 func TestServe_demoAuth(t *testing.T) {
-	args := []string{"--demo-auth", "--addr=" + freeAddr(t), "--data-dir=" + t.TempDir(), "--database-url=" + testkit.Migrated(t)}
+	args := []string{"--demo-auth", "--addr=" + live.FreeAddr(t), "--data-dir=" + t.TempDir(), "--database-url=" + testkit.Migrated(t)}
 	p := startProgram(t, args...)
 	require.NotContains(t, p.said(), "level=WARN", "the keys were fetched before the port was open")
 

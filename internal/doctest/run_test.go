@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // The service of docs/library.md, from its table to a client that is told: by a
@@ -32,7 +32,7 @@ func TestLibrary_runs(t *testing.T) {
 	table, err := os.ReadFile(filepath.Join(dir, "tasks.sql"))
 	require.NoError(t, err)
 	testkit.Exec(t, database, string(table))
-	addr := freeAddr(t)
+	addr := live.FreeAddr(t)
 	url := "http://" + addr
 	stop := start(t, filepath.Join(dir, "bin/tasks"), "DATABASE_URL="+database, "ADDR="+addr)
 
@@ -77,14 +77,6 @@ func watch(t *testing.T, url string) {
 	cancel()
 	require.False(t, stream.Receive())
 	_ = stream.Close() // cut
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return l.Addr().String()
 }
 
 // start starts a program, which has to end in good order when stop tells it to, as an orchestrator does.
