@@ -117,14 +117,8 @@ func dropSlot(ctx context.Context, conn *pgx.Conn, slot string) error {
 		}
 		// A walsender that was told to end holds the slot for a little longer.
 		_, err = conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where not temporary and `+ofSlot, slot, CopiesOf(slot))
-		switch SQLState(err) {
-		case CodeUndefinedObject, CodeObjectInUse:
-		default:
+		if code := SQLState(err); err != nil && code != CodeUndefinedObject && code != CodeObjectInUse {
 			return err
-		case "":
-			if err != nil {
-				return err
-			}
 		}
 		var left int
 		if e := conn.QueryRow(ctx, `select count(*) from pg_replication_slots where `+ofSlot, slot, CopiesOf(slot)).Scan(&left); e != nil || left == 0 {

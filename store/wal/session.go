@@ -239,8 +239,7 @@ func (s *session) start(ctx context.Context) error {
 
 	// From where? A commit that both the sink and the stream have is told
 	// apart by its position.
-	switch applied := f.position(); {
-	case f.epoch != epoch || !slot.allVisible() || slot.confirmed > applied:
+	if f.epoch != epoch || !slot.allVisible() || slot.confirmed > f.position() {
 		// Another history; or a slot that begins above what we have, because
 		// it is new, or because the window was moved on without us: nothing below is
 		// known.

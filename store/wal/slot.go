@@ -45,11 +45,11 @@ type windowSlot struct {
 
 // beingMade reports whether somebody is at making it, which takes as long as the
 // transactions that are open.
-func (w windowSlot) beingMade() bool { return w.exists && w.active && w.confirmed == nil }
+func (w *windowSlot) beingMade() bool { return w.exists && w.active && w.confirmed == nil }
 
 // ofUse reports whether the window can be copied, by a node which has found that what
 // begins at or below useless can't be decoded.
-func (w windowSlot) ofUse(useless pglogrepl.LSN) bool {
+func (w *windowSlot) ofUse(useless pglogrepl.LSN) bool {
 	return w.exists && w.status != "lost" && w.confirmed != nil && *w.confirmed > useless
 }
 
