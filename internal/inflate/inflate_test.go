@@ -26,7 +26,7 @@ func compressed(t *testing.T, n int) []byte {
 }
 
 func TestGzip_endsBeyondTheLimit(t *testing.T) {
-	const limit = 1 << 20
+	const limit = 1 << 16
 	r := Gzip(limit)()
 	for range 2 { // it is used again
 		require.NoError(t, r.Reset(bytes.NewReader(compressed(t, limit))))
@@ -44,7 +44,7 @@ func TestGzip_endsBeyondTheLimit(t *testing.T) {
 // What Connect makes of it: a message of the limit is taken, one above it refused,
 // and not read to its end.
 func TestGzip_inConnect(t *testing.T) {
-	const limit, procedure = 1 << 20, "/test.v1.Test/Test"
+	const limit, procedure = 1 << 16, "/test.v1.Test/Test"
 	var last *reader
 	handler := connect.NewUnaryHandler(procedure, func(context.Context, *connect.Request[wrapperspb.BytesValue]) (*connect.Response[wrapperspb.BytesValue], error) {
 		return connect.NewResponse(new(wrapperspb.BytesValue)), nil
@@ -69,6 +69,6 @@ func TestGzip_inConnect(t *testing.T) {
 	require.Equal(t, http.StatusOK, call(limit-4).Code)
 	answer := call(64 * limit)
 	require.Equal(t, http.StatusTooManyRequests, answer.Code, answer.Body)
-	require.Contains(t, answer.Body.String(), "message is larger than configured max 1048576")
+	require.Contains(t, answer.Body.String(), "message is larger than configured max 65536")
 	require.Less(t, last.read, int64(limit+64<<10))
 }
