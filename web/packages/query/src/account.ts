@@ -11,14 +11,20 @@ export function empty(queryClient: QueryClient, begun: (query: Query) => void): 
   // Writes that wait for the network would be sent as the next account's.
   queryClient.getMutationCache().clear();
   for (const query of cache.getAll()) {
-    if (query.getObserversCount() === 0) {
-      cache.remove(query);
-      continue;
-    }
-    query.reset();
-    begun(query);
+    query.reset(); // also what is removed: observers keep the last query that they had an answer of
+    if (query.getObserversCount() === 0) cache.remove(query);
+    else begun(query);
   }
+  for (const query of cache.getAll()) for (const observer of query.observers) dropPlaceholder(observer);
   void queryClient.refetchQueries({ type: "active" });
+}
+
+/** An observer that shows an answer in the place of one to come would keep it until that has come. */
+function dropPlaceholder(observer: Query["observers"][number]): void {
+  if (!observer.getCurrentResult().isPlaceholderData) return;
+  const { options } = observer;
+  observer.setOptions({ ...options, placeholderData: undefined });
+  observer.setOptions(options); // found anew, of what there is now
 }
 
 /**

@@ -2,7 +2,8 @@
 import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { useInfiniteQuery, useMutation, useQuery } from "@connectrpc/connect-query";
-import { onlineManager } from "@tanstack/react-query";
+import { keepPreviousData, onlineManager } from "@tanstack/react-query";
+import { useState } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ListMessagesResponseSchema } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
 import { MessageService, parent, topic } from "./message-api.js";
@@ -78,6 +79,31 @@ describe("a change of account", () => {
     await page.shows("loading");
     (await page.next()).answer("grace's", rev(10));
     await page.shows("grace's");
+  });
+
+  test("drops what is shown in the place of what isn't there yet", async () => {
+    function Kept({ of }: { of: string }) {
+      const { data } = useQuery(list, { parent: of }, { placeholderData: keepPreviousData });
+      return page.show(data?.messages[0]?.body ?? "loading");
+    }
+    const { unmount } = page.mount(<Kept of={parent} />);
+    (await page.next()).answer("ada's", rev(10));
+    await page.shows("ada's");
+    unmount();
+    let turn!: (of: string) => void;
+    function Turned() {
+      const [of, set] = useState(parent);
+      turn = set;
+      return <Kept of={of} />;
+    }
+    page.mount(<Turned />);
+    turn("conversations/8");
+    await page.next(); // never answered: ada's stays on show meanwhile
+    page.source.changeAccount();
+    await page.shows("loading");
+    (await page.next()).answer("grace's", rev(10));
+    await page.shows("grace's");
+    expect(page.rendered).toEqual(["loading", "ada's", "loading", "grace's"]);
   });
 
   test("drops writes that are on show, or wait to be sent", async () => {
