@@ -246,6 +246,7 @@ export class Freshet {
   #leave(): void {
     this.#log("info", "the account has changed: all begins anew");
     this.caller.left();
+    this.#denied = false;
     this.#feed.close();
     this.#ledger.clear();
     this.#feedState = { state: "idle", streaming: false, lagMs: 0 };

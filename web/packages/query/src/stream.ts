@@ -88,17 +88,12 @@ export class Stream implements Feed {
   }
 
   renew(): void {
-    if (!this.#current) {
-      // What is on its way has the credential, or will be told that it hasn't.
-      if (!this.#next && Date.now() >= this.#notBefore) this.#reconnect();
-      return;
-    }
     this.#renewing = true;
     if (this.#next?.sent === false) return; // it will be signed with it
+    if (this.#waiting !== undefined && Date.now() < this.#notBefore) return; // the next one has it
     this.#next?.connection.close();
     this.#next = undefined;
-    this.#stopWaiting();
-    this.#sync();
+    this.#reconnect();
   }
 
   wake(): void {
