@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Freshet, type FreshetOptions, type State } from "../src/client.js";
-import { StreamProtocolError, StreamRefusedError, StreamSilentError } from "../src/errors.js";
 import type { Invalidation } from "../src/ledger.js";
 import type { Revision } from "../src/revision.js";
 import { Queue, rev, StreamServer } from "./server.js";
@@ -382,102 +381,5 @@ describe("topics that change", () => {
     const second = await server.requests.next();
     expect(second.body).toEqual({ topics, since: rev(10) });
     expect(second.query.get("throttle")).toBe("250");
-  });
-});
-
-describe("failures", () => {
-  test.each([400, 401, 403, 413])("status %d is final until retry()", async (status) => {
-    const client = connect();
-    subscribe(client, "a");
-    (await server.requests.next()).refuse(status, { code: "x", message: "why" });
-    await reaches(client, status === 401 ? "unauthenticated" : "failed");
-    expect(client.status.error).toBeInstanceOf(StreamRefusedError);
-    expect(client.status.freshness).toBe("offline");
-    client.retry();
-    await live(client);
-    expect(client.status.error).toBeUndefined();
-    expect(server.requests.all).toHaveLength(2);
-  });
-
-  test.each([429, 503])("status %d is retried, not before Retry-After", async (status) => {
-    const client = connect();
-    subscribe(client, "a");
-    (await server.requests.next()).refuse(status, {}, { "retry-after": "1" });
-    await reaches(client, "waiting");
-    const began = Date.now();
-    await live(client);
-    expect(Date.now() - began).toBeGreaterThan(900);
-  });
-
-  test("a stream that falls silent is cut and resumed", async () => {
-    const client = connect();
-    subscribe(client, "a");
-    const silent = await server.requests.next();
-    silent.ready(rev(10), 40);
-    await silent.gone; // 2.5 heartbeats
-    const second = await server.requests.next();
-    expect(client.status.error).toBeInstanceOf(StreamSilentError);
-    expect(second.lastEventId).toBe(rev(10));
-  });
-
-  // F19: an idle, healthy stream is left alone; comments count as life.
-  test("a stream with heartbeats is not cut", async () => {
-    const client = connect();
-    subscribe(client, "a");
-    const request = await server.requests.next();
-    request.ready(rev(10), 200); // cut after 500 ms without a byte
-    const beat = setInterval(() => request.write(":\n\n"), 50);
-    const cut = await Promise.race([
-      request.gone.then(() => true),
-      new Promise<boolean>((resolve) => setTimeout(resolve, 1200, false)),
-    ]);
-    clearInterval(beat);
-    expect(cut).toBe(false);
-  });
-
-  test.each([
-    ["no JSON", "event: invalidate\ndata: {\n\n"],
-    ["no revision", "event: ready\ndata: {}\n\n"],
-    ["an id that is no revision", `id: 7\nevent: frontier\ndata: {"revision":"${rev(11)}"}\n\n`],
-    ["topics that are no list", `event: invalidate\ndata: {"revision":"${rev(11)}","topics":"a"}\n\n`],
-  ])("a frame with %s is an error, and is asked for again", async (_name, text) => {
-    const client = connect();
-    subscribe(client, "a");
-    const request = await live(client);
-    request.write(text);
-    const second = await server.requests.next();
-    expect(client.status.error).toBeInstanceOf(StreamProtocolError);
-    expect(second.lastEventId).toBe(rev(10));
-  });
-
-  test("an unknown event is ignored", async () => {
-    const client = connect();
-    const { told } = subscribe(client, "a");
-    const request = await live(client);
-    await told.next();
-    request.write("event: weather\ndata: rain\n\nretry: 7\n\n");
-    request.invalidate(rev(11), ["a"]);
-    expect(await told.next()).toMatchObject({ revision: rev(11) });
-  });
-
-  test("a page in place of a stream is not one", async () => {
-    const client = connect();
-    subscribe(client, "a");
-    const request = await server.requests.next();
-    request.response.writeHead(200, { "content-type": "text/html" }).end("<p>Log in");
-    await reaches(client, "waiting");
-    expect(client.status.error).toBeInstanceOf(StreamProtocolError);
-    await live(client);
-    expect(server.requests.all).toHaveLength(2);
-  });
-
-  test("headers are asked for on each attempt", async () => {
-    let token = 0;
-    const client = connect({ headers: async () => ({ authorization: `Bearer ${++token}` }) });
-    subscribe(client, "a");
-    const first = await live(client);
-    expect(first.request.headers.authorization).toBe("Bearer 1");
-    first.end();
-    expect((await server.requests.next()).request.headers.authorization).toBe("Bearer 2");
   });
 });

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { StreamRefusedError } from "../src/errors.js";
 import { loader } from "../src/tabs-later.js";
+import { jwt } from "./harness.js";
 import { ModelServer } from "./model-server.js";
 import { rev } from "./server.js";
 import { oneStream, openAll, Pages, patience, type Page } from "./tabs-harness.js";
@@ -198,7 +199,6 @@ describe("F32: the leader goes, and nothing is lost", () => {
 });
 
 describe("who shares", () => {
-  const jwt = (claims: object) => `x.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.y`;
 
   test("only tabs of the same subject", async () => {
     const of = (sub: string) => ({ token: () => jwt({ iss: "i", sub }) });
