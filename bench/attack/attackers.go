@@ -60,19 +60,19 @@ func (w *world) startAttackers(ctx context.Context) (told func() (string, error)
 }
 
 // attack is what that process does.
-func attack(ctx context.Context, file string) error {
+func attack(ctx context.Context, file string, to io.Writer) error {
 	text, err := os.ReadFile(file) //nolint:gosec // our own
 	if err != nil {
 		return err
 	}
-	var to target
-	if err := json.Unmarshal(text, &to); err != nil {
+	var at target
+	if err := json.Unmarshal(text, &at); err != nil {
 		return err
 	}
-	a := newAttackers(&world{url: to.URL, good: to.Good, poor: to.Poor})
+	a := newAttackers(&world{url: at.URL, good: at.Good, poor: at.Poor})
 	a.start(ctx)
 	a.wait()
-	_, err = fmt.Fprintln(os.Stdout, a.told())
+	_, err = fmt.Fprintln(to, a.told())
 	return err
 }
 

@@ -22,14 +22,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/freshet-dev/freshet/bench/rig"
 )
@@ -47,22 +43,12 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	var o options
-	kong.Parse(&o, kong.Name("attack"), kong.Description("Measures what those who behave notice of those who attack."))
-	err := o.run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "attack:", err)
-		os.Exit(1)
-	}
-}
-
-func (o *options) run(ctx context.Context) error {
-	if o.Attackers != "" {
-		return attack(ctx, o.Attackers)
-	}
-	return run(ctx, o, os.Stdout)
+	rig.Main("attack", "Measures what those who behave notice of those who attack.", func(ctx context.Context, o *options, to io.Writer) error {
+		if o.Attackers != "" {
+			return attack(ctx, o.Attackers, to)
+		}
+		return run(ctx, o, to)
+	})
 }
 
 // part is a part of a run, and what came of it.

@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/freshet-dev/freshet/bench/rig"
 )
@@ -46,15 +42,7 @@ func (o *options) Validate() error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	var o options
-	kong.Parse(&o, kong.Name("latency"), kong.Description("Measures commit → notice and commit → refetched data."))
-	err := run(ctx, &o, os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "latency:", err)
-		os.Exit(1)
-	}
+	rig.Main("latency", "Measures commit → notice and commit → refetched data.", run)
 }
 
 func run(ctx context.Context, o *options, to io.Writer) (err error) {

@@ -17,14 +17,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/freshet-dev/freshet/bench/bars"
 	"github.com/freshet-dev/freshet/bench/rig"
@@ -60,15 +56,7 @@ func ways() []*way {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	var o options
-	kong.Parse(&o, kong.Name("streams"), kong.Description("Measures what a stream costs by HTTP/1.1 and HTTP/2, with TLS and without."))
-	err := run(ctx, &o, os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "streams:", err)
-		os.Exit(1)
-	}
+	rig.Main("streams", "Measures what a stream costs by HTTP/1.1 and HTTP/2, with TLS and without.", run)
 }
 
 func run(ctx context.Context, o *options, to io.Writer) error {
