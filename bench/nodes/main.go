@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/freshet-dev/freshet/bench/rig"
 )
@@ -44,15 +40,7 @@ func (o *options) Validate() error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	var o options
-	kong.Parse(&o, kong.Name("nodes"), kong.Description("Measures what each further node costs the primary."))
-	err := run(ctx, &o, os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "nodes:", err)
-		os.Exit(1)
-	}
+	rig.Main("nodes", "Measures what each further node costs the primary.", run)
 }
 
 func run(ctx context.Context, o *options, to io.Writer) (err error) {
@@ -65,11 +53,11 @@ func run(ctx context.Context, o *options, to io.Writer) (err error) {
 	}
 	fmt.Fprintf(to, "machine: %v; %.2f CPUs busy with other things\n", r.Machine, r.Machine.Busy)
 	fmt.Fprint(to, r.Machine.Warning(r.Machine.Busy))
-	s, err := setUp(ctx, o)
-	if err != nil {
+	s := &stage{options: o}
+	if s.postgres, err = rig.StartPostgres(ctx, o.Freshet); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, s.postgres.Stop()) }()
 	r.Program = s.postgres.Version
 	if r.Postgres, err = rig.ReadSettings(ctx, s.postgres.URL); err != nil {
 		return err

@@ -25,27 +25,6 @@ type stage struct {
 	*options
 
 	postgres *rig.Postgres
-	admin    *pgx.Conn
-}
-
-func setUp(ctx context.Context, o *options) (*stage, error) {
-	postgres, err := rig.StartPostgres(ctx, o.Freshet)
-	if err != nil {
-		return nil, err
-	}
-	s := &stage{options: o, postgres: postgres}
-	if s.admin, err = pgx.Connect(ctx, postgres.URL); err != nil {
-		return nil, errors.Join(err, s.close(context.WithoutCancel(ctx)))
-	}
-	return s, nil
-}
-
-func (s *stage) close(ctx context.Context) error {
-	var err error
-	if s.admin != nil {
-		err = s.admin.Close(ctx)
-	}
-	return errors.Join(err, s.postgres.Stop())
 }
 
 // cell is one number of nodes with one number of rows in one round.
@@ -67,11 +46,11 @@ func (s *stage) measure(ctx context.Context, nodes, round int) (cells []*cell, e
 	limit := time.Duration(len(s.Rows))*(s.Warmup+s.Duration) + 2*patience
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not finished after %v", limit))
 	defer cancel()
-	if _, err := s.admin.Exec(ctx, "truncate messages"); err != nil {
+	if _, err := s.postgres.Admin.Exec(ctx, "truncate messages"); err != nil {
 		return nil, err
 	}
 	if nodes == 0 { // no slot: WAL is as it would be without us
-		if err := s.teardown(ctx); err != nil {
+		if err := s.postgres.TearDown(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -89,7 +68,7 @@ func (s *stage) measure(ctx context.Context, nodes, round int) (cells []*cell, e
 		running = append(running, node)
 	}
 	for _, rows := range s.Rows {
-		if _, err := s.admin.Exec(ctx, "checkpoint"); err != nil {
+		if _, err := s.postgres.Admin.Exec(ctx, "checkpoint"); err != nil {
 			return nil, err
 		}
 		c := &cell{Nodes: nodes, Rows: rows, Round: round + 1}
@@ -101,13 +80,6 @@ func (s *stage) measure(ctx context.Context, nodes, round int) (cells []*cell, e
 	return cells, nil
 }
 
-// teardown takes back what nodes have left: they make it anew.
-func (s *stage) teardown(ctx context.Context) error {
-	_, err := s.admin.Exec(ctx, `drop publication if exists freshet;
-select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = 'freshet'`)
-	return err
-}
-
 // usage is CPU time so far.
 type usage struct {
 	at                          time.Time
@@ -117,7 +89,7 @@ type usage struct {
 }
 
 func (s *stage) read(ctx context.Context, nodes []*rig.Server, commits *atomic.Int64) (u usage, err error) {
-	rows, err := s.admin.Query(ctx, `select pid, backend_type = 'walsender' from pg_stat_activity
+	rows, err := s.postgres.Admin.Query(ctx, `select pid, backend_type = 'walsender' from pg_stat_activity
 where backend_type in ('walsender', 'client backend') and application_name = 'freshet'`)
 	if err != nil {
 		return u, err
@@ -154,7 +126,7 @@ func (s *stage) write(ctx context.Context, nodes []*rig.Server, c *cell) error {
 	var commits atomic.Int64
 	g, running := errgroup.WithContext(enough)
 	for range writers {
-		g.Go(func() error { return s.writer(running, c.Rows, &commits) })
+		g.Go(func() error { return s.writer(ctx, running, c.Rows, &commits) })
 	}
 	rig.Wait(running, s.Warmup)
 	before, err := s.read(ctx, nodes, &commits)
@@ -166,7 +138,7 @@ func (s *stage) write(ctx context.Context, nodes []*rig.Server, c *cell) error {
 	if err != nil {
 		return err
 	}
-	if err := s.admin.QueryRow(ctx, `select count(*) from pg_replication_slots`).Scan(&c.Slots); err != nil {
+	if err := s.postgres.Admin.QueryRow(ctx, `select count(*) from pg_replication_slots`).Scan(&c.Slots); err != nil {
 		return err
 	}
 	if want := len(nodes) + min(1, len(nodes)); c.Slots != want {
@@ -191,22 +163,23 @@ func (s *stage) write(ctx context.Context, nodes []*rig.Server, c *cell) error {
 	return nil
 }
 
-// writer commits at its share of the rate until ctx ends.
-func (s *stage) writer(ctx context.Context, rows int, commits *atomic.Int64) error {
-	conn, err := pgx.Connect(context.WithoutCancel(ctx), s.postgres.URL)
+// writer commits at its share of the rate until enough ends; what it has begun by then
+// goes on.
+func (s *stage) writer(ctx, enough context.Context, rows int, commits *atomic.Int64) error {
+	conn, err := pgx.Connect(ctx, s.postgres.URL)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer func() { _ = conn.Close(ctx) }()
 	ticker := time.NewTicker(time.Second * writers / time.Duration(s.Rate))
 	defer ticker.Stop()
 	for n := 0; ; n++ {
 		select {
-		case <-ctx.Done():
+		case <-enough.Done():
 			return nil
 		case <-ticker.C:
 		}
-		_, err := conn.Exec(context.WithoutCancel(ctx), `
+		_, err := conn.Exec(ctx, `
 insert into messages (conversation, author, body) select $1, 'bench', repeat('x', 200) from generate_series(1, $2)`, fmt.Sprint(n%100), rows)
 		if err != nil {
 			return err

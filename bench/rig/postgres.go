@@ -22,11 +22,33 @@ type Postgres struct {
 	PID     int
 	Version string // of the program that made it
 
+	Admin *pgx.Conn // of its own superuser
+
 	stop func() error
 }
 
 // Stop ends it, and removes its data.
-func (p *Postgres) Stop() error { return p.stop() }
+func (p *Postgres) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(p.Admin.Close(ctx), p.stop())
+}
+
+// TearDown drops slot and publication, as `freshet teardown` does: a slot keeps WAL
+// also when nobody reads from it.
+func (p *Postgres) TearDown(ctx context.Context) error {
+	// A server that has ended may have a walsender that is still about to.
+	for _, statement := range []string{
+		"select pg_terminate_backend(active_pid, 10000) from pg_replication_slots where active",
+		"select pg_drop_replication_slot(slot_name) from pg_replication_slots",
+		"drop publication if exists freshet",
+	} {
+		if _, err := p.Admin.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("take down slot and publication: %w", err)
+		}
+	}
+	return nil
+}
 
 // StartPostgres has `freshet serve` make a private Postgres with the schema in
 // it, as it does for users; ends the server, and its Postgres with it; and runs
@@ -80,8 +102,12 @@ func StartPostgres(ctx context.Context, binary string) (_ *Postgres, err error) 
 	if err := accepts(ctx, s.DatabaseURL, ended); err != nil {
 		return nil, fmt.Errorf("%w; Postgres said:\n%s", errors.Join(err, stop()), log)
 	}
+	admin, err := pgx.Connect(ctx, s.DatabaseURL)
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
 	return &Postgres{
-		URL: s.DatabaseURL, PID: cmd.Process.Pid, Version: s.Version,
+		URL: s.DatabaseURL, PID: cmd.Process.Pid, Version: s.Version, Admin: admin,
 		stop: func() error { return errors.Join(stop(), removeData(dir)) },
 	}, nil
 }

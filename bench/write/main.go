@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/freshet-dev/freshet/bench/rig"
 )
@@ -43,15 +39,7 @@ func (o *options) Validate() error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	var o options
-	kong.Parse(&o, kong.Name("write"), kong.Description("Measures writes per second beside capture, LISTEN/NOTIFY and polling."))
-	err := run(ctx, &o, os.Stdout)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "write:", err)
-		os.Exit(1)
-	}
+	rig.Main("write", "Measures writes per second beside capture, LISTEN/NOTIFY and polling.", run)
 }
 
 func run(ctx context.Context, o *options, to io.Writer) (err error) {
@@ -68,7 +56,7 @@ func run(ctx context.Context, o *options, to io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, s.postgres.Stop()) }()
 	r.Program = s.postgres.Version
 	if r.Postgres, err = rig.ReadSettings(ctx, s.postgres.URL); err != nil {
 		return err

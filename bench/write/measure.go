@@ -22,7 +22,6 @@ type stage struct {
 	*options
 
 	postgres *rig.Postgres
-	admin    *pgx.Conn
 }
 
 func setUp(ctx context.Context, o *options) (*stage, error) {
@@ -30,23 +29,11 @@ func setUp(ctx context.Context, o *options) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{options: o, postgres: postgres}
-	if s.admin, err = pgx.Connect(ctx, postgres.URL); err == nil {
-		// The server that has made the schema left these.
-		err = s.teardown(ctx)
+	// The server that has made the schema left these.
+	if err := postgres.TearDown(ctx); err != nil {
+		return nil, errors.Join(err, postgres.Stop())
 	}
-	if err != nil {
-		return nil, errors.Join(err, s.close(context.WithoutCancel(ctx)))
-	}
-	return s, nil
-}
-
-func (s *stage) close(ctx context.Context) error {
-	var err error
-	if s.admin != nil {
-		err = s.admin.Close(ctx)
-	}
-	return errors.Join(err, s.postgres.Stop())
+	return &stage{options: o, postgres: postgres}, nil
 }
 
 // cell is one variant with one number of writers in one round.
@@ -71,7 +58,7 @@ func (s *stage) measure(ctx context.Context, v variant, round, writers int) (_ *
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Warmup+s.Duration+patience, cause)
 	defer cancel()
 	for _, statement := range []string{"truncate messages", "checkpoint"} {
-		if _, err := s.admin.Exec(ctx, statement); err != nil {
+		if _, err := s.postgres.Admin.Exec(ctx, statement); err != nil {
 			return nil, fmt.Errorf("%s: %w", statement, err)
 		}
 	}
@@ -137,7 +124,7 @@ func (s *stage) write(ctx context.Context, writing *crowd, f follower, c *cell) 
 		c.ToldMillis = &ms
 	}
 	var rows int64
-	if err := s.admin.QueryRow(ctx, "select count(*) from messages where conversation <> $1", lastConversation).Scan(&rows); err != nil {
+	if err := s.postgres.Admin.QueryRow(ctx, "select count(*) from messages where conversation <> $1", lastConversation).Scan(&rows); err != nil {
 		return err
 	}
 	if rows != written {
@@ -166,7 +153,7 @@ type session struct {
 
 // sessions are those of whoever follows.
 func (s *stage) sessions(ctx context.Context) ([]session, error) {
-	rows, err := s.admin.Query(ctx, `select pid, backend_type = 'walsender' from pg_stat_activity
+	rows, err := s.postgres.Admin.Query(ctx, `select pid, backend_type = 'walsender' from pg_stat_activity
 		where backend_type in ('walsender', 'client backend') and application_name <> $1 and pid <> pg_backend_pid()`, writerName)
 	if err != nil {
 		return nil, err

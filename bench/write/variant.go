@@ -120,7 +120,7 @@ func (f *stream) run(ctx context.Context, ready func()) error {
 }
 
 func (f *stream) told(ctx context.Context, _ int64) (bool, error) {
-	if err := insert(ctx, f.stage.admin, lastConversation); err != nil {
+	if err := insert(ctx, f.stage.postgres.Admin, lastConversation); err != nil {
 		return true, err
 	}
 	select {
@@ -132,24 +132,7 @@ func (f *stream) told(ctx context.Context, _ int64) (bool, error) {
 }
 
 func (f *stream) end(ctx context.Context) error {
-	return errors.Join(f.server.Stop(), f.stage.teardown(ctx))
-}
-
-// teardown drops slot and publication, as `freshet teardown` does: a slot keeps
-// WAL also when nobody reads from it.
-func (s *stage) teardown(ctx context.Context) error {
-	// The server has ended; its walsender may still be about to.
-	_, err := s.admin.Exec(ctx, "select pg_terminate_backend(active_pid, 10000) from pg_replication_slots where active")
-	if err == nil {
-		_, err = s.admin.Exec(ctx, "select pg_drop_replication_slot(slot_name) from pg_replication_slots")
-	}
-	if err == nil {
-		_, err = s.admin.Exec(ctx, "drop publication if exists freshet")
-	}
-	if err != nil {
-		return fmt.Errorf("take down slot and publication: %w", err)
-	}
-	return nil
+	return errors.Join(f.server.Stop(), f.stage.postgres.TearDown(ctx))
 }
 
 const createTrigger = `
@@ -170,7 +153,7 @@ type listener struct {
 }
 
 func followNotifications(ctx context.Context, s *stage) (follower, error) {
-	if _, err := s.admin.Exec(ctx, createTrigger); err != nil {
+	if _, err := s.postgres.Admin.Exec(ctx, createTrigger); err != nil {
 		return nil, fmt.Errorf("create the trigger: %w", err)
 	}
 	return &listener{stage: s, news: make(chan struct{}, 1)}, nil
@@ -212,7 +195,7 @@ func (f *listener) told(ctx context.Context, written int64) (bool, error) {
 }
 
 func (f *listener) end(ctx context.Context) error {
-	_, err := f.stage.admin.Exec(ctx, "drop function bench_notify cascade")
+	_, err := f.stage.postgres.Admin.Exec(ctx, "drop function bench_notify cascade")
 	return err
 }
 
