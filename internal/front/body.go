@@ -39,11 +39,11 @@ func (b *body) Read(p []byte) (int, error) {
 // gathered has the one message of a request arrive before its handler is asked. The
 // handler's buffer is Connect's, which reuses buffers of up to 8 MiB: after a few
 // large messages, each of hundreds whose bodies don't come would hold one of these
-// while it waits. Here a body holds what has come of it, twice that at most. Paths
-// are those of procedures whose client doesn't stream.
-func gathered(paths map[string]bool, next http.Handler) http.Handler {
+// while it waits. Here a body holds what has come of it, twice that at most.
+// procedures says of paths whether a request is one message: the client doesn't stream.
+func gathered(procedures map[string]bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Body == nil || r.Body == http.NoBody || !paths[r.URL.Path] {
+		if r.Body == nil || r.Body == http.NoBody || !procedures[r.URL.Path] {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -15,32 +15,43 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/freshet-dev/freshet/server"
 )
 
 // F62: who sends large messages, and then bodies that don't come, has each of these
-// hold what has come of it, not a buffer of the large ones' size.
+// hold what has come of it, not a buffer of the large ones' size; to health, too, where
+// anybody may call.
 func TestPort_F62_bodiesThatDoNotComeHoldLittle(t *testing.T) {
-	const large, callers = 3 << 20, 40
+	const large, callers = 1 << 20, 40
 	f := testFront(t, func(c *Config) { c.ReadTimeout = time.Minute })
-	at := f.testPort(t, &port{limit: 2 * callers}, gathered(map[string]bool{testProcedure: true}, connectHandler()))
-	unknown := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), make([]byte, large))
+	f.ready = &readiness{node: new(server.Node)}
+	mux := http.NewServeMux()
+	procedures := f.standard(mux, nil)
+	mux.Handle(testProcedure, connectHandler())
+	procedures[testProcedure] = true
+	at := f.testPort(t, &port{limit: 3 * callers}, gathered(procedures, mux))
+	unknown := protowire.AppendBytes(protowire.AppendTag(nil, 15, protowire.BytesType), make([]byte, large))
 	client := clientVia(t, false)
-	before := heap()
-	for range callers {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+testProcedure, bytes.NewReader(unknown))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", "application/proto")
-		resp, err := client.Do(req)
-		require.NoError(t, err)
-		require.NoError(t, resp.Body.Close())
-		require.Equal(t, http.StatusOK, resp.StatusCode)
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", at)
-		require.NoError(t, err)
-		defer func() { _ = conn.Close() }()
-		_, err = io.WriteString(conn, "POST "+testProcedure+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\nContent-Length: 4000\r\n\r\n{")
-		require.NoError(t, err)
+	for _, procedure := range []string{testProcedure, "/grpc.health.v1.Health/Check"} {
+		before := heap()
+		for range callers {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+procedure, bytes.NewReader(unknown))
+			require.NoError(t, err)
+			req.Header.Set("Content-Type", "application/proto")
+			resp, err := client.Do(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", at)
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			_, err = io.WriteString(conn, "POST "+procedure+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/proto\r\nContent-Length: 4000\r\n\r\n{")
+			require.NoError(t, err)
+		}
+		require.Less(t, heap()-before, int64(callers*large/4), procedure)
 	}
-	require.Less(t, heap()-before, int64(callers*large/4))
+	require.False(t, procedures[reflectV1], "its requests have no end")
 }
 
 // heap is the bytes in use, garbage aside.

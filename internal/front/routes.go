@@ -1,7 +1,9 @@
 package front
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -37,22 +39,9 @@ func (f *Front) handler(node *server.Node, services []Service) http.Handler {
 	for pattern, public := range f.cfg.Public {
 		mux.Handle(pattern, public)
 	}
-	called := gathered(oneMessage(served), intercept.Procedures(procedures, mux))
+	called := gathered(procedures, intercept.Procedures(slices.Collect(maps.Keys(procedures)), mux))
 	protected := f.protect(node, mux, called)
 	return f.answering(wrap(f.perAddress(protected), f.cfg.AllowedOrigins))
-}
-
-// oneMessage is the paths of the services' procedures whose client doesn't stream.
-func oneMessage(services []protoreflect.ServiceDescriptor) map[string]bool {
-	paths := map[string]bool{}
-	for _, s := range services {
-		for i := range s.Methods().Len() {
-			if m := s.Methods().Get(i); !m.IsStreamingClient() {
-				paths["/"+string(s.FullName())+"/"+string(m.Name())] = true
-			}
-		}
-	}
-	return paths
 }
 
 // answering answers health at any time, and on a connection beyond the limit
@@ -118,14 +107,14 @@ func (f *Front) isPublic(mux *http.ServeMux, r *http.Request) bool {
 const bodyOverhead = 4 << 10
 
 // standard mounts health and reflection for the services, and returns every
-// procedure that mux serves.
-func (f *Front) standard(mux *http.ServeMux, services []protoreflect.ServiceDescriptor, options ...connect.HandlerOption) []string {
+// procedure that mux serves, and whether a request of it is one message.
+func (f *Front) standard(mux *http.ServeMux, services []protoreflect.ServiceDescriptor, options ...connect.HandlerOption) map[string]bool {
 	health := &health{ready: f.ready, services: map[string]bool{"": true}}
-	procedures := []string{
-		"/" + grpchealth.HealthV1ServiceName + "/Check",
-		"/" + grpchealth.HealthV1ServiceName + "/Watch",
-		reflectV1,
-		reflectV1Alpha,
+	procedures := map[string]bool{
+		"/" + grpchealth.HealthV1ServiceName + "/Check": true,
+		"/" + grpchealth.HealthV1ServiceName + "/Watch": true,
+		reflectV1:      false,
+		reflectV1Alpha: false,
 	}
 	names := []string{grpchealth.HealthV1ServiceName}
 	for _, s := range services {
@@ -133,7 +122,8 @@ func (f *Front) standard(mux *http.ServeMux, services []protoreflect.ServiceDesc
 		health.services[name] = true
 		names = append(names, name)
 		for i := range s.Methods().Len() {
-			procedures = append(procedures, "/"+name+"/"+string(s.Methods().Get(i).Name()))
+			method := s.Methods().Get(i)
+			procedures["/"+name+"/"+string(method.Name())] = !method.IsStreamingClient()
 		}
 	}
 	reflector := grpcreflect.NewStaticReflector(names...)
