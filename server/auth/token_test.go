@@ -87,7 +87,8 @@ func TestVerify_bad(t *testing.T) {
 	thief := signer{"rsa-1", jose.RS256, otherRSA}
 	kid := func(kid string) string { return signer{kid, jose.RS256, otherRSA}.sign(t, claimsOf(p.URL)) }
 	now := time.Now().Unix()
-	flipped := []byte(parts[2])
+	flipped, err := base64.RawURLEncoding.DecodeString(parts[2])
+	require.NoError(t, err)
 	flipped[10] ^= 1
 	jwe := func() string {
 		encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.RSA_OAEP, Key: rsaKey.Public()}, nil)
@@ -154,7 +155,7 @@ func TestVerify_bad(t *testing.T) {
 		"a JWE":                  {jwe(), errMalformed},
 		"bad base64":             {parts[0] + "." + parts[1] + "!." + parts[2], errMalformed},
 		"padded base64":          {parts[0] + "=." + parts[1] + "." + parts[2], errMalformed},
-		"a bit flipped":          {parts[0] + "." + parts[1] + "." + string(flipped), errKey},
+		"a bit flipped":          {parts[0] + "." + parts[1] + "." + b64(string(flipped)), errKey},
 		"another payload":        {parts[0] + "." + body(claimsOf(p.URL, "sub", "root")) + "." + parts[2], errKey},
 		"a claim twice":          {rsaSigner.sign(t, `{"iss":"`+p.URL+`","sub":"ada","sub":"root","aud":"freshet","exp":9999999999}`), errMalformed},
 		"an inner name twice":    {rsaSigner.sign(t, `{"iss":"`+p.URL+`","sub":"ada","aud":"freshet","exp":9999999999,"a":{"b":1,"b":2}}`), errMalformed},
