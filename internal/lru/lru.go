@@ -32,6 +32,11 @@ func New[K comparable, V any](maxBytes int) *Cache[K, V] {
 func (c *Cache[K, V]) Get(key K) (value V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.get(key)
+}
+
+// get is Get. The caller holds mu.
+func (c *Cache[K, V]) get(key K) (value V, ok bool) {
 	e, ok := c.by[key]
 	if !ok {
 		return value, false
@@ -45,6 +50,24 @@ func (c *Cache[K, V]) Get(key K) (value V, ok bool) {
 func (c *Cache[K, V]) Put(key K, value V, bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.put(key, value, bytes)
+}
+
+// GetOrPut returns what is kept of key; if nothing is, what create returns, which is
+// put as Put does. All who ask at once get the same. create must not use the cache.
+func (c *Cache[K, V]) GetOrPut(key K, bytes int, create func() V) V {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	value, ok := c.get(key)
+	if !ok {
+		value = create()
+		c.put(key, value, bytes)
+	}
+	return value
+}
+
+// put is Put. The caller holds mu.
+func (c *Cache[K, V]) put(key K, value V, bytes int) {
 	if e, ok := c.by[key]; ok {
 		c.remove(e)
 	}

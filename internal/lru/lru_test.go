@@ -42,6 +42,24 @@ func TestCache(t *testing.T) {
 	require.Equal(t, 85, bytes)
 }
 
+func TestCache_getOrPut(t *testing.T) {
+	c := New[string, int](100)
+	require.Equal(t, 1, c.GetOrPut("a", 25, func() int { return 1 }))
+	require.Equal(t, 1, c.GetOrPut("a", 25, func() int { t.Error("it is there"); return 2 }))
+	for _, key := range []string{"b", "c", "d"} {
+		c.Put(key, 2, 25)
+	}
+	c.GetOrPut("a", 25, func() int { return 3 })
+	c.Put("e", 4, 25)
+	_, ok := c.Get("a")
+	require.True(t, ok, "asked for after b")
+	entries, bytes := c.Size()
+	require.Equal(t, []int{4, 100}, []int{entries, bytes})
+	require.Equal(t, 5, c.GetOrPut("f", 26, func() int { return 5 }), "returned, if not kept")
+	_, ok = c.Get("f")
+	require.False(t, ok)
+}
+
 // Whatever is put, the bound holds, and the count is that of what is there.
 func TestCache_isBounded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

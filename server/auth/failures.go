@@ -1,10 +1,11 @@
 package auth
 
 import (
-	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/freshet-dev/freshet/internal/lru"
 )
 
 const (
@@ -14,8 +15,7 @@ const (
 	// been here, above what their caller may have.
 	ownPerSecond = 1
 	ownBurst     = 10
-	// maxCallers and maxPrincipals are how many of each are remembered; above it, any
-	// one is forgotten for a new one.
+	// maxCallers and maxPrincipals are how many of each are remembered.
 	maxCallers    = 16_384
 	maxPrincipals = 8192
 )
@@ -31,8 +31,8 @@ const (
 // that sends bad tokens without end, may have to try more than once. Good tokens cost
 // nothing.
 type failures struct {
-	callers    buckets
-	principals buckets // of those who have had a good token
+	callers    buckets[string]
+	principals buckets[principal] // of those who have had a good token
 }
 
 // principal is somebody as a token names them.
@@ -40,8 +40,8 @@ type principal struct{ issuer, subject string }
 
 func newFailures(perSecond int) failures {
 	return failures{
-		callers:    buckets{each: rate.Limit(perSecond), burst: perSecond * burstSeconds, most: maxCallers},
-		principals: buckets{each: ownPerSecond, burst: ownBurst, most: maxPrincipals},
+		callers:    newBuckets[string](rate.Limit(perSecond), perSecond*burstSeconds, maxCallers),
+		principals: newBuckets[principal](ownPerSecond, ownBurst, maxPrincipals),
 	}
 }
 
@@ -49,11 +49,11 @@ func newFailures(perSecond int) failures {
 // bucket may be empty by the time it is charged: those that are looked into at the
 // same moment are as many as there are CPUs.
 func (f *failures) budget(caller string, named principal, now time.Time) *rate.Limiter {
-	of := f.callers.of(caller, true)
+	of := f.callers.of(caller)
 	if hasSome(of, now) {
 		return of
 	}
-	if of = f.principals.of(named, false); of != nil && hasSome(of, now) {
+	if of, known := f.principals.all.Get(named); known && hasSome(of, now) {
 		return of
 	}
 	return nil
@@ -62,33 +62,20 @@ func (f *failures) budget(caller string, named principal, now time.Time) *rate.L
 func hasSome(bucket *rate.Limiter, now time.Time) bool { return bucket.TokensAt(now) >= 1 }
 
 // buckets are token buckets by whose they are.
-type buckets struct {
+type buckets[K comparable] struct {
 	each  rate.Limit
 	burst int
-	most  int
-
-	mu  sync.Mutex // guards all
-	all map[any]*rate.Limiter
+	all   *lru.Cache[K, *rate.Limiter]
 }
 
-// of returns somebody's bucket; nil: there is none, and it isn't to be made.
-func (b *buckets) of(who any, create bool) *rate.Limiter {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	bucket := b.all[who]
-	if bucket != nil || !create {
-		return bucket
-	}
-	for other := range b.all { // in no order
-		if len(b.all) < b.most {
-			break
-		}
-		delete(b.all, other)
-	}
-	if b.all == nil {
-		b.all = map[any]*rate.Limiter{}
-	}
-	bucket = rate.NewLimiter(b.each, b.burst)
-	b.all[who] = bucket
-	return bucket
+// bucketBytes is what a bucket costs in memory, about.
+const bucketBytes = 256
+
+func newBuckets[K comparable](each rate.Limit, burst, most int) buckets[K] {
+	return buckets[K]{each, burst, lru.New[K, *rate.Limiter](most * bucketBytes)}
+}
+
+// of returns somebody's bucket.
+func (b *buckets[K]) of(who K) *rate.Limiter {
+	return b.all.GetOrPut(who, bucketBytes, func() *rate.Limiter { return rate.NewLimiter(b.each, b.burst) })
 }

@@ -48,7 +48,7 @@ func (a *Authenticator) verify(r *http.Request, token string) (intercept.Princip
 	}
 	a.kept.Put(digest, v, sizeOf(token))
 	if budget != nil {
-		a.failures.principals.of(principal{iss, sub}, true)
+		a.failures.principals.of(principal{iss, sub})
 	}
 	return v.principal, nil
 }
