@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -257,3 +258,14 @@ const (
 	testTimeout = 20 * time.Second
 	testTick    = 5 * time.Millisecond
 )
+
+// begin begins a transaction that has an id, for which a slot that is made has to wait.
+func begin(t *testing.T, url string) pgx.Tx {
+	t.Helper()
+	ctx := testkit.Context(t)
+	tx, err := testkit.Conn(t, url).Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
+	require.NoError(t, err)
+	return tx
+}

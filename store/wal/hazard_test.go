@@ -118,10 +118,7 @@ func TestHazard_F41_slotBesideAHeldCommit(t *testing.T) {
 
 	// From now on everything below the slot is known to be visible, and nobody
 	// waits for those who write just then.
-	tx, err := testkit.Conn(t, url).Begin(testkit.Context(t))
-	require.NoError(t, err)
-	_, err = tx.Exec(testkit.Context(t), `select pg_current_xact_id()`)
-	require.NoError(t, err)
+	tx := begin(t, url)
 	again := start(t, url)
 	again.await(t, "it serves beside an open transaction", func() bool { return !again.Frontier().IsZero() })
 	require.NoError(t, tx.Rollback(testkit.Context(t)))
@@ -165,17 +162,10 @@ func besideAHeldCommit(t *testing.T, url string, makeSlot func()) (back <-chan e
 	local := testkit.WithParam(t, url, "synchronous_commit", "local")
 	testkit.HoldCommits(t, url)
 	ctx := testkit.Context(t)
-	open := func() pgx.Tx {
-		tx, err := testkit.Conn(t, local).Begin(ctx)
-		require.NoError(t, err)
-		_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
-		require.NoError(t, err)
-		return tx
-	}
-	first := open()
+	first := begin(t, local)
 	makeSlot()
 	waitForSlotWait(t, local, first)
-	second := open()
+	second := begin(t, local)
 	require.NoError(t, first.Commit(ctx))
 	waitForSlotWait(t, local, second)
 	back = insertHeld(t, url, "held", "one")
@@ -225,12 +215,8 @@ func TestHazard_F20_frozenFeed(t *testing.T) {
 // it ends.
 func TestHazard_openTransactionHoldsUpTheSlot(t *testing.T) {
 	url := database(t)
-	conn := testkit.Conn(t, url)
 	ctx := testkit.Context(t)
-	tx, err := conn.Begin(ctx)
-	require.NoError(t, err)
-	_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
-	require.NoError(t, err)
+	tx := begin(t, url)
 	log := newLogs()
 	feed := start(t, url, func(c *wal.Config) { c.Logger = log.logger() })
 	feed.await(t, "the log names the transaction", func() bool { return log.contains("waits for open transactions") && log.contains("pid ") })

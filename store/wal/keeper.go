@@ -136,7 +136,7 @@ func (k *keeper) look(ctx context.Context) (w windowSlot, published bool, err er
 	var epoch freshet.Epoch
 	var held bool
 	err = s.keepConn.QueryRow(ctx, `
-select coalesce((select epoch from freshet.incarnation), 0), 
+select coalesce((select epoch from freshet.incarnation), 0),
   case when $2::bool then true when $3::bool then pg_try_advisory_lock($4::int, $5::int) else false end,
   exists (select from pg_publication where pubname = $6), `+windowColumns+`
 from (select) one left join pg_replication_slots s on s.slot_name = $1`,
@@ -168,19 +168,15 @@ func (k *keeper) move(ctx context.Context, edge pglogrepl.LSN) error {
 	k.tried = time.Now()
 	_, err := s.keepConn.Exec(ctx, `select pg_replication_slot_advance($1, $2::text::pg_lsn)`, f.cfg.Slot, edge.String())
 	k.took = time.Since(k.tried)
-	switch setup.SQLState(err) {
-	case "":
-		if err == nil {
-			f.stats.moves.Add(1)
-			k.since, k.told = time.Time{}, ""
-		}
-	case setup.CodeObjectInUse, setup.CodeUndefinedObject:
+	switch code := setup.SQLState(err); {
+	case err == nil:
+		f.stats.moves.Add(1)
+		k.since, k.told = time.Time{}, ""
+		return nil
+	case code == setup.CodeObjectInUse, code == setup.CodeUndefinedObject:
 		return nil // between the look and now somebody has taken it, or dropped it: the next look tells
 	}
-	if err != nil {
-		return fmt.Errorf("move slot %q to %s: %w", f.cfg.Slot, edge, err)
-	}
-	return nil
+	return fmt.Errorf("move slot %q to %s: %w", f.cfg.Slot, edge, err)
 }
 
 // openKeep opens the connection for locks, and for keeping the window. It has a

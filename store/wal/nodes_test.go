@@ -221,10 +221,7 @@ func TestNodes_windowIsKept(t *testing.T) {
 
 	// What the window was moved past is known to be visible: nobody waits for those who
 	// write just then.
-	tx, err := testkit.Conn(t, url).Begin(testkit.Context(t))
-	require.NoError(t, err)
-	_, err = tx.Exec(testkit.Context(t), `select pg_current_xact_id()`)
-	require.NoError(t, err)
+	tx := begin(t, url)
 	again := start(t, url)
 	again.await(t, "it serves beside an open transaction", func() bool { return !again.Frontier().IsZero() })
 	require.NoError(t, tx.Rollback(testkit.Context(t)))
@@ -236,10 +233,7 @@ func TestNodes_slotDropped(t *testing.T) {
 	t.Parallel()
 	_, url := ownDatabase(t, nil) // its transaction would hold up the slots of others
 	nodes := startNodes(t, 3, func(int) string { return url })
-	tx, err := testkit.Conn(t, url).Begin(testkit.Context(t))
-	require.NoError(t, err)
-	_, err = tx.Exec(testkit.Context(t), `select pg_current_xact_id()`)
-	require.NoError(t, err)
+	tx := begin(t, url)
 	dropSlot(t, url, slotOf(t, url))
 	nodes[0].await(t, "the slot is there again", func() bool { windows, _, _ := slotsOf(t, url); return windows == 1 })
 	late := start(t, url).live(t)

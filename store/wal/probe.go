@@ -2,7 +2,6 @@ package wal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -126,7 +125,7 @@ select coalesce((select epoch from freshet.incarnation), 0),
 	case err != nil:
 		return 0, 0, fmt.Errorf("probe: %w", err)
 	case epoch != s.f.epoch:
-		return 0, 0, errors.New("probe: the database is in another epoch")
+		return 0, 0, fmt.Errorf("probe: %w", errOtherEpoch)
 	}
 	return insert, flush, nil
 }

@@ -347,10 +347,7 @@ func TestQuarantine_F53_newSource(t *testing.T) {
 	feed.stop()
 	testkit.Exec(t, url, `delete from freshet.fingerprint where source = 'public.messages'`)
 	ctx := testkit.Context(t)
-	tx, err := testkit.Conn(t, url).Begin(ctx)
-	require.NoError(t, err)
-	_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
-	require.NoError(t, err)
+	tx := begin(t, url)
 	for range 2 {
 		feed = start(t, url)
 		feed.await(t, "ready", func() bool { return feed.Ready() == nil })

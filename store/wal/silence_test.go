@@ -69,10 +69,7 @@ func TestRecovery_F47_silentWhileTheSlotIsMade(t *testing.T) {
 	t.Parallel()
 	_, url := ownDatabase(t, nil) // its transaction would hold up the slots of others
 	ctx := testkit.Context(t)
-	tx, err := testkit.Conn(t, url).Begin(ctx)
-	require.NoError(t, err)
-	_, err = tx.Exec(ctx, `select pg_current_xact_id()`)
-	require.NoError(t, err)
+	tx := begin(t, url)
 	proxy := testkit.NewProxy(t, url)
 	log := newLogs()
 	feed := start(t, proxy.URL(), func(c *wal.Config) { c.Logger = log.logger() })
