@@ -17,8 +17,6 @@ import { Tokens } from "./tokens.js";
 export type { FreshetOptions, SubscribeOptions } from "./client-options.js";
 export type { Freshness, State, Status } from "./status.js";
 
-const defaultUrl = "/events";
-
 /**
  * The stream of one server, shared by all that subscribe. One connection
  * carries the union of all topics; when that grows, a new one is opened from
@@ -41,6 +39,7 @@ export class Freshet {
   readonly #accountListeners = new Set<() => void>();
   readonly #stopListening: () => void;
   readonly #tokens: Tokens | undefined;
+  readonly #stream: StreamOptions;
   #feed: Feed;
   #feedState: FeedState = { state: "idle", streaming: false, lagMs: 0 };
   #status: Status = { state: "idle", freshness: "offline", lagMs: 0 };
@@ -51,7 +50,7 @@ export class Freshet {
   constructor(options: FreshetOptions = {}) {
     this.#options = options;
     this.#log = options.logger ?? silent;
-    const { retryMs = 1000, maxRetryMs = 30_000 } = options;
+    const { url = "/events", headers, throttleMs, retryMs = 1000, maxRetryMs = 30_000, fetch } = options;
     this.#tokens = options.token && new Tokens({
       source: options.token,
       retryMs,
@@ -61,7 +60,17 @@ export class Freshet {
       left: () => this.#leave(),
       changed: () => this.#update(),
     });
-    this.caller = new Caller(this.#tokens, options.url ?? defaultUrl);
+    this.#stream = {
+      url,
+      tokens: this.#tokens,
+      headers,
+      throttleMs,
+      retryMs,
+      maxRetryMs,
+      fetch: fetch ?? ((input, init) => globalThis.fetch(input, init)),
+      log: this.#log,
+    };
+    this.caller = new Caller(this.#tokens, url);
     this.#feed = this.#openFeed();
     this.#stopListening = onWake(() => this.#feed.wake());
   }
@@ -224,23 +233,12 @@ export class Freshet {
   }
 
   #openFeed(): Feed {
-    const { retryMs = 1000, maxRetryMs = 30_000, url = defaultUrl, headers, throttleMs, fetch } = this.#options;
-    const stream: StreamOptions = {
-      url,
-      tokens: this.#tokens,
-      headers,
-      throttleMs,
-      retryMs,
-      maxRetryMs,
-      fetch: fetch ?? ((input, init) => globalThis.fetch(input, init)),
-      log: this.#log,
-    };
     const events = this.#events();
     const openStream = (o: StreamOptions, e: FeedEvents) => new Stream(o, e);
     const tabs = typeof this.#options.tabs === "object" ? this.#options.tabs : {};
     return this.#options.tabs !== false && canShare(tabs)
-      ? new LaterTabs(tabs, stream, events, openStream)
-      : openStream(stream, events);
+      ? new LaterTabs(tabs, this.#stream, events, openStream)
+      : openStream(this.#stream, events);
   }
 
   #leave(): void {
