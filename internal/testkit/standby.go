@@ -2,25 +2,20 @@ package testkit
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"net/url"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
-)
 
-// Standbys are made with what npm's package of the server has too, which is
-// initdb, pg_ctl and postgres, and no client program.
+	"github.com/freshet-dev/freshet/store/pgembed"
+)
 
 // Cluster is a data directory, and whoever owns it: Postgres refuses to run as
 // root.
@@ -62,12 +57,7 @@ func (c Cluster) Ctl(t testing.TB, args ...string) {
 }
 
 // Standby is a streaming standby of a Server. It stops with the test.
-type Standby struct {
-	cluster Cluster
-	socket  string // its folder
-}
-
-const standbyPort = 5433 // names the socket only
+type Standby struct{ server *pgembed.Server }
 
 // Standby makes a streaming standby of this server, as it is now, and starts
 // it.
@@ -75,28 +65,39 @@ func (p *Server) Standby(t testing.TB) *Standby {
 	t.Helper()
 	home, err := os.MkdirTemp("", "freshet-standby-")
 	require.NoError(t, err)
-	log := filepath.Join(home, "log")
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	require.NoError(t, os.Chmod(home, 0o711)) //nolint:gosec // for root: the server's own user passes through here
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	s := &Standby{}
+	s.server, err = pgembed.StartStandby(ctx, pgembed.Config{
+		DataDir: filepath.Join(home, "data"), RootDir: filepath.Join(home, "root"), Logger: Logger(t),
+	}, p.server)
+	require.NoError(t, err)
 	t.Cleanup(func() {
-		if text, err := os.ReadFile(log); err == nil && t.Failed() {
-			t.Logf("the standby's log:\n%s", text)
-		}
-		_ = os.RemoveAll(home)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		require.NoError(t, s.server.Stop(ctx))
 	})
-	s := &Standby{cluster: p.backup(t, home), socket: home}
-	s.cluster.Ctl(t, "start", "--wait", "--log", log,
-		"--options", fmt.Sprintf("-c listen_addresses= -c port=%d -c unix_socket_directories='%s' %s", standbyPort, home, p.minima(t)))
-	t.Cleanup(func() { s.cluster.Ctl(t, "stop", "--mode=immediate") })
 	return s
 }
 
 // Host is the folder of the standby's socket.
-func (s *Standby) Host() string { return s.socket }
+func (s *Standby) Host() string { return s.where().Get("host") }
 
 // Port is the number in the name of its socket.
-func (s *Standby) Port() string { return strconv.Itoa(standbyPort) }
+func (s *Standby) Port() string { return s.where().Get("port") }
+
+func (s *Standby) where() url.Values {
+	u, err := url.Parse(s.server.URL(""))
+	if err != nil {
+		panic(err) // it is pgembed's own
+	}
+	return u.Query()
+}
 
 // Socket is the path of its socket, which Proxy.Point takes.
-func (s *Standby) Socket() string { return filepath.Join(s.socket, ".s.PGSQL."+s.Port()) }
+func (s *Standby) Socket() string { return filepath.Join(s.Host(), ".s.PGSQL."+s.Port()) }
 
 // URL is the standby's for a database of its primary, whose URL it takes.
 func (s *Standby) URL(t testing.TB, primary string) string {
@@ -104,107 +105,38 @@ func (s *Standby) URL(t testing.TB, primary string) string {
 	return WithParam(t, WithParam(t, primary, "host", s.Host()), "port", s.Port())
 }
 
+// Stop ends it at once, as a crash does; Start brings it back.
+func (s *Standby) Stop(t testing.TB) {
+	t.Helper()
+	s.server.Kill()
+}
+
+// Start starts it again after Stop.
+func (s *Standby) Start(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	require.NoError(t, s.server.Restart(ctx))
+}
+
+// Follow has it follow another standby, which is of the same server, from now on: it cascades.
+func (s *Standby) Follow(t testing.TB, upstream *Standby) {
+	t.Helper()
+	conn := Conn(t, s.server.URL("postgres"))
+	var info string
+	require.NoError(t, conn.QueryRow(Context(t), `select current_setting('primary_conninfo')`).Scan(&info))
+	// The last of two that are given counts.
+	info += fmt.Sprintf(" host='%s' port=%s", upstream.Host(), upstream.Port())
+	_, err := conn.Exec(Context(t), "alter system set primary_conninfo = '"+strings.ReplaceAll(info, "'", "''")+"'")
+	require.NoError(t, err)
+	_, err = conn.Exec(Context(t), `select pg_reload_conf()`)
+	require.NoError(t, err)
+}
+
 // Promote makes a primary of it.
 func (s *Standby) Promote(t testing.TB) {
 	t.Helper()
-	s.cluster.Ctl(t, "promote", "--wait")
-}
-
-// minima returns the settings in which a standby must not be below its primary.
-func (p *Server) minima(t testing.TB) (options string) {
-	t.Helper()
-	require.NoError(t, Conn(t, p.URL("postgres")).QueryRow(Context(t), `
-select string_agg(format('-c %s=%s', name, setting), ' ') from pg_settings where name in ('wal_level', 'max_connections',
-  'max_worker_processes', 'max_wal_senders', 'max_replication_slots', 'max_prepared_transactions', 'max_locks_per_transaction')`).Scan(&options))
-	return options
-}
-
-// backup makes a standby's data directory in home. The manual calls it a
-// low-level base backup.
-func (p *Server) backup(t testing.TB, home string) Cluster {
-	t.Helper()
-	c := p.Cluster(t)
-	require.NoError(t, os.Chown(home, int(c.uid), int(c.gid)))
-	s := c
-	s.Dir = filepath.Join(home, "data")
-	primary := p.URL("postgres")
-	conn, ctx := Conn(t, primary), Context(t)
-	_, err := conn.Exec(ctx, `select pg_backup_start('standby', fast => true)`)
-	require.NoError(t, err)
-	s.copyFrom(t, c.Dir)
-	var label string
-	require.NoError(t, conn.QueryRow(ctx, `select labelfile from pg_backup_stop(wait_for_archive => false)`).Scan(&label))
-
-	config, err := pgconn.ParseConfig(primary)
-	require.NoError(t, err)
-	s.write(t, "backup_label", label)
-	s.write(t, "standby.signal", "")
-	s.write(t, "postgresql.auto.conf", fmt.Sprintf("primary_conninfo = 'host=''%s'' port=%d user=''%s'' password=''%s'''\n",
-		config.Host, config.Port, config.User, config.Password))
-	return s
-}
-
-// copyFrom copies the data directory of a server that runs, without what a base
-// backup leaves out: its WAL, slots, and what it keeps for as long as it runs.
-func (c Cluster) copyFrom(t testing.TB, from string) {
-	t.Helper()
-	empty := map[string]bool{"pg_wal": true, "pg_replslot": true, "pg_dynshmem": true, "pg_notify": true, "pg_serial": true,
-		"pg_snapshots": true, "pg_stat_tmp": true, "pg_subtrans": true}
-	require.NoError(t, filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a temporary file: the server runs
-		} else if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		switch {
-		case entry.IsDir():
-			if err := c.make(filepath.Join(c.Dir, name)); err != nil {
-				return err
-			}
-			if empty[name] {
-				return fs.SkipDir
-			}
-			return nil
-		case strings.HasPrefix(name, "postmaster.") || !entry.Type().IsRegular():
-			return nil
-		}
-		return c.copyFile(path, filepath.Join(c.Dir, name))
-	}))
-}
-
-func (c Cluster) make(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	return os.Chown(dir, int(c.uid), int(c.gid))
-}
-
-func (c Cluster) copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }() // only read
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Chown(int(c.uid), int(c.gid)), out.Close())
-}
-
-// write writes a file, or adds to it.
-func (c Cluster) write(t testing.TB, name, text string) {
-	t.Helper()
-	path := filepath.Join(c.Dir, name)
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	require.NoError(t, err)
-	_, err = file.WriteString(text)
-	require.NoError(t, errors.Join(err, file.Chown(int(c.uid), int(c.gid)), file.Close()))
+	var done bool
+	require.NoError(t, Conn(t, s.server.URL("postgres")).QueryRow(Context(t), `select pg_promote(true, 60)`).Scan(&done))
+	require.True(t, done, "promoted within a minute")
 }

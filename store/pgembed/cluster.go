@@ -53,9 +53,9 @@ func (s *site) clusterMajor() (int, error) {
 	return major, nil
 }
 
-// create makes the cluster unless it is there. It is built beside its place and moved in when it is
+// create makes the cluster unless it is there: an empty one, or a copy of a primary's. It is built beside its place and moved in when it is
 // whole: a start that was cut off leaves nothing that looks like data.
-func (s *site) create(ctx context.Context, in Installation) error {
+func (s *site) create(ctx context.Context, in Installation, primary *Server) error {
 	if major, err := s.clusterMajor(); err != nil || major != 0 {
 		return err
 	}
@@ -72,6 +72,19 @@ func (s *site) create(ctx context.Context, in Installation) error {
 	if err != nil {
 		return err
 	}
+	if primary == nil {
+		err = s.initdb(ctx, in, part)
+	} else {
+		err = s.copyOfPrimary(ctx, primary.site, part)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(part, s.cluster)
+}
+
+// initdb makes an empty cluster.
+func (s *site) initdb(ctx context.Context, in Installation, part string) error {
 	if err := s.as.own(part); err != nil {
 		return err
 	}
@@ -87,7 +100,7 @@ func (s *site) create(ctx context.Context, in Installation) error {
 		}
 		return fmt.Errorf("initdb: %w\n%s%s", err, bytes.TrimSpace(out), hint)
 	}
-	return os.Rename(part, s.cluster)
+	return nil
 }
 
 // runTied runs a command that dies with this process where the system has that; see spawn for the

@@ -56,6 +56,8 @@ type Config struct {
 	// postgresql.conf; ALTER SYSTEM overrides them. Those that decide who may connect are refused.
 	Settings map[string]string
 
+	primary *Server // that a standby follows; nil: it is none
+
 	search     *search // tests look elsewhere; nil: this machine's usual places
 	noDeathSig bool    // tests see what happens where there is no parent death signal
 }

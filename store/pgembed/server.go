@@ -43,7 +43,13 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("private PostgreSQL: %w", err)
 	}
 	s := &Server{config: c, site: site}
-	if err := s.start(ctx); err != nil {
+	if c.primary != nil {
+		err = site.clearStandby(ctx, c.logger())
+	}
+	if err == nil {
+		err = s.start(ctx)
+	}
+	if err != nil {
 		site.close()
 		return nil, fmt.Errorf("private PostgreSQL: %w", err)
 	}
@@ -60,7 +66,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.site.clearLeftover(ctx, log); err != nil {
 		return err
 	}
-	if err := s.site.create(ctx, in); err != nil {
+	if err := s.site.create(ctx, in, s.config.primary); err != nil {
 		return err
 	}
 	if err := s.site.configure(s.config); err != nil {

@@ -55,6 +55,9 @@ func openSite(c Config) (_ *site, err error) {
 	}
 	s.cluster = filepath.Join(s.home, "postgres")
 	s.as = accountFor(s.cluster)
+	if c.primary != nil {
+		s.as = c.primary.site.as // whose socket nobody else can come to
+	}
 	if err := s.takeLock(); err != nil {
 		return nil, err
 	}
