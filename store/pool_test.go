@@ -21,14 +21,14 @@ import (
 func TestInTx_F78_writesThatWaitLeaveReadsAlone(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), migrated(t)
-	d := open(t, store.Config{URL: testkit.WithParam(t, url, "options", "-clock_timeout=400ms"), MaxConns: 4})
+	d := open(t, store.Config{URL: testkit.WithParam(t, url, "options", "-clock_timeout=2s"), MaxConns: 4})
 	id := uuid.New()
 	testkit.Exec(t, url, "insert into messages (id, conversation, author, body) values ($1, '7', 'a', 'b')", id)
 	locker := testkit.Conn(t, url)
 	_, err := locker.Exec(ctx, "begin; update messages set body = 'locked'")
 	require.NoError(t, err)
 
-	const writers = 8
+	const writers = 6
 	var all sync.WaitGroup
 	errs := make(chan error, writers)
 	for range writers {
@@ -63,7 +63,7 @@ func TestInTx_F78_writesThatWaitLeaveReadsAlone(t *testing.T) {
 func TestInTx_F78_bounds(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), migrated(t)
-	d := open(t, store.Config{URL: url, MaxConns: 1, MaxWrite: 2 * time.Second})
+	d := open(t, store.Config{URL: url, MaxConns: 1, MaxWrite: 4 * time.Second})
 	require.NoError(t, d.Read(ctx, list)) // connected
 	d.SetAcquireTimeout(300 * time.Millisecond)
 	testkit.Exec(t, url, "create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(60); return new; end $$;"+
