@@ -186,6 +186,9 @@ func TestSession_F24_nothingIsLeft(t *testing.T) {
 		"direct":           openPoliced(t, direct),
 		"through a pooler": openPoliced(t, testkit.NewPgBouncer(t, direct, "transaction").URL()),
 	} {
+		// A cancel request, whose sender hangs up early, ends PgBouncer 1.18 ("bad client
+		// state"): through it, no call is broken off in the midst of a statement.
+		breaksOff := name == "direct"
 		for call, run := range calls(d) {
 			ctx := as(testkit.Context(t), blueA)
 			require.Error(t, run(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -200,13 +203,16 @@ func TestSession_F24_nothingIsLeft(t *testing.T) {
 			requireBlank(t, d)
 			require.Panics(t, func() {
 				_ = run(ctx, func(ctx context.Context, tx pgx.Tx) error {
-					_, _ = tx.Query(ctx, seenSQL, 0)
+					rows, _ := tx.Query(ctx, seenSQL, 0)
+					if !breaksOff {
+						rows.Close()
+					}
 					panic("in the midst of its rows")
 				})
 			}, name, call)
 			requireBlank(t, d)
-			if name != "direct" {
-				continue // a cancel request whose sender hangs up early ends PgBouncer 1.18: "bad client state"
+			if !breaksOff {
+				continue
 			}
 			leaving, leave := context.WithCancel(ctx)
 			require.ErrorIs(t, run(leaving, func(ctx context.Context, tx pgx.Tx) error {

@@ -58,6 +58,9 @@ func NewPgBouncer(t testing.TB, target, mode string) *PgBouncer {
 	t.Cleanup(func() {
 		_ = p.process.Kill()
 		_ = command.Wait()
+		if log, err := os.ReadFile(p.file("log")); err == nil && t.Failed() {
+			t.Logf("PgBouncer's log:\n%s", log)
+		}
 	})
 	p.await(func(ctx context.Context, conn *pgconn.PgConn) bool { return true })
 	return p
