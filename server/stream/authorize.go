@@ -161,8 +161,7 @@ func (s *Server) askAgain(ctx context.Context, of *session) (answered bool) {
 		answer = "granted"
 	case connect.CodeOf(err) == connect.CodePermissionDenied, connect.CodeOf(err) == connect.CodeUnauthenticated:
 		answer = "denied"
-		of.revoked.Store(true)
-		of.sub.Signal()
+		of.revoke()
 	default:
 		return false
 	}

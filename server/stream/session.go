@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -39,10 +40,28 @@ type session struct {
 	turn     uint8           // of being asked about again
 	whole    bool            // the encoder has no way to say that a notice is partial
 
+	wire  atomic.Pointer[deadlineWriter] // of the handler's response; nil: it has none yet
 	out   encoder
 	last  freshet.Revision // the highest id sent, of its history
 	until time.Time        // no notice before this
 	stale bool             // the last frontier event told a lag above the bound
+}
+
+// bound returns what bounds the frames of a response, and is cut when the session is
+// to end.
+func (s *session) bound(rc *http.ResponseController) *deadlineWriter {
+	wire := &deadlineWriter{session: s, rc: rc}
+	s.wire.Store(wire)
+	return wire
+}
+
+// revoke has nothing more told, and doesn't wait for a slow reader.
+func (s *session) revoke() {
+	s.revoked.Store(true)
+	s.sub.Signal()
+	if wire := s.wire.Load(); wire != nil {
+		wire.cut()
+	}
 }
 
 // run sends the catch-up, ready, and then whatever comes. It returns nil after

@@ -67,6 +67,7 @@ func (s *Server) takeOver(w http.ResponseWriter, session *session) bool {
 		s.config.Logger.Error("take a connection over", "error", err)
 		return false
 	}
+	session.wire.Store(nil) // its response isn't used any more, nor kept in memory
 	k := &socket{server: s, conn: conn, wire: conn}
 	if below := divertible(conn); below != nil {
 		k.sealer = &sealer{conn: conn.(*tls.Conn)}

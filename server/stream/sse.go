@@ -2,8 +2,10 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/freshet-dev/freshet"
@@ -46,7 +48,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w = own
 		h.Set("Connection", "close") // what comes after the stream isn't net/http's
 	}
-	out := &sseEncoder{server: s, out: &responseWriter{deadlineWriter{server: s, rc: http.NewResponseController(w)}, w}}
+	out := &sseEncoder{server: s, out: &responseWriter{session.bound(http.NewResponseController(w)), w}}
 	out.retry = jitter(retryMax)
 	err := session.begin(out)
 	if err == nil && own != nil {
@@ -94,33 +96,80 @@ func (s *Server) probe(ctx context.Context, rc *http.ResponseController) *refusa
 	return nil
 }
 
-// deadlineWriter bounds one frame's way out.
+// endGrace is how long a reader may take for what is on its way when its stream is to
+// end, and as long again for the event that says why.
+const endGrace = 250 * time.Millisecond
+
+// deadlineWriter bounds one frame's way out. A handler that waits in a write can't be
+// told that its stream is to end; so whoever ends it shortens the deadline.
 type deadlineWriter struct {
-	server *Server
-	rc     *http.ResponseController
+	session *session
+	rc      *http.ResponseController
+
+	// mu guards writing, and rc while it is set: of HTTP/2 it is of no use any more
+	// once the handler has returned.
+	mu      sync.Mutex
+	writing bool
 }
 
 // within runs write with a deadline on the connection (HTTP/2: on the stream).
 func (d *deadlineWriter) within(write func() error) error {
-	limit := d.server.config.WriteTimeout
 	start := time.Now()
-	if err := d.rc.SetWriteDeadline(start.Add(limit)); err != nil {
+	if err := d.begin(start); err != nil {
 		return err
 	}
-	if err := write(); err != nil {
-		// HTTP/2 says that the stream was reset, not why.
-		if time.Since(start) >= limit {
-			d.server.metrics.writeTimeouts.Inc()
-		}
-		return err
-	}
+	err := write()
 	// HTTP/2 resets a stream whose deadline passes while it idles.
+	if reset := d.end(err == nil); err == nil {
+		return reset
+	}
+	// HTTP/2 says that the stream was reset, not why.
+	if why := d.session.ending(); why != nil {
+		return errors.Join(why, err)
+	}
+	if server := d.session.server; time.Since(start) >= server.config.WriteTimeout {
+		server.metrics.writeTimeouts.Inc()
+	}
+	return err
+}
+
+// begin sets the deadline: a stream that is to end doesn't wait for its reader.
+func (d *deadlineWriter) begin(start time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writing = true // before it is looked whether the stream is to end: see cut
+	limit := d.session.server.config.WriteTimeout
+	if d.session.revoked.Load() {
+		limit = min(limit, endGrace)
+	}
+	if d.session.expires != 0 {
+		limit = min(limit, max(time.Unix(0, d.session.expires).Sub(start), 0)+endGrace)
+	}
+	return d.rc.SetWriteDeadline(start.Add(limit))
+}
+
+func (d *deadlineWriter) end(reset bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writing = false
+	if !reset {
+		return nil
+	}
 	return d.rc.SetWriteDeadline(time.Time{})
+}
+
+// cut has a write that is under way end soon. It is called once the session is revoked.
+func (d *deadlineWriter) cut() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.writing {
+		_ = d.rc.SetWriteDeadline(time.Now().Add(endGrace)) // the connection is gone if it can't be
+	}
 }
 
 // responseWriter puts frames into an HTTP response.
 type responseWriter struct {
-	deadlineWriter
+	*deadlineWriter
 
 	w http.ResponseWriter
 }

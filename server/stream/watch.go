@@ -78,10 +78,11 @@ func (h watch) accept(ctx context.Context, msg *freshetv1.WatchRequest) (*sessio
 		return nil, nil, refused
 	}
 	session, refused := s.start(ctx, req)
-	if session != nil {
-		session.whole = true
+	if refused != nil {
+		return nil, nil, refused
 	}
-	return session, &watchEncoder{server: s, wire: &deadlineWriter{server: s, rc: rc}}, refused
+	session.whole = true
+	return session, &watchEncoder{server: s, wire: session.bound(rc)}, nil
 }
 
 // watchEncoder sends messages of an RPC.
