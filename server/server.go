@@ -192,11 +192,8 @@ func (n *Node) buildHandlers() (err error) {
 		MaxBodyBytes:    int64(cfg.MaxRequestBytes),
 		Logger:          cfg.Logger,
 		Registerer:      cfg.Registerer,
-		Credential: func(ctx context.Context) (string, time.Time) {
-			who := intercept.PrincipalOf(ctx)
-			return who.Subject, who.Expires
-		},
-		Reauthorize: cfg.Reauthorize,
+		Credential:      intercept.CredentialOf,
+		Reauthorize:     cfg.Reauthorize,
 	}
 	if allowed != nil {
 		streams.Authorize = func(ctx context.Context, topics []string) error {

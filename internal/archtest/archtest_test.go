@@ -29,6 +29,7 @@ var tiers = map[string]int{
 	"internal/service": 1,
 	"internal/follow":  1,
 	"internal/lru":     1,
+	"internal/claims":  1,
 	"internal/badnet":  1,
 	"internal/inflate": 1,
 	"internal/share":   1,

@@ -1,22 +1,19 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
-	"io"
 	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/json" // it refuses a name that is there twice
 	"golang.org/x/time/rate"
 
+	"github.com/freshet-dev/freshet/internal/claims"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -76,7 +73,7 @@ func read(token string) (*jose.JSONWebSignature, map[string]any, error) {
 	if _, critical := header.ExtraHeaders["crit"]; critical {
 		return nil, nil, errMalformed
 	}
-	claims, err := parse(jws.UnsafePayloadWithoutVerification())
+	claims, err := claims.Parse(jws.UnsafePayloadWithoutVerification())
 	if err != nil {
 		return nil, nil, errMalformed
 	}
@@ -197,54 +194,4 @@ func instant(claim any) (time.Time, error) {
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*1e9)), nil
-}
-
-// parse reads claims: an object, without a name that is there twice.
-func parse(payload []byte) (map[string]any, error) {
-	decoder := json.NewDecoder(bytes.NewReader(payload))
-	decoder.SetNumberType(json.UnmarshalJSONNumber)
-	var claims map[string]any
-	if err := decoder.Decode(&claims); err != nil {
-		return nil, err //nolint:wrapcheck // its text goes nowhere
-	}
-	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) || claims == nil {
-		return nil, errors.New("not one object")
-	}
-	for name, value := range claims {
-		number, err := plain(value)
-		if err != nil {
-			return nil, err
-		}
-		claims[name] = number
-	}
-	return claims, nil
-}
-
-// plain turns numbers into int64, where they are whole and fit, or float64, in
-// value and what is in it.
-func plain(value any) (any, error) {
-	switch value := value.(type) {
-	case json.Number:
-		if whole, err := strconv.ParseInt(string(value), 10, 64); err == nil {
-			return whole, nil
-		}
-		return strconv.ParseFloat(string(value), 64)
-	case []any:
-		for i := range value {
-			one, err := plain(value[i])
-			if err != nil {
-				return nil, err
-			}
-			value[i] = one
-		}
-	case map[string]any:
-		for name := range value {
-			one, err := plain(value[name])
-			if err != nil {
-				return nil, err
-			}
-			value[name] = one
-		}
-	}
-	return value, nil
 }

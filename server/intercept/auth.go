@@ -36,16 +36,6 @@ func PrincipalOf(ctx context.Context) Principal {
 	return c.Principal
 }
 
-// Remember returns a context of its own with ctx's caller, and nothing else of it.
-func Remember(ctx context.Context) context.Context {
-	c, known := ctx.Value(callerKey{}).(caller)
-	if !known {
-		return context.Background()
-	}
-	c.text = "" // it is for the database, and a stream asks none
-	return context.WithValue(context.Background(), callerKey{}, c)
-}
-
 // Known returns the caller if somebody has looked at who that is. If not, nobody can
 // say whether two calls are of one principal: a handler may well look at credentials
 // that only it understands.
