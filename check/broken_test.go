@@ -186,14 +186,18 @@ func (n *node) judgeOnce(ctx context.Context, seed uint64, length time.Duration)
 	return outcome{report, err}
 }
 
-// requireShown: the excerpt is short, and condemned by the same rule. What a count
-// lacks only all writes can show that say of a row whether it is in the one place,
-// also those that leave it there, and no others.
+// requireShown: the excerpt is short, and condemned by the same rule. It has a write for
+// each row that a read shows, at most. What a count lacks only all writes can show that
+// say of a row whether it is in the one place, also those that leave it there, and no
+// others.
 func requireShown(t *testing.T, v check.Verdict) {
 	t.Helper()
 	excerpt := v.Shortest.Excerpt
 	text := excerpt.String()
 	short := 8
+	for _, read := range excerpt.Reads {
+		short += len(read.Cells)
+	}
 	if reads := excerpt.Reads; len(reads) == 1 && reads[0].Topic == check.Counted && ofOnePlace(excerpt.Writes) {
 		short += len(excerpt.Writes)
 	}
