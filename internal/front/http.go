@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
+	"github.com/freshet-dev/freshet/server/stream"
 )
 
 // maxStreamsPerConnection bounds HTTP/2 streams: one browser's tabs, or one
@@ -131,7 +132,7 @@ func (f *Front) httpServer(p *port, h http.Handler) *http.Server {
 	}
 	return &http.Server{
 		TLSConfig: secret,
-		Handler:   h,
+		Handler:   stream.Shallow(h),
 		Protocols: &protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreamsPerConnection,

@@ -42,19 +42,22 @@
 //
 // # Two ways to run a stream
 //
-// Catch-up and ready always leave from the handler. After that a stream over
-// HTTP/2 or TLS stays there: one goroutine that waits (session.live). On plain
-// TCP with HTTP/1.1 (Linux) the connection is taken over from net/http, and the
-// handler returns: an idle stream then has no goroutine and no buffer, some
-// 2 KiB instead of 28. Whatever happens to it puts it into the queue of one of a
-// few pumps, which takes its notice and writes as much of the frame as the
-// socket takes without waiting. Only what doesn't fit costs a goroutine, until
-// it has left (S1 holds: meanwhile nothing more is taken). Both ways share
-// session, hub and tests. In order:
+// Catch-up and ready always leave from the handler. After that a stream by Watch, or
+// behind middleware that does something with what is written, stays there: one
+// goroutine that waits (session.live). With HTTP/1.1 (Linux), over TLS too, the
+// connection is taken over from net/http, and the handler returns: an idle stream then
+// has no goroutine and no buffer, some 2 KiB instead of 28. Whatever happens to it puts
+// it into the queue of one of a few pumps, which takes its notice and writes as much of
+// the frame as the socket takes without waiting. Only what doesn't fit costs a
+// goroutine, until it has left (S1 holds: meanwhile nothing more is taken). Both ways
+// share session, hub and tests. In order:
 //
 //	outlet   what session.live does, as steps of a pump
 //	socket   the connection: a write that doesn't wait, bounded buffers
 //	peers    who hangs up, which net/http would notice by reading
+//
+// Over HTTP/2, which shares its connection, the goroutine has to stay, but Shallow has
+// it wait below all handlers, as an outlet without a pump: its stack halves.
 //
 // When the caller's credential expires is one more time that both ways wait for, by
 // the timer that the next heartbeat has. A stream that is to end for that, or because

@@ -39,9 +39,10 @@ type outlet struct {
 	session *session
 	link    link
 	pump    *pump
-	queued  atomic.Bool // in the pump's queue
-	slow    atomic.Bool // what follows belongs to drain; else to the pump
-	hungUp  atomic.Bool // the peer did, or somebody for it
+	alone   chan struct{} // not nil: a handler waits here, in the place of a pump
+	queued  atomic.Bool   // in the pump's queue
+	slow    atomic.Bool   // what follows belongs to drain; else to the pump
+	hungUp  atomic.Bool   // the peer did, or somebody for it
 
 	failed  error // of drain
 	over    bool
@@ -66,6 +67,13 @@ func (s *Server) newOutlet(session *session, l link) *outlet {
 
 // wake has the pump look at the outlet. It never blocks.
 func (o *outlet) wake() {
+	if o.alone != nil {
+		select {
+		case o.alone <- struct{}{}:
+		default: // it will look anyway
+		}
+		return
+	}
 	if !o.queued.Swap(true) {
 		o.pump.add(o)
 	}

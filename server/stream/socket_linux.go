@@ -41,13 +41,7 @@ func canTakeOver(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 // PassThroughs around it; else nil. net/http doesn't export its type, but no other
 // package can have a type of that path.
 func ownWriter(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		through, ok := w.(PassThrough)
-		if !ok {
-			break
-		}
-		w = through.PassThrough()
-	}
+	w = innermost(w)
 	if _, ok := w.(http.Hijacker); !ok {
 		return nil
 	}

@@ -56,6 +56,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return // the session is its outlet's
 		}
 	}
+	if l := canLeave(w, r); err == nil && l != nil && !s.config.KeepHandler {
+		l.resident, taken = s.newResident(session, out), true
+		return
+	}
 	if err == nil {
 		err = session.live(r.Context())
 	}

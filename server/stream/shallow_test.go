@@ -1,0 +1,62 @@
+package stream
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The stream of a handler whose middleware panics, once that has returned, is closed.
+func TestShallow_panic(t *testing.T) {
+	s := newSite(t, h2tls, Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in red it stays within
+	defer cancel()
+	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events?topic=a", nil).WithContext(ctx)
+	r.ProtoMajor = 2
+	left := 0
+	require.Panics(t, func() {
+		Shallow(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.server.ServeHTTP(w, r)
+			left = s.streams()
+			panic("after it")
+		})).ServeHTTP(deadlines{w}, r)
+	})
+	require.Equal(t, 1, left, "the handler has left it")
+	require.Zero(t, s.streams())
+}
+
+// deadlines are a recorder's.
+type deadlines struct{ *httptest.ResponseRecorder }
+
+func (deadlines) SetWriteDeadline(time.Time) error { return nil }
+
+// Where middleware does something with what is written, the stream stays within it.
+func TestShallow_behindMiddleware(t *testing.T) {
+	s := newSite(t, h2tls, Config{})
+	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"counts":         func(w http.ResponseWriter) http.ResponseWriter { return counting{w, new(atomic.Int64)} },
+		"passes through": func(w http.ResponseWriter) http.ResponseWriter { return transparent{counting{w, new(atomic.Int64)}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in red it stays within
+			r := httptest.NewRequest(http.MethodGet, "/events?topic=a", nil).WithContext(ctx)
+			r.ProtoMajor = 2
+			within := false
+			Shallow(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if name == "counts" {
+					cancel() // or it would stay
+				}
+				s.server.ServeHTTP(wrap(w), r)
+				within = s.streams() == 0
+				cancel()
+			})).ServeHTTP(deadlines{httptest.NewRecorder()}, r)
+			require.Equal(t, name == "counts", within)
+			require.Zero(t, s.streams())
+		})
+	}
+}
