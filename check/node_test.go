@@ -89,7 +89,7 @@ func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision)
 	trusts := n.flaw == trustsCache || n.flaw == trustsCacheOfCounts && topic == "messages" || n.flaw == trustsCacheOfItems && strings.Count(topic, "/") == 3
 	n.mu.Lock()
 	f := n.kept[topic]
-	if answers(f, trusts) && time.Since(f.ended) < time.Second/10 || f != nil && n.flaw == keepsForStrong && f.start == asked {
+	if answers(f, trusts) && time.Since(f.ended) < time.Second || f != nil && n.flaw == keepsForStrong && f.start == asked {
 		n.mu.Unlock()
 		return f.found, asked, nil
 	}
