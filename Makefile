@@ -35,7 +35,7 @@ EXAMPLE := examples/notes
 PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
-.PHONY: help run build page deps deps/test test test/go test/race test/web test/e2e generate verify \
+.PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e generate verify \
 	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check clean
 
 help: ## list the targets
@@ -43,6 +43,9 @@ help: ## list the targets
 
 run: build ## build page and program, start a private Postgres, serve, print the URL (ARGS=… are serve's flags)
 	@exec bin/freshet serve $(ARGS)
+
+cluster: build ## three nodes behind HAProxy, on a private Postgres with a standby; prints one URL (ARGS=… are its flags)
+	@exec bin/freshet cluster $(ARGS)
 
 build: page ## build the page and bin/freshet
 	$(GO) build -o bin/freshet ./cmd/freshet
@@ -205,8 +208,8 @@ soak: ## random faults for DURATION (30m) from a SEED; every client must end equ
 	$(GO) test ./internal/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)
 
 # Against a server that runs already (make run), or with ARGS='--serve --faults all'
-# against one of its own.
-check: ## check a server: clients, writers, faults, rules G1 to G6 (ARGS=… are its flags: --url or --serve, --faults, --duration)
+# against one of its own, with --cluster in its place against three nodes.
+check: ## check a server: clients, writers, faults, rules G1 to G6 (ARGS=… are its flags: --url, --serve or --cluster, --faults, --duration)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	@bin/freshet check $(ARGS)
 

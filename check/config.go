@@ -36,7 +36,7 @@ type Config struct {
 	// Faults to cause while writers write, by name; see FaultNames. All and none
 	// are names, too.
 	Faults []string
-	// Stage is a server of the checker's own, for faults that need one, for
+	// Stage is a server of the checker's own, of one node or several, for faults that need one, for
 	// TRUNCATE and for changes behind the publication's back; nil: it is somebody
 	// else's, and of its rows none is touched but the run's own.
 	Stage *Stage
@@ -84,6 +84,14 @@ func (c *Config) complete() error {
 }
 
 const defaultClients = 300
+
+// nodes is how many there are to do something to.
+func (c *Config) nodes() int {
+	if c.Stage == nil {
+		return 0
+	}
+	return len(c.Stage.Nodes)
+}
 
 func (c *Config) places() int {
 	return cmp.Or(c.Places, max(16, cmp.Or(c.Clients, defaultClients)/6))

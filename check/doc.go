@@ -63,8 +63,13 @@
 //
 // Report.Exercised counts all these, and names what a run did not ask for: of that it
 // knows nothing. No run of this package asks whether lag is told honestly, whether
-// several nodes agree, whether anything leaks to whom it is not for, what happens to
-// partitioned tables, and what differs by gRPC over HTTP/2.
+// anything leaks to whom it is not for, what happens to partitioned tables, and what
+// differs by gRPC over HTTP/2.
+//
+// A Stage may have several nodes behind a balancer that ties no client to one of them:
+// then the stream that tells of a write, the write and the read that it leads to are on
+// different nodes as a rule, and whatever can happen to a node happens to each in turn.
+// The rules are the same.
 //
 // # When was a row committed?
 //
@@ -84,8 +89,8 @@
 // A run has rounds. In each, writers write for some seconds while faults happen that
 // a seed has dealt: connections through a proxy of the checker's own are cut, refused,
 // stalled and delayed, clients stop reading or freeze, a transaction stays open; and
-// on a Stage the server is killed, Postgres restarted and crashed, commits are held by
-// synchronous replication, the slot is dropped. Then writers rest, every client must
+// on a Stage the server is killed, frozen and cut off from its database, Postgres restarted
+// and crashed, commits are held by synchronous replication, the slot is dropped. Then writers rest, every client must
 // come to show what Postgres holds by what it is told alone, and the round is judged.
 // What rules need of it later they remember; the rest is forgotten, but for its
 // writes. Every fourth round has no faults.

@@ -69,12 +69,8 @@ func (r *run) exercised() []Exercised {
 	var all []Exercised
 	for _, e := range r.service.exercises() {
 		done := Exercised{Exercise: e.Exercise, N: r.rec.done[e.Exercise]}
-		switch {
-		case done.N > 0:
-		case e.needs == stage && r.cfg.Stage == nil:
-			done.Needs = "--serve"
-		case e.needs == database && r.cfg.Database == nil:
-			done.Needs = "--database-url"
+		if done.N == 0 && !r.cfg.has(e.needs) {
+			done.Needs = e.needs.flag()
 		}
 		all = append(all, done)
 	}

@@ -24,19 +24,23 @@ func JudgeWindows(windows ...*History) []Verdict {
 // Planned is a fault of a schedule.
 type Planned struct {
 	Name          string
+	Node          int
 	After, Length time.Duration
 }
 
-// Schedule deals n faults of all there are.
-func Schedule(seed uint64, n int) []Planned {
-	s := newSchedule(seed, faults)
+// Schedule deals n faults of all there are, to so many nodes.
+func Schedule(seed uint64, nodes, n int) []Planned {
+	s := newSchedule(seed, faults, nodes)
 	var all []Planned
 	for range n {
 		p := s.next()
-		all = append(all, Planned{p.name, p.after, p.length})
+		all = append(all, Planned{p.name, p.node, p.after, p.length})
 	}
 	return all
 }
+
+// Deck is how many faults there are to deal before one comes again.
+func Deck(nodes int) int { return len(aim(faults, nodes)) }
 
 // Summarize is what a report says of values.
 func Summarize(values []time.Duration) Latency {

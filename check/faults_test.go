@@ -17,14 +17,31 @@ import (
 // once before any comes again.
 func TestFaults_seed(t *testing.T) {
 	n := len(check.FaultNames())
-	first := check.Schedule(7, 5*n)
-	require.Equal(t, first, check.Schedule(7, 5*n))
-	require.NotEqual(t, first, check.Schedule(8, 5*n))
+	first := check.Schedule(7, 1, 5*n)
+	require.Equal(t, first, check.Schedule(7, 1, 5*n))
+	require.NotEqual(t, first, check.Schedule(8, 1, 5*n))
 	seen := map[string]bool{}
 	for _, p := range first[:n] {
 		seen[p.Name] = true
 	}
 	require.Len(t, seen, n)
+}
+
+// What happens to one node is dealt to each, before anything comes again.
+func TestFaults_perNode(t *testing.T) {
+	seen := map[string][]int{}
+	for _, p := range check.Schedule(7, 3, check.Deck(3)) {
+		seen[p.Name] = append(seen[p.Name], p.Node)
+	}
+	require.Len(t, seen, len(check.FaultNames()))
+	for name, of := range seen {
+		switch name {
+		case "kill-server", "freeze-server", "partition-server", "cut-pool", "cut-feed", "stall-feed", "delay-database", "cut-node", "stall-node":
+			require.ElementsMatch(t, []int{0, 1, 2}, of, name)
+		default:
+			require.Equal(t, []int{-1}, of, name)
+		}
+	}
 }
 
 func TestFaults_refused(t *testing.T) {
@@ -33,8 +50,9 @@ func TestFaults_refused(t *testing.T) {
 		says   string
 	}{
 		{[]string{"earthquake"}, `"earthquake" is no fault: there are kill-server, `},
-		{[]string{"kill-server", "cut-clients"}, "faults: kill-server can only be done to a server of the checker's own (--serve); possible here: cut-clients,"},
+		{[]string{"kill-server", "cut-clients"}, "faults: kill-server can only be done to a server of the checker's own (--serve, --cluster); possible here: cut-clients,"},
 		{[]string{"long-transaction"}, "faults: long-transaction needs its database (--database-url, or --serve); possible"},
+		{[]string{"cut-node"}, "faults: cut-node can only be done to several nodes of the checker's own (--cluster); possible here: cut-clients,"},
 		{[]string{"all"}, "lose-slot can only be done to a server of the checker's own"},
 		{[]string{"none", "cut-clients"}, "none, and others?"},
 	} {

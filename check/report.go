@@ -129,17 +129,27 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// faults are counted by name.
+// faults are counted by name and, where there are several nodes, by node.
 func (r *Report) faults() string {
+	nodes := 0
+	for _, caused := range r.Faults {
+		nodes = max(nodes, caused.Node)
+	}
 	var counts []string
 	for _, f := range faults {
+		of := make([]int, nodes+1) // the first: not one node alone
 		n := 0
 		for _, caused := range r.Faults {
 			if caused.Name == f.name {
+				of[caused.Node]++
 				n++
 			}
 		}
-		if n > 0 {
+		switch {
+		case n > of[0]:
+			each := strings.Trim(fmt.Sprint(of[1:]), "[]")
+			counts = append(counts, fmt.Sprintf("%s %s", f.name, strings.ReplaceAll(each, " ", "+")))
+		case n > 0:
 			counts = append(counts, fmt.Sprintf("%s %d", f.name, n))
 		}
 	}
@@ -185,7 +195,7 @@ func (r *Report) around(h *History) string {
 	for _, f := range r.Faults {
 		const lately = 5 * time.Second
 		if f.At <= end && end <= f.At+f.Took+lately {
-			fmt.Fprintf(&b, "  after %s from %s to %s\n", f.Name, millis(f.At), millis(f.At+f.Took))
+			fmt.Fprintf(&b, "  after %v from %s to %s\n", f, millis(f.At), millis(f.At+f.Took))
 		}
 	}
 	return b.String()
@@ -292,7 +302,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	}
 	caused := []object{}
 	for _, f := range r.Faults {
-		caused = append(caused, object{"name": f.Name, "at_ms": f.At.Milliseconds(), "took_ms": f.Took.Milliseconds()})
+		caused = append(caused, object{"name": f.Name, "node": f.Node, "at_ms": f.At.Milliseconds(), "took_ms": f.Took.Milliseconds()})
 	}
 	exercised, not := object{}, []object{}
 	for _, e := range r.Exercised {

@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if len(chosen) > 0 {
 		r.cfg.Round = cmp.Or(r.cfg.Round, 10*time.Second)
 		r.cfg.Patience = cmp.Or(r.cfg.Patience, 30*time.Second)
-		r.schedule = newSchedule(cfg.Seed, chosen)
+		r.schedule = newSchedule(cfg.Seed, chosen, cfg.nodes())
 		if r.front, err = badnet.New(""); err != nil {
 			return nil, err
 		}

@@ -20,7 +20,8 @@ type checkCmd struct {
 	URL         string        `name:"url" placeholder:"URL" env:"FRESHET_URL" help:"Address of the server. Unset: http://127.0.0.1:8080."`
 	DatabaseURL string        `placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The server's database, for writers by SQL and exact commit positions: postgres://user:password@host:5432/name. Unset: RPC only, which sees less."`
 	Serve       bool          `help:"Check a server of its own, started for this on a private Postgres and removed afterwards: it may be killed."`
-	Faults      []string      `default:"none" placeholder:"NAME" help:"What to let go wrong meanwhile: all, none, or names from the list above. Most need --serve."`
+	Cluster     bool          `help:"The same with three nodes behind a balancer (HAProxy), and a standby of the Postgres: each request goes to another node, and each fault of a node happens to each."`
+	Faults      []string      `default:"none" placeholder:"NAME" help:"What to let go wrong meanwhile: all, none, or names from the list above. Most need --serve or --cluster."`
 	Duration    time.Duration `default:"60s" help:"How long to write."`
 	Round       time.Duration `default:"0s" help:"Time between two moments at which writes stop and every client must converge; 0: 5s, with faults 10s."`
 	Patience    time.Duration `default:"0s" help:"How long clients may take to converge, two heartbeats at least; 0: that, with faults 30s."`
@@ -32,8 +33,8 @@ type checkCmd struct {
 	JSON        string        `name:"json" placeholder:"FILE" type:"path" help:"Write the report as JSON."`
 	SVG         string        `name:"svg" placeholder:"FILE" type:"path" help:"Write the histogram of latencies."`
 	History     string        `placeholder:"FILE" type:"path" help:"On a violation, write all that happened in its round."`
-	ServerLog   string        `placeholder:"FILE" type:"path" help:"With --serve: write the server's log."`
-	PostgresBin string        `placeholder:"DIR" type:"path" help:"With --serve: folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
+	ServerLog   string        `placeholder:"FILE" type:"path" help:"With --serve or --cluster: write the log of server and database."`
+	PostgresBin string        `placeholder:"DIR" type:"path" help:"With --serve or --cluster: folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 }
 
 // Help is printed by `freshet check --help`.
@@ -44,16 +45,30 @@ func (*checkCmd) Help() string {
 	for _, f := range check.FaultNames() {
 		fmt.Fprintf(&b, "  %-17s %s\n", f[0], f[1])
 	}
-	b.WriteString("\nTry it:\n  freshet check --serve --duration 1m --faults all")
+	b.WriteString("\nTry it:\n  freshet check --serve --duration 1m --faults all\n  freshet check --cluster --duration 1m --faults all")
 	return b.String()
 }
 
 // Validate is called by kong.
 func (c *checkCmd) Validate() error {
-	if c.Serve && (c.URL != "" || c.DatabaseURL != "") {
-		return errors.New("--serve checks a server of its own: leave out --url and --database-url (FRESHET_URL, FRESHET_DATABASE_URL, DATABASE_URL)")
+	if c.Serve && c.Cluster {
+		return errors.New("--serve is one node of the checker's own, --cluster three: leave one out")
+	}
+	if c.own() > 0 && (c.URL != "" || c.DatabaseURL != "") {
+		return errors.New("--serve and --cluster check a server of the checker's own: leave out --url and --database-url (FRESHET_URL, FRESHET_DATABASE_URL, DATABASE_URL)")
 	}
 	return nil
+}
+
+// own is how many nodes of its own are checked; zero: somebody else's.
+func (c *checkCmd) own() int {
+	switch {
+	case c.Cluster:
+		return clusterNodes
+	case c.Serve:
+		return 1
+	}
+	return 0
 }
 
 // Run checks until the time is over, or ctx ends; what was seen until then is
@@ -74,13 +89,13 @@ func (c *checkCmd) Run(ctx context.Context, out streams, logger *slog.Logger) (e
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var own *checkedServer
-	if c.Serve {
+	if c.own() > 0 {
 		var log io.WriteCloser
 		if log, err = c.serverLog(); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
-		if own, cfg.URL, err = startChecked(ctx, c.PostgresBin, log, func(err error) { cancel(&endedError{err}) }); err != nil {
+		if own, cfg.URL, err = startChecked(ctx, c.PostgresBin, c.own(), log, func(err error) { cancel(&endedError{err}) }); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, own.Close()) }()
@@ -115,7 +130,7 @@ func (e *endedError) Unwrap() error { return e.error }
 
 // clear removes what the checker wrote; a database of its own goes as a whole.
 func (c *checkCmd) clear(ctx context.Context, database *check.Postgres, cfg *check.Config, logger *slog.Logger) {
-	if c.Serve {
+	if c.own() > 0 {
 		return
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

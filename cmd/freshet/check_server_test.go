@@ -77,19 +77,19 @@ func readyz(t *testing.T, url string) error {
 func TestCheckedServer(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
-	own, url, err := startChecked(testkit.Context(t), "", io.Discard, func(err error) { ended <- err })
+	own, url, err := startChecked(testkit.Context(t), "", 1, io.Discard, func(err error) { ended <- err })
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, own.Close()) })
 	require.NoError(t, readyz(t, url))
 
-	own.kill()
+	own.nodes[0].kill()
 	require.Error(t, readyz(t, url))
-	url, err = own.start(testkit.Context(t))
+	url, err = own.nodes[0].start(testkit.Context(t))
 	require.NoError(t, err)
 	require.NoError(t, readyz(t, url))
 	require.Empty(t, ended, "killed")
 
-	own.process.signal()
+	own.nodes[0].signal(os.Kill)
 	select {
 	case err := <-ended:
 		require.ErrorContains(t, err, "the server ended by itself (signal: killed); its last words:\n")
@@ -105,10 +105,9 @@ func TestCheckedServer(t *testing.T) {
 // A server that can't start says why.
 func TestCheckedServer_refuses(t *testing.T) {
 	t.Parallel()
-	own := &checkedServer{log: io.Discard, args: []string{"serve", "--addr", "nowhere"}, ended: func(error) {}}
+	own := &ownNode{log: io.Discard, args: []string{"serve", "--addr", "nowhere", "--database-url", "postgres://127.0.0.1:1/nothing"}}
 	ctx, cancel := context.WithTimeout(testkit.Context(t), time.Minute)
 	defer cancel()
-	own.args = append(own.args, "--database-url", "postgres://127.0.0.1:1/nothing")
 	_, err := own.start(ctx)
 	require.ErrorContains(t, err, "its last words:\n")
 	require.ErrorContains(t, err, "nowhere")

@@ -19,13 +19,14 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
-// TestMain is the program itself when a test starts its binary as `freshet serve`. All runs where
+// TestMain is the program itself when a test starts its binary as `freshet serve` or
+// `freshet cluster`. All runs where
 // users start it, since npm's Postgres is looked for in web/node_modules there.
 func TestMain(m *testing.M) {
 	if err := os.Chdir(testkit.Root()); err != nil {
 		panic(err)
 	}
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
+	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "cluster") {
 		main()
 	}
 	testkit.Main(m)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,10 +64,22 @@ func (p *privatePostgres) run(ctx context.Context) error {
 	}
 	p.url = pg.URL("")
 	close(p.is)
-	p.keep(ctx, pg)
+	return keepPostgres(ctx, p.cfg.Logger, "private Postgres", pg)
+}
+
+// keepPostgres is the life of a Postgres that has been started. It ends with ctx.
+func keepPostgres(ctx context.Context, logger *slog.Logger, name string, pg *pgembed.Server) error {
+	keep(ctx, logger, name, pg)
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), postgresStopTimeout)
 	defer cancel()
 	return pg.Stop(stopping)
+}
+
+// kept is something that is started again when it ends though nobody asked for that.
+type kept interface {
+	Done() <-chan struct{} // closed when the present run has ended
+	Err() error            // says why
+	Restart(ctx context.Context) error
 }
 
 // One that ends again and again is started after a pause that doubles, from
@@ -77,19 +90,19 @@ const (
 	livesLong    = time.Minute
 )
 
-// keep starts it again until ctx ends.
-func (p *privatePostgres) keep(ctx context.Context, pg *pgembed.Server) {
+// keep starts it again, whenever it ends, until ctx ends.
+func keep(ctx context.Context, logger *slog.Logger, name string, it kept) {
 	pause, since := time.Duration(0), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-pg.Done():
+		case <-it.Done():
 		}
 		if time.Since(since) > livesLong {
 			pause = 0
 		}
-		p.cfg.Logger.ErrorContext(ctx, "the private Postgres ended: it is started again", "error", pg.Err(), "pause", pause)
+		logger.ErrorContext(ctx, "the "+name+" ended: it is started again", "error", it.Err(), "pause", pause)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -99,8 +112,8 @@ func (p *privatePostgres) keep(ctx context.Context, pg *pgembed.Server) {
 		}
 		pause = min(max(2*pause, firstPause), longestPause)
 		since = time.Now()
-		if err := pg.Restart(ctx); err != nil && ctx.Err() == nil {
-			p.cfg.Logger.ErrorContext(ctx, "the private Postgres does not start", "error", err)
+		if err := it.Restart(ctx); err != nil && ctx.Err() == nil {
+			logger.ErrorContext(ctx, "the "+name+" does not start", "error", err)
 		}
 	}
 }

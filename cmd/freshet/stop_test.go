@@ -43,7 +43,7 @@ func startProgram(t *testing.T, args ...string) *programUnderTest {
 	require.NoError(t, err)
 	ctx := testkit.Context(t)
 	p := &programUnderTest{cmd: exec.CommandContext(ctx, binary, append([]string{"serve", "--addr=127.0.0.1:0", "--admin-addr="}, args...)...), done: make(chan struct{})}
-	p.cmd.Env = checkedEnviron()
+	p.cmd.Env = environWithoutOurs()
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())

@@ -1,0 +1,78 @@
+package check
+
+import (
+	"context"
+	"time"
+)
+
+// Stage is a server that is the checker's own, with its Postgres: it may do
+// anything to both. It has one node or, behind a balancer, several.
+type Stage struct {
+	// Nodes are the server's processes. Without any, nothing can be done to them.
+	Nodes []Node
+	// RestartPostgres stops it in order and starts it again; CrashPostgres kills
+	// every process of it first.
+	RestartPostgres, CrashPostgres func(context.Context) error
+	// HoldCommits makes commits wait for a synchronous standby that doesn't
+	// exist, or ends that; DropSlot drops the server's replication slot.
+	HoldCommits func(ctx context.Context, on bool) error
+	DropSlot    func(context.Context) error
+	// Look is how often the server looks at its database's catalog: clients may
+	// take twice that long for changes that nothing else shows it.
+	Look time.Duration
+}
+
+// Node is a process of a server's.
+type Node struct {
+	// Kill ends it at once, with SIGKILL; Freeze stops it, as SIGSTOP does, or lets it
+	// go on.
+	Kill   func()
+	Freeze func(on bool)
+	// Start starts it again and returns its URL when it is ready. Of several, the
+	// balancer is to know where that is.
+	Start func(context.Context) (url string, err error)
+	// Pool and Feed are between the node and Postgres: its pool's connections,
+	// and those of its feed.
+	Pool, Feed Connections
+	// Front is between the balancer and the node; nil where there is no balancer,
+	// and clients come to the node itself.
+	Front Connections
+}
+
+// Connections go through a place where they can be disturbed.
+type Connections interface {
+	// Cut breaks all there are.
+	Cut()
+	// Pause lets nothing through while they stay open, Delay holds everything back
+	// for a while, both until Resume.
+	Pause()
+	Delay(time.Duration)
+	Resume()
+}
+
+// need is what a fault, or an exercise, can't do without.
+type need uint8
+
+const (
+	anything need = iota
+	database      // Config.Database
+	stage         // Config.Stage
+	several       // a Stage with several nodes
+)
+
+// flag is what gives it to freshet check.
+func (n need) flag() string { return [...]string{"", "--database-url", "--serve", "--cluster"}[n] }
+
+// has says whether a run has what is needed.
+func (c *Config) has(n need) bool {
+	switch n {
+	case database:
+		return c.Database != nil
+	case stage:
+		return c.Stage != nil
+	case several:
+		return c.Stage != nil && len(c.Stage.Nodes) > 1
+	default:
+		return true
+	}
+}

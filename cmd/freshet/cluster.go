@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/freshet-dev/freshet/internal/service"
+	"github.com/freshet-dev/freshet/store/pgembed"
+)
+
+// clusterNodes is how many nodes there are where nobody says.
+const clusterNodes = 3
+
+type clusterCmd struct {
+	Addr        string   `default:"127.0.0.1:8080" help:"Address of the balancer, on loopback. The nodes take the ports after it."`
+	Nodes       int      `default:"3" help:"How many nodes."`
+	DataDir     string   `default:".freshet" type:"path" help:"Folder of the private Postgres, the same as serve's."`
+	PostgresBin string   `placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
+	Serve       []string `arg:"" optional:"" help:"Flags of serve, for every node, after --."`
+}
+
+// Help is printed by `freshet cluster --help`.
+func (*clusterCmd) Help() string {
+	return `Runs several nodes on a private Postgres with a streaming standby, and a balancer (HAProxy) before them, until it is stopped by SIGINT or SIGTERM. Each request goes to another node. What is killed is started again.
+
+Try it:
+  freshet cluster
+  freshet cluster -- --heartbeat 5s --log-level debug`
+}
+
+// Validate is called by kong.
+func (c *clusterCmd) Validate() error {
+	if c.Nodes < 1 || c.Nodes > 9 {
+		return fmt.Errorf("--nodes: want 1 to 9, not %d: each has 4 connections of the private Postgres, and more", c.Nodes)
+	}
+	addr, err := netip.ParseAddrPort(c.Addr)
+	if err != nil || !addr.Addr().IsLoopback() {
+		return fmt.Errorf("--addr: want an address of this machine alone, as 127.0.0.1:8080, not %q: nobody is kept out", c.Addr)
+	}
+	return nil
+}
+
+// cluster is what Run has started.
+type cluster struct {
+	primary, standby *pgembed.Server
+	balancer         *balancer
+	nodes            []*ownNode
+	urls             []string // of the nodes
+}
+
+// Run runs until ctx ends, and stops all in the reverse order.
+func (c *clusterCmd) Run(ctx context.Context, to streams, logger *slog.Logger) (err error) {
+	var parts service.Group
+	defer func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		defer cancel()
+		err = errors.Join(err, parts.Stop(stopping))
+	}()
+	o, err := c.start(ctx, &parts, to.err, logger)
+	if ctx.Err() != nil {
+		return nil // somebody didn't want to wait
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(to.out, o.words()); err != nil {
+		return err
+	}
+	return parts.Wait(ctx)
+}
+
+// start starts everything, and adds it to parts in that order.
+func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Writer, logger *slog.Logger) (_ *cluster, err error) {
+	dir, err := newScene("freshet-cluster-")
+	if err != nil {
+		return nil, err
+	}
+	parts.Defer("folder", func(context.Context) error { return os.RemoveAll(dir) })
+	addrs, err := c.nodeAddrs()
+	if err != nil {
+		return nil, err
+	}
+	o := &cluster{}
+	// First: that there is no HAProxy, or that the port is taken, is said at once.
+	if o.balancer, err = newBalancer(ctx, dir, c.Addr, addrs, log); err != nil {
+		return nil, err
+	}
+	parts.Defer("balancer's port", func(context.Context) error { o.balancer.close(); return nil })
+	if err := c.startPostgres(ctx, o, parts, dir, logger); err != nil {
+		return nil, err
+	}
+	// Before the nodes, so that it outlives them: they tell their streams that they go.
+	// It asks for nodes once there are some.
+	started := make(chan struct{})
+	parts.Go("balancer", func(ctx context.Context) error {
+		select {
+		case <-started:
+			keep(ctx, logger, "balancer", o.balancer)
+		case <-ctx.Done():
+		}
+		o.balancer.close()
+		return nil
+	})
+	if err := c.startNodes(ctx, o, parts, addrs, log, logger); err != nil {
+		return nil, err
+	}
+	if err := o.balancer.start(); err != nil {
+		return nil, err
+	}
+	close(started)
+	return o, o.balancer.await(ctx)
+}
+
+// startPostgres starts primary and standby. The standby's copy of the data goes with
+// dir.
+func (c *clusterCmd) startPostgres(ctx context.Context, o *cluster, parts *service.Group, dir string, logger *slog.Logger) (err error) {
+	o.primary, err = pgembed.Start(ctx, pgembed.Config{
+		DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger.With("postgres", "primary"),
+		Settings: map[string]string{"wal_keep_size": standbyKeeps},
+	})
+	if err != nil {
+		return err
+	}
+	parts.Go("primary", func(ctx context.Context) error { return keepPostgres(ctx, logger, "primary", o.primary) })
+	o.standby, err = pgembed.StartStandby(ctx, pgembed.Config{
+		DataDir: filepath.Join(dir, "standby"), RootDir: filepath.Join(dir, "root"), Binaries: c.PostgresBin, Logger: logger.With("postgres", "standby"),
+	}, o.primary)
+	if err != nil {
+		return err
+	}
+	parts.Go("standby", func(ctx context.Context) error { return keepPostgres(ctx, logger, "standby", o.standby) })
+	return nil
+}
+
+// startNodes starts all at once: they are identical but for their ports.
+func (c *clusterCmd) startNodes(ctx context.Context, o *cluster, parts *service.Group, addrs []string, log io.Writer, logger *slog.Logger) error {
+	var starting errgroup.Group
+	for i, addr := range addrs {
+		n := &ownNode{name: fmt.Sprintf("node %d: ", i+1), log: log, args: append([]string{
+			"serve", "--database-url", o.primary.URL(""), "--addr", addr, "--admin-addr=",
+			"--trusted-proxy", "127.0.0.1", "--shed-streams",
+		}, c.Serve...)}
+		o.nodes, o.urls = append(o.nodes, n), append(o.urls, "http://"+addr)
+		starting.Go(func() error {
+			if _, err := n.start(ctx); err != nil {
+				return fmt.Errorf("node %d: %w", i+1, err)
+			}
+			return nil
+		})
+	}
+	parts.Defer("nodes", func(ctx context.Context) error { o.stopNodes(ctx); return nil })
+	if err := starting.Wait(); err != nil {
+		return err
+	}
+	for i, n := range o.nodes {
+		parts.Go(fmt.Sprintf("keeper of node %d", i+1), func(ctx context.Context) error {
+			keep(ctx, logger, fmt.Sprintf("node %d", i+1), n)
+			return nil
+		})
+	}
+	return nil
+}
+
+// stopNodes ends all at once, in order.
+func (o *cluster) stopNodes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, n := range o.nodes {
+		all.Go(func() { n.stop(ctx) })
+	}
+	all.Wait()
+}
+
+// nodeAddrs are the ports after the balancer's; if that takes any, any that are free.
+func (c *clusterCmd) nodeAddrs() ([]string, error) {
+	host, text, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []string
+	for i := range c.Nodes {
+		at := port + 1 + i
+		if port == 0 {
+			at = 0
+		}
+		// Held while all are asked for, so that no two are the same.
+		free, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(at))) //nolint:noctx // it doesn't wait
+		if err != nil {
+			return nil, fmt.Errorf("node %d: %w; the nodes take the ports after --addr", i+1, err)
+		}
+		defer func() { _ = free.Close() }() // nobody accepts from it
+		addrs = append(addrs, free.Addr().String())
+	}
+	return addrs, nil
+}
+
+// words are what is printed once all is ready.
+func (o *cluster) words() string {
+	url := "http://" + o.balancer.addr()
+	nodes := make([]string, 0, len(o.nodes))
+	for i, n := range o.nodes {
+		nodes = append(nodes, fmt.Sprintf("  node %d   %s (process %d)", i+1, o.urls[i], n.run().cmd.Process.Pid))
+	}
+	return strings.NewReplacer("URL", url, "ADDR", o.balancer.addr(), "NODES", strings.Join(nodes, "\n"),
+		"PRIMARY", o.primary.URL(""), "STANDBY", o.standby.URL("")).Replace(`
+URL
+
+The page is there. By hand: follow a conversation, write, read, by gRPC.
+
+  curl -N 'URL/events?topic=conversations/7/messages'
+  curl -i URL/messages.v1.MessageService/CreateMessage \
+    --json '{"parent": "conversations/7", "message": {"author": "ada", "body": "hello"}}'
+  curl -i URL/messages.v1.MessageService/ListMessages --json '{"parent": "conversations/7"}'
+  go tool -modfile=tools/go.mod grpcurl -plaintext ADDR list
+  go tool -modfile=tools/go.mod grpcurl -plaintext -d '{"topics": ["messages"]}' ADDR freshet.v1.InvalidationService/Watch
+  psql 'PRIMARY' -c "insert into messages (conversation, author, body) values ('7', 'bob', 'by SQL')"
+
+Each request goes to another node, which the answer names (x-served-by). Kill one, or stop it (kill -STOP, later -CONT): streams go on at the others.
+
+NODES
+  primary  PRIMARY
+  standby  STANDBY
+
+Ctrl-C stops all of it, in order.
+`)
+}

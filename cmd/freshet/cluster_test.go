@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/client"
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// clusterUnderTest is `freshet cluster` as a process of its own.
+type clusterUnderTest struct {
+	cmd   *exec.Cmd
+	said  *testkit.Buffer
+	url   string
+	words string
+	pids  []int
+	temp  string // its temporary folder
+}
+
+// startCluster returns when it has said where it is.
+func startCluster(t *testing.T) *clusterUnderTest {
+	t.Helper()
+	binary, err := os.Executable()
+	require.NoError(t, err)
+	dir, err := newScene("freshet-cluster-test-")
+	require.NoError(t, err)
+	c := &clusterUnderTest{said: new(testkit.Buffer), temp: filepath.Join(dir, "tmp")}
+	require.NoError(t, os.Mkdir(c.temp, 0o711))                                                                                                                //nolint:gosec // Postgres' user passes through
+	require.NoError(t, os.Chmod(c.temp, 0o711))                                                                                                                //nolint:gosec // the same
+	c.cmd = exec.CommandContext(testkit.Context(t), binary, "cluster", "--addr=127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--", "--heartbeat=1s") //nolint:gosec // this program
+	c.cmd.Env = append(environWithoutOurs(), "TMPDIR="+c.temp)
+	c.cmd.Stderr = c.said
+	out, err := c.cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.cmd.Start())
+	t.Cleanup(func() {
+		_ = c.cmd.Process.Kill() // gone already: as well
+		_ = c.cmd.Wait()
+		if t.Failed() {
+			t.Log(c.said.String())
+		}
+		if link, err := os.Readlink(filepath.Join(dir, "data/postgres")); err == nil { // root's
+			_ = os.RemoveAll(filepath.Dir(link))
+		}
+		_ = os.RemoveAll(dir)
+	})
+	var words strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		words.WriteString(lines.Text() + "\n")
+		if strings.HasPrefix(lines.Text(), "Ctrl-C") {
+			break
+		}
+	}
+	c.words = words.String()
+	require.Contains(t, c.words, "Ctrl-C", "it is ready")
+	c.url = regexp.MustCompile(`(?m)^http://\S+$`).FindString(c.words)
+	for _, pid := range regexp.MustCompile(`\(process (\d+)\)`).FindAllStringSubmatch(c.words, -1) {
+		n, err := strconv.Atoi(pid[1])
+		require.NoError(t, err)
+		c.pids = append(c.pids, n)
+	}
+	require.Len(t, c.pids, clusterNodes)
+	return c
+}
+
+// servedBy asks the balancer, and returns the node that answered.
+func (c *clusterUnderTest) servedBy(t *testing.T) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(testkit.Context(t), http.MethodGet, c.url+"/readyz", nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer http.DefaultClient.CloseIdleConnections()
+	require.NoError(t, resp.Body.Close())
+	return resp.Header.Get("X-Served-By")
+}
+
+// One URL, three nodes that take turns, a standby that follows; a node that is killed
+// comes back, and a stream at another one doesn't notice; Ctrl-C ends all of it in order,
+// and nothing is left.
+func TestCluster(t *testing.T) {
+	c := startCluster(t)
+	ctx := testkit.Context(t)
+	seen := map[string]bool{}
+	for range 2 * clusterNodes {
+		seen[c.servedBy(t)] = true
+	}
+	require.Equal(t, map[string]bool{"node-1": true, "node-2": true, "node-3": true}, seen, "no stickiness")
+
+	events := make(chan client.Event, 1000)
+	listening, hush := context.WithCancel(ctx)
+	defer hush()
+	by, err := client.New(c.url, client.WithBackoff(50*time.Millisecond, time.Second))
+	require.NoError(t, err)
+	listened := make(chan error, 1)
+	go func() {
+		listened <- by.Stream(listening, []string{"conversations/7/messages"}, func(e client.Event) error {
+			events <- e
+			return nil
+		})
+	}()
+	await := func(what string, is func(client.Event) bool) {
+		t.Helper()
+		for {
+			select {
+			case e := <-events:
+				if is(e) {
+					return
+				}
+			case <-ctx.Done():
+				require.FailNow(t, "it was not told: "+what)
+			}
+		}
+	}
+	await("ready", func(e client.Event) bool { _, ok := e.(client.Ready); return ok })
+
+	require.NoError(t, syscall.Kill(c.pids[0], syscall.SIGKILL))
+	urls := regexp.MustCompile(`postgres://\S+`).FindAllString(c.words, -1)
+	primary, standby := urls[len(urls)-2], urls[len(urls)-1]
+	testkit.Exec(t, primary, `insert into messages (conversation, author, body) values ('7', 'bob', 'by SQL')`)
+	await("the write", func(e client.Event) bool { _, ok := e.(client.Invalidate); return ok })
+	require.Eventually(t, func() bool {
+		return strings.Count(c.said.String(), "node 1: ") > 0 && strings.Count(c.said.String(), "msg=ready") == clusterNodes+1
+	}, time.Minute, 20*time.Millisecond, "it is started again")
+	require.Eventually(t, func() bool { return holds(t, standby) == 1 }, time.Minute, 20*time.Millisecond, "the standby follows")
+
+	require.NoError(t, c.cmd.Process.Signal(os.Interrupt))
+	await("the goodbye", func(e client.Event) bool { _, ok := e.(client.Disconnected); return ok })
+	hush()
+	<-listened
+	require.NoError(t, c.cmd.Wait(), "in order")
+	left, err := os.ReadDir(c.temp)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	for _, url := range []string{primary, standby} {
+		_, err := pgx.Connect(ctx, url)
+		require.Error(t, err, "it has ended")
+	}
+	_, err = http.Get(c.url) //nolint:noctx // it fails at once
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	for _, word := range []string{"node 1: ", "node 2: ", "node 3: "} {
+		at := strings.LastIndex(c.said.String(), word)
+		require.Contains(t, c.said.String()[at:], "shutting down", "each was asked, none cut off")
+	}
+}
+
+func holds(t *testing.T, url string) (n int) {
+	t.Helper()
+	require.NoError(t, testkit.Conn(t, url).QueryRow(testkit.Context(t), "select count(*) from messages").Scan(&n))
+	return n
+}
+
+// Without HAProxy, or on a port that is taken, it says so at once.
+func TestCluster_refuses(t *testing.T) {
+	taken, err := newBalancer(t.Context(), t.TempDir(), "127.0.0.1:0", nil, new(testkit.Buffer))
+	require.NoError(t, err)
+	defer taken.close()
+	code, _, said := runs(t, "cluster", "--addr", taken.addr(), "--data-dir", filepath.Join(t.TempDir(), "data"))
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "address already in use")
+	code, _, said = runs(t, "cluster", "--addr", "0.0.0.0:8080")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, said, "this machine alone")
+	code, _, said = runs(t, "check", "--cluster", "--serve")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, said, "leave one out")
+}
+
+// F36, F37, G1 to G6 across nodes: what `freshet check --cluster --faults all` says, for
+// a few seconds. `make check ARGS='--cluster --faults all --duration 10m'` is the long
+// form; docs/consistency-report.md has one.
+func TestCheck_F36_F37_cluster(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	dir := t.TempDir()
+	file, history, log := filepath.Join(dir, "report.json"), filepath.Join(dir, "history.txt"), filepath.Join(dir, "server.log")
+	code, out, said := runs(t, "check", "--cluster", "--duration", "6s", "--round", "6s", "--faults", "kill-server,freeze-server,partition-server,cut-node,stall-feed",
+		"--clients", "30", "--rate", "40", "--patience", "2m", "--json", file, "--history", history, "--server-log", log)
+	if code != exitOK {
+		for _, path := range []string{log, history} {
+			text, _ := os.ReadFile(path) //nolint:gosec // the test's; not there: nothing to tell
+			t.Logf("the end of %s:\n%s", filepath.Base(path), text[max(0, len(text)-20_000):])
+		}
+	}
+	require.Equal(t, exitOK, code, "%s\n%s", said, out)
+	t.Log(out)
+	text, err := os.ReadFile(file) //nolint:gosec // the test's
+	require.NoError(t, err)
+	var report struct {
+		Rules []struct {
+			Rule                     string
+			Observations, Violations int
+		}
+		Faults []struct{ Node int }
+	}
+	require.NoError(t, json.Unmarshal(text, &report))
+	for _, rule := range report.Rules {
+		require.Positive(t, rule.Observations, rule.Rule)
+		require.Zero(t, rule.Violations, rule.Rule)
+	}
+	require.NotEmpty(t, report.Faults)
+	require.Positive(t, report.Faults[0].Node)
+}
