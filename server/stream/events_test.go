@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,25 @@ func TestEvents_outliveTheServersTimeouts(t *testing.T) {
 			r.expect("invalidate", at(110), "a")
 		})
 	}
+}
+
+// F13: who comes from a node that is further waits until this one has come as far: it
+// isn't told again what it knows, and no id goes back.
+func TestEvents_F13_fromANodeThatIsFurther(t *testing.T) {
+	s := newSite(t, h1, Config{InsertPosition: func(context.Context) (freshet.Revision, error) { return at(500), nil }})
+	s.publish(110, "a")
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for s.hub.Stats().Waiters == 0 && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		s.publish(120, "b") // which it was told
+	})
+	t.Cleanup(publishing.Wait)
+	r := s.get(t, topicsQuery("a", "b"), http.Header{"Last-Event-Id": {at(120).String()}})
+	r.expect("ready", at(120))
+	s.publish(130, "a")
+	r.expect("invalidate", at(130), "a")
 }
 
 // F13: whatever a client comes back with, it is told what it missed, or to

@@ -19,6 +19,10 @@ import (
 // from the future.
 const insertPositionTimeout = 2 * time.Second
 
+// catchUpTimeout is how long a stream that another node has told more than this one
+// knows waits for that: milliseconds, unless this one's feed is held up.
+const catchUpTimeout = time.Second
+
 // Server serves streams: it is the handler of GET and POST /events, and
 // WatchHandler is that of the RPC. Use New.
 type Server struct {
@@ -282,7 +286,10 @@ func (s *Server) subscribe(ctx context.Context, r *request) (*session, *refusal)
 // place asks the primary about a since that is above the node's frontier. One
 // that the primary has not reached either is from the future, of a restored
 // copy or forged: it begins with a reset, as a foreign one does. One of an epoch
-// that the primary has and the node has not is for a node that is further.
+// that the primary has and the node has not is for a node that is further. Any other
+// is of a client whose last node was further, a little as a rule: a moment later it is
+// told nothing again, and no id that is below its last. After that moment it is told
+// again what it knows already, since a stream that says its lag is better than none.
 func (s *Server) place(ctx context.Context, since *hub.Since) *refusal {
 	highest := since.All
 	for _, rev := range since.ByTopic {
@@ -292,12 +299,12 @@ func (s *Server) place(ctx context.Context, since *hub.Since) *refusal {
 	if s.config.InsertPosition == nil || since.Reset || frontier.IsZero() || highest.Compare(frontier) <= 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, insertPositionTimeout)
+	asking, cancel := context.WithTimeout(ctx, insertPositionTimeout)
 	defer cancel()
-	primary, err := s.config.InsertPosition(ctx)
+	primary, err := s.config.InsertPosition(asking)
 	switch {
 	case err != nil:
-		if ctx.Err() == nil {
+		if asking.Err() == nil {
 			s.config.Logger.WarnContext(ctx, "ask for the primary's position", "error", err)
 		}
 		return notReady("the database can't be asked about the revision")
@@ -305,6 +312,10 @@ func (s *Server) place(ctx context.Context, since *hub.Since) *refusal {
 		since.Reset = true
 	case highest.Epoch > frontier.Epoch:
 		return notReady("the node has not reached the epoch of the revision yet")
+	default:
+		waiting, cancel := context.WithTimeout(ctx, catchUpTimeout)
+		defer cancel()
+		_ = s.config.Hub.Wait(waiting, highest) // or it begins below
 	}
 	return nil
 }
