@@ -196,7 +196,8 @@ func TestSettle_F3_neverIntoTheNextEpoch(t *testing.T) {
 	s.expect(5)
 	r.hub.Begin(next(1))
 	r.hub.Serve(next(30))
-	time.AfterFunc(settleGrace/4, func() { r.settler.tell(5, another) })
+	settler := r.settler // r is another one by the time, if nobody waits for this
+	time.AfterFunc(settleGrace/4, func() { settler.tell(5, another) })
 	rev, topics = s.wait(t.Context(), []store.Outcome{{Xid: 5, Position: at(130), Committed: true}})
 	require.Equal(t, at(130), rev)
 	require.Empty(t, topics, "the other way round")
