@@ -262,7 +262,7 @@ export class Freshet {
       apply: (frame) => this.#apply(frame),
       live: (id: Revision, spans: ReadonlyMap<string, Span>) => {
         this.#ledger.live(id, spans);
-        this.#update({ revision: id });
+        this.#update({ revision: id, topics: true });
       },
       position: (id) => {
         this.#ledger.position(id);
@@ -306,8 +306,11 @@ export class Freshet {
     this.#ledger.ask("denied");
   }
 
-  /** Works the status out anew, and tells who listens when it is another. */
-  #update(change: { revision?: Revision } = {}): void {
+  /**
+   * Works the status out anew, and tells who listens when it is another, or the
+   * stream follows other `topics`: `freshnessOf` them has no other sign.
+   */
+  #update(change: { revision?: Revision; topics?: true } = {}): void {
     const { lagMs, error } = this.#feedState;
     const old = this.#status;
     const next = {
@@ -320,6 +323,7 @@ export class Freshet {
     const freshness = freshnessOf(next, this.#maxLagMs);
     this.#poll(this.#feedState.streaming && lagMs > this.#maxLagMs);
     if (
+      !change.topics &&
       old.state === next.state &&
       old.freshness === freshness &&
       old.revision === next.revision &&

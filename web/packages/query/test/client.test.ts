@@ -62,6 +62,22 @@ describe("a stream", () => {
     expect(client.atLeast).toBe(rev(11));
   });
 
+  // An idle database: nothing but the topics is another.
+  test("says when it follows a further topic, at the same revision", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    await live(client);
+    subscribe(client, "b");
+    expect(client.freshnessOf(["b"])).toBe("catching up");
+    const told = new Queue<string>();
+    const stop = client.onStatus(() => {
+      if (client.freshnessOf(["b"]) === "live") told.push("live");
+    });
+    (await server.requests.next()).ready(rev(10));
+    expect(await told.next()).toBe("live");
+    stop();
+  });
+
   test("resumes from the last id, and does not repeat what was told", async () => {
     const client = connect();
     const { told } = subscribe(client, "a");
