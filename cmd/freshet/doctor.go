@@ -25,6 +25,9 @@ type doctorCmd struct {
 	CallerRole  []string `placeholder:"ROLE" help:"With --print-grants: a role that serve's --db-role-claim may name. Several."`
 
 	URL string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
+
+	TokenFile string `name:"token-file" placeholder:"FILE" env:"FRESHET_TOKEN_FILE" help:"With --url: file with a bearer token, where the server asks who calls."`
+	Topic     string `default:"doctor" help:"With --url: the topic that is followed. Nothing has to happen to it; where the server asks for grants, the token's caller has to have one."`
 }
 
 // Validate is called by kong.
@@ -47,7 +50,7 @@ With --url it looks at the way from here to a server: whether something buffers,
 // Run checks the database.
 func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 	if c.URL != "" {
-		return examinePath(ctx, c.URL, to.out, to.err)
+		return c.examinePath(ctx, to)
 	}
 	p, err := program()
 	if err != nil {

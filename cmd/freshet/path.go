@@ -25,24 +25,35 @@ const (
 // path is the way from here to a server, and what it does to a stream.
 type path struct {
 	base     string
+	topic    string
+	token    string    // empty: none
 	out      io.Writer // findings
 	progress io.Writer
 	client   *http.Client
 	problems int
 }
 
-// examinePath asks a server at base, writes what it finds to out, and how it goes
-// on to progress. It takes two and a half heartbeats at most, and some seconds.
-// The error is errFindings if something is to be mended.
-func examinePath(ctx context.Context, base string, out, progress io.Writer) error {
-	u, err := url.Parse(base)
+// examinePath asks the server at --url, writes what it finds, and how it goes on
+// beside. It takes two and a half heartbeats at most, and some seconds. The error
+// is errFindings if something is to be mended.
+func (c *doctorCmd) examinePath(ctx context.Context, to streams) error {
+	u, err := url.Parse(c.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("--url %q: want http://host:port or https://host", base)
+		return fmt.Errorf("--url %q: want http://host:port or https://host", c.URL)
+	}
+	token := ""
+	if c.TokenFile != "" {
+		if token, err = readToken(c.TokenFile); err != nil {
+			return err
+		}
 	}
 	// Compression is asked for, to see who compresses, and not undone.
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableCompression: true, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
-	p := &path{base: strings.TrimSuffix(base, "/"), out: out, progress: progress, client: &http.Client{Transport: transport}}
+	p := &path{
+		base: strings.TrimSuffix(c.URL, "/"), topic: c.Topic, token: token,
+		out: to.out, progress: to.err, client: &http.Client{Transport: transport},
+	}
 	p.examine(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -166,12 +177,15 @@ func (p *path) open(parent context.Context) (_ *pathStream, err error) {
 			s.close()
 		}
 	}()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/events?topic=doctor", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+"/events?topic="+url.QueryEscape(p.topic), http.NoBody)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
 	req.Header.Set("Accept-Encoding", "gzip, deflate, br, zstd")
+	if p.token != "" {
+		req.Header.Set("Authorization", "Bearer "+p.token)
+	}
 	resp, err := p.client.Do(req) //nolint:bodyclose // closed by judge's refusal or by the goroutine below
 	if err != nil {
 		return nil, p.nothing(parent, err)
@@ -215,13 +229,19 @@ func (p *path) nothing(ctx context.Context, err error) error {
 	return fmt.Errorf("the stream ends before it begins: %w", err)
 }
 
+// asked is what to give to whoever asks who calls.
+var asked = map[int]string{
+	http.StatusUnauthorized: " (give a token by --token-file)",
+	http.StatusForbidden:    " (name a --topic that the token's caller may read, by --token-file)",
+}
+
 // judge looks at the head of a stream's answer.
 func judge(resp *http.Response) error {
 	kind := resp.Header.Get("Content-Type")
 	switch coding := resp.Header.Get("Content-Encoding"); {
 	case resp.StatusCode != http.StatusOK:
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300)) // as much as there is
-		return fmt.Errorf("/events is answered %s: %s", resp.Status, strings.TrimSpace(string(text)))
+		return fmt.Errorf("/events is answered %s: %s%s", resp.Status, strings.TrimSpace(string(text)), asked[resp.StatusCode])
 	case !strings.HasPrefix(kind, "text/event-stream"):
 		return fmt.Errorf("/events is answered with %q: something in between answers", kind)
 	case coding != "" && coding != "identity":

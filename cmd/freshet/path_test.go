@@ -1,14 +1,19 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // F51: doctor --url names what a path does to a stream: real proxies, set up in the
@@ -61,6 +66,33 @@ backend freshet
 		require.Equal(t, exitOK, code, stdout+stderr)
 	})
 	t.Cleanup(func() { require.Equal(t, exitOK, stop()) }) // after those in parallel
+}
+
+// A server that asks who calls is looked at with a token, or says what is missing.
+func TestDoctor_pathWithToken(t *testing.T) {
+	url, stop := serving(t, "--database-url", testkit.Database(t), "--heartbeat=1s", "--demo-auth", "--addr="+live.FreeAddr(t), "--data-dir="+t.TempDir())
+	resp, err := http.PostForm(url+"/demo/token", map[string][]string{"account": {"bob"}}) //nolint:noctx // the test's
+	require.NoError(t, err)
+	token, err := io.ReadAll(resp.Body)
+	require.NoError(t, errors.Join(err, resp.Body.Close()))
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, token, 0o600))
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, exitFailed, "401 Unauthorized"},
+		{nil, exitFailed, "--token-file"},
+		{[]string{"--token-file", file}, exitFailed, "--topic"},
+		{[]string{"--token-file", file, "--topic", "conversations/7/messages"}, exitOK, "heartbeats came, every 1s"},
+	} {
+		code, stdout, stderr := runs(t, append([]string{"doctor", "--url", url}, c.args...)...)
+		require.Equal(t, c.code, code, stdout+stderr)
+		require.Contains(t, stdout, c.want)
+		require.NotContains(t, stdout+stderr, strings.TrimSpace(string(token)))
+	}
+	require.Equal(t, exitOK, stop())
 }
 
 func TestDoctor_pathOfAnotherKind(t *testing.T) {

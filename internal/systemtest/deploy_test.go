@@ -61,7 +61,7 @@ func TestDeploy_walkthrough(t *testing.T) {
 		text := strings.NewReplacer(
 			"echo '127.0.0.1 app.example.com' >> /etc/hosts\n", "",
 			"cp deploy/proxy/nginx.conf /etc/nginx/conf.d/freshet.conf\n", "", // the test's proxy has it
-			"nginx -t\nsystemctl reload-or-restart nginx\n", "", // and is started below
+			"nginx -t\nsystemctl restart nginx\n", "", // and is started below
 			"-m 640 -g www-data", "-m 644", // nginx' user here is another
 			"/etc/", etc+"/", "/tmp/", etc+"/",
 			"https://app.example.com/", "https://app.example.com:"+port+"/",
