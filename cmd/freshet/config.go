@@ -62,7 +62,7 @@ func (c *serveCmd) judge(context.Context) error {
 	if _, err := c.openAuth(logger, prometheus.NewRegistry(), f.Caller); err != nil {
 		return err
 	}
-	if _, err := c.openGrants(logger, prometheus.NewRegistry()); err != nil {
+	if _, err := c.openGrants(logger, prometheus.NewRegistry(), nil); err != nil {
 		return err
 	}
 	cfg := c.node(logger)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/freshet-dev/freshet/internal/front"
+	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/server/messages/demo"
 	"github.com/freshet-dev/freshet/web"
@@ -22,8 +23,9 @@ type demoAuth struct {
 }
 
 // openDemo makes the issuer of the demonstration, and sets the flags by which the
-// server would be told of any other. Nothing else of the server knows that it is one.
-func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger) (*demoAuth, error) {
+// server would be told of any other. Nothing else of the server knows that it is one,
+// but for who has signed out.
+func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger, onSignOut func()) (*demoAuth, error) {
 	if !c.DemoAuth {
 		return nil, nil
 	}
@@ -36,7 +38,7 @@ func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger) (*demoAuth
 	if c.TLSCert != "" {
 		return nil, errors.New("--demo-auth speaks plain HTTP, on this machine: leave out --tls-cert and --tls-key")
 	}
-	issuer, err := demo.New(demo.Config{Addr: c.Addr, KeyFile: filepath.Join(c.DataDir, "demo-key.json"), Life: c.DemoTokenLife})
+	issuer, err := demo.New(demo.Config{Addr: c.Addr, KeyFile: filepath.Join(c.DataDir, "demo-key.json"), Life: c.DemoTokenLife, OnSignOut: onSignOut})
 	if err != nil {
 		return nil, fmt.Errorf("--demo-auth: %w", err)
 	}
@@ -59,6 +61,27 @@ func (d *demoAuth) serve(f *front.Config) {
 	}
 	f.Page, f.PublicPage = web.Handler(demo.Path), true
 	f.Public = map[string]http.Handler{demo.Path: d.issuer.Handler()}
+	administer := f.Administer
+	f.Administer = func(ctx context.Context, who server.Principal) error {
+		if d.issuer.SignedOut(who.Claims) {
+			return server.ErrDenied
+		}
+		return administer(ctx, who)
+	}
+}
+
+// authorizing returns allowed, which denies those who have signed out: a token says
+// nothing of that.
+func (d *demoAuth) authorizing(allowed server.Authorize) server.Authorize {
+	if d == nil {
+		return allowed
+	}
+	return func(ctx context.Context, who server.Principal, action server.Action, topics []string) error {
+		if d.issuer.SignedOut(who.Claims) {
+			return server.ErrDenied
+		}
+		return allowed(ctx, who, action, topics)
+	}
 }
 
 // preparing returns prepare, which is called once the ports are open, with the

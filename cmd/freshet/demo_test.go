@@ -2,19 +2,26 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
+	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/messages/demo"
 )
 
@@ -69,6 +76,56 @@ func (b *browser) say(t *testing.T, conversation, text string, header ...string)
 	return b.call(t, "CreateMessage", `{"parent":"conversations/`+conversation+`","message":{"author":"x","body":"`+text+`"}}`, header...)
 }
 
+// token is what the browser has in its cookie.
+func (b *browser) token(t *testing.T) string {
+	t.Helper()
+	at, err := url.Parse(b.url)
+	require.NoError(t, err)
+	for _, cookie := range b.http.Jar.Cookies(at) {
+		if cookie.Name == demo.Cookie {
+			return cookie.Value
+		}
+	}
+	require.FailNow(t, "nobody is signed in")
+	return ""
+}
+
+// events is an open stream.
+type events struct {
+	lines *bufio.Scanner
+	close func()
+}
+
+// follow opens a stream of a conversation, and reads until it is ready.
+func (b *browser) follow(t *testing.T, conversation string, header ...string) *events {
+	t.Helper()
+	req, err := http.NewRequestWithContext(testkit.Context(t), http.MethodGet, b.url+"/events?topic=conversations/"+conversation+"/messages", nil)
+	require.NoError(t, err)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := b.http.Do(req)
+	require.NoError(t, err)
+	e := &events{bufio.NewScanner(resp.Body), func() { _ = resp.Body.Close() }}
+	t.Cleanup(e.close)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	e.until(t, "ready")
+	return e
+}
+
+// until reads up to an event, and returns the line after its name.
+func (e *events) until(t *testing.T, event string) string {
+	t.Helper()
+	for e.lines.Scan() {
+		if e.lines.Text() == "event: "+event {
+			require.True(t, e.lines.Scan())
+			return e.lines.Text()
+		}
+	}
+	require.FailNow(t, "the stream ended without "+event, e.lines.Err())
+	return ""
+}
+
 // The three accounts see and do what each may, by a cookie or by a token, over RPC
 // and stream; a restart signs nobody out; nothing of it is there without the flag.
 func TestServe_demoAuth(t *testing.T) {
@@ -118,27 +175,14 @@ func TestServe_demoAuth(t *testing.T) {
 	// A stream tells what is granted, and none begins for what isn't.
 	status, _ = in["bob"].send(t, http.MethodGet, "/events?topic=conversations/8/messages", "", "")
 	require.Equal(t, http.StatusForbidden, status)
-	req, err := http.NewRequestWithContext(testkit.Context(t), http.MethodGet, p.url+"/events?topic=conversations/7/messages", nil)
-	require.NoError(t, err)
-	stream, err := in["bob"].http.Do(req)
-	require.NoError(t, err)
-	defer func() { _ = stream.Body.Close() }()
-	require.Equal(t, http.StatusOK, stream.StatusCode)
-	lines := bufio.NewScanner(stream.Body)
-	until := func(event string) {
-		for lines.Scan() && lines.Text() != "event: "+event {
-		}
-		require.NoError(t, lines.Err())
-	}
-	until("ready")
+	stream := in["bob"].follow(t, "7")
 	status, _ = in["ada"].say(t, "8", "not for bob")
 	require.Equal(t, http.StatusOK, status)
 	status, _ = in["ada"].say(t, "7", "for bob")
 	require.Equal(t, http.StatusOK, status)
-	until("invalidate")
-	require.True(t, lines.Scan())
-	require.Contains(t, lines.Text(), "conversations/7/messages")
-	require.NotContains(t, lines.Text(), "conversations/8")
+	told := stream.until(t, "invalidate")
+	require.Contains(t, told, "conversations/7/messages")
+	require.NotContains(t, told, "conversations/8")
 
 	// By cookie, another site writes nothing; by token, who has it.
 	status, _ = in["ada"].say(t, "7", "forged", "Sec-Fetch-Site", "cross-site", "Origin", "https://evil.example")
@@ -154,7 +198,7 @@ func TestServe_demoAuth(t *testing.T) {
 	status, _ = in["guest"].list(t, "general")
 	require.Equal(t, http.StatusUnauthorized, status)
 
-	require.NoError(t, stream.Body.Close())
+	stream.close()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
 	<-p.done
 	require.NotContains(t, p.said(), "eyJ", "a token is in the log")
@@ -163,6 +207,73 @@ func TestServe_demoAuth(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, "a restart has signed bob out")
 	status, _ = in["bob"].form(t, "/demo/renew", "")
 	require.Equal(t, http.StatusOK, status)
+}
+
+// Signing out ends the streams of that session, whichever of its tokens they came with,
+// and no token of it opens another. Nothing else asks about streams here. The account's
+// other browsers go on, and it can sign in again at once.
+func TestServe_demoAuth_signOut(t *testing.T) {
+	p := startProgram(t, "--demo-auth", "--reauthorize=0", "--addr="+live.FreeAddr(t), "--data-dir="+t.TempDir(), "--database-url="+testkit.Migrated(t))
+	out, elsewhere, nobody := newBrowser(t, p.url), newBrowser(t, p.url), newBrowser(t, p.url)
+	signIn := func(b *browser) {
+		status, body := b.form(t, "/demo/sign-in", "account=bob")
+		require.Equal(t, http.StatusOK, status, body)
+	}
+	signIn(out)
+	signIn(elsewhere)
+	copied := []string{"Bearer " + out.token(t)}
+	status, _ := out.form(t, "/demo/renew", "")
+	require.Equal(t, http.StatusOK, status)
+	copied = append(copied, "Bearer "+out.token(t))
+	_, shell := nobody.form(t, "/demo/token", "account=bob")
+
+	end := []*events{out.follow(t, "7"), nobody.follow(t, "7", "Authorization", copied[0]), nobody.follow(t, "7", "Authorization", copied[1])}
+	stay := []*events{elsewhere.follow(t, "7"), nobody.follow(t, "7", "Authorization", "Bearer "+strings.TrimSpace(shell))}
+	at := time.Now()
+	status, _ = out.form(t, "/demo/sign-out", "")
+	require.Equal(t, http.StatusOK, status)
+	for _, stream := range end {
+		require.Equal(t, `data: {"reason":"denied"}`, stream.until(t, "end"))
+	}
+	t.Logf("three streams ended %v after the sign-out was sent", time.Since(at))
+	for _, token := range copied {
+		status, _ = nobody.call(t, "ListMessages", `{"parent":"conversations/announcements"}`, "Authorization", token)
+		require.Equal(t, http.StatusForbidden, status)
+		status, _ = nobody.send(t, http.MethodGet, "/events?topic=conversations/7/messages", "", "", "Authorization", token)
+		require.Equal(t, http.StatusForbidden, status)
+	}
+	status, _ = out.list(t, "7")
+	require.Equal(t, http.StatusUnauthorized, status)
+
+	signIn(out)
+	stay = append(stay, out.follow(t, "7"))
+	status, body := out.say(t, "7", "here again")
+	require.Equal(t, http.StatusOK, status, body)
+	for _, stream := range stay {
+		require.Contains(t, stream.until(t, "invalidate"), "conversations/7/messages")
+	}
+}
+
+// Nor does a token of a session that has ended open the admin port.
+func TestDemoAuth_signedOut_administers(t *testing.T) {
+	c := &serveCmd{DemoAuth: true, Addr: live.FreeAddr(t), DataDir: t.TempDir()}
+	d, err := c.openDemo(t.Context(), slog.New(slog.DiscardHandler), nil)
+	require.NoError(t, err)
+	f := front.Config{Administer: func(context.Context, server.Principal) error { return nil }}
+	d.serve(&f)
+	at := httptest.NewServer(d.issuer.Handler())
+	defer at.Close()
+	b := newBrowser(t, at.URL)
+	status, _ := b.form(t, "/demo/sign-in", "account=ada")
+	require.Equal(t, http.StatusOK, status)
+	claims, err := claimsOf(b.token(t))
+	require.NoError(t, err)
+	var who server.Principal
+	require.NoError(t, json.Unmarshal(claims, &who.Claims))
+	require.NoError(t, f.Administer(t.Context(), who))
+	status, _ = b.form(t, "/demo/sign-out", "")
+	require.Equal(t, http.StatusOK, status)
+	require.ErrorIs(t, f.Administer(t.Context(), who), server.ErrDenied)
 }
 
 // Without the flag there is no issuer, and the page is that of before.

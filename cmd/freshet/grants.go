@@ -18,43 +18,41 @@ import (
 	"github.com/freshet-dev/freshet/server/grants"
 )
 
-// grantsFile is the file that serve decides by.
-type grantsFile struct {
-	file    *grants.File
-	changed chan struct{} // capacity 1
-}
+// withdrawals say that somebody may no longer what they might. It has a capacity of 1:
+// open streams are asked about for all of them in one go.
+type withdrawals chan struct{}
 
-// openGrants returns nil if there is no file.
-func (c *serveCmd) openGrants(logger *slog.Logger, registry prometheus.Registerer) (*grantsFile, error) {
-	if c.Grants == "" {
-		return nil, nil
+// note doesn't block.
+func (w withdrawals) note() {
+	select {
+	case w <- struct{}{}:
+	default:
 	}
-	g := &grantsFile{changed: make(chan struct{}, 1)}
-	var err error
-	g.file, err = grants.Open(c.Grants, grants.Options{Logger: logger, Registerer: registry, OnChange: func() {
-		select {
-		case g.changed <- struct{}{}:
-		default: // it will be asked for all changes in one go
-		}
-	}})
-	return g, err
 }
 
-// reauthorize has open streams asked again after each change.
-func (g *grantsFile) reauthorize(ctx context.Context, node *server.Node) error {
+// reauthorize has open streams asked about again after each.
+func (w withdrawals) reauthorize(ctx context.Context, node *server.Node) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-g.changed:
+		case <-w:
 			_ = node.Reauthorize(ctx) // ctx's error
 		}
 	}
 }
 
+// openGrants returns nil if there is no file; else the one that serve decides by.
+func (c *serveCmd) openGrants(logger *slog.Logger, registry prometheus.Registerer, onChange func()) (*grants.File, error) {
+	if c.Grants == "" {
+		return nil, nil
+	}
+	return grants.Open(c.Grants, grants.Options{Logger: logger, Registerer: registry, OnChange: onChange})
+}
+
 // administer says whether a caller may use the admin port.
 func (c *serveCmd) administer(ctx context.Context, who server.Principal) error {
-	return c.granted.file.AuthorizeAdmin(ctx, grants.Caller{Issuer: who.Issuer, Subject: who.Subject, Claims: who.Claims})
+	return c.granted.AuthorizeAdmin(ctx, grants.Caller{Issuer: who.Issuer, Subject: who.Subject, Claims: who.Claims})
 }
 
 type grantsCmd struct {

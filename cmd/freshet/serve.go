@@ -17,6 +17,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/auth"
+	"github.com/freshet-dev/freshet/server/grants"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/server/messages/demo"
@@ -88,7 +89,7 @@ type serveCmd struct {
 	DemoTokenLife time.Duration `group:"Development" default:"${demo_token_life}" help:"How long a token of theirs is good; the page renews it before."`
 	AuditReads    string        `group:"Development" enum:"sample,all,off" default:"sample" help:"Which reads prove that they look into no table but those they declare (two statements more): sample, the first of each procedure and one in 10,000, reports what it finds; all fails such reads; off."`
 
-	granted *grantsFile // nil: there is none, or Run has not come to it
+	granted *grants.File // nil: there is none, or Run has not come to it
 }
 
 // Help is printed by `freshet serve --help`.
@@ -111,7 +112,8 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 		defer cancel()
 		err = errors.Join(err, parts.Stop(stopping))
 	}()
-	accounts, err := c.openDemo(ctx, logger)
+	withdrawn := make(withdrawals, 1)
+	accounts, err := c.openDemo(ctx, logger, withdrawn.note)
 	if err != nil {
 		return err
 	}
@@ -145,29 +147,28 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 	if who != nil {
 		cfg.Authenticate = who.Authenticate
 	}
-	grants, err := c.openGrants(logger, f.Registry())
+	c.granted, err = c.openGrants(logger, f.Registry(), withdrawn.note)
 	if err != nil {
 		return err
 	}
-	c.granted = grants
-	if grants != nil {
-		cfg.Authorize = server.Grants(grants.file)
+	if c.granted != nil {
+		cfg.Authorize = accounts.authorizing(server.Grants(c.granted))
 	}
 	node, err := server.New(cfg)
 	if err != nil {
 		return inFlags(err)
 	}
-	if grants != nil {
-		parts.Go("grants", grants.file.Run)
-		parts.Go("withdrawn grants", func(ctx context.Context) error { return grants.reauthorize(ctx, node) })
+	if c.granted != nil {
+		parts.Go("grants", c.granted.Run)
+		parts.Go("withdrawn grants", func(ctx context.Context) error { return withdrawn.reauthorize(ctx, node) })
 	}
 	var reload []func(context.Context) error
 	if who != nil {
 		parts.Go("keys", accounts.following(who.Run))
 		reload = append(reload, who.Reload)
 	}
-	if grants != nil {
-		reload = append(reload, grants.file.Reload)
+	if c.granted != nil {
+		reload = append(reload, c.granted.Reload)
 	}
 	if c.TLSCert != "" {
 		reload = append(reload, f.ReloadCertificate)

@@ -114,15 +114,24 @@ test("the token is renewed under an open stream, which goes on without a refetch
 });
 
 test("whoever signs out is nobody, in each tab, and leaves nothing to the next", async () => {
-  const page = await as("Bob", "7");
+  const [page, elsewhere] = [await as("Bob", "7"), await as("Bob", "7")];
+  await live(elsewhere);
   await message(page, "first in 7").waitFor();
   await page.getByLabel("Message", { exact: true }).fill("half a sentence of Bob");
   const other = await pages.blank(page.context());
   await other.goto(`${pages.program.url}/#/general`);
   await other.getByText("Signed in as Bob.").waitFor();
+  const headers = { authorization: `Bearer ${await tokenOf(page.context())}` }; // copied
+  const copied = () => fetch(`${pages.program.url}/events?topic=conversations/7/messages`, { headers });
+  const stream = await copied();
+  expect(stream.status).toBe(200);
 
   await page.getByRole("button", { name: "Sign out" }).click();
   for (const tab of [page, other]) await tab.getByRole("heading", { name: "Sign in" }).waitFor();
+  expect(await stream.text()).toMatch(/event: end\ndata: {"reason":"denied"}\n\n$/);
+  expect((await copied()).status).toBe(403);
+  await pages.insert("7", "bob is elsewhere still");
+  await message(elsewhere, "bob is elsewhere still").waitFor();
   const refused = await page.evaluate(async () => {
     const body = JSON.stringify({ parent: "conversations/7" });
     const headers = { "content-type": "application/json" };

@@ -66,31 +66,39 @@ func (i *Issuer) keys(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (i *Issuer) session(w http.ResponseWriter, r *http.Request) {
-	account, expires, err := i.signedIn(r)
+	of, err := i.signedIn(r)
 	if err != nil {
-		account, expires = Account{}, i.now() // nobody
+		of.expires = i.now() // nobody
 	}
-	i.tell(w, account, expires)
+	i.tell(w, of.account, of.expires)
 }
 
 func (i *Issuer) signIn(w http.ResponseWriter, r *http.Request) {
 	if account, ok := i.wanted(w, r); ok {
-		i.give(w, account)
+		i.give(w, account, newSession())
 	}
 }
 
 func (i *Issuer) renew(w http.ResponseWriter, r *http.Request) {
-	account, _, err := i.signedIn(r)
+	of, err := i.signedIn(r)
 	if err != nil {
 		refuse(w, http.StatusUnauthorized, connect.CodeUnauthenticated, err.Error()+": sign in")
 		return
 	}
-	i.give(w, account)
+	i.give(w, of.account, of.session)
 }
 
-// signOut takes the cookie back. Nobody keeps a list of tokens: one that somebody
-// has copied is good until it expires.
-func (i *Issuer) signOut(w http.ResponseWriter, _ *http.Request) {
+// signOut takes the cookie back, and has every token of its session count no more.
+func (i *Issuer) signOut(w http.ResponseWriter, r *http.Request) {
+	if of, err := i.signedIn(r); err == nil {
+		now := i.now()
+		if !i.signedOut.add(of.session, now, now.Add(i.life+longer)) {
+			refuse(w, http.StatusServiceUnavailable, connect.CodeResourceExhausted,
+				"too many have signed out of late: do so again when some of their tokens have expired, or let yours expire")
+			return
+		}
+		i.onSignOut()
+	}
 	i.setCookie(w, "", -1)
 	i.tell(w, Account{}, i.now())
 }
@@ -101,7 +109,7 @@ func (i *Issuer) giveToken(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	token, err := i.token(account)
+	token, err := i.token(account, newSession())
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, connect.CodeInternal, "the token can't be made")
 		return
@@ -128,17 +136,17 @@ func (i *Issuer) wanted(w http.ResponseWriter, r *http.Request) (Account, bool) 
 }
 
 // signedIn returns whom the cookie belongs to.
-func (i *Issuer) signedIn(r *http.Request) (Account, time.Time, error) {
+func (i *Issuer) signedIn(r *http.Request) (login, error) {
 	cookie, err := r.Cookie(Cookie)
 	if err != nil {
-		return Account{}, time.Time{}, errNotSignedIn
+		return login{}, errNotSignedIn
 	}
 	return i.read(cookie.Value)
 }
 
 // give signs somebody in, or on.
-func (i *Issuer) give(w http.ResponseWriter, account Account) {
-	token, err := i.token(account)
+func (i *Issuer) give(w http.ResponseWriter, account Account, session string) {
+	token, err := i.token(account, session)
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, connect.CodeInternal, "the token can't be made")
 		return

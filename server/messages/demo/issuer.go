@@ -1,14 +1,16 @@
 // Package demo is the issuer behind `freshet serve --demo-auth`: three accounts of
 // the message service and no passwords, to show what callers of different rights
 // see. It is a small OpenID Connect provider, on the same port as what it signs in
-// to; the server knows nothing else of it than of any other issuer: its name, from
-// which it fetches the keys, an audience, and a cookie.
+// to; the server knows of it what it knows of any other issuer, its name, from which it
+// fetches the keys, an audience, and a cookie, and asks it one thing more: which
+// sessions somebody has signed out of.
 //
 // Whoever reaches the port can sign in as anybody, so it is for loopback alone.
 package demo
 
 import (
 	"crypto/ecdsa"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -45,16 +47,23 @@ type Config struct {
 	KeyFile string
 	// Life of a token, two seconds to a day. Zero: Life.
 	Life time.Duration
+	// OnSignOut is called when somebody has signed out: from then on SignedOut says so
+	// of the tokens of that session, and open streams are to be asked about again. It
+	// must not block. Nil: nobody is told.
+	OnSignOut func()
 }
 
-// Issuer signs tokens. Use New; it never changes, and is safe for concurrent use.
+// Issuer signs tokens. Use New; it is safe for concurrent use.
 type Issuer struct {
-	name   string
-	life   time.Duration
-	key    *ecdsa.PrivateKey
-	public jose.JSONWebKey
-	signer jose.Signer
-	now    func() time.Time
+	name      string
+	life      time.Duration
+	key       *ecdsa.PrivateKey
+	public    jose.JSONWebKey
+	signer    jose.Signer
+	onSignOut func()
+	now       func() time.Time
+
+	signedOut signedOut
 }
 
 // New returns an issuer with the key of the file, which it makes if there is none.
@@ -67,6 +76,9 @@ func New(cfg Config) (*Issuer, error) {
 	}
 	if err := checkAddr(cfg.Addr); err != nil {
 		return nil, err
+	}
+	if cfg.OnSignOut == nil {
+		cfg.OnSignOut = func() {}
 	}
 	key, err := keyOf(cfg.KeyFile)
 	if err != nil {
@@ -85,7 +97,7 @@ func New(cfg Config) (*Issuer, error) {
 	}
 	return &Issuer{
 		name: "http://" + cfg.Addr + strings.TrimSuffix(Path, "/"), life: cfg.Life,
-		key: key, public: public, signer: signer, now: time.Now,
+		key: key, public: public, signer: signer, onSignOut: cfg.OnSignOut, now: time.Now,
 	}, nil
 }
 
@@ -107,11 +119,21 @@ func checkAddr(addr string) error {
 // Name is the issuer's, as in `iss`: a URL, with the discovery document below.
 func (i *Issuer) Name() string { return i.name }
 
+// login is somebody who has signed in. The zero value: nobody.
+type login struct {
+	account Account
+	session string // goes on with each renewal: `sid`, OpenID Connect Front-Channel Logout 1.0 section 3
+	expires time.Time
+}
+
+// newSession returns a session's name.
+func newSession() string { return rand.Text() }
+
 // token signs one for an account.
-func (i *Issuer) token(of Account) (string, error) {
+func (i *Issuer) token(of Account, session string) (string, error) {
 	now := i.now()
 	claims := map[string]any{
-		"iss": i.name, "sub": of.Subject, "aud": Audience, "name": of.Name,
+		"iss": i.name, "sub": of.Subject, "aud": Audience, "name": of.Name, "sid": session,
 		"iat": now.Unix(), "exp": now.Add(i.life).Unix(),
 	}
 	maps.Copy(claims, of.claims)
@@ -128,29 +150,30 @@ func (i *Issuer) token(of Account) (string, error) {
 
 var errNotSignedIn = errors.New("nobody is signed in")
 
-// read returns whose token it is, and until when: the issuer's own look at its
-// cookie, to renew it. Who may call the API is not asked here.
-func (i *Issuer) read(token string) (Account, time.Time, error) {
+// read returns who has signed in by a token: the issuer's own look at its cookie, to
+// renew it. Who may call the API is not asked here.
+func (i *Issuer) read(token string) (login, error) {
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
-		return Account{}, time.Time{}, errNotSignedIn
+		return login{}, errNotSignedIn
 	}
 	text, err := jws.Verify(&i.key.PublicKey)
 	if err != nil {
-		return Account{}, time.Time{}, errNotSignedIn
+		return login{}, errNotSignedIn
 	}
 	var claims struct {
 		Issuer  string `json:"iss"`
 		Subject string `json:"sub"`
+		Session string `json:"sid"`
 		Expires int64  `json:"exp"`
 	}
 	if err := json.Unmarshal(text, &claims); err != nil {
-		return Account{}, time.Time{}, errNotSignedIn
+		return login{}, errNotSignedIn
 	}
 	account, known := accountOf(claims.Subject)
 	expires := time.Unix(claims.Expires, 0)
-	if !known || claims.Issuer != i.name || !i.now().Before(expires) {
-		return Account{}, time.Time{}, errNotSignedIn
+	if !known || claims.Issuer != i.name || claims.Session == "" || !i.now().Before(expires) || i.signedOut.has(claims.Session) {
+		return login{}, errNotSignedIn
 	}
-	return account, expires, nil
+	return login{account, claims.Session, expires}, nil
 }

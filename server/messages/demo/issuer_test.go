@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -113,10 +114,89 @@ func TestIssuer_renew(t *testing.T) {
 	require.Empty(t, resp.Cookies())
 }
 
+// Signing out ends one session, with all its tokens; others of the account go on, and
+// whoever signs in again has a new one at once.
+func TestIssuer_signOut(t *testing.T) {
+	i := newIssuer(t, addr)
+	start, told := time.Now(), 0
+	i.now = func() time.Time { return start } // so nothing goes by the time
+	i.onSignOut = func() { told++ }
+	first, elsewhere := signIn(t, i, "bob"), signIn(t, i, "bob")
+	resp, _ := ask(t, i, http.MethodPost, "/demo/renew", "", "Cookie", first)
+	renewed := Cookie + "=" + resp.Cookies()[0].Value
+	_, shell := ask(t, i, http.MethodPost, "/demo/token", "account=bob")
+	_, another := ask(t, i, http.MethodPost, "/demo/token", "account=bob")
+
+	signOut := func(cookie string) int {
+		resp, _ := ask(t, i, http.MethodPost, "/demo/sign-out", "", "Cookie", cookie)
+		return resp.StatusCode
+	}
+	require.Equal(t, http.StatusOK, signOut(""))
+	require.Equal(t, http.StatusOK, signOut(Cookie+"=x"))
+	require.Zero(t, told, "nobody was signed in")
+	require.Equal(t, http.StatusOK, signOut(renewed))
+	require.Equal(t, 1, told)
+	for _, cookie := range []string{first, renewed} {
+		require.True(t, i.SignedOut(claimsOf(t, cookie)))
+		require.Empty(t, whoIs(t, i, cookie).Account)
+		resp, _ := ask(t, i, http.MethodPost, "/demo/renew", "", "Cookie", cookie)
+		require.Equal(t, http.StatusUnauthorized, resp.StatusCode)
+		require.Equal(t, http.StatusOK, signOut(cookie))
+	}
+	require.Equal(t, 1, told, "it had ended")
+	for _, other := range []string{elsewhere, "=" + shell, signIn(t, i, "bob")} {
+		require.False(t, i.SignedOut(claimsOf(t, other)))
+	}
+	require.Equal(t, "bob", whoIs(t, i, elsewhere).Account)
+	require.Equal(t, http.StatusOK, signOut(Cookie+"="+shell))
+	require.False(t, i.SignedOut(claimsOf(t, "="+another)))
+	require.False(t, i.SignedOut(nil))
+	require.False(t, i.SignedOut(map[string]any{"sid": 7}))
+}
+
+// A session is remembered for as long as its tokens may count. When there are too many,
+// signing out is refused rather than one forgotten.
+func TestIssuer_signOut_bounded(t *testing.T) {
+	i := newIssuer(t, addr)
+	start := time.Now()
+	i.now = func() time.Time { return start }
+	signOut := func(cookie string) *http.Response {
+		resp, _ := ask(t, i, http.MethodPost, "/demo/sign-out", "", "Cookie", cookie)
+		return resp
+	}
+	first := signIn(t, i, "ada")
+	require.Equal(t, http.StatusOK, signOut(first).StatusCode)
+	for range maxSignedOut - 1 {
+		require.True(t, i.signedOut.add(newSession(), start, start.Add(time.Second)))
+	}
+	second := signIn(t, i, "ada")
+	refused := signOut(second)
+	require.Equal(t, http.StatusServiceUnavailable, refused.StatusCode)
+	require.Empty(t, refused.Cookies())
+	require.Equal(t, "ada", whoIs(t, i, second).Account)
+
+	i.now = func() time.Time { return start.Add(i.life + longer - 1) }
+	require.Equal(t, http.StatusOK, signOut(signIn(t, i, "ada")).StatusCode)
+	require.Len(t, i.signedOut.until, 2)
+	require.True(t, i.SignedOut(claimsOf(t, first)), "a server whose clock is behind may take it yet")
+}
+
+// claimsOf looks into a Cookie header.
+func claimsOf(t *testing.T, cookie string) map[string]any {
+	t.Helper()
+	text, err := base64.RawURLEncoding.DecodeString(strings.Split(cookie, ".")[1])
+	require.NoError(t, err)
+	var claims map[string]any
+	require.NoError(t, json.Unmarshal(text, &claims))
+	return claims
+}
+
 func TestIssuer_refuses(t *testing.T) {
 	i := newIssuer(t, addr)
 	cookie := signIn(t, i, "ada")
 	forged := signIn(t, newIssuer(t, addr), "ada") // by another key
+	sessionless, err := i.token(Accounts()[0], "")
+	require.NoError(t, err)
 	for _, tt := range []struct {
 		name, method, path, body string
 		header                   []string
@@ -138,6 +218,7 @@ func TestIssuer_refuses(t *testing.T) {
 		{"another site wants a token", "POST", "/demo/token", "account=ada", []string{"Origin", "https://evil.example"}, 403},
 		{"nobody renews", "POST", "/demo/renew", "", nil, 401},
 		{"a forged token", "POST", "/demo/renew", "", []string{"Cookie", forged}, 401},
+		{"a token of no session", "POST", "/demo/renew", "", []string{"Cookie", Cookie + "=" + sessionless}, 401},
 		{"no token at all", "POST", "/demo/renew", "", []string{"Cookie", Cookie + "=x"}, 401},
 		{"our own page", "POST", "/demo/renew", "", []string{"Sec-Fetch-Site", "same-origin", "Origin", "http://" + addr, "Cookie", cookie}, 200},
 		{"an unknown path", "GET", "/demo/", "", nil, 404},
