@@ -145,11 +145,17 @@ func New(cfg Config) (*Authenticator, error) {
 	return a, a.register(cfg.Registerer)
 }
 
+// discovery is where an issuer's settings are, below its name (OpenID Connect
+// Discovery 1.0, section 4).
+const discovery = "/.well-known/openid-configuration"
+
 func checkIssuer(name string) error {
 	u, err := url.Parse(name)
 	switch {
 	case err != nil || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
 		return fmt.Errorf("issuer %q: want a URL such as https://id.example.com", name)
+	case strings.HasSuffix(u.Path, discovery):
+		return fmt.Errorf("issuer %q: leave %s out: that is where its settings are, below its name", name, discovery)
 	case u.Scheme == "https", u.Scheme == "http" && IsLoopback(u.Hostname()):
 		return nil
 	}

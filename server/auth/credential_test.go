@@ -107,6 +107,7 @@ func TestNew(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"nobody issues tokens": func(c *Config) { c.Issuers = nil },
 		"no audience":          func(c *Config) { c.Audiences = nil },
+		"leave /.well-known":   func(c *Config) { c.Issuers = []string{"https://id.example.com/.well-known/openid-configuration"} },
 		"want https":           func(c *Config) { c.Issuers = []string{"http://id.example.com"} },
 		"name of a cookie":     func(c *Config) { c.Cookie = "a b" },
 	} {

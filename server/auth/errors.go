@@ -41,7 +41,7 @@ var (
 	errHeader   = invalidRequest("header", "the Authorization header is malformed: want Bearer and one token")
 	errCookie   = invalidRequest("cookie", "the cookie is empty: sign in again, or send none")
 	errQuery    = invalidRequest("query", "a token in a URL ends in logs: send it as Authorization: Bearer")
-	errTooLong  = invalidToken("long", "the token is too long")
+	errTooLong  = invalidToken("long", "the token is longer than 16 KiB: have its issuer put less into it")
 	errType     = invalidToken("type", "the token is of another type")
 	errIssuer   = invalidToken("issuer", "the token's issuer isn't known")
 	errKey      = invalidToken("key", "the token isn't signed by a key that is known")

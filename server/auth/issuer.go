@@ -192,7 +192,7 @@ func (i *issuer) age() float64 {
 func (i *issuer) fetch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	text, err := i.get(ctx, strings.TrimSuffix(i.name, "/")+"/.well-known/openid-configuration")
+	text, err := i.get(ctx, strings.TrimSuffix(i.name, "/")+discovery)
 	if err != nil {
 		return fmt.Errorf("discovery: %w", err)
 	}

@@ -253,6 +253,10 @@ func (f *parser) list(n *yaml.Node, what string) (list []*pattern) {
 			f.failf(node, `%s: a pattern is a text; put it into quotes, since { and * mean something in YAML`, what)
 			continue
 		}
+		if node.Tag == "!!null" {
+			f.failf(node, `%s: there is no pattern here; put it into quotes if that is its name`, what)
+			continue
+		}
 		p, err := parsePattern(node.Value)
 		if err != nil {
 			f.failf(node, "%s: %v", what, err)

@@ -228,6 +228,8 @@ func TestParse_errors(t *testing.T) {
 		"rules:\n- read: a/**":                   `rule 1: read takes a list of patterns, as ["orgs/{org}/**"]`,
 		"rules:\n- read: [a]\n- reads: [a]":      `grants.yaml:3: rule 2: a rule has no "reads"`,
 		"rules:\n- read: [{org}]":                "rule 1: read: a pattern is a text; put it into quotes",
+		"rules:\n- read: [a, ~]":                 "rule 1: read: there is no pattern here",
+		"rules:\n- read:\n  - a\n  -":            "grants.yaml:4: rule 1: read: there is no pattern here",
 		"rules:\n- read:\n  - 'a/{b'":            `grants.yaml:3: rule 1: read: pattern "a/{b": at offset 2: { is not closed`,
 		"rules:\n- {when: , read: [a]}":          "leave it out if the rule always applies",
 		"rules:\n- {when: [a], read: [a]}":       "when takes an expression in CEL",
