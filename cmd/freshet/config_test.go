@@ -25,7 +25,7 @@ func settingsFile(t *testing.T, lines ...string) string {
 func TestConfig_precedence(t *testing.T) {
 	t.Setenv("DATABASE_URL", "postgres://ada:hunter2@db/app?sslpassword=hunter2")
 	file := settingsFile(t,
-		"max-wait: 3s", "max-lag: 4s", "heartbeat: 5s", "host: [a.example, '*']", "allowed-origin: https://a.example",
+		"max-wait: 3s", "max-lag: 4s", "heartbeat: 5s", "host: [a.localhost, 127.0.0.1]", "allowed-origin: https://a.example",
 		"migrate: false", "max-streams-per-address: 0", "admin-addr: ''", "log-format: json", "database-url: postgres://file@db/app")
 	t.Setenv("FRESHET_MAX_LAG", "6s")
 	t.Setenv("FRESHET_HEARTBEAT", "7s")
@@ -36,7 +36,7 @@ func TestConfig_precedence(t *testing.T) {
 		"max-wait: 3s":                          file + ":1",
 		"max-lag: 6s":                           "FRESHET_MAX_LAG",
 		"heartbeat: 8s":                         "--heartbeat",
-		`host: [a.example, '*']`:                file + ":4",
+		`host: [a.localhost, 127.0.0.1]`:        file + ":4",
 		"allowed-origin: ['https://a.example']": file + ":5",
 		"migrate: false":                        file + ":6",
 		"max-streams-per-address: 0":            file + ":7",
@@ -81,7 +81,8 @@ func TestConfig_mistakes(t *testing.T) {
 		{[]string{"slot: a", "---", "slot: b"}, exitUsage, `FILE: there is more than one YAML document in it`},
 		{[]string{"", "", "throttle: 1h"}, exitFailed, `FILE:3: --throttle: want`},
 		{[]string{"", "addr: 0.0.0.0:80"}, exitFailed, `FILE:2: --addr: address "0.0.0.0:80" can be reached from other machines`},
-		{[]string{"host: [a.example, 'x y']"}, exitFailed, `FILE:1: --host`},
+		{[]string{"host: [localhost, 'x y']"}, exitFailed, `FILE:1: --host`},
+		{[]string{"slot: a", "host: [a.example]"}, exitFailed, `FILE:2: --host "a.example": other machines come by that name`},
 		{[]string{"grants: /does/not/exist"}, exitFailed, `/does/not/exist: no such file`},
 		{[]string{"grants: " + grants}, exitFailed, grants + `:1: rule 1: `},
 		{[]string{"jwt-keys: /does/not/exist", "jwt-audience: a"}, exitFailed, `/does/not/exist: no such file`},

@@ -37,7 +37,7 @@ type serveCmd struct {
 
 	Addr          string   `group:"Network" default:"${addr}" help:"Address of RPC, stream and page."`
 	AdminAddr     string   `group:"Network" default:"127.0.0.1:9090" help:"Address of metrics and pprof; empty: none. Beyond loopback it takes a token (--oidc-issuer, --jwt-keys) that --grants gives it to (admin: true); health doesn't."`
-	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nobody is kept out: of --addr, unless callers are authenticated; of --admin-addr, where nobody is asked then."`
+	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nobody is kept out: of --addr, and names of --host, unless callers are authenticated; of --admin-addr, where nobody is asked then."`
 	Host          []string `group:"Network" placeholder:"NAME" help:"Name that requests may be addressed to, besides those of loopback: app.example.com. Several, or * for all."`
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
 	TLSCert       string   `group:"Network" name:"tls-cert" placeholder:"FILE" type:"path" help:"Certificate of --addr in PEM, with those that lead to its root. It is read again when it changes, and on SIGHUP. Unset: no TLS."`

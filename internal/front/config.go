@@ -150,6 +150,11 @@ func (c Config) withDefaults() (Config, error) {
 		if err := checkHost(host); err != nil {
 			return c, err
 		}
+		// Loopback alone is no bound where a proxy leads others to it.
+		if ours := (&hosts{loopback: true}); !c.Insecure && !c.Authenticated && !ours.allow(host) {
+			return c, fmt.Errorf("--host %q: other machines come by that name, through a proxy, and nothing keeps anybody out: "+
+				"leave it out, have callers authenticated (--oidc-issuer, --jwt-keys), or --insecure to serve everybody", host)
+		}
 	}
 	for _, origin := range c.AllowedOrigins {
 		if err := checkOrigin(origin); err != nil {
@@ -201,7 +206,11 @@ func bound[T time.Duration | int](flag string, value *T, otherwise, from, to T, 
 // checkAddr refuses to serve other machines unless that is safe. means are what
 // would make it so, besides --insecure.
 func checkAddr(addr string, safe bool, means string) error {
-	if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = net.DefaultResolver.LookupPort(context.Background(), "tcp", port) // a number, or a name of /etc/services
+	}
+	if addr != "" && err != nil {
 		return fmt.Errorf("address %q: %w (want host:port, such as 127.0.0.1:8080)", addr, err)
 	}
 	if safe || isLoopback(addr) {

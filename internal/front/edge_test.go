@@ -62,6 +62,7 @@ func TestRun_F57_foreignHost(t *testing.T) {
 	r := start(t, func(c *live.Config) {
 		c.Front.AdminAddr = admin
 		c.Front.Hosts = []string{"app.example.com"}
+		c.Front.Insecure = true
 	})
 	addr := strings.TrimPrefix(r.URL, "http://")
 	const list = "/messages.v1.MessageService/ListConversations?connect=v1&encoding=json&message=%7B%7D"

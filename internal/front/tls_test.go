@@ -40,6 +40,7 @@ func startTLS(t *testing.T, change func(*live.Config)) (*running, testkit.Certif
 		if change != nil {
 			change(c)
 		}
+		c.Front.Insecure = !c.Front.Authenticated
 	})
 	require.True(t, strings.HasPrefix(r.URL, "https://"), r.URL)
 	return r, pair

@@ -63,6 +63,7 @@ func (s *secured) client(t *testing.T, http1 bool, from string) *http.Client {
 func TestProxy_F51_withTLS(t *testing.T) {
 	n := serve(t, testkit.Migrated(t), "f51tls", func(c *live.Config) {
 		c.Front.Hosts = []string{testkit.PublicName}
+		c.Front.Insecure = true
 		c.Front.TrustedProxies = []string{"127.0.0.1"}
 		c.MaxStreamsPerCaller = 2
 	})
