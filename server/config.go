@@ -162,7 +162,8 @@ type Config struct {
 	MaxRequestsPerPrincipal int
 	// MaxStreamTopics bounds the topics of one stream. Zero: 1,000.
 	MaxStreamTopics int
-	// MaxTopicBytes bounds the memory of all streams' topics. Zero: 256 MiB.
+	// MaxTopicBytes bounds the memory of all streams' topics. Zero: 256 MiB. One caller,
+	// and one principal, whose streams are bounded has half of it.
 	MaxTopicBytes int
 	// MaxRequestBytes bounds a request's message. Zero: 4 MiB.
 	MaxRequestBytes int

@@ -40,7 +40,7 @@ func newInFlight(cfg Config) *inFlight {
 func (f *inFlight) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		who := principalOf(ctx)
-		switch f.share.Take(who) {
+		switch f.share.Take(who, 1) {
 		case share.Full:
 			f.refused.WithLabelValues("limit").Inc()
 			return nil, later(connect.CodeUnavailable, "too many calls are under way")
@@ -49,7 +49,7 @@ func (f *inFlight) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			return nil, later(connect.CodeResourceExhausted, "too many of your calls are under way")
 		case share.Granted:
 		}
-		defer f.share.Give(who)
+		defer f.share.Give(who, 1)
 		return next(ctx, req)
 	}
 }

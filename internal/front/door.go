@@ -72,7 +72,7 @@ func (d *door) admit(c net.Conn) net.Conn {
 		return c // somebody else's listener, with bounds of its own
 	}
 	admitted := &conn{TCPConn: tcp, door: d, from: d.callers.connection(tcp.RemoteAddr()), of: d.open}
-	if verdict := d.open.Take(admitted.from); verdict != share.Granted {
+	if verdict := d.open.Take(admitted.from, 1); verdict != share.Granted {
 		cause := "limit"
 		if verdict == share.Over {
 			cause = "address"
@@ -80,7 +80,7 @@ func (d *door) admit(c net.Conn) net.Conn {
 		d.metrics.refused.WithLabelValues(cause).Inc()
 		d.logger.Warn("connections are turned away: too many are open", "cause", cause, "open", d.open.InUse(), "limit", d.limit)
 		admitted.from, admitted.of = netip.Addr{}, d.spares
-		if d.spares.Take(admitted.from) != share.Granted {
+		if d.spares.Take(admitted.from, 1) != share.Granted {
 			return nil
 		}
 		time.AfterFunc(spareLife, func() { _ = admitted.Close() })
@@ -117,7 +117,7 @@ func (c *conn) Divert(to io.Writer) (wire io.Writer) {
 func (c *conn) Close() error {
 	err := c.TCPConn.Close()
 	c.once.Do(func() {
-		c.of.Give(c.from)
+		c.of.Give(c.from, 1)
 		c.door.metrics.connections.Dec()
 	})
 	return err

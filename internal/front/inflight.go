@@ -29,14 +29,14 @@ func (f *Front) perAddress(next http.Handler) http.Handler {
 			return
 		}
 		from := f.callers.request(r)
-		if requests.Take(from) != share.Granted {
+		if requests.Take(from, 1) != share.Granted {
 			refused.Inc()
 			w.Header().Set("Retry-After", "1")
 			w.Header().Set("Cache-Control", "no-store")
 			_ = written.Write(w, r, tooMany) // the peer has gone if it can't be told
 			return
 		}
-		defer requests.Give(from)
+		defer requests.Give(from, 1)
 		next.ServeHTTP(w, r)
 	})
 }

@@ -28,34 +28,35 @@ func New[K comparable](all, each int) *Share[K] {
 	return &Share[K]{all: all, each: each, of: map[K]int{}}
 }
 
-// Take takes one. Of the zero K there are many, who have no bound but that of all.
-func (s *Share[K]) Take(who K) Verdict {
+// Take takes so much, or nothing. Of the zero K there are many, who have no bound but
+// that of all.
+func (s *Share[K]) Take(who K, much int) Verdict {
 	var nobody K
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.each > 0 && who != nobody && s.of[who] >= s.each:
+	case s.each > 0 && who != nobody && s.of[who]+much > s.each:
 		return Over // also when it is full: this one is why
-	case s.all > 0 && s.inUse >= s.all:
+	case s.all > 0 && s.inUse+much > s.all:
 		return Full
 	}
-	s.inUse++
+	s.inUse += much
 	if who != nobody {
-		s.of[who]++
+		s.of[who] += much
 	}
 	return Granted
 }
 
-// Give gives one back.
-func (s *Share[K]) Give(who K) {
+// Give gives so much back.
+func (s *Share[K]) Give(who K, much int) {
 	var nobody K
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.inUse--
+	s.inUse -= much
 	if who == nobody {
 		return
 	}
-	if s.of[who]--; s.of[who] == 0 {
+	if s.of[who] -= much; s.of[who] == 0 {
 		delete(s.of, who)
 	}
 }

@@ -49,7 +49,7 @@ type Config struct {
 	MaxTopics      int           // per stream; unset: 1,000
 	MaxConnections int           // streams at a time; unset: 10,000
 	MaxBodyBytes   int64         // of POST; unset: 1 MiB
-	MaxTopicBytes  int           // of the topics of all streams, with what the server keeps per topic; unset: 256 MiB
+	MaxTopicBytes  int           // of the topics of all streams, with what the server keeps per topic; unset: 256 MiB. Who is bounded below has half of it
 
 	// Caller says whose stream it is, so that none has more than MaxPerCaller.
 	// Nil: nobody's. It is asked with the request's context.

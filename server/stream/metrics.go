@@ -56,7 +56,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.ends = m.frames.WithLabelValues("end")
 	m.refused.WithLabelValues("not_ready") // so that the metric is there, at zero
 	m.resets, m.frontiers = m.frames.WithLabelValues("reset"), m.frames.WithLabelValues("frontier")
-	for _, reason := range []string{"bad_request", "not_ready", "too_many_connections", "too_many_of_caller", "too_many_of_principal", "too_many_topic_bytes"} {
+	for _, reason := range []string{"bad_request", "not_ready", "too_many_connections", "too_many_of_caller", "too_many_of_principal", "too_many_topic_bytes", "too_many_topic_bytes_of_caller", "too_many_topic_bytes_of_principal"} {
 		m.refused.WithLabelValues(reason) // shown from the start
 	}
 	for _, answer := range []string{"granted", "denied", "unknown"} {

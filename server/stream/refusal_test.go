@@ -153,7 +153,7 @@ func TestEvents_refusalsOfANodeThatCannot(t *testing.T) {
 // principal can take every stream.
 func TestEvents_F62_loadsAreBounded(t *testing.T) {
 	s := newSite(t, h1, Config{
-		MaxTopicBytes: 2 * weigh([]string{"four"}), MaxPerCaller: 2, MaxPerPrincipal: 1, MaxConnections: 3,
+		MaxTopicBytes: 4 * weigh([]string{"four"}), MaxPerCaller: 2, MaxPerPrincipal: 1, MaxConnections: 3,
 		Caller: func(ctx context.Context) string { c, _ := ctx.Value(callerOfTest{}).(string); return c },
 	})
 	s.server.config.Principal = func(ctx context.Context) string { p, _ := ctx.Value(principalOfTest{}).(string); return p }
@@ -162,9 +162,15 @@ func TestEvents_F62_loadsAreBounded(t *testing.T) {
 	}
 	one, refused := start("ada", "four")
 	require.Nil(t, refused)
-	_, refused = start("bob", "four", "more")
+	_, refused = start("ada", "four", "more")
+	require.Equal(t, "too_many_topic_bytes_of_caller", refused.reason, "half is for others")
+	require.Equal(t, http.StatusTooManyRequests, refused.status)
+	others, refused := start("bob", "four", "more")
+	require.Nil(t, refused)
+	_, refused = start("cleo", "four", "more")
 	require.Equal(t, "too_many_topic_bytes", refused.reason)
 	require.Equal(t, http.StatusTooManyRequests, refused.status)
+	others.close()
 	two, refused := start("ada", "four")
 	require.Nil(t, refused)
 	_, refused = start("ada", "a")
@@ -175,6 +181,8 @@ func TestEvents_F62_loadsAreBounded(t *testing.T) {
 	one.close()
 	three.close()
 	known := context.WithValue(t.Context(), principalOfTest{}, "eve")
+	_, refused = s.server.start(known, &request{topics: []string{"four", "more", "much"}})
+	require.Equal(t, "too_many_topic_bytes_of_principal", refused.reason)
 	four, refused := s.server.start(known, &request{topics: []string{"four"}})
 	require.Nil(t, refused)
 	_, refused = s.server.start(known, &request{topics: []string{"a"}})
@@ -183,7 +191,8 @@ func TestEvents_F62_loadsAreBounded(t *testing.T) {
 	four.close()
 	require.Zero(t, s.server.callers.InUse())
 	require.Zero(t, s.server.principals.InUse())
-	require.Zero(t, s.server.weight)
+	require.Zero(t, s.server.callerTopics.InUse())
+	require.Zero(t, s.server.principalTopics.InUse())
 }
 
 type (

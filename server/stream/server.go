@@ -35,11 +35,13 @@ type Server struct {
 	pumps   pumps
 	peers   peers
 
-	callers, principals *share.Share[string] // streams of each
+	// Of each address and principal: streams, and the memory of their topics, in bytes
+	// (callerTopics also bounds that of all).
+	callers, principals           *share.Share[string]
+	callerTopics, principalTopics *share.Share[string]
 
 	mu      sync.Mutex // guards what follows
 	open    int        // streams
-	weight  int        // of their topics, in bytes
 	running int        // goroutines of streams that were taken over: see spawn
 	closed  bool
 	ended   bool
@@ -53,7 +55,13 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, closing: make(chan struct{}), drained: make(chan struct{}), callers: share.New[string](0, c.MaxPerCaller), principals: share.New[string](0, c.MaxPerPrincipal)}
+	s := &Server{
+		config: c, closing: make(chan struct{}), drained: make(chan struct{}),
+		callers: share.New[string](0, c.MaxPerCaller), principals: share.New[string](0, c.MaxPerPrincipal),
+	}
+	half := c.MaxTopicBytes / 2
+	s.callerTopics = share.New[string](c.MaxTopicBytes, half*min(c.MaxPerCaller, 1))
+	s.principalTopics = share.New[string](0, half*min(c.MaxPerPrincipal, 1))
 	s.granted.news.come = make(chan struct{}, 1)
 	s.pumps.init(s)
 	if s.metrics, err = newMetrics(c.Registerer); err != nil {
@@ -160,6 +168,23 @@ type load struct {
 	topics, weight int
 }
 
+// part is what a load takes of one's share, and what is said when that isn't there.
+type part struct {
+	of              *share.Share[string]
+	who             string
+	much            int
+	reason, message string
+}
+
+func (s *Server) parts(l load) [4]part {
+	return [...]part{
+		{s.callers, l.caller, 1, "too_many_of_caller", "too many streams are open from your address"},
+		{s.principals, l.principal, 1, "too_many_of_principal", "too many of your streams are open"},
+		{s.callerTopics, l.caller, l.weight, "too_many_topic_bytes_of_caller", "the topics of all streams from your address are too many: ask for fewer, or later"},
+		{s.principalTopics, l.principal, l.weight, "too_many_topic_bytes_of_principal", "the topics of all your streams are too many: ask for fewer, or later"},
+	}
+}
+
 // enter takes a stream's load, leave gives it back.
 func (s *Server) enter(l load) *refusal {
 	s.mu.Lock()
@@ -171,18 +196,22 @@ func (s *Server) enter(l load) *refusal {
 		return notReady("this node has lost its feed: come back for another one")
 	case s.open >= s.config.MaxConnections:
 		return tooMany("too_many_connections", "too many streams are open")
-	case s.callers.Take(l.caller) != share.Granted:
-		return tooMany("too_many_of_caller", "too many streams are open from your address")
-	case s.principals.Take(l.principal) != share.Granted:
-		s.callers.Give(l.caller)
-		return tooMany("too_many_of_principal", "too many of your streams are open")
-	case s.weight+l.weight > s.config.MaxTopicBytes:
-		s.callers.Give(l.caller)
-		s.principals.Give(l.principal)
-		return tooMany("too_many_topic_bytes", "the topics of all open streams are too many: ask for fewer, or later")
+	}
+	parts := s.parts(l)
+	for i, p := range parts {
+		verdict := p.of.Take(p.who, p.much)
+		if verdict == share.Granted {
+			continue
+		}
+		for _, taken := range parts[:i] {
+			taken.of.Give(taken.who, taken.much)
+		}
+		if verdict == share.Full {
+			return tooMany("too_many_topic_bytes", "the topics of all open streams are too many: ask for fewer, or later")
+		}
+		return tooMany(p.reason, p.message)
 	}
 	s.open++
-	s.weight += l.weight
 	s.metrics.connections.Inc()
 	s.metrics.topics.Add(float64(l.topics))
 	s.metrics.topicBytes.Add(float64(l.weight))
@@ -196,9 +225,9 @@ func (s *Server) leave(l load) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
-	s.weight -= l.weight
-	s.callers.Give(l.caller)
-	s.principals.Give(l.principal)
+	for _, p := range s.parts(l) {
+		p.of.Give(p.who, p.much)
+	}
 	s.settle()
 }
 
