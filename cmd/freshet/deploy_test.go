@@ -122,30 +122,45 @@ func TestDeploy_kubernetes(t *testing.T) {
 	require.Equal(t, 2, containers)
 }
 
-// systemd finds nothing wrong with the unit, and little that it leaves open; what
-// it starts is a command line of ours.
+// systemd finds nothing wrong with the units, and little that they leave open; what
+// they start is a command line of ours, and the template is the other one but for its
+// ports.
 func TestDeploy_systemd(t *testing.T) {
-	unit, err := os.ReadFile("deploy/systemd/freshet.service")
+	one, err := os.ReadFile("deploy/systemd/freshet.service")
 	require.NoError(t, err)
-	const binary = "/usr/local/bin/freshet"
-	started := ""
-	for lines := bufio.NewScanner(bytes.NewReader(unit)); lines.Scan(); {
-		if command, ok := strings.CutPrefix(lines.Text(), "ExecStart="+binary+" "); ok {
-			started = command
-		}
-	}
-	empty := filepath.Join(t.TempDir(), "freshet.yaml")
-	require.NoError(t, os.WriteFile(empty, nil, 0o600))
-	parses(t, strings.Fields(strings.ReplaceAll(started, "/etc/freshet/freshet.yaml", empty))...)
+	template, err := os.ReadFile("deploy/systemd/freshet@.service")
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(one), "# /etc/freshet/freshet.yaml;")
+	_, of, _ := strings.Cut(string(template), "# /etc/freshet/freshet.yaml;")
+	require.NotEmpty(t, rest)
+	require.Equal(t, rest, strings.NewReplacer(", on port %i", "", " --addr 127.0.0.1:%i --admin-addr 127.0.0.1:1%i", "").Replace(of))
 
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil && os.Getenv("CI") == "" {
 		t.Skip("NOT RUN: there is no systemd-analyze; `make deps` installs it")
 	}
 	require.NoError(t, err, "`make deps` installs it")
+	for name, unit := range map[string][]byte{"freshet.service": one, "freshet@8081.service": template} {
+		requireSound(t, analyze, name, unit)
+	}
+}
+
+func requireSound(t *testing.T, analyze, name string, unit []byte) {
+	t.Helper()
+	const binary = "/usr/local/bin/freshet"
+	started := ""
+	for lines := bufio.NewScanner(bytes.NewReader(unit)); lines.Scan(); {
+		if command, ok := strings.CutPrefix(lines.Text(), "ExecStart="+binary+" "); ok {
+			started = strings.ReplaceAll(command, "%i", "8081")
+		}
+	}
+	empty := filepath.Join(t.TempDir(), "freshet.yaml")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	parses(t, strings.Fields(strings.ReplaceAll(started, "/etc/freshet/freshet.yaml", empty))...)
+
 	self, err := os.Executable() // any program, in the place of one that isn't installed here
 	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "freshet.service")
+	file := filepath.Join(t.TempDir(), name)
 	require.NoError(t, os.WriteFile(file, bytes.ReplaceAll(unit, []byte(binary), []byte(self)), 0o600))
 	for _, args := range [][]string{
 		{"verify", "--man=no", file},

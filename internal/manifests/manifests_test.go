@@ -117,6 +117,31 @@ func TestManifests(t *testing.T) {
 	require.True(t, *pod.Spec.SecurityContext.RunAsNonRoot)
 }
 
+// Whatever takes a node away, a rollout or a machine that is drained, others are left.
+func TestManifests_severalNodes(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/kubernetes/freshet.yaml")
+	require.NoError(t, err)
+	objects, err := decode(text)
+	require.NoError(t, err)
+	set := objects[0].(*appsv1.Deployment) //nolint:forcetypeassert // or it fails
+	nodes := int(*set.Spec.Replicas)
+	require.Equal(t, 3, nodes)
+	rollout := set.Spec.Strategy.RollingUpdate
+	require.Equal(t, appsv1.RollingUpdateDeploymentStrategyType, set.Spec.Strategy.Type)
+	require.Zero(t, rollout.MaxUnavailable.IntValue())
+	require.Equal(t, 1, rollout.MaxSurge.IntValue())
+	require.NotNil(t, set.Spec.Template.Spec.Containers[0].ReadinessProbe)
+	budgets := 0
+	for _, object := range objects {
+		if budget, ok := object.(*policyv1.PodDisruptionBudget); ok {
+			budgets++
+			require.Less(t, budget.Spec.MaxUnavailable.IntValue(), nodes)
+			require.Positive(t, budget.Spec.MaxUnavailable.IntValue(), "a machine can be drained")
+		}
+	}
+	require.Equal(t, 1, budgets)
+}
+
 // What Kubernetes waits has to be longer than what the program takes, and its checks
 // have to notice within the half of --drain that is for them.
 func TestManifests_drain(t *testing.T) {
