@@ -132,7 +132,7 @@ func (f *Front) httpServer(p *port, h http.Handler) *http.Server {
 	}
 	return &http.Server{
 		TLSConfig: secret,
-		Handler:   stream.Shallow(h),
+		Handler:   stream.Shallow(eventsPath, h),
 		Protocols: &protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreamsPerConnection,

@@ -39,10 +39,10 @@ type outlet struct {
 	session *session
 	link    link
 	pump    *pump
-	alone   chan struct{} // not nil: a handler waits here, in the place of a pump
-	queued  atomic.Bool   // in the pump's queue
-	slow    atomic.Bool   // what follows belongs to drain; else to the pump
-	hungUp  atomic.Bool   // the peer did, or somebody for it
+	alone   *resident   // not nil: it steps in the place of the pump
+	queued  atomic.Bool // in the pump's queue
+	slow    atomic.Bool // what follows belongs to drain; else to the pump
+	hungUp  atomic.Bool // the peer did, or somebody for it
 
 	failed  error // of drain
 	over    bool
@@ -68,10 +68,7 @@ func (s *Server) newOutlet(session *session, l link) *outlet {
 // wake has the pump look at the outlet. It never blocks.
 func (o *outlet) wake() {
 	if o.alone != nil {
-		select {
-		case o.alone <- struct{}{}:
-		default: // it will look anyway
-		}
+		o.alone.wake()
 		return
 	}
 	if !o.queued.Swap(true) {

@@ -3,52 +3,44 @@ package stream
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/freshet-dev/freshet"
 )
 
-// Shallow wraps the outermost handler of an http.Server. A stream that has to stay with
-// its handler (HTTP/2 shares its connection) is then served from here, once the
-// handlers within have returned: what they and their middleware have on the stack
-// would otherwise be kept as long as the stream, twice over, since Go's stacks grow by
-// doubling. For them the stream is as one that is taken over: it goes on after they
-// have returned, and their context doesn't end it. Where one of them has put a writer
-// of its own around net/http's, and that isn't a PassThrough, the stream stays where it
-// is.
-func Shallow(next http.Handler) http.Handler {
+// Shallow wraps the outermost handler of an http.Server, for streams at a path. A
+// stream that has to stay with its handler (HTTP/2 shares its connection) then waits
+// here, once the handlers within have returned: what they and their middleware have on
+// the stack would otherwise be kept as long as the stream, twice over, since Go's stacks
+// grow by doubling. For them the stream is as one that is taken over: it goes on after
+// they have returned, and their context doesn't end it. Where one of them has put a
+// writer of its own around net/http's, and that isn't a PassThrough, the stream stays
+// where it is.
+func Shallow(path string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor < 2 {
+		if r.ProtoMajor < 2 || r.URL.Path != path {
 			next.ServeHTTP(w, r)
-			return
-		}
-		o := unwound(next, w, r)
-		if o == nil {
-			return
-		}
-		defer o.abandon()
-		for !o.over { // here and no deeper: each frame counts
-			<-o.alone
-			o.step()
+		} else if left := unwound(next, w, r); left != nil {
+			<-left.done // here and no deeper: each frame counts
 		}
 	})
 }
 
-// unwound has next answer, and returns what is left to do.
-func unwound(next http.Handler, w http.ResponseWriter, r *http.Request) *outlet {
+// unwound has next answer, and returns what it has left.
+func unwound(next http.Handler, w http.ResponseWriter, r *http.Request) *resident {
 	l := &later{w: w}
 	returned := false
 	defer func() {
 		if !returned && l.resident != nil { // middleware panics after its handler
-			l.resident.outlet.abandon()
+			l.resident.outlet.end(errHungUp)
 		}
 	}()
 	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), laterKey{}, l)))
 	returned = true
-	if l.resident == nil {
-		return nil
+	if l.resident != nil {
+		l.resident.begin(r.Context())
 	}
-	l.resident.begin(r.Context())
-	return l.resident.outlet
+	return l.resident
 }
 
 type laterKey struct{}
@@ -60,7 +52,8 @@ type later struct {
 	resident *resident
 }
 
-// canLeave returns where the stream that w is for can be left; nil: nowhere.
+// canLeave returns where the stream that w is for can be left, and whose writer it
+// then goes on with; nil: nowhere.
 func canLeave(w http.ResponseWriter, r *http.Request) *later {
 	l, _ := r.Context().Value(laterKey{}).(*later)
 	if l == nil || l.resident != nil || innermost(w) != l.w {
@@ -80,19 +73,23 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// resident is the link of a stream that a handler waits for: as an outlet, so that one
-// receive in small frames is all that its stack holds meanwhile. A select among what
-// may come, as in session.live, would keep that stack at twice the size.
+// resident is the link of a stream that a handler waits for. What comes is written by a
+// goroutine that lasts as long as there is something to do: writing takes a stack of
+// 8 KiB, which the handler's would keep from the first heartbeat on.
 type resident struct {
 	outlet *outlet
 	out    *sseEncoder
-	unhook func() bool // nil before begin
+	unhook func() bool   // nil before begin
+	done   chan struct{} // closed when the stream has ended
+	wakes  atomic.Int32  // not answered yet; above zero there is a goroutine
 }
 
+// newResident leaves a session that has begun. Nothing wakes it before begin.
 func (s *Server) newResident(session *session, out *sseEncoder) *resident {
-	r := &resident{out: out}
+	r := &resident{out: out, done: make(chan struct{})}
+	r.wakes.Store(1)
 	r.outlet = s.newOutlet(session, r)
-	r.outlet.pump, r.outlet.alone = nil, make(chan struct{}, 1)
+	r.outlet.alone = r
 	return r
 }
 
@@ -101,16 +98,23 @@ func (r *resident) begin(ctx context.Context) {
 	o := r.outlet
 	r.unhook = context.AfterFunc(ctx, func() {
 		o.hungUp.Store(true)
-		o.wake()
+		r.wake()
 	})
-	o.session.sub.Notify(o.wake)
-	o.wake() // what has come since the catch-up
+	o.session.sub.Notify(r.wake)
+	o.session.server.spawn(r.run) // for the wake of newResident: what has come since the catch-up
 }
 
-// abandon ends what a panic has left; net/http logs that.
-func (o *outlet) abandon() {
-	if !o.over {
-		o.end(errHungUp)
+// wake has the outlet step. It never blocks.
+func (r *resident) wake() {
+	if r.wakes.Add(1) == 1 {
+		r.outlet.session.server.spawn(r.run)
+	}
+}
+
+// run answers wakes until there are no more. There is one of it at a time.
+func (r *resident) run() {
+	for n := r.wakes.Load(); n > 0; n = r.wakes.Add(-n) {
+		r.outlet.step()
 	}
 }
 
@@ -118,7 +122,7 @@ func (r *resident) encoder(*pump) encoder { return r.out }
 
 func (r *resident) pending() bool { return false } // each frame is written whole, or fails
 func (r *resident) drain() error  { return nil }
-func (r *resident) finish() error { return nil } // net/http does, when serve returns
+func (r *resident) finish() error { return nil } // net/http does, when the handler returns
 func (r *resident) close()        {}
 
 func (r *resident) over(reason error, last freshet.Revision) {
@@ -126,4 +130,5 @@ func (r *resident) over(reason error, last freshet.Revision) {
 		r.unhook()
 	}
 	r.out.server.logEnd(context.Background(), "sse", reason, last)
+	close(r.done)
 }

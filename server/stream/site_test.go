@@ -52,7 +52,7 @@ func newSite(t testing.TB, via transport, c Config) *site {
 	mux := http.NewServeMux()
 	mux.Handle("/events", f.server)
 	mux.Handle(f.server.WatchHandler())
-	srv := httptest.NewUnstartedServer(Shallow(mux))
+	srv := httptest.NewUnstartedServer(Shallow("/events", mux))
 	srv.Config.Protocols = new(http.Protocols)
 	srv.Config.Protocols.SetHTTP1(true)
 	srv.Config.Protocols.SetHTTP2(via == h2tls)

@@ -41,12 +41,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")                 // nginx
 	h.Set("X-Content-Type-Options", "nosniff")
 	var own http.ResponseWriter // of net/http, if the stream is to be taken over
+	var left *later             // if it is to be left to Shallow
 	if !s.config.KeepHandler {
-		own = canTakeOver(w, r)
+		own, left = canTakeOver(w, r), canLeave(w, r)
 	}
-	if own != nil {
+	switch {
+	case own != nil:
 		w = own
 		h.Set("Connection", "close") // what comes after the stream isn't net/http's
+	case left != nil:
+		w = left.w
 	}
 	out := &sseEncoder{server: s, out: &responseWriter{session.bound(http.NewResponseController(w)), w}}
 	out.retry = jitter(retryMax)
@@ -56,8 +60,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return // the session is its outlet's
 		}
 	}
-	if l := canLeave(w, r); err == nil && l != nil && !s.config.KeepHandler {
-		l.resident, taken = s.newResident(session, out), true
+	if err == nil && left != nil {
+		left.resident, taken = s.newResident(session, out), true
 		return
 	}
 	if err == nil {
