@@ -44,7 +44,7 @@ func (c *configCheckCmd) Run(ctx context.Context, parsed *kong.Context, s *setti
 		return err
 	}
 	for _, remark := range strangers(parsed.Model) {
-		fmt.Fprintln(to.err, "freshet:", remark)
+		fmt.Fprintln(to.err, "freshet: remark:", remark)
 	}
 	if err := s.readableByAll(); err != nil {
 		fmt.Fprintln(to.err, "freshet:", err)
@@ -167,7 +167,7 @@ func strangers(app *kong.Application) (remarks []string) {
 			continue
 		}
 		meant := nearestOf(strings.ToLower(strings.ReplaceAll(short, "_", "-")), settable(app))
-		remarks = append(remarks, fmt.Sprintf("remark: nothing reads the variable %s%s", name, meant))
+		remarks = append(remarks, fmt.Sprintf("nothing reads the variable %s%s", name, meant))
 	}
 	slices.Sort(remarks)
 	return remarks

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -124,6 +127,36 @@ func TestConfig_remarks(t *testing.T) {
 	require.Contains(t, stderr, "nothing reads the variable FRESHET_MAX_WAITT; do you mean max-wait?")
 	require.Contains(t, stderr, file+":2: database-url has a password in it")
 	require.NotContains(t, stdout+stderr, "hunter2")
+}
+
+// What was perhaps forgotten is in the log of serve.
+func TestServe_remarks(t *testing.T) {
+	t.Setenv("FRESHET_GRANT", "grants.yaml")
+	began := "waiting for the database"
+	says := func(args ...string) string {
+		ctx, cancel := context.WithCancel(testkit.Context(t))
+		defer cancel()
+		log, w := io.Pipe()
+		go func() {
+			run(ctx, append([]string{"serve", "--addr=127.0.0.1:0", "--admin-addr=", "--database-url=postgres://x@127.0.0.1:1/x"}, args...), io.Discard, w)
+			_ = w.Close()
+		}()
+		var said strings.Builder
+		for lines := bufio.NewScanner(log); lines.Scan(); {
+			said.WriteString(lines.Text() + "\n")
+			if strings.Contains(lines.Text(), began) {
+				cancel()
+			}
+		}
+		all := said.String()
+		require.Contains(t, all, began)
+		require.Contains(t, all, "nothing reads the variable FRESHET_GRANT; do you mean grants?")
+		return all
+	}
+	keys := []string{"--jwt-keys=" + keysFile(t), "--jwt-audience=x"}
+	require.Contains(t, says(keys...), "everybody whose token is good may read and write everything")
+	require.NotContains(t, says(append(keys, "--grants="+openGrantsFile(t))...), "everybody")
+	require.Contains(t, says(), "nobody is kept out")
 }
 
 // The file that print makes is one, and has every flag in it.

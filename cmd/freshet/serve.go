@@ -101,7 +101,7 @@ Try it:
 }
 
 // Run serves until ctx ends.
-func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
+func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger, parsed *kong.Context) (err error) {
 	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	var parts service.Group
@@ -173,8 +173,14 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger) (err error) {
 	if c.TLSCert != "" {
 		reload = append(reload, f.ReloadCertificate)
 	}
-	if !c.keepsOut() && !c.Insecure {
+	for _, remark := range strangers(parsed.Model) {
+		logger.InfoContext(ctx, remark)
+	}
+	switch {
+	case !c.keepsOut() && !c.Insecure:
 		logger.InfoContext(ctx, "nobody is kept out: serving this machine only (--oidc-issuer or --jwt-keys says who may call; --insecure serves everybody)")
+	case who != nil && c.granted == nil:
+		logger.InfoContext(ctx, "everybody whose token is good may read and write everything (--grants says who may what)")
 	}
 	parts.Go("hang-ups", func(ctx context.Context) error { return onHangUp(ctx, logger, reload, hangUp) })
 	parts.Go("server", func(ctx context.Context) error {
