@@ -79,7 +79,12 @@ func TestDeploy_walkthrough(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(etc, "ada"), nil, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(etc, "bob"), nil, 0o600))
 	require.Contains(t, enter("", "An issuer", "Settings and grants"), "granted")
+	main := filepath.Join(etc, "nginx/nginx.conf")
+	require.NoError(t, os.WriteFile(main, []byte("worker_processes auto;\nevents {\n\tworker_connections 768;\n}\n"), 0o600)) // as Debian has it
 	enter("", "TLS and nginx", "Signing in")
+	settings, err := os.ReadFile(main) //nolint:gosec // the test's
+	require.NoError(t, err)
+	require.Equal(t, "worker_processes auto;\nworker_rlimit_nofile 65536;\nevents {\n\tworker_connections 32768;\n}\n", string(settings))
 
 	server := serveChild(t, binary, testkit.Migrated(t), "walkthrough", "--config", filepath.Join(etc, "freshet/freshet.yaml"))
 	addr, _ := testkit.NewTLSProxy(t, "nginx", strings.TrimPrefix(server.url, "http://"), etc)
