@@ -15,6 +15,8 @@ type attempt struct {
 	cancel  context.CancelFunc
 	verdict chan error // on what was told; capacity 1
 	token   string     // set before it tells anything
+	node    int64      // that it goes to
+	readyAt time.Time  // that it was taken for ready; zero: it wasn't
 
 	part []string // topics of a split list whose last frame is still to come
 
@@ -40,9 +42,9 @@ type told struct {
 // not be made with; who renews does without another attempt then.
 func (s *stream) open(ctx context.Context, stale string, renews bool) *attempt {
 	ctx, cancel := context.WithCancel(ctx)
-	a := &attempt{idle: &idleTimer{}, cancel: cancel, verdict: make(chan error, 1)}
+	a := &attempt{idle: &idleTimer{}, cancel: cancel, verdict: make(chan error, 1), node: s.client.nodes.current()}
 	a.idle.setLimit(s.client.connectTimeout)
-	req, err := s.request()
+	req, err := s.request(a.node)
 	s.attempts.Go(func() {
 		if err == nil {
 			err = s.attempt(ctx, a, req, stale, renews)
@@ -60,7 +62,7 @@ func (s *stream) attempt(ctx context.Context, a *attempt, req request, stale str
 	if s.client.token != nil {
 		token, err := s.client.token(withStale(ctx, stale))
 		if err != nil {
-			return fmt.Errorf("token: %w", err)
+			return tokenError{err}
 		}
 		if renews && token == stale {
 			return errSameToken
@@ -73,6 +75,12 @@ func (s *stream) attempt(ctx context.Context, a *attempt, req request, stale str
 		func() error { return s.handOver(ctx, told{by: a, opened: true}) },
 		func(f frame) error { return s.handOver(ctx, told{by: a, frame: f}) })
 }
+
+// tokenError is a token source's.
+type tokenError struct{ error }
+
+func (e tokenError) Error() string { return "token: " + e.error.Error() }
+func (e tokenError) Unwrap() error { return e.error }
 
 // handOver waits for the stream's verdict.
 func (s *stream) handOver(ctx context.Context, t told) error {

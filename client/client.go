@@ -2,18 +2,17 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 )
 
-// Client knows how to reach one Freshet server, or several behind one address.
+// Client knows how to reach one Freshet server, several behind one address, or
+// several nodes by their own (see [WithNodes]).
 // It is immutable and safe for concurrent use; there is nothing to close.
 type Client struct {
-	events         string // URL of the stream
+	baseURLs       []string
+	nodes          *nodes
 	http           *http.Client
 	header         map[string]string
 	token          func(context.Context) (string, error)
@@ -31,20 +30,8 @@ type Option func(*Client)
 // `http://127.0.0.1:8080`, with a path if the server lives below one. It does
 // not connect.
 func New(baseURL string, opts ...Option) (*Client, error) {
-	u, err := url.Parse(baseURL)
-	if err != nil {
-		return nil, fmt.Errorf("server address: %w", err)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("server address %q: want http://host:port or https://host", baseURL)
-	}
-	if u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("server address %q: a query or fragment has no place there", baseURL)
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/") + "/events"
-	u.RawPath = ""
 	c := &Client{
-		events:         u.String(),
+		baseURLs:       []string{baseURL},
 		http:           http.DefaultClient,
 		header:         map[string]string{},
 		logger:         slog.New(slog.DiscardHandler),
@@ -56,7 +43,22 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	for _, opt := range opts {
 		opt(c)
 	}
+	var err error
+	if c.nodes, err = newNodes(c.baseURLs); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// WithNodes names further nodes on the same database, by base URLs that differ from
+// New's in scheme and host only. A client begins with any of them and stays there
+// until that node fails. Then it goes to the next at once, and waits only when all
+// have been tried, or when a node fails that has just been come to. A stream goes on
+// from the last revision that it was told, which every node understands; calls go
+// along that are made with [Client.HTTPClient]. Behind a balancer its address is
+// enough.
+func WithNodes(baseURLs ...string) Option {
+	return func(c *Client) { c.baseURLs = append(c.baseURLs, baseURLs...) }
 }
 
 // WithHTTPClient sets the HTTP client; the default is [http.DefaultClient].

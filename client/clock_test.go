@@ -22,6 +22,7 @@ type pipeNet struct {
 	calls   int
 	asked   []string // Last-Event-ID of each request
 	tokens  []string // of each request
+	hosts   []string // of each request
 	playing sync.WaitGroup
 }
 
@@ -38,6 +39,7 @@ func (n *pipeNet) RoundTrip(r *http.Request) (*http.Response, error) {
 	n.calls++
 	n.asked = append(n.asked, r.Header.Get("Last-Event-ID"))
 	n.tokens = append(n.tokens, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	n.hosts = append(n.hosts, r.URL.Host)
 	pr, pw := io.Pipe()
 	answer := make(chan *http.Response, 1)
 	stop := context.AfterFunc(r.Context(), func() { _ = pr.CloseWithError(r.Context().Err()) })

@@ -78,6 +78,9 @@ func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			return next(ctx, req)
 		}
 		ask(ctx, req.Header())
+		if req.Spec().IdempotencyLevel == connect.IdempotencyNoSideEffects {
+			ctx = withRead(ctx)
+		}
 		resp, err := next(ctx, req)
 		if s, ok := ctx.Value(captureKey{}).(*Stamp); ok && s != nil {
 			*s = Stamp{} // never the stamp of another call

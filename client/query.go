@@ -288,7 +288,7 @@ func (q *Query[Req, Res]) fetch(ctx context.Context, f rule.Request) outcome[Res
 	defer cancel()
 	req := connect.NewRequest(q.req)
 	// Set here as well as by the interceptor, which the caller's client may lack.
-	ctx = AtLeast(Strong(ctx), f.AtLeast)
+	ctx = withRead(AtLeast(Strong(ctx), f.AtLeast))
 	ask(ctx, req.Header())
 	resp, err := q.call(ctx, req)
 	if err == nil {

@@ -56,10 +56,7 @@ func follow(ctx context.Context, c *http.Client, req request, idle *idleTimer, o
 	idle.start(cancel)
 	defer idle.stop()
 
-	base := c.Transport
-	if base == nil {
-		base = http.DefaultTransport
-	}
+	base := transportOf(c)
 	own := *c
 	own.Timeout = 0 // it covers the body too, and a body that never ends is the point
 	own.Transport = base

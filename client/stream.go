@@ -104,6 +104,7 @@ type stream struct {
 	caught  bool             // there has been a ready or a reset: last stands for every topic
 	suspect bool             // the attempt before sent nonsense: Ready alone doesn't clear it
 	refused string           // the token that the server refused last
+	tried   int              // nodes that have failed since a stream lasted
 }
 
 // sinkError marks an error as the sink's own.
@@ -134,10 +135,7 @@ func (s *stream) run(ctx context.Context) error {
 			return err
 		}
 		_, s.suspect = errors.AsType[*ProtocolError](err)
-		wait := s.backoff.next()
-		if refused {
-			wait = max(wait, min(status.RetryAfter, longestWish))
-		}
+		wait := s.pause(err, status)
 		s.client.logger.LogAttrs(ctx, slog.LevelDebug, "stream ended",
 			slog.Any("error", err), slog.Duration("retry", wait), slog.String("last", s.last.String()))
 		if err := s.sink(Disconnected{Err: err, Retry: wait}); err != nil {
@@ -147,6 +145,39 @@ func (s *stream) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// pause is how long to wait for the next attempt after one has failed: not at all if
+// there is a node left that hasn't been tried since a stream lasted.
+func (s *stream) pause(err error, refused *StatusError) time.Duration {
+	if ready := s.current.readyAt; !ready.IsZero() && time.Since(ready) >= s.backoff.first {
+		s.tried = 0 // else nodes that all end streams right after ready would be asked in a circle
+	}
+	if isNodes(err) {
+		s.client.nodes.failed(s.current.node)
+		if s.tried++; s.tried < len(s.client.nodes.urls) {
+			return 0
+		}
+		s.tried = 0
+	}
+	wait := s.backoff.next()
+	if refused != nil {
+		wait = max(wait, min(refused.RetryAfter, longestWish))
+	}
+	return wait
+}
+
+// isNodes reports whether another node may do better: a token, a grant or a quota
+// would be the same there.
+func isNodes(err error) bool {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return status.Status >= 500 || status.Status == http.StatusRequestTimeout
+	}
+	if _, ok := errors.AsType[*EndError](err); ok {
+		return false
+	}
+	_, ok := errors.AsType[tokenError](err)
+	return !ok
 }
 
 // mayRenew reports whether another token may help. Of a stream that has never been
@@ -292,6 +323,7 @@ func (s *stream) took(a *attempt, e Event) error {
 // settle takes what ready says of the attempt itself; left is how long its token
 // still counts.
 func (s *stream) settle(a *attempt, e Ready, left time.Duration) {
+	a.readyAt = time.Now()
 	if e.Heartbeat > 0 {
 		s.silence = silenceOf(e.Heartbeat)
 		a.idle.setLimit(s.silence)
@@ -304,7 +336,10 @@ func (s *stream) settle(a *attempt, e Ready, left time.Duration) {
 // position heard on it replaces every since that the caller gave: all topics
 // have been told up to it. Before, it stands for none of them (F88): of topics
 // without a since nothing has been told.
-func (s *stream) request() (request, error) {
+func (s *stream) request(node int64) (request, error) {
+	events := *s.client.nodes.url(node)
+	events.Path += "/events"
+	target := events.String()
 	header := maps.Clone(s.client.header)
 	// A proxy that compresses is a proxy that buffers.
 	header["Accept-Encoding"] = "identity"
@@ -325,10 +360,9 @@ func (s *stream) request() (request, error) {
 		case !since.IsZero():
 			encoded += "&since=" + since.String()
 		}
-		return request{url: s.client.events + "?" + encoded, header: header}, nil
+		return request{url: target + "?" + encoded, header: header}, nil
 	}
 	query.Del("topic")
-	target := s.client.events
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
