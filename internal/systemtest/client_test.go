@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -192,6 +193,7 @@ type listener struct {
 	mu sync.Mutex // guards all below
 	heard
 	fault   string        // a broken promise
+	gone    time.Time     // since when there has been no stream
 	changed chan struct{} // closed at the next event
 }
 
@@ -204,6 +206,8 @@ type heard struct {
 	lags      []time.Duration
 	ready     []freshet.Revision // one per connection
 	last      freshet.Revision   // the highest id
+	ends      []client.Disconnected
+	back      []time.Duration // from the first end to the next ready
 }
 
 // now is a copy.
@@ -211,6 +215,7 @@ func (l *listener) now() heard {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.heard
+	h.ends, h.back = slices.Clone(h.ends), slices.Clone(h.back)
 	h.told, h.revisions = maps.Clone(h.told), maps.Clone(h.revisions)
 	return h
 }
@@ -255,7 +260,15 @@ func (l *listener) hear(e client.Event) {
 	case client.Reset:
 		l.resets = append(l.resets, e)
 		advance(e.Revision)
+	case client.Disconnected:
+		l.ends = append(l.ends, e)
+		if l.gone.IsZero() {
+			l.gone = time.Now()
+		}
 	case client.Ready:
+		if !l.gone.IsZero() {
+			l.back, l.gone = append(l.back, time.Since(l.gone)), time.Time{}
+		}
 		l.ready = append(l.ready, e.Revision)
 		advance(e.Revision)
 	case client.Frontier:

@@ -12,20 +12,14 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
-// F36, F37: three programs start at once on an empty database, with the same flags
-// but for the port. One is killed, one is paused for longer than its connections
-// last; the others' streams notice nothing. Who was paused and wakes serves nothing
-// stale and tells nothing wrong; who was killed comes back; and what is left in the
-// database is the window, and one copy for each that lives.
-func TestNodes_F37_killedAndPaused(t *testing.T) {
-	t.Parallel()
-	ctx, binary := testkit.Context(t), program(t)
-	postgres := testkit.NewServer(t, nil)
-	database := postgres.Database(t)
-	nodes := make([]*child, 3)
-	started := make([]chan struct{}, len(nodes))
+// startNodes starts n programs at once, with the same flags but for the port, and
+// returns once all are ready.
+func startNodes(t testing.TB, binary, database string, n int, args ...string) []*child {
+	t.Helper()
+	nodes := make([]*child, n)
+	started := make([]chan struct{}, n)
 	for i := range nodes {
-		nodes[i] = newChild(t, binary, database, "freshet")
+		nodes[i] = newChild(t, binary, database, "freshet", args...)
 		ready, err := nodes[i].launch()
 		require.NoError(t, err)
 		t.Cleanup(nodes[i].kill)
@@ -36,10 +30,24 @@ func TestNodes_F37_killedAndPaused(t *testing.T) {
 		case <-ready:
 		case <-nodes[i].ended:
 			require.FailNow(t, "a node did not get ready")
-		case <-ctx.Done():
+		case <-testkit.Context(t).Done():
 			require.FailNow(t, "a node did not get ready in time")
 		}
 	}
+	return nodes
+}
+
+// F36, F37: three programs start at once on an empty database, with the same flags
+// but for the port. One is killed, one is paused for longer than its connections
+// last; the others' streams notice nothing. Who was paused and wakes serves nothing
+// stale and tells nothing wrong; who was killed comes back; and what is left in the
+// database is the window, and one copy for each that lives.
+func TestNodes_F37_killedAndPaused(t *testing.T) {
+	t.Parallel()
+	binary, ctx := program(t), testkit.Context(t)
+	postgres := testkit.NewServer(t, nil)
+	database := postgres.Database(t)
+	nodes := startNodes(t, binary, database, 3)
 	conn := testkit.Conn(t, database)
 	copies := func(want int) {
 		t.Helper()

@@ -3,6 +3,7 @@ package systemtest_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -10,16 +11,30 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+// programDir is where program builds.
+var programDir string
+
+func TestMain(m *testing.M) {
+	var err error
+	if programDir, err = os.MkdirTemp("", "freshet-systemtest"); err != nil {
+		panic(err)
+	}
+	testkit.Main(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(programDir) // or the system does
+		os.Exit(code)
+	}))
+}
 
 // quiet leaves out what is below a level: debug lines of a thousand clients
 // would be most of the test's work.
@@ -64,16 +79,25 @@ type child struct {
 	since  time.Time // it was started
 }
 
-// program builds bin/freshet.
+// program builds bin/freshet, once for all tests.
 func program(t testing.TB) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "freshet")
-	cmd := exec.CommandContext(testkit.Context(t), "go", "build", "-o", binary, "./cmd/freshet")
-	cmd.Dir = testkit.Root()
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	binary, err := built()
+	require.NoError(t, err)
 	return binary
 }
+
+var built = sync.OnceValues(func() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	binary := filepath.Join(programDir, "freshet")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/freshet") //nolint:gosec // ours
+	cmd.Dir = testkit.Root()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return binary, nil
+})
 
 // serveChild starts the program and returns once it is ready.
 func serveChild(t testing.TB, binary, database, slot string, args ...string) *child {
