@@ -1,4 +1,5 @@
 import { AccountChangedError } from "./errors.js";
+import type { Nodes } from "./nodes.js";
 import type { Tokens } from "./tokens.js";
 
 /**
@@ -7,12 +8,12 @@ import type { Tokens } from "./tokens.js";
  */
 export class Caller {
   readonly #tokens: Tokens | undefined;
-  readonly #url: string;
+  readonly #nodes: Nodes | undefined;
   #account = {}; // another object for another account
 
-  constructor(tokens?: Tokens, url = "") {
+  constructor(tokens?: Tokens, nodes?: Nodes) {
     this.#tokens = tokens;
-    this.#url = url;
+    this.#nodes = nodes;
   }
 
   /** Another account is signed in, or nobody: what is under way is dropped. */
@@ -20,14 +21,9 @@ export class Caller {
     this.#account = {};
   }
 
-  /** Whether a request to this address is one to the stream's server: no other gets the token. */
+  /** Whether a request to this address is one to the stream's servers: no other gets the token. */
   knows(url: string): boolean {
-    try {
-      const base = globalThis.location?.href;
-      return new URL(url, base).origin === new URL(this.#url, base).origin;
-    } catch {
-      return false;
-    }
+    return this.#nodes?.has(url) ?? false;
   }
 
   /**

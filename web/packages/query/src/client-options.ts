@@ -5,8 +5,12 @@ import type { TabsOptions } from "./tabs-options.js";
 import type { TokenSource } from "./tokens.js";
 
 export interface FreshetOptions {
-  /** The stream's address. Default: `/events` on the page's origin. */
-  readonly url?: string | undefined;
+  /**
+   * The stream's address, or those of several nodes of one database: the client begins
+   * with any, and goes to the next at once when one fails. Behind a balancer one is
+   * enough. Default: `/events` on the page's origin.
+   */
+  readonly url?: string | readonly string[] | undefined;
   /**
    * Where bearer tokens come from, for the stream and, by `freshetTransport` and
    * its like, for requests. Renewed before they expire, the stream with them.

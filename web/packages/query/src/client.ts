@@ -6,6 +6,7 @@ import type { Frame } from "./frame.js";
 import type { Span } from "./history.js";
 import { Ledger } from "./ledger.js";
 import { silent, type Logger } from "./logger.js";
+import { Nodes } from "./nodes.js";
 import type { Revision } from "./revision.js";
 import { freshnessOf, type Freshness, type State, type Status } from "./status.js";
 import { Stream, type StreamOptions } from "./stream.js";
@@ -60,8 +61,9 @@ export class Freshet {
       left: () => this.#leave(),
       changed: () => this.#update(),
     });
+    const nodes = new Nodes(url);
     this.#stream = {
-      url,
+      nodes,
       tokens: this.#tokens,
       headers,
       throttleMs,
@@ -70,7 +72,7 @@ export class Freshet {
       fetch: fetch ?? ((input, init) => globalThis.fetch(input, init)),
       log: this.#log,
     };
-    this.caller = new Caller(this.#tokens, url);
+    this.caller = new Caller(this.#tokens, nodes);
     this.#feed = this.#openFeed();
     this.#stopListening = onWake(() => this.#feed.wake());
   }
@@ -171,6 +173,12 @@ export class Freshet {
     this.#tokens?.forget();
     this.#leave();
   }
+
+  /**
+   * What goes to one of the nodes of `url` goes to the one that is used: give it to
+   * `createConnectTransport({ baseUrl, fetch: freshet.fetch })`, or to `freshetFetch`.
+   */
+  readonly fetch: typeof globalThis.fetch = (input, init) => this.#stream.nodes.send(input, init, this.#stream.fetch);
 
   /** Ends the stream and all subscriptions for good. */
   close(): void {

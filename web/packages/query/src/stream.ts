@@ -4,11 +4,12 @@ import type { Feed, FeedEvents, FeedState, Wants } from "./feed.js";
 import type { Frame } from "./frame.js";
 import { History } from "./history.js";
 import type { Logger } from "./logger.js";
+import type { Nodes } from "./nodes.js";
 import { isEarlierEpoch, type Revision } from "./revision.js";
 import type { Tokens } from "./tokens.js";
 
 export interface StreamOptions {
-  readonly url: string;
+  readonly nodes: Nodes;
   readonly headers?: (() => HeadersInit | Promise<HeadersInit>) | undefined;
   readonly tokens?: Tokens | undefined;
   readonly throttleMs?: number | undefined;
@@ -25,6 +26,10 @@ interface Link {
   /** Topics caught up from a revision, and that. */
   since: ReadonlyMap<string, Revision>;
   id?: Revision;
+  /** The node that it goes to. */
+  readonly node: number;
+  /** When it was ready. */
+  readyAt?: number;
   /** It has been sent, … */
   sent: boolean;
   /** … with this token. */
@@ -60,6 +65,7 @@ export class Stream implements Feed {
   #notBefore = 0; // Retry-After
   #retryMs: number;
   #failures = 0;
+  #tried = 0; // nodes that have failed since a stream lasted
   #renewing = false; // the current stream is to have a successor, whatever it covers
   #closed = false;
 
@@ -154,14 +160,15 @@ export class Stream implements Feed {
       const lowest = told && wanted ? where(told, wanted) : (told ?? wanted);
       if (lowest) since.set(topic, lowest);
     }
-    const { url, throttleMs, fetch } = this.#options;
+    const { nodes, throttleMs, fetch } = this.#options;
+    const node = nodes.current;
     const headers = () => this.#headers(link);
-    const request: ConnectionRequest = { url, topics, since, throttleMs, headers, fetch };
+    const request: ConnectionRequest = { url: nodes.url(node), topics, since, throttleMs, headers, fetch };
     const connection = new Connection(request, {
       frame: (frame) => this.#frame(link, frame),
       retry: (ms) => (this.#retryMs = Math.max(ms, 100)),
     });
-    const link: Link = { connection, topics, since, sent: false };
+    const link: Link = { connection, topics, since, node, sent: false };
     this.#next = link;
     this.#options.log("debug", "stream: open", { topics: topics.size, since: since.size });
     if (!this.#current) this.#set({ state: "connecting" });
@@ -207,6 +214,7 @@ export class Stream implements Feed {
     if (this.#current !== link) this.#current?.connection.close();
     this.#current = link;
     this.#renewing = false;
+    link.readyAt = Date.now();
     link.id ??= revision;
     this.#failures = 0;
     this.#history.begin(link.topics, link.since, revision);
@@ -247,6 +255,12 @@ export class Stream implements Feed {
       this.#set(is401 && streaming ? { streaming, error } : { state, streaming, error });
       return;
     }
+    if (this.#movesOn(link, error)) {
+      this.#options.log("warn", "stream: lost, on to the next node", { error });
+      this.#set({ streaming, error });
+      this.#sync();
+      return;
+    }
     this.#failures++;
     const doubled = this.#retryMs * 2 ** Math.min(this.#failures - 1, 20);
     const delay = Math.min(doubled, Math.max(this.#options.maxRetryMs, this.#retryMs));
@@ -258,6 +272,19 @@ export class Stream implements Feed {
     this.#set(streaming ? { streaming, error } : { state, streaming, error });
     clearTimeout(this.#waiting);
     this.#waiting = setTimeout(() => this.#reconnect(), Math.min(wait, maxDelayMs));
+  }
+
+  /** Whether there is a node left that hasn't failed since a stream lasted: it is tried without a wait. */
+  #movesOn(link: Link, error: StreamError): boolean {
+    const { nodes, retryMs } = this.#options;
+    // Else nodes that all end streams right after `ready` would be asked in a circle.
+    if (link.readyAt !== undefined && Date.now() - link.readyAt >= retryMs) this.#tried = 0;
+    if (!link.sent || error instanceof StreamEndedError) return false; // the same elsewhere
+    if (error instanceof StreamRefusedError && error.status < 500 && error.status !== 408) return false;
+    nodes.failed(link.node);
+    if (++this.#tried < nodes.count) return true;
+    this.#tried = 0;
+    return false;
   }
 
   #reconnect(): void {

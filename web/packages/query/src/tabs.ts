@@ -122,8 +122,7 @@ export class Tabs implements Feed {
 
   #nameOf(session: string | undefined): string | undefined {
     if (session === undefined) return undefined;
-    const { url, throttleMs } = this.#stream;
-    const address = typeof location === "undefined" ? url : new URL(url, location.href).href;
-    return JSON.stringify(["freshet/1", address, throttleMs ?? null, session]);
+    const { nodes, throttleMs } = this.#stream;
+    return JSON.stringify(["freshet/1", nodes.name, throttleMs ?? null, session]);
   }
 }

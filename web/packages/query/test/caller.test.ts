@@ -6,6 +6,7 @@ import { Caller } from "../src/caller.js";
 import { freshetInterceptor, freshetTransport } from "../src/connect.js";
 import { AccountChangedError, TokenSourceError } from "../src/errors.js";
 import { freshetFetch } from "../src/fetch.js";
+import { Nodes } from "../src/nodes.js";
 import { Tokens, type TokenSource } from "../src/tokens.js";
 import { FakeSource } from "./fake-source.js";
 import { MessageService, parent } from "./message-api.js";
@@ -19,7 +20,7 @@ function scene(source: TokenSource, retryMs = 1000) {
   const tokens = new Tokens({
     source: asked, retryMs, maxRetryMs: 30_000, log: () => {}, renewed: () => {}, left: () => {}, changed: () => {},
   });
-  Object.assign(freshet, { caller: new Caller(tokens, "https://api.example/events"), needOf: () => undefined });
+  Object.assign(freshet, { caller: new Caller(tokens, new Nodes("https://api.example/events")), needOf: () => undefined });
   return { freshet, asked, tokens };
 }
 
