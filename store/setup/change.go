@@ -63,8 +63,19 @@ type change struct {
 }
 
 // identify adds what a leaf needs. why is not empty if nothing will do.
+//
+// An identity that takes another's place has that one's columns too, if that can be:
+// nodes of another version, whose contract names other columns, may follow the table.
+// (CheckLeftovers finds what is needed no longer.)
 func (c *change) identify(t *table, l *leaf, want []string, publication string) (why string) {
-	to, ok := t.choose(l, want, publication)
+	to, ok := choice{}, false
+	if t.in(publication) != nil && !l.full() {
+		others := slices.DeleteFunc(slices.Clone(l.identity), func(name string) bool { return t.columns[name].generated })
+		to, ok = t.choose(l, distinct(slices.Concat(want, others)), publication)
+	}
+	if !ok {
+		to, ok = t.choose(l, want, publication)
+	}
 	if !ok {
 		return fmt.Sprintf("no replica identity of %s can cover the columns %s: %s", l.name, strings.Join(want, ", "), to.note)
 	}
@@ -87,7 +98,7 @@ func (c *change) identify(t *table, l *leaf, want []string, publication string) 
 // has a price.
 func (c *change) asks() bool { return len(c.before) > 0 || len(c.notes) > 0 }
 
-// list is the column list that the publication needs: the templates' columns
+// list is the column list that the contract needs: the templates' columns
 // and the identities', now and after the change, and nothing else, so that
 // bodies never travel. Nil: none.
 func (c *change) list(want []string) []string {
