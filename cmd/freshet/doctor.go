@@ -82,7 +82,11 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		if err != nil {
 			return err
 		}
-		problems = append(problems, unbound...)
+		leftovers, err := setup.CheckLeftovers(ctx, conn, p, c.Publication)
+		if err != nil {
+			return err
+		}
+		problems = slices.Concat(problems, unbound, leftovers)
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
 }

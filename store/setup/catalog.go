@@ -73,6 +73,7 @@ type index struct {
 	primary  bool
 	stale    bool
 	nullable bool // one of its columns may be NULL
+	chosen   bool // it is the identity, by REPLICA IDENTITY USING INDEX
 	columns  []string
 }
 
@@ -198,15 +199,15 @@ order by i.relname`, t.oid)
 		return err
 	}
 	var (
-		of     uint32
-		i      index
-		chosen bool // by REPLICA IDENTITY USING INDEX
+		of uint32
+		i  index
 	)
-	_, err = pgx.ForEachRow(rows, []any{&of, &i.name, &i.primary, &chosen, &i.stale, &i.nullable, &i.columns}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&of, &i.name, &i.primary, &i.chosen, &i.stale, &i.nullable, &i.columns}, func() error {
 		for at := range t.leaves {
 			if l := &t.leaves[at]; l.oid == of {
+				i.chosen = i.chosen && l.kind == "i"
 				l.indexes = append(l.indexes, i)
-				if !i.stale && (l.kind == "d" && i.primary || l.kind == "i" && chosen) {
+				if !i.stale && (l.kind == "d" && i.primary || i.chosen) {
 					l.identity = i.columns
 				}
 			}

@@ -40,7 +40,12 @@ func (t *table) choose(l *leaf, want []string, publication string) (c choice, ok
 	if !l.full() && l.identity != nil && covers(l.identity, want) {
 		return choice{columns: l.identity}, true
 	}
-	for _, i := range t.keys(l) {
+	return t.chooseAmong(l, t.keys(l), want, publication)
+}
+
+// chooseAmong is choose with these keys, whatever is in force.
+func (t *table) chooseAmong(l *leaf, keys []index, want []string, publication string) (c choice, ok bool) {
+	for _, i := range keys {
 		if !covers(i.columns, want) || !t.othersAllow(l, i.columns, publication) {
 			continue
 		}
@@ -50,7 +55,7 @@ func (t *table) choose(l *leaf, want []string, publication string) (c choice, ok
 		}
 		return choice{columns: i.columns, sql: []string{"alter table " + l.name + " replica identity " + using + ";"}}, true
 	}
-	c, whyNot := t.propose(l, want, publication)
+	c, whyNot := t.propose(l, keys, want, publication)
 	if whyNot == "" {
 		return c, true
 	}
@@ -84,8 +89,7 @@ const maxKeyBytes = 2600
 
 // propose makes up an index on a key and the templates' columns. whyNot is
 // empty if it can break nothing.
-func (t *table) propose(l *leaf, want []string, publication string) (c choice, whyNot string) {
-	keys := t.keys(l)
+func (t *table) propose(l *leaf, keys []index, want []string, publication string) (c choice, whyNot string) {
 	if len(keys) == 0 {
 		return c, l.name + " has no primary key, and no other unique index of NOT NULL columns, that could be its identity"
 	}
@@ -128,13 +132,16 @@ func (t *table) propose(l *leaf, want []string, publication string) (c choice, w
 	return c, ""
 }
 
+// identityPrefix begins the names of indexes that we propose.
+const identityPrefix = "freshet_identity_"
+
 // indexName is the name of the index that we propose for a table. Postgres cuts
 // names after 63 bytes; what we cut ourselves stays distinct.
 func indexName(table string) string {
-	name := "freshet_identity_" + table
+	name := identityPrefix + table
 	if len(name) > 63 {
 		sum := sha256.Sum256([]byte(table))
-		name = fmt.Sprintf("freshet_identity_%x", sum[:12])
+		name = fmt.Sprintf(identityPrefix+"%x", sum[:12])
 	}
 	return name
 }

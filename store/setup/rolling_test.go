@@ -1,8 +1,10 @@
 package setup_test
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/contract"
@@ -18,13 +20,14 @@ func TestApply_twoContracts(t *testing.T) {
 	for name, c := range map[string]struct {
 		ddl      string
 		one, two []string
+		retired  string // the column that is dropped in the end
 	}{
-		"a column was renamed":          {bounded, []string{"a/{conversation}"}, []string{"a/{room}"}},
-		"a template was added":          {bounded, []string{"a/{conversation}"}, []string{"a/{conversation}", "b/{room}"}},
-		"another key":                   {bounded, []string{"a/{id}"}, []string{"a/{room}"}},
-		"an index has one's columns":    {bounded + `; create unique index on rooms (room)`, []string{"a/{conversation}"}, []string{"a/{room}"}},
-		"texts of any length":           {`create table rooms (id int primary key, conversation text, room text, body text)`, []string{"a/{conversation}"}, []string{"a/{room}"}},
-		"the newer's are of any length": {`create table rooms (id int primary key, conversation varchar(60) not null, room text, body text)`, []string{"a/{conversation}"}, []string{"a/{room}"}},
+		"a column was renamed":          {bounded, []string{"a/{conversation}"}, []string{"a/{room}"}, "conversation"},
+		"a template was added":          {bounded, []string{"a/{conversation}"}, []string{"a/{conversation}", "b/{room}"}, ""},
+		"another key":                   {bounded, []string{"a/{id}"}, []string{"a/{room}"}, "conversation"},
+		"an index has one's columns":    {bounded + `; create unique index on rooms (room)`, []string{"a/{conversation}"}, []string{"a/{room}"}, "conversation"},
+		"texts of any length":           {`create table rooms (id int primary key, conversation text, room text, body text)`, []string{"a/{conversation}"}, []string{"a/{room}"}, "conversation"},
+		"the newer's are of any length": {`create table rooms (id int primary key, conversation varchar(60) not null, room text, body text)`, []string{"a/{conversation}"}, []string{"a/{room}"}, "conversation"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,6 +53,56 @@ from pg_class c join pg_publication_rel r on r.prrelid = c.oid where c.oid = 'ro
 			require.Empty(t, fatal(t, conn, one), "the older version's nodes go on")
 			require.Equal(t, shape, apply(one), "and take nothing away when they start again")
 			require.Equal(t, shape, apply(two))
+
+			// The older version is gone for good: what it needed goes, while the
+			// application writes, and then its column.
+			drop := func(of *contract.Program) {
+				t.Helper()
+				for range 2 {
+					for _, p := range leftovers(t, conn, of) {
+						for _, sql := range p.SQL {
+							_, err := conn.Exec(ctx, sql)
+							require.NoErrorf(t, err, "%s: %s", p.Text, sql)
+							if conn.PgConn().TxStatus() == 'I' {
+								_, err = writer.Exec(ctx, `update rooms set body = 'z'`)
+								require.NoError(t, err, "after "+sql)
+							}
+						}
+					}
+				}
+				require.Empty(t, leftovers(t, conn, of))
+			}
+			drop(two)
+			require.Empty(t, fatal(t, conn, two))
+			if c.retired != "" {
+				_, err := writer.Exec(ctx, `alter table rooms drop column `+c.retired)
+				require.NoError(t, err, "nothing depends on it")
+			}
+			apply(two)
+
+			// And then the newer one, with its table.
+			require.Len(t, leftovers(t, conn, program()), 1)
+			drop(program())
+			_, err := writer.Exec(ctx, `update rooms set body = 'z'`)
+			require.NoError(t, err)
+			var indexes int
+			require.NoError(t, conn.QueryRow(ctx, `select count(*) from pg_indexes where indexname like 'freshet_identity_rooms%'`).Scan(&indexes))
+			require.Zero(t, indexes)
 		})
 	}
+}
+
+func leftovers(t *testing.T, conn *pgx.Conn, of *contract.Program) []setup.Problem {
+	t.Helper()
+	problems, err := setup.CheckLeftovers(testkit.Context(t), conn, of, "freshet")
+	require.NoError(t, err)
+	var found []setup.Problem
+	for _, p := range problems {
+		require.True(t, p.Warning)
+		require.NotEmpty(t, p.By, "never run by whoever pipes it into psql")
+		if !strings.Contains(p.Text, `"messages"`) { // every database of the test's has it
+			found = append(found, p)
+		}
+	}
+	return found
 }

@@ -1,0 +1,139 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/freshet-dev/freshet/contract"
+)
+
+// noOtherVersion is who may drop what the contract doesn't need.
+const noOtherVersion = "whoever knows that no node of another version, which may need it, follows this database or will again"
+
+// CheckLeftovers finds what the database has for other contracts than program's:
+// tables and columns in the publication, columns of replica identities, indexes.
+// Nodes set these up, and never take them away, since nodes of another version may
+// need them: that is for a person to do, once a version is gone for good. So all of it
+// is warnings, with the SQL for whoever knows. A column can't be dropped as long as the
+// publication lists it. The error is a failure to look, not a finding.
+func CheckLeftovers(ctx context.Context, conn *pgx.Conn, program *contract.Program, name string) (problems []Problem, err error) {
+	p := publication{name: name, exists: true}
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, conn, opts, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+select n.nspname, c.relname from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace where p.pubname = $1 order by 1, 2`, name)
+		if err != nil {
+			return err
+		}
+		tables, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Schema, Table string }])
+		if err != nil {
+			return err
+		}
+		for _, at := range tables {
+			source := program.Source(at.Schema, at.Table)
+			known := source != nil
+			if !known {
+				source = &contract.Source{Schema: at.Schema, Table: at.Table}
+			}
+			t, err := lookUp(ctx, tx, source)
+			switch {
+			case err != nil:
+				return err
+			case !known:
+				problems = append(problems, p.foreign(t))
+			case len(t.unfit(name)) == 0 && len(t.columnProblems(source)) == 0: // else it is told by Check
+				problems = append(problems, p.leftovers(t, source.Columns())...)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for what is left of other contracts: %w", err)
+	}
+	for i := range problems {
+		problems[i].Warning, problems[i].By, problems[i].mend = true, noOtherVersion, nil
+	}
+	return problems, nil
+}
+
+// foreign is a table in the publication that is no source.
+func (p *publication) foreign(t *table) Problem {
+	sql := []string{"alter publication " + quoteIdent(p.name) + " drop table " + t.name + ";"}
+	if slices.ContainsFunc(t.publications, func(other published) bool { return other.name != p.name }) {
+		return Problem{Text: fmt.Sprintf("the publication %q has the table %s, which is no source of this contract", p.name, t.name), SQL: sql}
+	}
+	// Nobody needs its identity either, as far as it is ours.
+	var indexes []string
+	for i := range t.leaves {
+		for _, x := range t.leaves[i].proposed() {
+			if x.chosen {
+				sql = append(sql, "alter table "+t.leaves[i].name+" replica identity default;")
+			}
+			indexes = append(indexes, "drop index concurrently "+quoteIdent(t.leaves[i].schema, x.name)+";")
+		}
+	}
+	found := newProblem(fmt.Sprintf("the publication %q has the table %s, which is no source of this contract", p.name, t.name), "", sql...)
+	found.SQL = append(found.SQL, indexes...)
+	return found
+}
+
+// leftovers is what a source has for templates that aren't the contract's, which uses
+// the columns want.
+func (p *publication) leftovers(t *table, want []string) (problems []Problem) {
+	var before, sql, after, needless []string
+	full := false
+	list := slices.Clone(want)
+	for i := range t.leaves {
+		l := &t.leaves[i]
+		full = full || l.full()
+		identity := l.identity
+		for _, x := range l.proposed() {
+			drop := "drop index concurrently " + quoteIdent(l.schema, x.name) + ";"
+			if !x.chosen {
+				problems = append(problems, Problem{Text: fmt.Sprintf("the index %s of %s is no replica identity any more", quoteIdent(x.name), l.name), SQL: []string{drop}})
+				continue
+			}
+			if to, ok := t.narrower(l, want, p.name); ok {
+				before, sql, after = append(before, to.before...), append(sql, to.sql...), append(after, drop)
+				needless = append(needless, without(l.identity, to.columns)...)
+				identity = to.columns
+			}
+		}
+		list = append(list, identity...)
+	}
+	if now := t.in(p.name); now.columns != nil && !full {
+		if list = distinct(list); len(without(now.columns, list)) > 0 {
+			needless = append(needless, without(now.columns, list)...)
+			sql = append(p.relist(t, list), sql...) // ALTER TABLE comes last, for its lock
+		}
+	}
+	if len(sql) == 0 {
+		return problems
+	}
+	found := newProblem(fmt.Sprintf("the publication %q, or the replica identity, has columns of %s that this contract doesn't need: %s", p.name, t.name, strings.Join(distinct(needless), ", ")), "", sql...)
+	found.SQL = slices.Concat(before, found.SQL, after)
+	return append(problems, found)
+}
+
+// narrower finds an identity in the place of one of ours that has columns which
+// neither the templates nor its key need.
+func (t *table) narrower(l *leaf, want []string, publication string) (choice, bool) {
+	theirs := slices.DeleteFunc(t.keys(l), func(x index) bool { return strings.HasPrefix(x.name, identityPrefix) })
+	to, ok := t.chooseAmong(l, theirs, want, publication)
+	return to, ok && !to.full && len(without(l.identity, to.columns)) > 0
+}
+
+// proposed are the leaf's indexes that we have proposed, for this contract or another.
+func (l *leaf) proposed() []index {
+	return slices.DeleteFunc(slices.Clone(l.indexes), func(x index) bool { return !strings.HasPrefix(x.name, identityPrefix) })
+}
+
+// without returns those of all that aren't among some.
+func without(all, some []string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(some, name) })
+}
