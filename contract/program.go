@@ -155,6 +155,16 @@ func (m *Method) kinds(t *template) []kind {
 // Sources returns all sources, sorted by schema and table.
 func (p *Program) Sources() []*Source { return p.sources }
 
+// Emissions returns the templates of all sources.
+func (p *Program) Emissions() (all []Emission) {
+	for _, s := range p.sources {
+		for _, t := range s.templates {
+			all = append(all, Emission{Source: s.String(), Template: t.String(), Floor: t.floor()})
+		}
+	}
+	return all
+}
+
 // Source returns the source of a table; nil: the table is not a source.
 func (p *Program) Source(schema, table string) *Source { return p.source[[2]string{schema, table}] }
 

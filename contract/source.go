@@ -26,6 +26,14 @@ func (s *Source) Columns() []string { return s.columns }
 // Templates returns the topic templates, for people.
 func (s *Source) Templates() []string { return texts(s.templates) }
 
+// Emission is one template of a source, in a form that other versions of a contract
+// can be compared by.
+type Emission struct {
+	Source   string          `json:"source"`   // as Source.String has it
+	Template string          `json:"template"` // its text
+	Floor    freshet.Pattern `json:"floor"`    // matches all its topics
+}
+
 // Floors returns "all topics of this table": the distinct patterns of the
 // templates, {x} as *, {x=**} as **. Whatever Rows.AppendTopics emits is matched
 // by one of them.

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,8 +15,12 @@ import (
 // noOtherVersion is who may drop what the contract doesn't need.
 const noOtherVersion = "whoever knows that no node of another version, which may need it, follows this database or will again"
 
+// noPage is who may forget a contract.
+const noPage = "whoever knows that no node of that version will come again, and no page of it is open"
+
 // CheckLeftovers finds what the database has for other contracts than program's:
-// tables and columns in the publication, columns of replica identities, indexes.
+// tables and columns in the publication, columns of replica identities, indexes; and
+// the contracts themselves.
 // Nodes set these up, and never take them away, since nodes of another version may
 // need them: that is for a person to do, once a version is gone for good. So all of it
 // is warnings, with the SQL for whoever knows. A column can't be dropped as long as the
@@ -50,13 +55,42 @@ join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespa
 				problems = append(problems, p.leftovers(t, source.Columns())...)
 			}
 		}
-		return nil
+		versions, err := checkVersions(ctx, tx, program)
+		problems = append(problems, versions...)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for what is left of other contracts: %w", err)
 	}
 	for i := range problems {
-		problems[i].Warning, problems[i].By, problems[i].mend = true, noOtherVersion, nil
+		problems[i].Warning, problems[i].mend = true, nil
+		problems[i].By = cmp.Or(problems[i].By, noOtherVersion)
+	}
+	return problems, nil
+}
+
+// checkVersions finds the contracts that nodes follow the database with, or did, and
+// have topics of their own.
+func checkVersions(ctx context.Context, tx pgx.Tx, program *contract.Program) (problems []Problem, err error) {
+	var migrated bool
+	if err := tx.QueryRow(ctx, `select to_regclass('freshet.fingerprint') is not null`).Scan(&migrated); err != nil || !migrated {
+		return nil, err
+	}
+	versions, err := Versions(ctx, tx, program.Hash())
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range versions {
+		floors := v.Foreign(program)
+		if len(floors) == 0 {
+			continue
+		}
+		text := fmt.Sprintf("by another contract, %s, there are topics that this one doesn't tell, or otherwise: %s; whoever follows these on nodes of this contract is told once per heartbeat that they may have changed", v.Contract, floors)
+		if v.Alive {
+			problems = append(problems, Problem{Text: text + " (a node with that contract lives)"})
+			continue
+		}
+		problems = append(problems, Problem{Text: text, By: noPage, SQL: []string{"delete from freshet.fingerprint where source = " + quoteLiteral(VersionName(v.Contract)) + ";"}})
 	}
 	return problems, nil
 }

@@ -17,6 +17,9 @@ const (
 	// messageSource invalidates all topics of the source whose
 	// `schema.table` is the message's content; the watchdog writes it.
 	messageSource = "freshet.source"
+	// messageVersion says that a contract has been recorded (versions.go). It has no
+	// content: whoever forges one causes a look.
+	messageVersion = "freshet.contract"
 	// messageNudge says nothing: its commit moves the WAL along.
 	messageNudge = "freshet.nudge"
 )
@@ -31,6 +34,8 @@ type transaction struct {
 	end    pglogrepl.LSN
 	topics []string          // distinct
 	floors []freshet.Pattern // distinct
+	// announced: it has recorded a contract, of this version or another.
+	announced bool
 }
 
 // relation is what a Relation message said of a table, bound to its source.
@@ -68,6 +73,7 @@ type decoder struct {
 	sources map[*contract.Source]struct{} // touched, should the topics become too many
 	free    bool                          // a topic came from a message, not from a source
 	large   bool                          // it had too many topics
+	version bool                          // it has recorded a contract
 	row     rowMessage
 	scratch []string
 
@@ -149,7 +155,7 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 }
 
 func (d *decoder) begin(xid uint32) {
-	d.open, d.xid, d.free, d.large = true, xid, false, false
+	d.open, d.xid, d.free, d.large, d.version = true, xid, false, false, false
 	clear(d.topics)
 	clear(d.floors)
 	clear(d.sources)
@@ -160,7 +166,7 @@ func (d *decoder) commit(end pglogrepl.LSN) (*transaction, error) {
 		return nil, fmt.Errorf("pgoutput: commit at %s without a begin", end)
 	}
 	d.open = false
-	tx := &transaction{xid: d.xid, end: end}
+	tx := &transaction{xid: d.xid, end: end, announced: d.version}
 	for f := range d.floors {
 		tx.floors = append(tx.floors, f)
 	}
@@ -313,6 +319,8 @@ func (d *decoder) message(m logicalMessage) {
 	case m.prefix == messageNudge:
 	case !m.transactional:
 		d.ignored++
+	case m.prefix == messageVersion:
+		d.version = true
 	case m.prefix == messageTopic:
 		topic := string(m.content)
 		if freshet.CheckTopic(topic) != nil {

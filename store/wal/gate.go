@@ -77,6 +77,8 @@ type waiting struct {
 	topics  []string // of all its commits
 	floors  []freshet.Pattern
 	merging *merging // nil: nothing was merged into it
+
+	announced bool // one of its commits has recorded a contract
 }
 
 // merging is what it takes to merge into an entry without looking through all
@@ -124,7 +126,7 @@ func (g *gate) push(tx *transaction) {
 		return
 	}
 	g.queue = append(g.queue, waiting{
-		end: tx.end, commits: 1, xid: tx.xid, hidden: []uint32{tx.xid}, topics: tx.topics, floors: tx.floors,
+		end: tx.end, commits: 1, xid: tx.xid, hidden: []uint32{tx.xid}, topics: tx.topics, floors: tx.floors, announced: tx.announced,
 	})
 }
 
@@ -144,6 +146,7 @@ func (g *gate) merge(w *waiting, tx *transaction) {
 	}
 	w.end = tx.end
 	w.commits++
+	w.announced = w.announced || tx.announced
 	w.hidden = append(w.hidden, tx.xid)
 	for _, t := range tx.topics {
 		if _, dup := m.seen[t]; !dup {

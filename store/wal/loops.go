@@ -124,6 +124,11 @@ func (s *session) release(ctx context.Context) error {
 			}
 			batch, waits = s.through(snap, batch)
 		}
+		if slices.ContainsFunc(batch, func(w waiting) bool { return w.announced }) {
+			if err := s.meetVersions(ctx, s.gateConn); err != nil {
+				return err
+			}
+		}
 		s.syncQuarantine(ctx) // before what follows in the WAL
 		for i := range batch {
 			s.apply(&batch[i])

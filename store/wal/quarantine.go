@@ -57,6 +57,7 @@ type quarantine struct {
 	suspects []suspect  // one per source, in the program's order
 	changed  bool       // which are held, since takeChanged
 	begun    uint64     // times that a source was not held, and is
+	foreign  []foreign  // what other versions of the contract tell (versions.go)
 }
 
 // suspect is one source.
@@ -245,7 +246,7 @@ func (q *quarantine) tell() (floors []freshet.Pattern) {
 			floors = append(floors, u.source.Floors()...)
 		}
 	}
-	return floors
+	return append(floors, q.tellForeign()...)
 }
 
 // reached lets go what waited for the frontier alone, and returns it.
@@ -259,6 +260,7 @@ func (q *quarantine) reached(frontier pglogrepl.LSN) (ended []suspect) {
 			ended = append(ended, *u)
 		}
 	}
+	q.leaveForeign()
 	return ended
 }
 
@@ -275,7 +277,7 @@ func (q *quarantine) takeChanged() (floors []freshet.Pattern, changed bool) {
 			floors = append(floors, q.suspects[i].source.Floors()...)
 		}
 	}
-	return floors, true
+	return append(floors, q.foreignFloors()...), true
 }
 
 // syncQuarantine tells the sink what is held, and lets go what waited for the

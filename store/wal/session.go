@@ -49,6 +49,9 @@ type session struct {
 	// receive's.
 	dec *decoder
 
+	// watch's; before the loops start, start's.
+	announced bool // the contract is recorded
+
 	// keep's, which opens the connection anew when it breaks; before the loops start,
 	// and in locks, start's.
 	keepConn *pgx.Conn

@@ -108,6 +108,14 @@ func refused(err error) bool {
 // come by itself before long.
 func (s *session) examine(ctx context.Context) (soon bool, err error) {
 	q := s.f.quarantine
+	if !s.announced {
+		if err := s.announce(ctx); err != nil && !refused(err) {
+			return false, err
+		}
+	}
+	if err := s.meetVersions(ctx, s.watchConn); err != nil {
+		return false, err
+	}
 	suspects := q.examined()
 	now, problems, err := s.lookClosely(ctx)
 	if err != nil {
