@@ -14,7 +14,7 @@ import (
 // no matter.
 func TestRun_refusesADatabaseThatDoesNotFit(t *testing.T) {
 	for name, c := range map[string]struct{ sql, want string }{
-		"a newer migration": {`insert into freshet.goose_db_version (version_id, is_applied) values (99, true)`, "the database has migration 99"},
+		"a newer migration": {`insert into freshet.goose_db_version (version_id, is_applied) values (1099, true)`, "the database has migration 1099"},
 		"a lost column":     {`alter table messages drop column author cascade`, `column "author"`},
 	} {
 		for _, skip := range []bool{false, true} {

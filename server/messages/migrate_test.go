@@ -102,9 +102,15 @@ func TestMigrate_newer(t *testing.T) {
 	t.Parallel()
 	ctx, url := testkit.Context(t), testkit.Migrated(t)
 	testkit.Exec(t, url, `insert into messages_goose_db_version (version_id, is_applied) values (7, true)`)
+	require.NoError(t, messages.Verify(ctx, url), "of a version that is being rolled out, or was taken back")
+	require.NoError(t, messages.Migrate(ctx, url))
+	var query *setup.QueryError
+	testkit.Exec(t, url, `alter table messages rename author to writer`)
+	require.ErrorAs(t, messages.Verify(ctx, url), &query, "unless the queries don't fit any more")
+	testkit.Exec(t, url, `alter table messages rename writer to author; insert into messages_goose_db_version (version_id, is_applied) values (1007, true)`)
 	var newer *setup.NewerError
 	require.ErrorAs(t, messages.Verify(ctx, url), &newer)
-	require.ErrorContains(t, newer, "the database has migration 7, and this program knows those up to 1 (public.messages_goose_db_version)")
+	require.ErrorContains(t, newer, "the database has migration 1007, and this program knows those up to 1 (public.messages_goose_db_version)")
 	require.ErrorAs(t, messages.Migrate(ctx, url), &newer)
 	require.NoError(t, setup.Verify(ctx, url), "which is the other record's business")
 }

@@ -84,6 +84,9 @@ var migrateLockTimeout = 10 * time.Second
 // several processes as well: those that change something take turns.
 type Migrations struct {
 	// Files holds `migrations/NNNNN_name.sql`, in the format of goose. At least one.
+	// A program of before a migration goes on beside it, and may start again, as long
+	// as its queries fit: one that it can't live with though they do gets a number of
+	// the next thousand.
 	Files fs.FS
 
 	// Record is the table that says which of them ran, as `schema.table`. It is made
@@ -119,7 +122,8 @@ type Migration struct {
 
 // Up runs every pending migration on the database at url, each in a transaction
 // of its own. It is idempotent, and concurrent callers take turns. A database
-// that a newer program has migrated is a *NewerError. A role needs no right to
+// that a newer program has migrated is left as it is, or is a *NewerError if this one
+// can't live with that. A role needs no right to
 // create where there is nothing to create.
 func (m *Migrations) Up(ctx context.Context, url string) error {
 	config, err := parse(url)
@@ -133,24 +137,26 @@ func (m *Migrations) Up(ctx context.Context, url string) error {
 // config's parameters.
 func (m *Migrations) UpConfig(ctx context.Context, config *pgx.ConnConfig) error {
 	return m.withProvider(config, func(p *goose.Provider) error {
-		if err := m.checkNewer(ctx, p); err != nil {
-			return m.explain("migrate", err)
+		newer, err := m.isNewer(ctx, p)
+		if err == nil && !newer {
+			_, err = p.Up(ctx)
 		}
-		_, err := p.Up(ctx)
 		return m.explain("migrate", err)
 	})
 }
 
-func (m *Migrations) checkNewer(ctx context.Context, p *goose.Provider) error {
+// isNewer reports whether the database has a migration that isn't known here.
+func (m *Migrations) isNewer(ctx context.Context, p *goose.Provider) (bool, error) {
 	in, err := p.GetDBVersion(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	sources := p.ListSources()
-	if known := sources[len(sources)-1].Version; in > known {
-		return &NewerError{Record: m.Record, Database: in, Program: known}
+	known := sources[len(sources)-1].Version
+	if breaks(in, known) {
+		return true, &NewerError{Record: m.Record, Database: in, Program: known}
 	}
-	return nil
+	return in > known, nil
 }
 
 // Down takes back the latest migration, with the tables and the data that it

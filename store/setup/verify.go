@@ -25,7 +25,7 @@ func (e *UnfitError) Unwrap() error { return e.Reason }
 func (e *UnfitError) Error() string { return e.Reason.Error() }
 
 // NewerError says that the database has a migration that this program doesn't
-// know: its queries may not fit the tables.
+// know, and couldn't live with: its number is of another thousand (Migrations.Files).
 type NewerError struct {
 	Record            string // where it says so
 	Database, Program int64
@@ -66,7 +66,7 @@ type DBTX interface {
 }
 
 // Verify proves that the program fits the database at url before it serves: the
-// database has just the migrations that the program knows, and each of its
+// database has the migrations that the program knows and none that breaks it, and each of its
 // queries names tables, columns and functions that are there, as the pool's
 // connections find them. It changes nothing. If they don't fit, the error is an
 // *UnfitError; any other means that nobody could look.
@@ -130,11 +130,16 @@ func (m *Migrations) checkRecord(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	applied = slices.DeleteFunc(applied, m.isRetired)
-	if newest := slices.Max(applied); newest > known {
+	if newest := slices.Max(applied); breaks(newest, known) {
 		return &UnfitError{&NewerError{Record: m.Record, Database: newest, Program: known}}
 	}
 	return nil
 }
+
+// breaks reports whether a program that knows the migrations up to known can't live
+// with the migration newest. One that it doesn't know and can live with is of a
+// version that is being rolled out, or was taken back.
+func breaks(newest, known int64) bool { return newest > known && newest/1000 != known/1000 }
 
 // recorded returns the versions that a record has as applied.
 func recorded(ctx context.Context, conn *pgx.Conn, table string) (applied []int64, exists bool, err error) {

@@ -35,9 +35,12 @@ func TestVerify(t *testing.T) {
 	require.NoError(t, messages.Verify(ctx, url), "what no query names")
 
 	testkit.Exec(t, url, `insert into freshet.goose_db_version (version_id, is_applied) values (7, true)`)
+	require.NoError(t, setup.Verify(ctx, url), "a version that is being rolled out, or was taken back, has brought it")
+	require.NoError(t, setup.Migrate(ctx, url))
+	testkit.Exec(t, url, `insert into freshet.goose_db_version (version_id, is_applied) values (1007, true)`)
 	var newer *setup.NewerError
 	require.ErrorAs(t, setup.Verify(ctx, url), &newer)
-	require.ErrorContains(t, newer, "the database has migration 7, and this program knows those up to")
+	require.ErrorContains(t, newer, "the database has migration 1007, and this program knows those up to")
 	require.ErrorAs(t, setup.Migrate(ctx, url), &newer, "what migrates refuses it as well")
 }
 
