@@ -116,6 +116,8 @@ func (n *Node) observeFeed() {
 			return 0
 		}))
 	}
+	gauge("freshet_feed_foreign_patterns", "Patterns of topics that only nodes of another version of the contract tell exactly: here they are told once per heartbeat.",
+		func() float64 { return float64(len(n.feed.Foreign())) })
 	counter("freshet_feed_window_moves_total", "Times that this node, as the keeper, has moved the slot on.",
 		func() float64 { return float64(n.feed.Stats().Moves) })
 	gauge("freshet_feed_keeper", "1 while this node is the keeper, which moves the slot on: one of all nodes of a database.", func() float64 {

@@ -99,14 +99,17 @@ func (r *readiness) check() error {
 func (n *Node) Ready() error { return n.ready.check() }
 
 // Warnings tell operators what is to be mended though the node is ready, a
-// sentence each: sources in quarantine, and reads of tables that they don't
-// declare.
+// sentence each: sources in quarantine, reads of tables that they don't declare, and
+// topics of another version of the contract.
 func (n *Node) Warnings() []string {
 	n.ready.mu.Lock()
 	warnings := slices.Clone(n.ready.warnings)
 	n.ready.mu.Unlock()
 	for _, q := range n.feed.Quarantined() {
 		warnings = append(warnings, fmt.Sprintf("the source %s has been in quarantine for %s, and waits for: %s", q.Source, q.For.Round(time.Second), q.Waits))
+	}
+	if foreign := n.feed.Foreign(); len(foreign) > 0 {
+		warnings = append(warnings, fmt.Sprintf("another version of the contract, with which nodes follow this database or did, tells topics that this one doesn't, or otherwise: %s are told once per heartbeat (`freshet doctor` says what is left of it)", foreign))
 	}
 	return warnings
 }

@@ -136,10 +136,12 @@ func (w *writer) write(ctx context.Context, conn *pgx.Conn, both *atomic.Bool, s
 			return err
 		}
 		second := both.Load()
-		sql, arg := `insert into posts (conversation, room, author, body) values ($1, $1, $1, 'x')`, any(name(w.n, i))
+		sql, arg := `insert into posts (conversation, author, body) values ($1, $1, 'x')`, any(name(w.n, i))
 		topics := []string{"messages", "rooms/" + name(w.n, i) + "/posts"}
 		also := "by/" + name(w.n, i)
 		switch i % 4 {
+		case 1: // the newer version's writes
+			sql = `insert into posts (room, author, body) values ($1, $1, 'x')`
 		case 2:
 			sql = `update posts set body = body || 'y' where conversation = $1`
 		case 3:

@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -26,8 +27,19 @@ var (
 func twoVersions(t *testing.T) (url string, one, two *contract.Program) {
 	t.Helper()
 	url = database(t)
+	// posts.room is posts.conversation under its new name, as in docs/operations.md.
 	testkit.Exec(t, url, `
 create table posts (id bigint generated always as identity primary key, conversation varchar(60) not null, room varchar(60) not null, author varchar(60) not null, body text);
+create function posts_room() returns trigger language plpgsql as $$ begin
+  if tg_op = 'INSERT' then
+    new.room := coalesce(new.room, new.conversation);
+    new.conversation := coalesce(new.conversation, new.room);
+  elsif new.room is distinct from old.room then new.conversation := new.room;
+  else new.room := new.conversation;
+  end if;
+  return new;
+end $$;
+create trigger posts_room before insert or update on posts for each row execute function posts_room();
 create table likes (id bigint generated always as identity primary key, post int not null)`)
 	one, two = testkit.Contract(t, postsOne), testkit.Contract(t, postsTwo, likes)
 	deploy(t, testkit.Conn(t, url), one)
@@ -68,6 +80,7 @@ func subscribe(t *testing.T, r *running, since freshet.Revision, topics ...strin
 // same, by nodes of either, and in the order of the WAL; what both emit is trusted
 // again once the other has gone, the rest for as long as somebody may follow it.
 func TestVersions_heldWhileBothLive(t *testing.T) {
+	t.Parallel()
 	url, one, two := twoVersions(t)
 	conn := testkit.Conn(t, url)
 	old := start(t, url, with(one)).ready(t)
@@ -114,8 +127,21 @@ func TestVersions_heldWhileBothLive(t *testing.T) {
 	again.await(t, "it is forgotten", func() bool { return len(again.Foreign()) == 0 })
 }
 
+// TestVersions_inOrder: a node holds what the other version tells before its streams
+// pass that version's beginning, whenever its watchdog looks.
+func TestVersions_inOrder(t *testing.T) {
+	t.Parallel()
+	url, one, two := twoVersions(t)
+	old := start(t, url, with(one), func(c *wal.Config) { c.WatchInterval = time.Hour }).ready(t)
+	deploy(t, testkit.Conn(t, url), two)
+	start(t, url, with(two)).ready(t)
+	old.caughtUp(t)
+	require.Len(t, old.Foreign(), 4)
+}
+
 // TestVersions_records: a version that is a part of the next one leaves nothing behind.
 func TestVersions_records(t *testing.T) {
+	t.Parallel()
 	url, one, _ := twoVersions(t)
 	conn := testkit.Conn(t, url)
 	records := func() (n int) {
