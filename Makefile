@@ -13,6 +13,8 @@ FUZZTIME ?= 20s
 DURATION ?= 30m
 SEED     ?= 0
 KILLS    ?= true
+# Of `make rolling`.
+ROUNDS   ?= 10
 # Packages tested at a time. Each starts a Postgres of its own.
 P       ?= 2
 
@@ -36,7 +38,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -206,6 +208,9 @@ bench/scale: ## how the cost of the stream grows with connections, topics, rates
 
 soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
 	$(GO) test ./internal/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)
+
+rolling: ## roll a version with another contract out and back ROUNDS times (10) under writes; every commit must be told
+	$(GO) test ./store/wal -run '^TestRolling$$' -count=1 -v -timeout 0 -rolling.rounds=$(ROUNDS)
 
 # Against a server that runs already (make run), or with ARGS='--serve --faults all'
 # against one of its own, with --cluster in its place against three nodes.

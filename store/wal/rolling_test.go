@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,8 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server/hub"
 )
+
+var rounds = flag.Int("rolling.rounds", 2, "how often TestRolling rolls a version out and back")
 
 // fleet is the nodes that serve, and who may be connected to them.
 type fleet struct {
@@ -174,7 +177,7 @@ func (w *writer) write(ctx context.Context, conn *pgx.Conn, both *atomic.Bool, s
 // is told to all of them, whatever contract its topics are of; no statement of a
 // writer fails, or waits for long.
 func TestRolling(t *testing.T) {
-	const rounds, readers = 2, 4
+	const readers = 4
 	url, one, two := twoVersions(t)
 	testkit.Exec(t, url, `create index on posts (conversation)`)
 	admin := testkit.Conn(t, url)
@@ -212,7 +215,7 @@ func TestRolling(t *testing.T) {
 			both.CompareAndSwap(false, to == two)
 		}
 	}
-	for range rounds {
+	for range *rounds {
 		roll(two)
 		roll(one)
 	}

@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -139,19 +140,28 @@ func TestVersions_inOrder(t *testing.T) {
 	require.Len(t, old.Foreign(), 4)
 }
 
-// TestVersions_records: a version that is a part of the next one leaves nothing behind.
+// TestVersions_records: a version that is a part of the next one leaves nothing behind
+// once its nodes are gone.
 func TestVersions_records(t *testing.T) {
 	t.Parallel()
 	url, one, _ := twoVersions(t)
 	conn := testkit.Conn(t, url)
-	records := func() (n int) {
-		require.NoError(t, conn.QueryRow(testkit.Context(t), `select count(*) from freshet.fingerprint where source like 'contract/%'`).Scan(&n))
+	count := func(sql string) (n int) {
+		require.NoError(t, conn.QueryRow(testkit.Context(t), sql).Scan(&n))
 		return n
 	}
-	start(t, url, with(one)).ready(t).stop()
-	require.Equal(t, 1, records())
+	const records = `select count(*) from freshet.fingerprint where source like 'contract/%'`
+	old := start(t, url, with(one)).ready(t)
+	require.Equal(t, 1, count(records))
 	both := testkit.Contract(t, postsOne, likes)
 	deploy(t, conn, both)
 	start(t, url, with(both)).ready(t)
-	require.Equal(t, 1, records())
+	require.Equal(t, 2, count(records), "a node of the first lives")
+	old.stop()
+	class, key := setup.VersionLock(one.Hash())
+	require.Eventually(t, func() bool {
+		return count(fmt.Sprintf(`select count(*) from pg_locks where locktype = 'advisory' and classid::bigint = %d and objid::bigint = %d`, class, uint32(key))) == 0
+	}, testTimeout, testTick)
+	start(t, url, with(both)).ready(t)
+	require.Equal(t, 1, count(records))
 }
