@@ -105,7 +105,7 @@ func (b *balancer) start() error {
 func (b *balancer) Done() <-chan struct{} { return b.run().ended }
 
 // Err says how it ended.
-func (b *balancer) Err() error { return b.run().how() }
+func (b *balancer) Err() error { return b.run().end() }
 
 // Restart starts it again. Who came meanwhile has waited at the port.
 func (b *balancer) Restart(context.Context) error { return b.start() }

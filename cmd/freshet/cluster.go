@@ -108,7 +108,7 @@ func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Wri
 	parts.Go("balancer", func(ctx context.Context) error {
 		select {
 		case <-started:
-			keep(ctx, logger, "balancer", o.balancer)
+			keep(ctx, logger, "the balancer", o.balancer)
 		case <-ctx.Done():
 		}
 		o.balancer.close()
@@ -134,14 +134,14 @@ func (c *clusterCmd) startPostgres(ctx context.Context, o *cluster, parts *servi
 	if err != nil {
 		return err
 	}
-	parts.Go("primary", func(ctx context.Context) error { return keepPostgres(ctx, logger, "primary", o.primary) })
+	parts.Go("primary", func(ctx context.Context) error { return keepPostgres(ctx, logger, "the primary", o.primary) })
 	o.standby, err = pgembed.StartStandby(ctx, pgembed.Config{
 		DataDir: filepath.Join(dir, "standby"), RootDir: filepath.Join(dir, "root"), Binaries: c.PostgresBin, Logger: logger.With("postgres", "standby"),
 	}, o.primary)
 	if err != nil {
 		return err
 	}
-	parts.Go("standby", func(ctx context.Context) error { return keepPostgres(ctx, logger, "standby", o.standby) })
+	parts.Go("standby", func(ctx context.Context) error { return keepPostgres(ctx, logger, "the standby", o.standby) })
 	return nil
 }
 

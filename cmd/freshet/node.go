@@ -69,7 +69,7 @@ func (n *ownNode) stop(ctx context.Context) {
 func (n *ownNode) Done() <-chan struct{} { return n.run().ended }
 
 // Err says how it ended.
-func (n *ownNode) Err() error { return n.run().how() }
+func (n *ownNode) Err() error { return n.run().end() }
 
 // Restart starts it again.
 func (n *ownNode) Restart(ctx context.Context) error {

@@ -64,7 +64,7 @@ func (p *privatePostgres) run(ctx context.Context) error {
 	}
 	p.url = pg.URL("")
 	close(p.is)
-	return keepPostgres(ctx, p.cfg.Logger, "private Postgres", pg)
+	return keepPostgres(ctx, p.cfg.Logger, "the private Postgres", pg)
 }
 
 // keepPostgres is the life of a Postgres that has been started. It ends with ctx.
@@ -102,7 +102,7 @@ func keep(ctx context.Context, logger *slog.Logger, name string, it kept) {
 		if time.Since(since) > livesLong {
 			pause = 0
 		}
-		logger.ErrorContext(ctx, "the "+name+" ended: it is started again", "error", it.Err(), "pause", pause)
+		logger.ErrorContext(ctx, name+" ended: it is started again", "error", it.Err(), "pause", pause)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -113,7 +113,7 @@ func keep(ctx context.Context, logger *slog.Logger, name string, it kept) {
 		pause = min(max(2*pause, firstPause), longestPause)
 		since = time.Now()
 		if err := it.Restart(ctx); err != nil && ctx.Err() == nil {
-			logger.ErrorContext(ctx, "the "+name+" does not start", "error", err)
+			logger.ErrorContext(ctx, name+" does not start", "error", err)
 		}
 	}
 }

@@ -95,10 +95,13 @@ func (p *process) tail() string {
 	return strings.Join(p.last, "")
 }
 
-// how says how it ended.
+// how says how it ended, and what it said last.
 func (p *process) how() error {
 	return fmt.Errorf("ended by itself (%v); its last words:\n%s", p.cmd.ProcessState, p.tail())
 }
+
+// end says how it ended, to whom its log has been shown.
+func (p *process) end() error { return errors.New(p.cmd.ProcessState.String()) }
 
 // signal reaches it, unless it has ended.
 func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
