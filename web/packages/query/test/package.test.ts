@@ -113,7 +113,7 @@ test("generated code and types fit, in an app with all peers", { timeout: patien
 
 // What a page loads to begin with. The sharing of tabs is loaded where it is used.
 test.each([
-  ["index", 10_500],
+  ["index", 11_200],
   ["react", 800],
   ["connect", 4500],
   ["tanstack", 6500],
