@@ -23,6 +23,11 @@ type Call struct {
 	// any.
 	Guarded freshet.Epoch
 
+	// AtLeast lets the call's reads run on a replica that has replayed this much (see
+	// Config.Replicas), which Reached then tells. It is of Epoch, and at or below a
+	// frontier that was read before the call. Zero: they run on the primary.
+	AtLeast freshet.Revision
+
 	// BeforeCommit is called with the id of the mutation's transaction (all 64
 	// bits of it), before COMMIT is sent; not for a transaction that wrote
 	// nothing. A transaction that is tried again calls it again, with another id.
@@ -34,7 +39,10 @@ type Call struct {
 	// and two statements more, a transaction one.
 	Audit bool
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex       // guards the fields below
+	primary  bool             // something has run on the primary: the rest does, too
+	lowest   freshet.Revision // of what replicas had replayed before its reads; zero: none has run on one
+	highest  freshet.Revision // of the same: no later read is to see less
 	outcomes []Outcome
 	scanned  []string // sorted, distinct
 	written  []string // the same
@@ -96,6 +104,45 @@ func (c *Call) Written() ([]string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.written), c.blind
+}
+
+// Reached is what the call's reads are sure to have seen, where that may be less
+// than the frontier: the least position that a replica had replayed before one of
+// them. Zero: all have run on the primary.
+func (c *Call) Reached() freshet.Revision {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lowest
+}
+
+// needs is what a replica has to have replayed for the call's next read. Zero: that
+// has to run on the primary. What a call reads later isn't to be older than what it
+// has read before, and how far the primary was nobody knows.
+func (c *Call) needs() freshet.Revision {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.primary || c.AtLeast.Epoch != c.Epoch {
+		return freshet.Revision{}
+	}
+	return c.AtLeast.Max(c.highest)
+}
+
+// onPrimary says that something of the call runs there.
+func (c *Call) onPrimary() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.primary = true
+}
+
+// onReplica says that a read of the call has run on a replica that had replayed this
+// much before.
+func (c *Call) onReplica(reached freshet.Revision) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lowest.IsZero() || reached.Less(c.lowest) {
+		c.lowest = reached
+	}
+	c.highest = c.highest.Max(reached)
 }
 
 func (c *Call) ended(o Outcome) {

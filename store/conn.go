@@ -43,7 +43,13 @@ func setTag(conn *pgx.Conn, t tag) { conn.PgConn().CustomData()[tagKey] = t }
 // stands here because it is sent by the simple protocol: nothing of ours is
 // prepared behind a pooler, and several statements cost one round trip.
 // A row that has come here with a dump of another database says nothing.
-const tagSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid() from freshet.incarnation " +
+const tagSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid()" + fromIncarnationSQL
+
+// lineageSQL asks for the lineage, too: of the primary, where there are replicas.
+const lineageSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid(), system_identifier, timeline, " +
+	"(select oid from pg_database where datname = current_database())" + fromIncarnationSQL
+
+const fromIncarnationSQL = " from freshet.incarnation " +
 	"where database in (0, (select oid from pg_database where datname = current_database()))"
 
 // lockTimeoutSQL bounds waits for locks, where neither the URL nor anybody else
@@ -60,7 +66,7 @@ var (
 func (d *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	results, err := conn.PgConn().Exec(ctx, tagSQL).ReadAll()
+	results, err := conn.PgConn().Exec(ctx, d.replicas.tagSQL()).ReadAll()
 	t, err := parseTag(results, err)
 	if err != nil {
 		return err
@@ -71,6 +77,7 @@ func (d *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	t.prepares = t.pooled && !d.execModeGiven && conn.Config().DefaultQueryExecMode != pooledExecMode
 	t.opened = time.Now()
 	setTag(conn, t.tag)
+	d.replicas.learn(t)
 	if t.pooled {
 		if !d.pooled.Swap(true) {
 			d.logger.LogAttrs(ctx, slog.LevelInfo, "the database URL leads through a pooler: each call proves in its own transaction what it reads")
@@ -102,10 +109,16 @@ func Pooled(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig,
 
 type answeredTag struct {
 	tag
-	backend uint32 // the process that serves the session
+	backend uint32   // the process that serves the session
+	row     [][]byte // all of the answer
 }
 
-// parseTag reads the last result as tagSQL's.
+// lineage is that of the epoch, in an answer to lineageSQL.
+func (t answeredTag) lineage() lineage {
+	return lineage{epoch: t.epoch, system: string(t.row[3]), timeline: string(t.row[4]), database: string(t.row[5])}
+}
+
+// parseTag reads the last result as tagSQL's or lineageSQL's.
 func parseTag(results []*pgconn.Result, err error) (t answeredTag, _ error) {
 	var pg *pgconn.PgError
 	switch {
@@ -131,7 +144,7 @@ func parseTag(results []*pgconn.Result, err error) (t answeredTag, _ error) {
 	if err != nil {
 		return t, fmt.Errorf("backend: %w", err)
 	}
-	t.epoch, t.backend = freshet.Epoch(epoch), uint32(backend)
+	t.epoch, t.backend, t.row = freshet.Epoch(epoch), uint32(backend), rows[0]
 	return t, nil
 }
 
@@ -141,8 +154,8 @@ func parseTag(results []*pgconn.Result, err error) (t answeredTag, _ error) {
 //
 // It sets the session too, after the rest: who that is may read what is asked here,
 // but it has a role's rights.
-func beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, session *Session, epoch freshet.Epoch) error {
-	results, err := exec(ctx, conn, begin+"; "+transactionLockTimeoutSQL+"; "+tagSQL+session.sql())
+func (d *DB) beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, session *Session, epoch freshet.Epoch) error {
+	results, err := exec(ctx, conn, begin+"; "+transactionLockTimeoutSQL+"; "+d.replicas.tagSQL()+session.sql())
 	if denied := session.refused(err); errors.Is(denied, ErrDenied) {
 		return denied
 	}
@@ -153,6 +166,7 @@ func beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, session 
 	if err != nil {
 		return err
 	}
+	d.replicas.learn(proven)
 	t := tagOf(conn.Conn())
 	t.epoch = proven.epoch
 	setTag(conn.Conn(), t)

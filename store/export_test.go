@@ -26,3 +26,17 @@ func (d *DB) Refused() bool {
 func (d *DB) Ask(ctx context.Context, sql string, value any) error {
 	return d.pool.QueryRow(ctx, sql).Scan(value)
 }
+
+// LookSeldom has nobody look at replicas but when a read finds fault. To be called before
+// Watch.
+func (d *DB) LookSeldom() { d.replicas.pause = time.Hour }
+
+// LookNow has replicas looked at.
+func (d *DB) LookNow() {
+	for _, r := range d.replicas.all {
+		r.suspect()
+	}
+}
+
+// LookOften has replicas looked at all the time. To be called before Watch.
+func (d *DB) LookOften() { d.replicas.pause = 10 * time.Millisecond }

@@ -61,8 +61,12 @@ func (h *health) denied() {
 
 // Watch looks at the pool until ctx ends, for Ready: once a second, and when a
 // call could not have a connection or a privilege. While calls are served, a look
-// costs nothing; while the pool is of no use, looks back off to once a second.
+// costs nothing; while the pool is of no use, looks back off to once a second. It looks
+// after the replicas too.
 func (d *DB) Watch(ctx context.Context) error {
+	var replicas sync.WaitGroup
+	replicas.Go(func() { d.replicas.run(ctx) })
+	defer replicas.Wait()
 	var seen int64 // connections handed out at the last look
 	pause := shortestPause
 	for suspected := true; ; {
@@ -130,7 +134,7 @@ func (d *DB) look(ctx context.Context, thoroughly bool) error {
 	}
 	defer conn.Release()
 	if tagOf(conn.Conn()).pooled {
-		err := cmp.Or(beginProven(ctx, conn, beginReadSQL, nil, 0), endRead(ctx, conn))
+		err := cmp.Or(d.beginProven(ctx, conn, beginReadSQL, nil, 0), endRead(ctx, conn))
 		if err != nil {
 			return fmt.Errorf("the database URL leads through a pooler, and a transaction through it fails "+
 				"(it needs pool_mode session or transaction): %w", err)

@@ -20,6 +20,10 @@ const maxStale = 16
 // When its connection breaks, as pooled ones do that have died unseen, it is run
 // again on another, three times in all; and when a migration has made a prepared
 // statement useless. fn must have no effect but to set its results.
+//
+// Where there are replicas, and the context's Call allows it, it may run on one
+// first, in a transaction as ReadTx does; whatever Postgres refuses there is run
+// again on the primary.
 func (d *DB) Read(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 	return d.reading(ctx, fn, callOf(ctx).Audit)
 }
@@ -37,6 +41,9 @@ func (d *DB) reading(ctx context.Context, fn func(context.Context, pgx.Tx) error
 	session, err := d.sessionOf(ctx)
 	if err != nil {
 		return err
+	}
+	if served, err := d.replicas.read(ctx, call, session, fn); served {
+		return d.over(session, err)
 	}
 	for attempt := 1; ; attempt++ {
 		dead, err := d.readOnce(ctx, call, session, fn, inTx)
@@ -106,7 +113,7 @@ const beginReadSQL = "begin isolation level repeatable read read only"
 func (d *DB) read(ctx context.Context, conn *pgxpool.Conn, call *Call, session *Session, fn func(context.Context, pgx.Tx) error) error {
 	var err error
 	if tagOf(conn.Conn()).pooled {
-		err = beginProven(ctx, conn, beginReadSQL, session, call.Epoch)
+		err = d.beginProven(ctx, conn, beginReadSQL, session, call.Epoch)
 	} else {
 		err = session.begin(ctx, conn, beginReadSQL)
 	}

@@ -88,7 +88,7 @@ func (d *DB) askStatus(ctx context.Context, lost lostCommit, status *string, pos
 	}
 	defer conn.Release() // which closes the connection if it is left in a transaction
 	if tagOf(conn.Conn()).pooled {
-		if err := beginProven(ctx, conn, beginReadSQL, nil, lost.epoch); err != nil {
+		if err := d.beginProven(ctx, conn, beginReadSQL, nil, lost.epoch); err != nil {
 			return err
 		}
 		defer func() { _ = endRead(ctx, conn) }()

@@ -50,6 +50,22 @@ type Config struct {
 	// pool's role, with no claims. Its error ends the call.
 	Session func(ctx context.Context) (*Session, error)
 
+	// Replicas are connection strings, as URL is one, of streaming standbys of the
+	// primary: one for each. A read whose Call has an AtLeast runs on one that has
+	// replayed so much, if there is one; it may come back from there as a fallback, and
+	// then runs on the primary. Each such read proves, before it and after it, that the
+	// standby is of the epoch's history, for which the role of its URL has to be a
+	// member of pg_read_all_stats. Watch looks after them: without it none is used.
+	Replicas []string
+
+	// ReplicaConns bounds the pool of each replica. Zero: what its URL's pool_max_conns
+	// says, or the greater of 4 and the number of CPUs.
+	ReplicaConns int32
+
+	// ReplicaWait is how long a read waits for a replica to have a connection and to
+	// have replayed enough, before it runs on the primary. Zero: 50 ms.
+	ReplicaWait time.Duration
+
 	// OnChange is called by Watch when Ready may answer otherwise than before. It
 	// must not block. Nil: nobody is.
 	OnChange func()
@@ -78,6 +94,7 @@ type DB struct {
 	waiting atomic.Int64   // who waits for a connection
 	commits sync.WaitGroup // COMMITs, each on a goroutine: its caller may leave
 
+	replicas *replicas // nil: there are none
 	session  func(context.Context) (*Session, error)
 	health   health
 	onChange func()
@@ -148,11 +165,15 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 			return now.ConnConfig, nil
 		}
 	}
+	if d.replicas, err = openReplicas(ctx, c, logger, cmp.Or(c.ReplicaWait, 50*time.Millisecond)); err != nil {
+		return nil, err
+	}
 	config.PingTimeout = pingTimeout
 	config.BeforeConnect = d.beforeConnect
 	config.AfterConnect = d.afterConnect
 	config.PrepareConn = checkTag
 	if d.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		d.replicas.close()
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
 	return d, nil
@@ -181,4 +202,5 @@ func configure(conn *pgx.ConnConfig) {
 func (d *DB) Close() {
 	d.commits.Wait()
 	d.pool.Close()
+	d.replicas.close()
 }

@@ -58,6 +58,7 @@ func (d *DB) InTx(ctx context.Context, fn func(context.Context, pgx.Tx) error) e
 	if err != nil {
 		return err
 	}
+	callOf(ctx).onPrimary()
 	bounded, cancel := context.WithTimeout(ctx, d.writeTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
@@ -117,7 +118,7 @@ func (d *DB) run(ctx context.Context, conn *pgxpool.Conn, call *Call, session *S
 	if tagOf(conn.Conn()).pooled {
 		// Begun, and nothing written.
 		tx.begun, tx.known = true, true
-		if err = beginProven(ctx, conn, beginSQL, session, call.Epoch); err != nil {
+		if err = d.beginProven(ctx, conn, beginSQL, session, call.Epoch); err != nil {
 			return tx, err // and the connection, in a transaction, is closed
 		}
 	}
