@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,6 +69,18 @@ type Config struct {
 	// MaxConns bounds the pool of DB. Zero: what DatabaseURL's pool_max_conns says,
 	// or the number of CPUs, at least 4.
 	MaxConns int32
+	// ReplicaURLs are streaming standbys of DatabaseURL's primary, one URL for each. A read
+	// at-least a revision, or for an answer that is kept, that a handler makes with DB
+	// runs on one that has replayed as much, and whose history is the primary's; the role
+	// is to be a member of pg_read_all_stats, which tells. Else, and for all other reads, it
+	// is the primary. Nil: there are none.
+	ReplicaURLs []string
+	// ReplicaConns bounds the pool of each. Zero: what its URL's pool_max_conns says, or
+	// the number of CPUs, at least 4.
+	ReplicaConns int32
+	// ReplicaWait is how long a read waits for a replica to replay what it needs, and
+	// for a connection, before it runs on the primary. Zero: 50 ms.
+	ReplicaWait time.Duration
 
 	// Authenticate says who sent a request: a Principal, the zero one for somebody who
 	// isn't known but may come in. It must not read the body. A *connect.Error refuses
@@ -212,6 +226,7 @@ func Defaults() Config {
 		Slot:              "freshet",
 		Publication:       Publication,
 		Reauthorize:       time.Minute,
+		ReplicaWait:       50 * time.Millisecond,
 		MaxWait:           2 * time.Second,
 		MaxSettle:         250 * time.Millisecond,
 		MaxLag:            5 * time.Second,
@@ -285,6 +300,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DBAnonymousRole == "none" {
 		return c, &ConfigError{Field: "DBAnonymousRole", Want: "a role (none is Postgres's word for that of the connection)"}
 	}
+	if err := c.checkReplicas(); err != nil {
+		return c, err
+	}
 	if !slotName.MatchString(c.Slot) || len(c.Slot) > setup.MaxSlotName {
 		return c, &ConfigError{Field: "Slot", Want: fmt.Sprintf("1 to %d lower-case letters, digits and underscores, not %q", setup.MaxSlotName, c.Slot)}
 	}
@@ -292,6 +310,23 @@ func (c Config) withDefaults() (Config, error) {
 		return c, &ConfigError{Field: "Publication", Want: fmt.Sprintf("1 to 63 lower-case letters, digits and underscores, the first no digit, not %q", c.Publication)}
 	}
 	return c, nil
+}
+
+// checkReplicas refuses what is no URL, and what metrics could not tell apart.
+func (c Config) checkReplicas() error {
+	seen := map[string]bool{}
+	for _, url := range c.ReplicaURLs {
+		config, err := pgx.ParseConfig(url)
+		if err != nil {
+			return &ConfigError{Field: "ReplicaURLs", Want: fmt.Sprintf("connection strings: %v", err)} // pgx leaves the password out
+		}
+		at := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+		if seen[at] {
+			return &ConfigError{Field: "ReplicaURLs", Want: "each standby once; " + at + " is there twice"}
+		}
+		seen[at] = true
+	}
+	return nil
 }
 
 // publicationName is what needs no quotes, wherever a publication is named.
@@ -330,6 +365,8 @@ func checkBounds(c *Config, d Config) error {
 		bound("MaxWrite", &c.MaxWrite, d.MaxWrite, ms, 24*time.Hour, false),
 		bound("Drain", &c.Drain, d.Drain, ms, time.Hour, true),
 		bound("MaxConns", &c.MaxConns, 0, 1, 10_000, false),
+		bound("ReplicaConns", &c.ReplicaConns, 0, 1, 10_000, false),
+		bound("ReplicaWait", &c.ReplicaWait, d.ReplicaWait, ms, time.Minute, false),
 	)
 }
 

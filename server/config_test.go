@@ -22,6 +22,7 @@ func TestNew_refuses(t *testing.T) {
 		"no database":     {func(c *server.Config) { c.DatabaseURL = "" }, "no database URL"},
 		"a malformed URL": {func(c *server.Config) { c.DatabaseURL = "postgres://user:secret@%zz" }, "database URL"},
 		"another one":     {func(c *server.Config) { c.CaptureURL = "postgres://user:secret@%zz" }, "database URL"},
+		"a replica's":     {func(c *server.Config) { c.ReplicaURLs = []string{"postgres://user:secret@%zz"} }, "ReplicaURLs"},
 		"no service":      {func(c *server.Config) { c.Services = nil }, "no service"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -54,6 +55,9 @@ func TestNew_F81_nonsense(t *testing.T) {
 		"WriteTimeout":      {func(c *server.Config) { c.WriteTimeout = server.None }, ""},
 		"MaxRequestBytes":   {func(c *server.Config) { c.MaxRequestBytes = 1 }, ""},
 		"MaxConns":          {func(c *server.Config) { c.MaxConns = -1 }, ""},
+		"ReplicaConns":      {func(c *server.Config) { c.ReplicaConns = -1 }, ""},
+		"ReplicaWait":       {func(c *server.Config) { c.ReplicaWait = server.None }, "a value from 1ms to 1m0s"},
+		"ReplicaURLs":       {func(c *server.Config) { c.ReplicaURLs = []string{"postgres://h", "host=h user=x"} }, "h:5432 is there twice"},
 		"Publication":       {func(c *server.Config) { c.Publication = "1st" }, "the first no digit"},
 		"DBRoleClaim":       {func(c *server.Config) { c.DBRoleClaim = "role" }, "authenticated"},
 		"DBAnonymousRole":   {func(c *server.Config) { c.DBAnonymousRole = "guest" }, ""},

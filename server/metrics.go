@@ -152,6 +152,49 @@ func (n *Node) observePool(db *store.DB) {
 	} {
 		n.gauge(name, value.help, func() float64 { return float64(value.of(db.Stats())) })
 	}
+	n.observeReplicas(db)
 	n.counter("freshet_pool_acquires_total", "Connections handed out.", func() float64 { return float64(db.Stats().Acquires) })
 	n.counter("freshet_pool_acquire_seconds_total", "Time that calls waited for a connection.", func() float64 { return db.Stats().AcquireTime.Seconds() })
+}
+
+// observeReplicas registers the metrics of the replicas, if there are any.
+func (n *Node) observeReplicas(db *store.DB) {
+	for i, r := range db.Replicas() {
+		labels := prometheus.Labels{"replica": r.Name}
+		gauge := func(name, help string, of func(store.ReplicaStats) float64) {
+			n.cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
+				func() float64 { return of(db.Replicas()[i]) }))
+		}
+		gauge("freshet_replica_serving", "1 while the replica is proven to be a standby of the primary's history; 0: no read runs on it.", func(s store.ReplicaStats) float64 {
+			if s.Err != nil {
+				return 0
+			}
+			return 1
+		})
+		gauge("freshet_replica_lag_seconds", "How old is what the replica has replayed last, if it has received more; 0: it has replayed everything, or isn't reached.",
+			func(s store.ReplicaStats) float64 { return s.Lag.Seconds() })
+		gauge("freshet_replica_behind_bytes", "WAL between what the replica was last seen to have replayed and the frontier; 0: none, or not known.", func(s store.ReplicaStats) float64 {
+			frontier := n.hub.Frontier()
+			if s.Position.Epoch != frontier.Epoch || frontier.Position < s.Position.Position {
+				return 0
+			}
+			return float64(frontier.Position - s.Position.Position)
+		})
+		gauge("freshet_replica_in_use_connections", "Connections to the replica in the hands of calls.",
+			func(s store.ReplicaStats) float64 { return float64(s.InUse) })
+		gauge("freshet_replica_max_connections", "Size of the replica's pool.",
+			func(s store.ReplicaStats) float64 { return float64(s.Max) })
+		n.cfg.Registerer.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "freshet_replica_reads_total", Help: "Reads that the replica has served.", ConstLabels: labels,
+		}, func() float64 { return float64(db.Replicas()[i].Reads) }))
+	}
+	if len(n.cfg.ReplicaURLs) == 0 {
+		return
+	}
+	for _, why := range store.ReplicaReasons {
+		n.cfg.Registerer.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "freshet_replica_fallbacks_total", Help: "Reads that a replica might have served and the primary did, by reason.",
+			ConstLabels: prometheus.Labels{"reason": string(why)},
+		}, func() float64 { return float64(db.Fallbacks(why)) }))
+	}
 }

@@ -165,6 +165,7 @@ func (n *Node) buildHandlers() (err error) {
 		ReadInterval: cfg.ReadInterval,
 		MaxLag:       cfg.MaxLag,
 		CacheBytes:   cfg.CacheBytes,
+		Replicas:     len(cfg.ReplicaURLs) > 0,
 
 		MaxRequestBytes: cfg.MaxRequestBytes,
 		Audit:           cfg.AuditReads,
@@ -267,6 +268,10 @@ func (n *Node) DB() *store.DB {
 		Sources:  sources,
 		OnChange: n.wake,
 		Logger:   n.cfg.Logger,
+
+		Replicas:     n.cfg.ReplicaURLs,
+		ReplicaConns: n.cfg.ReplicaConns,
+		ReplicaWait:  n.cfg.ReplicaWait,
 	}
 	if cfg.URL == "" {
 		cfg.Connect = n.database

@@ -48,13 +48,14 @@ type Config struct {
 	MaxWait time.Duration
 	// MaxSettle bounds how long the answer of a write is held back. Zero: 250 ms.
 	MaxSettle time.Duration
-	// MaxRead, ReadInterval, MaxLag, CacheBytes and MaxRequestBytes are those of
-	// reuse.Config.
+	// MaxRead, ReadInterval, MaxLag, CacheBytes, MaxRequestBytes and Replicas are those
+	// of reuse.Config.
 	MaxRead         time.Duration
 	ReadInterval    time.Duration
 	MaxLag          time.Duration
 	CacheBytes      int
 	MaxRequestBytes int
+	Replicas        bool
 	// Audit says which calls prove their declaration. Zero: AuditSample.
 	Audit AuditMode
 	// OnUndeclared is told, once each, which tables reads look into without
@@ -88,6 +89,7 @@ func (c Config) withDefaults() Config {
 func (c Config) reads() *reuse.Reads {
 	return reuse.New(reuse.Config{
 		Node: c.Hub, MaxRead: c.MaxRead, ReadInterval: c.ReadInterval, MaxLag: c.MaxLag, CacheBytes: c.CacheBytes, MaxRequestBytes: c.MaxRequestBytes,
-		Logger: c.Logger, Registerer: c.Metrics.registerer(),
+		Replicas: c.Replicas,
+		Logger:   c.Logger, Registerer: c.Metrics.registerer(),
 	})
 }

@@ -15,7 +15,8 @@ import (
 // read answers a read, by its own query or by what others have asked, and stamps
 // the answer with a frontier from before the snapshot that it comes from:
 // everything up to the frontier was proven visible before the snapshot was taken,
-// so the snapshot contains it (G6).
+// so the snapshot contains it (G6). What a replica has answered is stamped with what
+// that had replayed before its snapshot, if that is less.
 //
 // The store is told the stamp's epoch. Positions of two histories say nothing
 // about each other, so an answer from a connection of another one is an error
@@ -37,11 +38,17 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 				Method: c.method, Request: request, Scope: scope,
 				AtLeast: c.atLeast,
 				Alone:   audit.bars(c.procedure) || own && !known,
-				Query: func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error) {
+				Query: func(ctx context.Context, since reuse.Since) (connect.AnyResponse, freshet.Revision, error) {
 					if shared {
 						ctx = forEverybody(ctx)
 					}
-					return next(ctx, req, &store.Call{Epoch: frontier.Epoch, Audit: audit.due(req.Spec().Procedure)})
+					asked := &store.Call{Epoch: since.Frontier.Epoch, AtLeast: since.AtLeast, Audit: audit.due(req.Spec().Procedure)}
+					response, err := next(ctx, req, asked)
+					start := since.Frontier
+					if reached := asked.Reached(); !reached.IsZero() && reached.Less(start) {
+						start = reached
+					}
+					return response, start, err
 				},
 			})
 			c.reply.stamp, c.reply.from, c.reply.unkept = answer.Stamp, answer.From, answer.Unkept

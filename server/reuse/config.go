@@ -46,6 +46,8 @@ type Config struct {
 	CacheBytes int
 	// MaxRequestBytes bounds a request's message, decompressed. Zero: 4 MiB.
 	MaxRequestBytes int
+	// Replicas says that queries may be answered by replicas: Since.AtLeast is given.
+	Replicas bool
 	// Logger gets the stack of a query that panics. Nil: slog.Default().
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil: nobody counts.
@@ -65,6 +67,7 @@ func New(cfg Config) *Reads {
 		maxRequest: cmp.Or(cfg.MaxRequestBytes, 4<<20),
 		flights: &flights{
 			node: cfg.Node, cache: kept, metrics: counts, lanes: map[readKey]*lane{},
+			replicas: cfg.Replicas,
 			timeout:  cmp.Or(max(cfg.MaxRead, 0), 30*time.Second),
 			interval: cmp.Or(cfg.ReadInterval, 100*time.Millisecond),
 			logger:   cmp.Or(cfg.Logger, slog.Default()),

@@ -34,6 +34,7 @@ type flights struct {
 	node     Node
 	cache    *cache
 	timeout  time.Duration // of a flight, whatever its callers' deadlines
+	replicas bool          // Config.Replicas
 	interval time.Duration // between queries of one key in the long run; not positive: no pace
 	logger   *slog.Logger
 	metrics  *metrics
@@ -53,11 +54,14 @@ type lane struct {
 
 // flight is one query and those who wait for its answer.
 type flight struct {
-	run    func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error)
+	run    func(ctx context.Context, since Since) (connect.AnyResponse, freshet.Revision, error)
 	topics []string
 	why    cause // of the first caller
 
-	start   freshet.Revision // the frontier before its snapshot; set when it takes off
+	// start is what its snapshot is sure to hold: set when it takes off, to the frontier,
+	// or to the least that will do, if a replica may serve it; then it rises when it lands.
+	start   freshet.Revision
+	need    freshet.Revision // the highest of what its waiters need, before it takes off
 	waiters int
 	cancel  context.CancelFunc // of a flight that has taken off
 	parent  context.Context    // values of the first caller, without its end
@@ -99,6 +103,7 @@ func (t *flights) join(ctx context.Context, key readKey, w want, current bool, n
 		l.waiting = f
 	}
 	f.strong = f.strong || w.strong()
+	f.need = f.need.Max(w.need())
 	if l.running == nil {
 		t.advance(key, l)
 	}
@@ -115,12 +120,19 @@ func landed(a snapshot) *flight {
 // takeOff reads the frontier and starts the query, in this order. The caller
 // holds mu.
 func (t *flights) takeOff(key readKey, f *flight) {
-	f.start = t.node.Frontier()
+	need := f.need
+	if f.strong {
+		need = freshet.Revision{}
+	}
+	from := t.since(t.node.Frontier(), need)
+	if f.start = from.Frontier; !from.AtLeast.IsZero() {
+		f.start = from.AtLeast
+	}
 	ctx, cancel := context.WithTimeout(f.parent, t.timeout)
 	f.cancel = cancel
 	go func() {
 		defer cancel()
-		response, err := t.fly(ctx, f)
+		response, start, err := t.fly(ctx, f, from)
 		var replaced connect.AnyResponse
 		var sameSize bool
 		// Headers are made on first use: not while many read them.
@@ -129,12 +141,12 @@ func (t *flights) takeOff(key readKey, f *flight) {
 		} else if err == nil {
 			response.Header()
 			response.Trailer()
-			if !f.start.IsZero() && !t.node.Quarantined(f.topics) {
-				replaced, sameSize = t.cache.put(key, snapshot{response, f.start})
+			if !start.IsZero() && !t.node.Quarantined(f.topics) {
+				replaced, sameSize = t.cache.put(key, snapshot{response, start})
 			}
 		}
 		f.response, f.err = response, err
-		t.land(key)
+		t.land(key, start)
 		close(f.done)
 		// Nobody waits for this.
 		if replaced != nil {
@@ -143,9 +155,18 @@ func (t *flights) takeOff(key readKey, f *flight) {
 	}()
 }
 
+// since is what a query is asked for. A need that isn't of the frontier's history, as
+// when another one has begun since, is the primary's to answer.
+func (t *flights) since(frontier, need freshet.Revision) Since {
+	if !t.replicas || !reaches(frontier, need) {
+		need = freshet.Revision{}
+	}
+	return Since{Frontier: frontier, AtLeast: need}
+}
+
 // fly runs the query; a panic, which no caller's goroutine could recover, is
 // an error.
-func (t *flights) fly(ctx context.Context, f *flight) (_ connect.AnyResponse, err error) {
+func (t *flights) fly(ctx context.Context, f *flight, from Since) (_ connect.AnyResponse, _ freshet.Revision, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			t.logger.LogAttrs(ctx, slog.LevelError, "rpc panicked",
@@ -153,14 +174,15 @@ func (t *flights) fly(ctx context.Context, f *flight) (_ connect.AnyResponse, er
 			err = connect.NewError(connect.CodeInternal, errPanicked)
 		}
 	}()
-	return f.run(ctx, f.start)
+	return f.run(ctx, from)
 }
 
-// land lets the next one take off.
-func (t *flights) land(key readKey) {
+// land says what the flight's snapshot holds, and lets the next one take off.
+func (t *flights) land(key readKey, start freshet.Revision) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.lanes[key]
+	l.running.start = start
 	l.running = nil
 	t.advance(key, l)
 }

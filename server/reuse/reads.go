@@ -41,10 +41,20 @@ type Read struct {
 	// Alone has the answer neither kept nor shared, whatever the method says.
 	Alone bool
 	// Query asks the database; it may run on another goroutine, and after Do has
-	// returned. frontier was read before it is called, so that a snapshot that it
-	// takes contains all of it; zero: there is none. The response's message, header
-	// and trailer are not to be changed any more.
-	Query func(ctx context.Context, frontier freshet.Revision) (connect.AnyResponse, error)
+	// returned. It returns what its answer, or its error, holds for sure: since the
+	// frontier was read before, that is Since.Frontier for a snapshot of the primary's,
+	// and may be less, down to Since.AtLeast, for a replica's. The response's message,
+	// header and trailer are not to be changed any more.
+	Query func(ctx context.Context, since Since) (connect.AnyResponse, freshet.Revision, error)
+}
+
+// Since says which snapshots may answer a query.
+type Since struct {
+	// Frontier was read before; zero: there is none.
+	Frontier freshet.Revision
+	// AtLeast is what the readers who wait for it need: a replica that has replayed so
+	// much will do. Zero: only the primary will.
+	AtLeast freshet.Revision
 }
 
 // Answer is what a read gets. Beside an error, too: a query may fail since what it
@@ -117,8 +127,8 @@ func (r *Reads) alone(ctx context.Context, read *Read) (Answer, error) {
 	if frontier.IsZero() && !read.AtLeast.IsZero() {
 		return Answer{}, ErrNoFrontier // it was lost since the caller has seen it
 	}
-	response, err := read.Query(ctx, frontier)
-	return Answer{Response: response, Stamp: frontier}, err
+	response, start, err := read.Query(ctx, r.flights.since(frontier, read.AtLeast))
+	return Answer{Response: response, Stamp: start}, err
 }
 
 // fly answers by a query that others may share: next, unless there is one.

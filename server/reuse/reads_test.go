@@ -287,9 +287,9 @@ func TestReads_flightLandsBetweenTheTwoLooks(t *testing.T) {
 	kept, ok := r.made.cache.get(key)
 	require.True(t, ok)
 	join := func(w want, current bool) (f *flight, queries int) {
-		f, _ = r.made.flights.join(t.Context(), key, w, current, &flight{why: becauseFloor, run: func(context.Context, freshet.Revision) (connect.AnyResponse, error) {
+		f, _ = r.made.flights.join(t.Context(), key, w, current, &flight{why: becauseFloor, run: func(_ context.Context, s Since) (connect.AnyResponse, freshet.Revision, error) {
 			queries++
-			return kept.response, nil
+			return kept.response, s.Frontier, nil
 		}})
 		require.NoError(t, r.made.flights.wait(t.Context(), key, f))
 		return f, queries

@@ -39,6 +39,8 @@ type rig struct {
 	alone  bool
 	get    func(context.Context) (*messagesv1.GetMessageResponse, error)
 	log    *testkit.Buffer
+	// replayed says what a query's answer holds; nil: all of the frontier.
+	replayed func(Since) freshet.Revision
 }
 
 func newRig(t *testing.T, change func(*Config)) *rig {
@@ -113,12 +115,16 @@ func (r *rig) read(ctx context.Context, user string, atLeast freshet.Revision) <
 	go func() {
 		a, err := r.made.Do(ctx, Read{
 			Method: r.method, Request: &messagesv1.GetMessageRequest{Name: name}, Scope: user, AtLeast: atLeast, Alone: r.alone,
-			Query: func(ctx context.Context, _ freshet.Revision) (connect.AnyResponse, error) {
+			Query: func(ctx context.Context, since Since) (connect.AnyResponse, freshet.Revision, error) {
+				start := since.Frontier
+				if r.replayed != nil {
+					start = r.replayed(since)
+				}
 				m, err := r.get(ctx)
 				if err != nil {
-					return nil, err
+					return nil, start, err
 				}
-				return connect.NewResponse(m), nil
+				return connect.NewResponse(m), start, nil
 			},
 		})
 		o := outcome{stamp: a.Stamp, from: a.From, err: err}

@@ -20,6 +20,14 @@ func (w want) metBy(start freshet.Revision) bool {
 	return !w.strong() && (reaches(start, w.asked) || w.unchangedSince(start))
 }
 
+// need is the least start that meets the want.
+func (w want) need() freshet.Revision {
+	if !w.floor.IsZero() && reaches(w.asked, w.floor) {
+		return w.floor
+	}
+	return w.asked
+}
+
 // stamp is the revision up to which the answer holds everything.
 func (w want) stamp(start freshet.Revision) freshet.Revision {
 	if w.unchangedSince(start) {
