@@ -15,6 +15,8 @@ SEED     ?= 0
 KILLS    ?= true
 # Of `make rolling`.
 ROUNDS   ?= 10
+# Of `make replicas`.
+READS    ?= 1000000
 # Packages tested at a time. Each starts a Postgres of its own.
 P       ?= 2
 
@@ -205,6 +207,10 @@ bench/refetch: ## 4,000 clients refetch one read after one write, beside a stati
 
 bench/scale: ## how the cost of the stream grows with connections, topics, rates and throttle, four minutes; writes bench/results (ARGS=… are its flags)
 	cd bench/peers && $(GO) build -o $(CURDIR)/bin/bench-peers . && $(CURDIR)/bin/bench-peers scale $(ARGS)
+
+replicas: ## READS (1000000) reads while a replica's replay is paused and resumed at random: none may see less than it asked for
+	$(GO) test ./store -run '^TestReplica_pausedAtRandom$$' -count=1 -v -timeout 0 -replica.reads=$(READS)
+	$(GO) test ./server -run '^TestReplicas$$' -count=1 -v -timeout 0 -replica.reads=$(READS)
 
 soak: ## random faults for DURATION (30m) from a SEED; every client must end equal to Postgres
 	$(GO) test ./internal/systemtest -run '^TestSoak$$' -count=1 -v -timeout 0 -soak.duration=$(DURATION) -soak.seed=$(SEED) -soak.kills=$(KILLS)

@@ -186,7 +186,7 @@ func (s *settings) readableByAll() error {
 		return nil
 	}
 	for name, given := range s.given {
-		if text, ok := given.is.(string); ok && len(secretsIn(text)) > 0 {
+		if len(secretsIn(fmt.Sprint(given.is))) > 0 {
 			return fmt.Errorf("remark: %s:%d: %s has a password in it, and everybody on this machine may read the file: chmod o-r", s.file, given.line, name)
 		}
 	}

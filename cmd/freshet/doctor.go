@@ -5,11 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -17,6 +22,8 @@ type doctorCmd struct {
 	databaseFlags
 	Slot        string `default:"freshet" help:"Replication slot that serve uses."`
 	Publication string `default:"freshet" help:"Publication that serve uses."`
+
+	ReplicaURL []string `sep:"none" placeholder:"URL" help:"Standby that serve reads from: would it? With --print-grants: the services' role is to read there, too. Several, one URL for each."`
 
 	PrintGrants bool     `help:"Print the SQL that makes roles of least privilege instead: one that sets up, one that captures, one of the services."`
 	OwnerRole   string   `default:"freshet_owner" placeholder:"ROLE" help:"With --print-grants: the role that migrates and sets up."`
@@ -87,6 +94,9 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 			return err
 		}
 		problems = slices.Concat(problems, unbound, leftovers)
+		for _, url := range c.ReplicaURL {
+			problems = append(problems, c.replica(ctx, url)...)
+		}
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
 }
@@ -94,10 +104,19 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 // printGrants prints what the roles lack, as an SQL script.
 func (c *doctorCmd) printGrants(ctx context.Context, conn *setup.Conn, p *contract.Program, w io.Writer) error {
 	grants, notes, err := setup.GrantsFor(ctx, conn, p, c.Publication, setup.Roles{
-		Owner: c.OwnerRole, Capture: c.CaptureRole, App: c.AppRole, Callers: c.CallerRole,
+		Owner: c.OwnerRole, Capture: c.CaptureRole, App: c.AppRole, Callers: c.CallerRole, Replicas: len(c.ReplicaURL) > 0,
 	})
 	if err != nil {
 		return err
+	}
+	for _, url := range c.ReplicaURL {
+		config, err := setup.ParseConfig(url)
+		if err != nil {
+			return fmt.Errorf("--replica-url: %w", err) // pgx leaves the password out
+		}
+		if config.User != c.AppRole {
+			notes = append(notes, fmt.Sprintf("the URL of the replica %s is the role %s's: it is to be that of the services, %s", at(config), config.User, c.AppRole))
+		}
 	}
 	for _, g := range grants {
 		fmt.Fprintf(w, "-- to be run by %s:\n", oneLine.Replace(g.By))
@@ -123,6 +142,30 @@ func (c *doctorCmd) unbound(ctx context.Context, p *contract.Program) ([]setup.P
 	}
 	found, err := setup.CheckPolicies(ctx, config, p)
 	return slices.DeleteFunc(found, func(p setup.Problem) bool { return !p.Warning }), err
+}
+
+// replica returns why serve would not read from a standby. It is a warning: the primary
+// does then.
+func (c *doctorCmd) replica(ctx context.Context, url string) []setup.Problem {
+	config, err := setup.ParseConfig(url)
+	if err != nil {
+		return []setup.Problem{{Text: fmt.Sprintf("--replica-url: %v", err)}} // pgx leaves the password out
+	}
+	err = store.CheckReplica(ctx, c.DatabaseURL, url)
+	if err == nil {
+		return nil
+	}
+	p := setup.Problem{Warning: true, Text: fmt.Sprintf("no read runs on the replica %s: %v", at(config), err)}
+	var why *store.ReplicaError
+	if errors.As(err, &why) && why.Why == store.ReplicaPrivilege {
+		p.By, p.SQL = "a superuser", []string{"grant pg_read_all_stats to " + pgx.Identifier{config.User}.Sanitize() + ";"}
+	}
+	return []setup.Problem{p}
+}
+
+// at is where a connection leads to.
+func at(config *pgx.ConnConfig) string {
+	return net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
 }
 
 // oneLine keeps what is in a comment in it, whatever somebody has put into a name.

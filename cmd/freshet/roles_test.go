@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -46,11 +47,12 @@ do $$ begin execute format('grant create on database %I to owner', current_datab
 // TestServe_F71_printedGrants: what `doctor --print-grants` prints is all that it takes
 // to migrate, set up, capture and serve, each as a role of its own.
 func TestServe_F71_printedGrants(t *testing.T) {
-	server := testkit.NewServer(t, map[string]string{"fsync": "off"})
+	server := testkit.NewServer(t, map[string]string{"fsync": "off", "wal_keep_size": "256MB"})
 	database := server.Database(t)
 	as := func(role string) string { return strings.Replace(database, "postgres@", role+"@", 1) }
+	replica := server.Standby(t).URL(t, as("freshet_app"))
 	printed := func() (script string) {
-		code, script, stderr := runs(t, "doctor", "--print-grants", "--database-url", database)
+		code, script, stderr := runs(t, "doctor", "--print-grants", "--database-url", database, "--replica-url", replica)
 		require.Equal(t, exitOK, code, script+stderr)
 		testkit.Exec(t, database, script)
 		return script
@@ -65,13 +67,28 @@ func TestServe_F71_printedGrants(t *testing.T) {
 	t.Setenv("DATABASE_URL", as("freshet_app"))
 	code, stdout, _ = runs(t, "doctor")
 	require.Equal(t, exitOK, code, stdout)
-	serveByRoles(t)
+	serveByRoles(t, "--replica-url", replica)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // once it has replayed that
+		code, stdout, _ = runs(t, "doctor", "--replica-url", replica)
+		assert.Equal(c, exitOK, code)
+		assert.NotContains(c, stdout, "no read runs on the replica")
+	}, 20*time.Second, 100*time.Millisecond)
+	testkit.Exec(t, database, `revoke pg_read_all_stats from freshet_app`)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		_, stdout, _ = runs(t, "doctor", "--replica-url", replica)
+		assert.Contains(c, stdout, "its role may not see which timeline it follows")
+		assert.Contains(c, stdout, `grant pg_read_all_stats to "freshet_app";`)
+	}, 20*time.Second, 100*time.Millisecond)
+	code, stdout, _ = runs(t, "doctor", "--print-grants", "--database-url", database, "--replica-url", server.URL("postgres"))
+	require.Equal(t, exitOK, code, stdout)
+	require.Contains(t, stdout, "grant pg_read_all_stats to \"freshet_app\"")
+	require.Contains(t, stdout, "is the role postgres's: it is to be that of the services, freshet_app")
 }
 
-// serveByRoles serves as the environment says, and has a message written and read.
-func serveByRoles(t *testing.T) {
+// serveByRoles serves as the environment and flags say, and has a message written and read.
+func serveByRoles(t *testing.T, flags ...string) {
 	t.Helper()
-	url, stop := serving(t, "--no-migrate", "--max-conns=4")
+	url, stop := serving(t, append([]string{"--no-migrate", "--max-conns=4"}, flags...)...)
 	call := func(method, body string) (int, string) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()

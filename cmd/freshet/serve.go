@@ -32,6 +32,11 @@ type serveCmd struct {
 	Slot        string `group:"Database" default:"${slot}" help:"Replication slot, the same for all nodes of a database."`
 	Publication string `group:"Database" default:"${publication}" help:"Publication. All nodes of a database share one."`
 	MaxConns    int32  `group:"Database" default:"0" help:"Connections of the pool. 0: the number of CPUs, at least 4."`
+
+	ReplicaURL   []string      `group:"Database" sep:"none" placeholder:"URL" help:"Streaming standby of the primary, for reads at-least a revision that it has replayed. Several, one URL for each."`
+	ReplicaConns int32         `group:"Database" default:"0" help:"Connections of each replica's pool. 0: the number of CPUs, at least 4."`
+	ReplicaWait  time.Duration `group:"Database" default:"${replica_wait}" help:"Longest wait of a read for a replica, before it runs on the primary."`
+
 	DataDir     string `group:"Database" default:".freshet" type:"path" help:"Folder of the private Postgres."`
 	PostgresBin string `group:"Database" placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 
@@ -202,6 +207,7 @@ func serveDefaults() kong.Vars {
 		"slot":                          d.Slot,
 		"publication":                   d.Publication,
 		"addr":                          at.Addr,
+		"replica_wait":                  d.ReplicaWait.String(),
 		"max_wait":                      d.MaxWait.String(),
 		"max_settle":                    d.MaxSettle.String(),
 		"max_lag":                       d.MaxLag.String(),
@@ -260,7 +266,7 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 		MaxConnections:           given(c.MaxConnections),
 		MaxConnectionsPerAddress: perhaps(c.MaxConnectionsPerAddress),
 		MaxRequestsPerAddress:    given(c.MaxRequestsPerAddress),
-		Reserved:                 int(c.MaxConns),
+		Reserved:                 int(c.MaxConns) + len(c.ReplicaURL)*int(c.ReplicaConns),
 		MaxStreams:               c.MaxStreams,
 		MaxRequestBytes:          given(c.MaxRequestBytes),
 		Drain:                    given(c.Drain),
@@ -284,6 +290,9 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		Slot:                c.Slot,
 		Publication:         c.Publication,
 		MaxConns:            c.MaxConns,
+		ReplicaURLs:         c.ReplicaURL,
+		ReplicaConns:        c.ReplicaConns,
+		ReplicaWait:         c.ReplicaWait,
 		DBRoleClaim:         c.DBRoleClaim,
 		DBAnonymousRole:     c.DBAnonymousRole,
 		MaxWait:             given(c.MaxWait),
@@ -331,6 +340,7 @@ func inFlags(err error) error {
 	}
 	name := cmp.Or(map[string]string{
 		"MaxStreamsPerCaller": "--max-streams-per-address",
+		"ReplicaURLs":         "--replica-url",
 		"DBRoleClaim":         "--db-role-claim",
 		"DBAnonymousRole":     "--db-anonymous-role",
 	}[field.Field], flagOf(field.Field))

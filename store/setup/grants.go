@@ -21,6 +21,9 @@ type Roles struct {
 	// server.Config.DBRoleClaim). It has none of their rights by itself. Nil: App
 	// reads and writes the sources itself.
 	Callers []string
+	// Replicas says that App reads on standbys, too: it is to see which timeline they
+	// follow.
+	Replicas bool
 }
 
 // Grants are statements that one role is to run.
@@ -156,6 +159,9 @@ func (g *granting) makeRoles() error {
 	if err := g.grantReplication(); err != nil {
 		return err
 	}
+	if err := g.grantReplicas(); err != nil {
+		return err
+	}
 	return g.grantCallers()
 }
 
@@ -168,6 +174,20 @@ func (g *granting) grantReplication() error {
 		g.add(superuser, "alter role "+quoteIdent(capture)+" with replication;")
 	}
 	return nil
+}
+
+// grantReplicas lets App take the role that sees which timeline a standby follows (see
+// docs/decisions/0021), without having its rights where Postgres can tell the two apart.
+func (g *granting) grantReplicas() error {
+	if !g.roles.Replicas {
+		return nil
+	}
+	with, question := ";", "pg_has_role($1, 'pg_read_all_stats', 'member')"
+	if g.version >= 160000 {
+		with, question = " with inherit false, set true;", "pg_has_role($1, 'pg_read_all_stats', 'set')"
+	}
+	app := g.roles.App
+	return g.want(superuser, "grant pg_read_all_stats to "+quoteIdent(app)+with, app, question)
 }
 
 // grantCallers lets App take the callers' roles without having their rights.

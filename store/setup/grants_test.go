@@ -97,7 +97,7 @@ func TestGrantsFor_callers(t *testing.T) {
 		server := testkit.NewServerOf(t, major, map[string]string{"fsync": "off"})
 		raw := server.Database(t)
 		roles := parts
-		roles.Callers = []string{"member", "guest"}
+		roles.Callers, roles.Replicas = []string{"member", "guest"}, true
 		grant(t, raw, "postgres", roles)
 		setUpAs(t, raw, roles.Owner)
 		grant(t, raw, "postgres", roles)
@@ -110,6 +110,9 @@ func TestGrantsFor_callers(t *testing.T) {
 		refusedTo(t, raw, roles.App, "insert into messages (conversation, author, body) values ('7', 'a', 'b')")
 		testkit.Exec(t, app, "begin; set local role member; insert into messages (conversation, author, body) values ('7', 'a', 'b'); commit")
 		refusedTo(t, raw, roles.App, "set role freshet_capture")
+		// Which timeline a standby follows is seen by who takes that role, and no other.
+		testkit.Exec(t, app, "begin; set local role pg_read_all_stats; select received_tli from pg_stat_wal_receiver; commit")
+		testkit.Exec(t, app, "do $$ begin assert not pg_has_role('pg_read_all_stats', 'usage'); end $$")
 	}
 }
 
