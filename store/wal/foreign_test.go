@@ -1,10 +1,12 @@
 package wal
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -46,4 +48,15 @@ func TestQuarantine_foreign(t *testing.T) {
 		_, changed = q.takeChanged()
 		require.False(t, changed)
 	})
+}
+
+// TestGate_announced: that a contract was recorded isn't lost where commits are merged.
+func TestGate_announced(t *testing.T) {
+	g := gate{} // which merges everything
+	for xid := range uint32(3) {
+		g.push(&transaction{xid: xid + 1, end: pglogrepl.LSN(xid + 1), announced: xid == 1})
+	}
+	batch := g.release(&snapshot{xmax: 10}, 10, nil)
+	require.NotEmpty(t, batch)
+	require.True(t, slices.ContainsFunc(batch, func(w waiting) bool { return w.announced && w.end >= 2 }))
 }
