@@ -106,6 +106,10 @@ func testReplicaPromoted(t *testing.T, r *replicated, below *testkit.Standby) {
 	belowURL := below.URL(t, r.primary)
 	on := testkit.Conn(t, belowURL)
 	below.Follow(t, r.standby)
+	// Who looks while it changes over finds it detached, and here nobody looks again.
+	waitFor(t, "it follows", func() bool {
+		return one[bool](t, on, `select exists (select from pg_stat_wal_receiver where status = 'streaming' and sender_host = '`+r.standby.Host()+`')`)
+	})
 	rev, n := r.write(t), one[int64](t, r.on, `select n from things`)
 	// Nobody but the reads themselves finds out: a look would cut them off.
 	promoted := r.open(t, store.Config{}, (*store.DB).LookSeldom)
