@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,6 +221,8 @@ func TestReplica_down(t *testing.T) {
 
 	t.Run("partitioned", func(t *testing.T) {
 		held, goOn := make(chan struct{}), make(chan struct{})
+		release := sync.OnceFunc(func() { close(goOn) })
+		defer release() // or nobody could close the pool
 		ended := make(chan came, 1)
 		began := time.Now()
 		go func() {
@@ -238,7 +241,7 @@ func TestReplica_down(t *testing.T) {
 		}()
 		<-held
 		proxy.Pause()
-		close(goOn)
+		release()
 		c := read(t, d, rev)
 		require.False(t, c.replica)
 		c = <-ended
@@ -256,6 +259,8 @@ func TestReplica_down(t *testing.T) {
 	})
 	t.Run("busy", func(t *testing.T) {
 		held, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 2)
+		release := sync.OnceFunc(func() { close(goOn) })
+		defer release()
 		for range 2 {
 			go func() {
 				call := &store.Call{Epoch: epoch, AtLeast: rev}
@@ -274,7 +279,7 @@ func TestReplica_down(t *testing.T) {
 		} else {
 			require.Failf(t, "both should run on the replica", "%+v", s)
 		}
-		close(goOn)
+		release()
 		require.NoError(t, <-ended)
 		require.NoError(t, <-ended)
 		serves(t, d, rev)
