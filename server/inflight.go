@@ -73,11 +73,5 @@ func later(code connect.Code, text string) error {
 	return err
 }
 
-// principalOf names who calls, among all issuers' subjects; empty: nobody known.
-func principalOf(ctx context.Context) string {
-	p := intercept.PrincipalOf(ctx)
-	if p.IsAnonymous() {
-		return ""
-	}
-	return p.Issuer + "\x00" + p.Subject
-}
+// principalOf names who calls; empty: nobody known.
+func principalOf(ctx context.Context) string { return intercept.PrincipalOf(ctx).Name() }

@@ -28,6 +28,10 @@ type Call struct {
 	// frontier that was read before the call. Zero: they run on the primary.
 	AtLeast freshet.Revision
 
+	// Caller names who calls. Where more writes wait than may have a connection,
+	// callers have their turns. Those without a name are one.
+	Caller string
+
 	// BeforeCommit is called with the id of the mutation's transaction (all 64
 	// bits of it), before COMMIT is sent; not for a transaction that wrote
 	// nothing. A transaction that is tried again calls it again, with another id.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/turns"
 )
 
 // acquire takes a connection of the epoch out of the pool, for a read.
@@ -18,46 +19,41 @@ func (d *DB) acquire(ctx context.Context, epoch freshet.Epoch) (*pgxpool.Conn, e
 	return d.take(ctx, bounded, epoch)
 }
 
-// lease is a connection in the hands of a write, and the slot that it takes.
+// lease is a connection in the hands of a write, and the place that it takes.
 type lease struct {
-	conn  *pgxpool.Conn
-	slots chan struct{} // nil: released
+	conn   *pgxpool.Conn
+	writes *turns.Turns // nil: released
 }
 
 // Release gives both back; the second time it does nothing. A connection in a
 // transaction is closed.
 func (l *lease) Release() {
 	l.conn.Release()
-	if l.slots != nil {
-		<-l.slots
-		l.slots = nil
+	if l.writes != nil {
+		l.writes.Release()
+		l.writes = nil
 	}
 }
 
-// acquireWrite takes a connection of the epoch out of the pool, for a write.
-func (d *DB) acquireWrite(ctx context.Context, epoch freshet.Epoch) (*lease, error) {
+// acquireWrite takes a connection of the call's epoch out of the pool, for a write.
+func (d *DB) acquireWrite(ctx context.Context, call *Call) (*lease, error) {
 	bounded, cancel := context.WithTimeout(ctx, d.acquireTimeout)
 	defer cancel()
-	select {
-	case d.slots <- struct{}{}:
-	default:
-		d.waiting.Add(1)
-		defer d.waiting.Add(-1)
-		select {
-		case d.slots <- struct{}{}:
-		case <-bounded.Done():
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			return nil, fmt.Errorf("%w: every connection that writes may have is in use", ErrBusy)
-		}
+	d.waiting.Add(1)
+	err := d.writes.Acquire(bounded, call.Caller)
+	d.waiting.Add(-1)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, fmt.Errorf("%w: every connection that writes may have is in use", ErrBusy)
 	}
-	conn, err := d.take(ctx, bounded, epoch)
+	conn, err := d.take(ctx, bounded, call.Epoch)
 	if err != nil {
-		<-d.slots
+		d.writes.Release()
 		return nil, err
 	}
-	return &lease{conn: conn, slots: d.slots}, nil
+	return &lease{conn: conn, writes: d.writes}, nil
 }
 
 // take waits for a connection until bounded, which is ctx with a bound, ends.
@@ -96,7 +92,7 @@ func (d *DB) Stats() Stats {
 	s := d.pool.Stat()
 	return Stats{
 		Max: int(s.MaxConns()), InUse: int(s.AcquiredConns()), Idle: int(s.IdleConns()),
-		Writing: len(d.slots), MaxWriting: cap(d.slots),
+		Writing: d.writes.InUse(), MaxWriting: d.writes.Places(),
 		Waiting:  int(d.waiting.Load()),
 		Acquires: uint64(s.AcquireCount()), AcquireTime: s.AcquireDuration(),
 	}

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +57,47 @@ func TestInTx_F78_writesThatWaitLeaveReadsAlone(t *testing.T) {
 	require.Zero(t, d.Stats().InUse)
 	require.Zero(t, d.Stats().Writing)
 	require.NotZero(t, d.Stats().Acquires)
+}
+
+// F78: who has hundreds of writes waiting doesn't keep others from theirs: callers have
+// their turns.
+func TestInTx_F78_callersHaveTheirTurns(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), migrated(t)
+	d := open(t, store.Config{URL: url, MaxConns: 2}) // one of them for writes
+	locker := testkit.Conn(t, url)
+	_, err := locker.Exec(ctx, "begin; lock table messages in share row exclusive mode")
+	require.NoError(t, err)
+	const many = 20
+	ended := make(chan string, many+1)
+	var all sync.WaitGroup
+	write := func(caller string) {
+		all.Go(func() {
+			ctx := store.WithCall(ctx, &store.Call{Caller: caller})
+			if err := d.InTx(ctx, create); err != nil {
+				caller = err.Error()
+			}
+			ended <- caller
+		})
+	}
+	for range many {
+		write("many")
+	}
+	waitFor(t, "they wait", func() bool { return d.Stats().Waiting == many-1 })
+	write("one")
+	waitFor(t, "the other waits, too", func() bool { return d.Stats().Waiting == many })
+	_, err = locker.Exec(ctx, "rollback")
+	require.NoError(t, err)
+	all.Wait()
+	var order []string
+	for range many + 1 {
+		order = append(order, <-ended)
+	}
+	at := slices.Index(order, "one")
+	require.GreaterOrEqual(t, at, 0, "%v", order)
+	require.LessOrEqual(t, at, 4, "behind the one that had the connection, and one in turn: %v", order) // and who reports late
+	require.Equal(t, many, len(order)-1)
+	require.Zero(t, d.Stats().Writing)
 }
 
 // F78: a write is bounded also where no lock timeout helps, and so is the wait

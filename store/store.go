@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/freshet-dev/freshet/internal/turns"
 )
 
 // Config says how to reach the database. One of URL and Connect is required.
@@ -87,10 +89,10 @@ type DB struct {
 	execModeGiven bool
 	pooled        atomic.Bool
 
-	// slots holds an element for each connection that InTx may hold now. What it
-	// leaves of the pool is for reads, so that writes that wait for each other's
-	// locks don't stop them.
-	slots   chan struct{}
+	// writes are the connections that InTx may hold, of which callers have their turns.
+	// What it leaves of the pool is for reads, so that writes that wait for each
+	// other's locks don't stop them.
+	writes  *turns.Turns
 	waiting atomic.Int64   // who waits for a connection
 	commits sync.WaitGroup // COMMITs, each on a goroutine: its caller may leave
 
@@ -146,7 +148,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		connect:        c.Connect,
 		logger:         logger,
 		execModeGiven:  strings.Contains(c.URL, "default_query_exec_mode"),
-		slots:          make(chan struct{}, max(1, config.MaxConns-max(1, config.MaxConns/4))),
+		writes:         turns.New(int(config.MaxConns - max(1, config.MaxConns/4))),
 		health:         health{err: errNotLooked, wake: make(chan struct{}, 1)},
 		session:        c.Session,
 		onChange:       c.OnChange,

@@ -80,7 +80,7 @@ func (d *DB) InTx(ctx context.Context, fn func(context.Context, pgx.Tx) error) e
 // another try may succeed.
 func (d *DB) try(ctx context.Context, session *Session, fn func(context.Context, pgx.Tx) error) (again bool, err error) {
 	call := callOf(ctx)
-	held, err := d.acquireWrite(ctx, call.Epoch)
+	held, err := d.acquireWrite(ctx, call)
 	if err != nil {
 		return false, err
 	}

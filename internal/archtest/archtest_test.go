@@ -30,6 +30,7 @@ var tiers = map[string]int{
 	"internal/follow":  1,
 	"internal/lru":     1,
 	"internal/claims":  1,
+	"internal/turns":   1,
 	"internal/badnet":  1,
 	"internal/inflate": 1,
 	"internal/share":   1,

@@ -37,6 +37,15 @@ type Principal struct {
 // IsAnonymous reports whether nobody vouches for the caller.
 func (p Principal) IsAnonymous() bool { return p.Issuer == "" && p.Subject == "" }
 
+// Name is issuer and subject in one text, which no other principal has. Empty: nobody
+// vouches for the caller.
+func (p Principal) Name() string {
+	if p.IsAnonymous() {
+		return ""
+	}
+	return p.Issuer + "\x00" + p.Subject
+}
+
 // Scope is whose answers may be given to the caller: everything that an answer may
 // depend on, of issuer, subject and claims. A claim that is another one for each
 // token, and says nothing of the caller, isn't: `exp`, `iat`, `nbf`, `jti`. So

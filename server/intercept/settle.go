@@ -40,7 +40,7 @@ func settle(cfg *Config, audit *audit) func(ask) handler {
 			s := &settling{cfg: cfg}
 			defer s.forget()
 			epoch := cfg.Hub.Frontier().Epoch
-			told := &store.Call{Guarded: epoch, BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
+			told := &store.Call{Caller: PrincipalOf(ctx).Name(), Guarded: epoch, BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
 			trace := cfg.Tracing.commits(ctx, epoch)
 			if trace != nil {
 				told.BeforeCommit = func(xid uint64) {

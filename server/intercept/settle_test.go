@@ -42,6 +42,25 @@ func TestSettle_ownCommitIsTheFastPath(t *testing.T) {
 	require.Equal(t, 1, r.settler.forgotten)
 }
 
+// The store is told who calls, to give callers their turns.
+func TestSettle_tellsTheStoreWhoCalls(t *testing.T) {
+	node := hub.New(hub.Config{})
+	cfg := Config{Contract: messageService(), Hub: node}.withDefaults()
+	var told string
+	h := settle(&cfg, newAudit(&cfg))(func(_ context.Context, _ connect.AnyRequest, call *store.Call) (connect.AnyResponse, error) {
+		told = call.Caller
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("nothing is written"))
+	})
+	ada := Principal{Issuer: "x", Subject: "ada"}
+	_, err := h(context.WithValue(t.Context(), callerKey{}, caller{Principal: ada}), &call{})
+	require.Error(t, err)
+	require.Equal(t, ada.Name(), told)
+	require.NotEmpty(t, told)
+	_, err = h(t.Context(), &call{})
+	require.Error(t, err)
+	require.Empty(t, told, "nobody is known")
+}
+
 // F25, F46: a rollback and a no-op are settled by position, which a nudge
 // brings about.
 func TestSettle_byPosition(t *testing.T) {
