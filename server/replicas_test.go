@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"math/rand/v2"
-	"sort"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -22,31 +21,6 @@ import (
 )
 
 var replicaReads = flag.Int64("replica.reads", 1500, "reads by RPC while the replica's replay is paused and resumed at random")
-
-// counted is a message whose body counts its commits, and what is known of them.
-type counted struct {
-	mu        sync.RWMutex // guards positions
-	positions []uint64     // the n-th commit ends at or below the n-th
-}
-
-func (c *counted) add(position uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.positions = append(c.positions, position)
-}
-
-// at is the least that an answer has to show that holds everything up to here.
-func (c *counted) at(position uint64) int {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return sort.Search(len(c.positions), func(i int) bool { return c.positions[i] > position })
-}
-
-func (c *counted) some() uint64 {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.positions[max(0, len(c.positions)-1-rand.IntN(30))]
-}
 
 // A node with a replica whose replay is paused and resumed at random: no answer holds
 // less than was asked for, nor less than its stamp says, whether it is a query's own,
@@ -68,10 +42,10 @@ func TestReplicas(t *testing.T) {
 	}
 	writer, there := testkit.Conn(t, database), testkit.Conn(t, standby.URL(t, database))
 	name := insert(t, r.ctx, writer, "7")
-	history := new(counted)
+	history := new(testkit.Commits) // of a message whose body counts them
 	write := func() {
 		var position int64
-		_, err := writer.Exec(context.WithoutCancel(ctx), `update messages set body = $1`, strconv.Itoa(len(history.positions)+1))
+		_, err := writer.Exec(context.WithoutCancel(ctx), `update messages set body = $1`, strconv.Itoa(history.Len()+1))
 		if err == nil {
 			err = writer.QueryRow(context.WithoutCancel(ctx), `select (pg_current_wal_insert_lsn() - '0/0')::bigint`).Scan(&position)
 		}
@@ -79,7 +53,7 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("write: %v", err)
 			return
 		}
-		history.add(uint64(position)) //nolint:gosec // a position
+		history.Add(uint64(position)) //nolint:gosec // a position
 	}
 	write()
 	list, err := r.client().GetMessage(r.ctx, request(&messagesv1.GetMessageRequest{Name: name}, freshet.Revision{}))
@@ -123,7 +97,7 @@ func TestReplicas(t *testing.T) {
 		c := r.client()
 		readers.Go(func() {
 			for (reads.Add(1) <= *replicaReads || !both()) && !t.Failed() {
-				asked := history.some()
+				asked := history.Recent(30)
 				got, err := c.GetMessage(ctx, request(&messagesv1.GetMessageRequest{Name: name}, freshet.Revision{Epoch: epoch, Position: asked}))
 				if err != nil {
 					t.Errorf("read: %v", err)
@@ -131,10 +105,10 @@ func TestReplicas(t *testing.T) {
 				}
 				is, _ := strconv.Atoi(got.Msg.GetMessage().GetBody())
 				rev, _ := freshet.ParseRevision(got.Header().Get(intercept.HeaderRevision))
-				if want := history.at(asked); is < want {
+				if want := history.At(asked); is < want {
 					t.Errorf("a read at-least commit %d has got %d, from %s", want, is, got.Header().Get(intercept.HeaderCache))
 				}
-				if want := history.at(rev.Position); is < want || rev.Epoch != epoch || rev.Position < asked {
+				if want := history.At(rev.Position); is < want || rev.Epoch != epoch || rev.Position < asked {
 					t.Errorf("an answer stamped %s, which is at least commit %d, holds %d; asked for was %d", rev, want, is, asked)
 				}
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"math/rand/v2"
-	"sort"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,37 +17,6 @@ import (
 )
 
 var replicaReads = flag.Int64("replica.reads", 4000, "reads while the replica's replay is paused and resumed at random")
-
-// commits are what a writer has committed: its n-th commit was visible, and its record
-// ended, at or below the n-th position.
-type commits struct {
-	mu        sync.RWMutex // guards positions
-	positions []uint64
-}
-
-func (c *commits) add(position uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.positions = append(c.positions, position)
-}
-
-// at is how many commits end at or below a position, at least.
-func (c *commits) at(position uint64) int64 {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return int64(sort.Search(len(c.positions), func(i int) bool { return c.positions[i] > position }))
-}
-
-// some is a position to ask for: mostly of the last commit, else of one of some before.
-func (c *commits) some() (position uint64) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	i := len(c.positions) - 1
-	if rand.IntN(3) == 0 {
-		i = max(0, i-rand.IntN(500))
-	}
-	return c.positions[i]
-}
 
 // pauses stops replay and lets it go on at random, until ctx ends.
 func (r *replicated) pauses(ctx context.Context, t *testing.T) {
@@ -75,8 +43,8 @@ func TestReplica_pausedAtRandom(t *testing.T) {
 	t.Parallel()
 	r := newReplicated(t, 0)
 	d := r.open(t, store.Config{MaxConns: 8, ReplicaConns: 8, ReplicaWait: 20 * time.Millisecond})
-	history := new(commits)
-	history.add(r.write(t).Position)
+	history := new(testkit.Commits)
+	history.Add(r.write(t).Position)
 	serves(t, d, r.now(t))
 
 	ctx, cancel := context.WithCancel(testkit.Context(t))
@@ -96,7 +64,7 @@ func TestReplica_pausedAtRandom(t *testing.T) {
 				t.Errorf("position: %v", err)
 				return
 			}
-			history.add(uint64(position))
+			history.Add(uint64(position))
 			wait(ctx, time.Millisecond)
 		}
 	})
@@ -104,21 +72,24 @@ func TestReplica_pausedAtRandom(t *testing.T) {
 	for range 8 {
 		readers.Go(func() {
 			for reads.Add(1) <= *replicaReads && !t.Failed() {
-				asked := history.some()
+				asked := history.Recent(1)
+				if rand.IntN(3) == 0 {
+					asked = history.Recent(500)
+				}
 				c := came{call: &store.Call{Epoch: epoch, AtLeast: freshet.Revision{Epoch: epoch, Position: asked}}}
 				if err := d.Read(store.WithCall(ctx, c.call), c.look); err != nil {
 					t.Errorf("read: %v", err)
 					return
 				}
 				reached := c.call.Reached()
-				if want := history.at(asked); c.n < want {
+				if want := int64(history.At(asked)); c.n < want {
 					t.Errorf("a read at-least commit %d has seen %d (on the replica: %v)", want, c.n, c.replica)
 				}
 				if !c.replica {
 					continue
 				}
 				onReplica.Add(1)
-				if want := history.at(reached.Position); c.n < want {
+				if want := int64(history.At(reached.Position)); c.n < want {
 					t.Errorf("a read that says it has seen commit %d has seen %d", want, c.n)
 				}
 				if reached.Position < asked {
@@ -130,7 +101,7 @@ func TestReplica_pausedAtRandom(t *testing.T) {
 	readers.Wait()
 	cancel()
 	around.Wait()
-	t.Logf("%d reads, %d of them on the replica, %d commits; to the primary since it was behind: %d", *replicaReads, onReplica.Load(), history.at(1<<62), d.Fallbacks(store.ReplicaBehind))
+	t.Logf("%d reads, %d of them on the replica, %d commits; to the primary since it was behind: %d", *replicaReads, onReplica.Load(), history.Len(), d.Fallbacks(store.ReplicaBehind))
 	require.Greater(t, onReplica.Load(), *replicaReads/20)
 	require.NotZero(t, d.Fallbacks(store.ReplicaBehind))
 }
