@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,7 +71,7 @@ func slowReaderIsCut(t *testing.T, why *ending, via transport, open func(testing
 func TestDeadlineWriter_F18_notBeyondTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 10 * time.Second
-		wire := &recordedDeadline{ResponseRecorder: httptest.NewRecorder()}
+		wire := newResponse()
 		for name, one := range map[string]struct {
 			expires time.Duration // from now; 0: never
 			revoked bool
@@ -98,18 +97,6 @@ func TestDeadlineWriter_F18_notBeyondTheEnd(t *testing.T) {
 			require.True(t, wire.deadline.IsZero(), "between frames there is none")
 		}
 	})
-}
-
-// recordedDeadline is a response that takes deadlines.
-type recordedDeadline struct {
-	*httptest.ResponseRecorder
-
-	deadline time.Time
-}
-
-func (r *recordedDeadline) SetWriteDeadline(at time.Time) error {
-	r.deadline = at
-	return nil
 }
 
 // isStuck reports whether the only stream waits for its reader.

@@ -16,7 +16,7 @@ func TestShallow_panic(t *testing.T) {
 	s := newSite(t, h2tls, Config{})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // in red it stays within
 	defer cancel()
-	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events?topic=a", nil).WithContext(ctx)
+	r := httptest.NewRequest(http.MethodGet, "/events?topic=a", nil).WithContext(ctx)
 	r.ProtoMajor = 2
 	left := 0
 	require.Panics(t, func() {
@@ -24,16 +24,11 @@ func TestShallow_panic(t *testing.T) {
 			s.server.ServeHTTP(w, r)
 			left = s.streams()
 			panic("after it")
-		})).ServeHTTP(deadlines{w}, r)
+		})).ServeHTTP(newResponse(), r)
 	})
 	require.Equal(t, 1, left, "the handler has left it")
 	require.Zero(t, s.streams())
 }
-
-// deadlines are a recorder's.
-type deadlines struct{ *httptest.ResponseRecorder }
-
-func (deadlines) SetWriteDeadline(time.Time) error { return nil }
 
 // Where middleware does something with what is written, the stream stays within it.
 // What a PassThrough would do with it isn't done, from the first frame on.
@@ -58,7 +53,7 @@ func TestShallow_behindMiddleware(t *testing.T) {
 				s.server.ServeHTTP(wrap(counting{w, &counted}), r)
 				within = s.streams() == 0
 				cancel()
-			})).ServeHTTP(deadlines{httptest.NewRecorder()}, r)
+			})).ServeHTTP(newResponse(), r)
 			require.Equal(t, counts, within)
 			require.Equal(t, counts, counted.Load() > 0)
 			require.Zero(t, s.streams())

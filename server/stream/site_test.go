@@ -240,3 +240,17 @@ func (s *site) unread(t testing.TB, topics []string, buffer int) net.Conn {
 	require.NoError(t, err)
 	return conn
 }
+
+// response is a recorder on which a stream can begin: it keeps the write deadline.
+type response struct {
+	*httptest.ResponseRecorder
+
+	deadline time.Time
+}
+
+func newResponse() *response { return &response{ResponseRecorder: httptest.NewRecorder()} }
+
+func (r *response) SetWriteDeadline(at time.Time) error {
+	r.deadline = at
+	return nil
+}
