@@ -35,6 +35,8 @@ IMAGE   := proto/image.binpb
 PROTOS  := --path proto/freshet --path proto/messages
 # A service of somebody else's: its protos are no part of the image.
 EXAMPLE := examples/notes
+# What `freshet init` writes.
+SCAFFOLD := internal/scaffold
 
 PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
@@ -120,13 +122,14 @@ $(VALIDATE): tools/go.mod
 generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
 	$(BIN)/buf generate
 	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml
+	$(BIN)/buf generate --template $(SCAFFOLD)/buf.gen.yaml
 	$(SQLC) generate
 
 verify: verify/proto verify/generated verify/sql verify/go verify/api verify/dashboards verify/vulnerabilities ## prove that protos are sound, generated code is current, and nobody's code breaks
 
 verify/proto: $(MODULES) $(VALIDATE)
 	$(BIN)/buf lint
-	$(BIN)/buf format --diff --exit-code $(PROTOS) --path $(EXAMPLE)/proto/notes
+	$(BIN)/buf format --diff --exit-code $(PROTOS) --path $(EXAMPLE)/proto/notes --path $(SCAFFOLD)/service/proto/tasks
 	$(BIN)/buf breaking --against $(IMAGE)
 
 # Into a folder of its own, then compared: a stale file shows as well as a changed one.
@@ -134,6 +137,7 @@ verify/generated: $(MODULES) $(VALIDATE)
 	@rm -rf $(GEN_TMP)
 	$(BIN)/buf generate -o $(GEN_TMP)
 	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml -o $(GEN_TMP)
+	$(BIN)/buf generate --template $(SCAFFOLD)/buf.gen.yaml -o $(GEN_TMP)
 	@scripts/diff-generated.sh $(GEN_TMP)
 
 verify/sql:
@@ -176,7 +180,7 @@ lint/web: $(MODULES)
 
 fmt: $(MODULES) $(VALIDATE) ## format Go and protos
 	$(LINT) fmt
-	$(BIN)/buf format -w $(PROTOS) --path $(EXAMPLE)/proto/notes
+	$(BIN)/buf format -w $(PROTOS) --path $(EXAMPLE)/proto/notes --path $(SCAFFOLD)/service/proto/tasks
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@scripts/fuzz.sh $(FUZZTIME)

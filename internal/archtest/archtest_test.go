@@ -55,6 +55,7 @@ var tiers = map[string]int{
 	"cmd":              7,
 
 	"internal/front":      7,
+	"internal/scaffold":   7,
 	"internal/testkit":    testOnly,
 	"internal/systemtest": testOnly,
 	"internal/archtest":   testOnly,
@@ -79,7 +80,7 @@ var fences = []struct {
 	{"connectrpc.com/otelconnect", []string{"server/intercept"}},
 	{"github.com/jackc/pglogrepl", []string{"store/wal"}},
 	{"github.com/jackc/pgx/v5/pgproto3", []string{"store/wal"}},
-	{"github.com/jackc/pgx", []string{"store", "gen/freshetdb", "gen/messagesdb", "server/messages", "check", "bench", "internal/testkit", "cmd/freshet", "server/."}},
+	{"github.com/jackc/pgx", []string{"store", "gen/freshetdb", "gen/messagesdb", "server/messages", "check", "bench", "internal/testkit", "internal/scaffold", "cmd/freshet", "server/."}},
 }
 
 // blind: packages that must not know of others, beyond what tiers say.

@@ -1,5 +1,5 @@
-// Writes the TypeScript of README.md and docs/library.md, and the code generated
-// for it, to .docs, where `npm run typecheck` looks at it. (The Go is built and
+// Writes the TypeScript of README.md, docs/library.md and `freshet init`, and the
+// code generated for it, to .docs, where `npm run typecheck` looks at it. (The Go is built and
 // run by internal/doctest.)
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -35,4 +35,8 @@ write("buf.gen.yaml", head + plugins.filter((plugin) => plugin.includes("protoc-
 cpSync(join(web, "packages/query/proto"), join(docs, "third_party"), { recursive: true });
 execFileSync("buf", ["generate"], { cwd: docs, stdio: "inherit" });
 
-write("tsconfig.json", JSON.stringify({ extends: "../tsconfig.base.json", include: ["web"] }));
+// And the page that `freshet init` writes.
+cpSync(join(web, "../internal/scaffold/service/web/app.tsx"), join(docs, "init/app.tsx"));
+cpSync(join(web, "../internal/scaffold/service/web/gen"), join(docs, "init/gen"), { recursive: true });
+
+write("tsconfig.json", JSON.stringify({ extends: "../tsconfig.base.json", include: ["web", "init"] }));

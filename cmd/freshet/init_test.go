@@ -1,0 +1,41 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// What init writes resolves and builds as a module of its own. (Its test runs in
+// internal/scaffold/service.)
+func TestInit_builds(t *testing.T) {
+	root := testkit.Root()
+	dir := filepath.Join(t.TempDir(), "things")
+	code, out, _ := runs(t, "init", dir, "--module", "example.org/things", "--replace", root)
+	require.Zero(t, code)
+	require.Contains(t, out, "make run")
+	for _, args := range [][]string{{"vet", "./..."}, {"mod", "tidy", "-diff"}} {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Dir = dir
+		said, err := cmd.CombinedOutput()
+		require.NoError(t, err, "go %s: %s", args, said)
+	}
+	code, _, said := runs(t, "init", dir, "--replace", root)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "is not empty")
+}
+
+func TestInit_refuses(t *testing.T) {
+	for _, module := range []string{"with space", "/absolute", "a//b", "ends/"} {
+		code, _, said := runs(t, "init", filepath.Join(t.TempDir(), "x"), "--module", module, "--replace", testkit.Root())
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, said, "--module")
+	}
+	code, _, said := runs(t, "init", filepath.Join(t.TempDir(), "x"))
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "--replace", "a test's program is no released version")
+}
