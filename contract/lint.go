@@ -46,25 +46,38 @@ func (f Finding) String() string {
 //
 // The findings are sorted by place. The error is about the image itself.
 func Lint(image []byte) ([]Finding, error) {
+	services, files, err := readImage(image)
+	if err != nil {
+		return nil, err
+	}
+	return findings(collect(services, files).check(rules)), nil
+}
+
+// ImageServices returns the services that Lint looks at: those of an image that
+// declare something, but for those of files which buf marks as imports; none is no
+// error. Compile takes them, for tools that know a service by its image alone.
+func ImageServices(image []byte) ([]protoreflect.ServiceDescriptor, error) {
+	services, _, err := readImage(image)
+	return services, err
+}
+
+// readImage returns the services of an image that declare something, and all its files.
+func readImage(image []byte) (services []protoreflect.ServiceDescriptor, files []protoreflect.FileDescriptor, err error) {
 	set := new(descriptorpb.FileDescriptorSet)
 	if err := proto.Unmarshal(image, set); err != nil {
-		return nil, fmt.Errorf("contract: read image: %w", err)
+		return nil, nil, fmt.Errorf("contract: read image: %w", err)
 	}
 	if len(set.GetFile()) == 0 {
-		return nil, errors.New("contract: read image: it holds no files")
+		return nil, nil, errors.New("contract: read image: it holds no files")
 	}
 	registry, err := protodesc.NewFiles(set)
 	if err != nil {
-		return nil, fmt.Errorf("contract: read image (it must hold all imports): %w", err)
+		return nil, nil, fmt.Errorf("contract: read image (it must hold all imports): %w", err)
 	}
-	var (
-		services []protoreflect.ServiceDescriptor
-		files    []protoreflect.FileDescriptor
-	)
 	for _, f := range set.GetFile() {
 		fd, err := registry.FindFileByPath(f.GetName())
 		if err != nil {
-			return nil, fmt.Errorf("contract: read image: %w", err)
+			return nil, nil, fmt.Errorf("contract: read image: %w", err)
 		}
 		files = append(files, fd)
 		if isImport(f) {
@@ -76,7 +89,7 @@ func Lint(image []byte) ([]Finding, error) {
 			}
 		}
 	}
-	return findings(collect(services, files).check(rules)), nil
+	return services, files, nil
 }
 
 // declares reports whether a method of the service has an option of freshet.v1,

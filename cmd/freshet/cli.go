@@ -30,6 +30,7 @@ type cli struct {
 	Check    checkCmd    `cmd:"" help:"Check a server, a running one or its own: simulated clients, writers, faults, and the rules G1 to G6."`
 	Doctor   doctorCmd   `cmd:"" help:"Check a database against the contract, and print what to run."`
 	Lint     lintCmd     `cmd:"" help:"Check a contract: the options in your proto files."`
+	Explain  explainCmd  `cmd:"" help:"Say of a request which topics it has, which tables tell them, and who may."`
 	Grants   grantsCmd   `cmd:"" help:"Look at a grants file: what a caller may."`
 	Config   configCmd   `cmd:"" help:"Look at what serve would be configured by: flags, environment and file."`
 	Migrate  migrateCmd  `cmd:"" help:"Prepare a database: schema, publication, replica identities."`

@@ -2,14 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -60,9 +55,8 @@ type grantsCmd struct {
 }
 
 type grantsTestCmd struct {
-	Grants string   `required:"" placeholder:"FILE" help:"Grants file."`
-	Claims string   `xor:"caller" placeholder:"FILE" help:"Claims of the caller, a JSON object; - for standard input."`
-	Token  string   `xor:"caller" placeholder:"TOKEN" help:"Token of the caller, a JWT, which is not verified; - for standard input, so that it is in no process list. Without claims and token: somebody who isn't known."`
+	Grants string `required:"" placeholder:"FILE" help:"Grants file."`
+	callerFlags
 	Action string   `default:"read" enum:"read,write,subscribe,admin" help:"What the caller wants to do: read, write, subscribe; or admin, use the admin port, which has no topics."`
 	Topics []string `arg:"" optional:"" name:"topic" help:"Topics."`
 }
@@ -78,11 +72,7 @@ It decides as a server with this file does. Of a token it looks at the claims on
 
 // Run explains the decisions.
 func (c *grantsTestCmd) Run(ctx context.Context, to streams) error {
-	text, err := os.ReadFile(c.Grants)
-	if err != nil {
-		return err
-	}
-	set, err := grants.Parse(c.Grants, text)
+	set, err := readGrants(c.Grants)
 	if err != nil {
 		return err
 	}
@@ -117,47 +107,4 @@ func (c *grantsTestCmd) Run(ctx context.Context, to streams) error {
 		return errFindings
 	}
 	return nil
-}
-
-func (c *grantsTestCmd) caller() (caller grants.Caller, err error) {
-	var claims []byte
-	switch {
-	case c.Claims == "-":
-		claims, err = io.ReadAll(os.Stdin)
-	case c.Claims != "":
-		claims, err = os.ReadFile(c.Claims)
-	case c.Token != "":
-		claims, err = claimsOf(c.Token)
-	default:
-		return caller, nil
-	}
-	if err != nil {
-		return caller, err
-	}
-	if json.Unmarshal(claims, &caller.Claims) != nil || caller.Claims == nil {
-		return caller, errors.New(`the claims are not a JSON object, as {"sub":"ada","org_id":"acme"}`)
-	}
-	caller.Issuer, _ = caller.Claims["iss"].(string)
-	caller.Subject, _ = caller.Claims["sub"].(string)
-	return caller, nil
-}
-
-// claimsOf returns the payload of a JWT in its compact form. Its text is in no error.
-func claimsOf(token string) ([]byte, error) {
-	if token == "-" {
-		text, err := io.ReadAll(os.Stdin)
-		if err != nil {
-			return nil, err
-		}
-		token = string(text)
-	}
-	parts := strings.Split(strings.TrimSpace(token), ".")
-	if len(parts) != 3 {
-		return nil, errors.New("the token is not a JWT: it has not three parts with dots in between; give its claims by --claims")
-	}
-	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return nil, errors.New("the token is not a JWT: its second part is not base64url")
-	}
-	return claims, nil
 }

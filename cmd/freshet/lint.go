@@ -29,7 +29,7 @@ func (c *lintCmd) Run(to streams) error {
 		fmt.Fprintf(to.out, "The contract is sound: %d methods, %d sources.\n", len(p.Methods()), len(p.Sources()))
 		return nil
 	}
-	image, err := c.read()
+	image, err := readInput(c.Image)
 	if err != nil {
 		return err
 	}
@@ -46,9 +46,10 @@ func (c *lintCmd) Run(to streams) error {
 	return nil
 }
 
-func (c *lintCmd) read() ([]byte, error) {
-	if c.Image == "-" {
+// readInput reads a file, or standard input where its name is -.
+func readInput(file string) ([]byte, error) {
+	if file == "-" {
 		return io.ReadAll(os.Stdin)
 	}
-	return os.ReadFile(c.Image)
+	return os.ReadFile(file)
 }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/freshet-dev/freshet/server/grants"
+)
+
+// callerFlags say who is asked about.
+type callerFlags struct {
+	Claims string `xor:"caller" placeholder:"FILE" help:"Claims of the caller, a JSON object; - for standard input."`
+	Token  string `xor:"caller" placeholder:"TOKEN" help:"Token of the caller, a JWT, which is not verified; - for standard input, so that it is in no process list. Without claims and token: somebody who isn't known."`
+}
+
+// readGrants reads a grants file.
+func readGrants(file string) (*grants.Set, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return grants.Parse(file, text)
+}
+
+func (c *callerFlags) caller() (caller grants.Caller, err error) {
+	var claims []byte
+	switch {
+	case c.Claims == "-":
+		claims, err = io.ReadAll(os.Stdin)
+	case c.Claims != "":
+		claims, err = os.ReadFile(c.Claims)
+	case c.Token != "":
+		claims, err = claimsOf(c.Token)
+	default:
+		return caller, nil
+	}
+	if err != nil {
+		return caller, err
+	}
+	if json.Unmarshal(claims, &caller.Claims) != nil || caller.Claims == nil {
+		return caller, errors.New(`the claims are not a JSON object, as {"sub":"ada","org_id":"acme"}`)
+	}
+	caller.Issuer, _ = caller.Claims["iss"].(string)
+	caller.Subject, _ = caller.Claims["sub"].(string)
+	return caller, nil
+}
+
+// claimsOf returns the payload of a JWT in its compact form. Its text is in no error.
+func claimsOf(token string) ([]byte, error) {
+	if token == "-" {
+		text, err := io.ReadAll(os.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		token = string(text)
+	}
+	parts := strings.Split(strings.TrimSpace(token), ".")
+	if len(parts) != 3 {
+		return nil, errors.New("the token is not a JWT: it has not three parts with dots in between; give its claims by --claims")
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return nil, errors.New("the token is not a JWT: its second part is not base64url")
+	}
+	return claims, nil
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/server/grants"
+)
+
+type explainCmd struct {
+	Procedure string `arg:"" help:"The method: its full name, or as much of the end of it as no other method has, as ListMessages."`
+	Request   string `arg:"" default:"{}" help:"The request, in JSON; - for standard input."`
+	Image     string `placeholder:"FILE" help:"A buf image (buf build -o image.binpb) that has the service. Unset: the service that this program was built with."`
+	Grants    string `placeholder:"FILE" help:"Grants file: also say whether the caller may."`
+	callerFlags
+}
+
+// Help is printed by `freshet explain --help`.
+func (*explainCmd) Help() string {
+	return `Prints which topics a request has, which changes of which tables are told under them, and who shares the answer. With --grants it says as well whether a caller may, and exits with status 1 if not:
+
+  freshet explain ListMessages '{"parent": "conversations/7"}'
+  freshet explain --image image.binpb --grants grants.yaml --claims ada.json tasks.v1.TaskService/ListTasks '{"parent": "projects/7"}'`
+}
+
+// Run explains the request.
+func (c *explainCmd) Run(ctx context.Context, to streams) error {
+	if c.Grants == "" && (c.Claims != "" || c.Token != "") {
+		return errors.New("--claims and --token say for whom the file of --grants is to be looked at: name it")
+	}
+	described := services()
+	if c.Image != "" {
+		image, err := readInput(c.Image)
+		if err != nil {
+			return err
+		}
+		if described, err = contract.ImageServices(image); err != nil {
+			return err
+		}
+		if len(described) == 0 {
+			return errors.New("no service of the image has options of freshet.v1: is it the image of your protos?")
+		}
+	}
+	p, err := contract.Compile(described...)
+	if err != nil {
+		return err
+	}
+	m, input, err := findMethod(p, described, c.Procedure)
+	if err != nil {
+		return err
+	}
+	request, err := c.request(input)
+	if err != nil {
+		return err
+	}
+	topics, err := m.Topics(request)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(to.out, describe(m))
+	if len(topics) == 0 {
+		fmt.Fprintf(to.out, "  no topics: the fields that %s takes are unset, so nothing is known of what the answer depends on\n", strings.Join(m.Templates(), ", "))
+	}
+	for _, topic := range topics {
+		fmt.Fprintf(to.out, "  %s\n", topic)
+		told := false
+		for _, e := range p.Emissions() {
+			if e.Floor.Match(topic) {
+				told = true
+				fmt.Fprintf(to.out, "    told when a row of %s is written whose columns spell it: %s\n", e.Source, e.Template)
+			}
+		}
+		if !told {
+			fmt.Fprintln(to.out, "    no table tells it: is the request's path right?")
+		}
+	}
+	if c.Grants == "" {
+		return nil
+	}
+	return c.granted(ctx, to.out, m, topics)
+}
+
+// granted says whether the caller may do what m does with the topics.
+func (c *explainCmd) granted(ctx context.Context, out io.Writer, m *contract.Method, topics []string) error {
+	set, err := readGrants(c.Grants)
+	if err != nil {
+		return err
+	}
+	caller, err := c.caller()
+	if err != nil {
+		return err
+	}
+	actions := []grants.Action{grants.Write}
+	if m.Kind == contract.Read {
+		actions = []grants.Action{grants.Read, grants.Subscribe}
+	}
+	denied := false
+	for _, action := range actions {
+		for _, topic := range topics {
+			e, err := set.Explain(ctx, caller, action, topic)
+			if err != nil {
+				return err
+			}
+			fmt.Fprint(out, e)
+			denied = denied || !e.Allowed
+		}
+	}
+	if denied {
+		return errFindings
+	}
+	return nil
+}
+
+// describe says in one line what becomes of a method's calls.
+func describe(m *contract.Method) string {
+	what := m.Procedure[1:] + " "
+	switch {
+	case m.Kind == contract.Write:
+		return what + "writes: its answer is stamped when its changes are told"
+	case m.Uncached:
+		return what + "reads; each call runs the handler"
+	case m.Shared:
+		return what + "reads; one answer serves all callers until one of its topics is told"
+	default:
+		return what + "reads; one answer serves all callers with the same claims until one of its topics is told"
+	}
+}
+
+// request is the request, as a message of its type.
+func (c *explainCmd) request(input protoreflect.MessageDescriptor) (proto.Message, error) {
+	text := []byte(c.Request)
+	if c.Request == "-" {
+		var err error
+		if text, err = readInput("-"); err != nil {
+			return nil, err
+		}
+	}
+	m := dynamicpb.NewMessage(input)
+	if err := protojson.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("the request is no %s in JSON: %w", input.FullName(), err)
+	}
+	return m, nil
+}
+
+// findMethod finds the one method whose procedure ends in name.
+func findMethod(p *contract.Program, described []protoreflect.ServiceDescriptor, name string) (*contract.Method, protoreflect.MessageDescriptor, error) {
+	all := p.Methods()
+	procedures := make([]string, len(all))
+	found := -1
+	for i, m := range all {
+		procedures[i] = m.Procedure[1:]
+		if m.Procedure != "/"+name && !strings.HasSuffix(m.Procedure, "/"+name) && !strings.HasSuffix(m.Procedure, "."+name) {
+			continue
+		}
+		if found >= 0 {
+			return nil, nil, fmt.Errorf("%s and %s both end in %q: say more of it", procedures[found], procedures[i], name)
+		}
+		found = i
+	}
+	if found < 0 {
+		slices.Sort(procedures)
+		return nil, nil, fmt.Errorf("no method of the contract is named %q; there are:\n  %s", name, strings.Join(procedures, "\n  "))
+	}
+	service, method, _ := strings.Cut(procedures[found], "/")
+	for _, sd := range described {
+		if string(sd.FullName()) == service {
+			return all[found], sd.Methods().ByName(protoreflect.Name(method)).Input(), nil
+		}
+	}
+	return nil, nil, fmt.Errorf("%s is of no service that was handed in", procedures[found]) // not so: Compile has it from there
+}
