@@ -19,6 +19,9 @@ func (*lintCmd) Help() string {
   buf build -o - | freshet lint -`
 }
 
+// rulePages is where the pages of the rules are.
+const rulePages = "https://github.com/freshet-dev/freshet/tree/main/docs/lint"
+
 // Run checks the contract.
 func (c *lintCmd) Run(to streams) error {
 	if c.Image == "" {
@@ -41,6 +44,7 @@ func (c *lintCmd) Run(to streams) error {
 		fmt.Fprintln(to.out, f)
 	}
 	if len(findings) > 0 {
+		fmt.Fprintln(to.err, "The rules in parentheses have pages that say what to do:", rulePages)
 		return errFindings
 	}
 	return nil
