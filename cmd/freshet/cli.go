@@ -26,6 +26,7 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Serve RPCs, the stream and the page; without a database URL, on a private Postgres."`
 	Cluster  clusterCmd  `cmd:"" help:"Serve by several nodes behind a balancer, on a private Postgres with a standby: on this machine, to try it."`
 	Init     initCmd     `cmd:"" help:"Begin a service: proto, table, handlers, test and page, to go on from."`
+	Adopt    adoptCmd    `cmd:"" help:"Propose a contract for a service that has none, by its protos and its database."`
 	Watch    watchCmd    `cmd:"" help:"Follow topics in the terminal."`
 	Check    checkCmd    `cmd:"" help:"Check a server, a running one or its own: simulated clients, writers, faults, and the rules G1 to G6."`
 	Doctor   doctorCmd   `cmd:"" help:"Check a database against the contract, and print what to run."`

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/internal/adopt"
+)
+
+type adoptCmd struct {
+	DatabaseURL string   `placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" required:"" help:"The service's database; it is only read."`
+	Proto       string   `arg:"" type:"existingdir" help:"Folder of the service's protos, that imports are relative to. All .proto files in it are looked at."`
+	Import      []string `placeholder:"DIR" type:"existingdir" help:"Folders that other imports are relative to. Those of protobuf, protovalidate and Freshet are known."`
+	Write       bool     `help:"Put the proposals into the files."`
+}
+
+// Help is printed by `freshet adopt --help`.
+func (*adoptCmd) Help() string {
+	return `Reads a service's protos and its database, and proposes which tables tell which topics, and what each method reads or writes; it goes by names, and says why. Nothing is written without --write:
+
+  freshet adopt proto --database-url postgres://app@db/shop
+  freshet adopt proto --database-url postgres://app@db/shop --write
+
+Read what it proposes as you would a colleague's change. The program says at its start what a contract lacks, and --audit-reads what a handler reads beyond it.`
+}
+
+// Run proposes a contract.
+func (c *adoptCmd) Run(ctx context.Context, to streams) error {
+	sources, err := protoFiles(c.Proto)
+	if err != nil {
+		return err
+	}
+	files, err := c.compile(ctx, sources)
+	if err != nil {
+		return err
+	}
+	tables, err := c.tables(ctx)
+	if err != nil {
+		return err
+	}
+	proposals := adopt.Propose(files, tables)
+	open := 0 // of them, those that are somebody's to decide
+	for _, p := range proposals {
+		at := p.Element.ParentFile().SourceLocations().ByDescriptor(p.Element)
+		fmt.Fprintf(to.out, "%s:%d: %s\n", filepath.Join(c.Proto, p.Element.ParentFile().Path()), at.StartLine+1, p.Element.FullName())
+		for _, line := range p.Options {
+			fmt.Fprintf(to.out, "    %s\n", line)
+		}
+		for _, why := range p.Why {
+			fmt.Fprintf(to.out, "  - %s\n", why)
+		}
+		if _, method := p.Element.(protoreflect.MethodDescriptor); method && len(p.Options) == 0 {
+			open++
+		}
+	}
+	changed, err := c.apply(ctx, sources, files, proposals)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(changed) == 0:
+		fmt.Fprintln(to.out, "There is nothing to propose.")
+	case !c.Write:
+		fmt.Fprintf(to.out, "Nothing was written. With --write, %d files are changed as above.\n", len(changed))
+	default:
+		for path, text := range changed {
+			if err := os.WriteFile(filepath.Join(c.Proto, path), []byte(text), 0o600); err != nil {
+				return err
+			}
+		}
+		fmt.Fprintf(to.out, "%d files are changed. Look at them, and generate the code anew.\n", len(changed))
+	}
+	if open > 0 {
+		fmt.Fprintf(to.out, "%d methods are yours to decide.\n", open)
+		return errFindings
+	}
+	return nil
+}
+
+// tables reads those of the database.
+func (c *adoptCmd) tables(ctx context.Context) ([]*adopt.Table, error) {
+	conn, err := pgx.Connect(ctx, c.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has only read
+	return adopt.Tables(ctx, conn)
+}
+
+// apply returns the new texts of the files that the proposals change, by their paths. What
+// they say has passed lint.
+func (c *adoptCmd) apply(ctx context.Context, sources map[string]string, files []protoreflect.FileDescriptor, proposals []adopt.Proposal) (map[string]string, error) {
+	changed, after := make(map[string]string), make(map[string]string, len(sources))
+	for _, fd := range files {
+		text, err := adopt.Apply(fd, sources[fd.Path()], proposals)
+		if err != nil {
+			return nil, err
+		}
+		after[fd.Path()] = text
+		if text != sources[fd.Path()] {
+			changed[fd.Path()] = text
+		}
+	}
+	if len(changed) == 0 {
+		return nil, nil
+	}
+	files, err := c.compile(ctx, after)
+	if err != nil {
+		return nil, fmt.Errorf("the proposals can't be put into these files by themselves; put them there by hand: %w", err)
+	}
+	image, err := imageOf(files)
+	if err != nil {
+		return nil, err
+	}
+	found, err := contract.Lint(image)
+	if err != nil {
+		return nil, err
+	}
+	var wrong []error
+	for _, f := range found {
+		if f.Rule != "method-declared" { // of what is left to decide
+			wrong = append(wrong, errors.New(f.String()))
+		}
+	}
+	return changed, errors.Join(wrong...)
+}
+
+// protoFiles reads all .proto files below a folder, by their paths in it.
+func protoFiles(dir string) (map[string]string, error) {
+	sources := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".proto" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		sources[filepath.ToSlash(name)] = string(text)
+		return err
+	})
+	if err == nil && len(sources) == 0 {
+		err = fmt.Errorf("%s holds no .proto files", dir)
+	}
+	return sources, err
+}
+
+// compile compiles files as buf does: by the same compiler.
+func (c *adoptCmd) compile(ctx context.Context, sources map[string]string) ([]protoreflect.FileDescriptor, error) {
+	names := slices.Sorted(maps.Keys(sources))
+	compiler := protocompile.Compiler{
+		SourceInfoMode: protocompile.SourceInfoStandard | protocompile.SourceInfoExtraComments,
+		Resolver: protocompile.WithStandardImports(protocompile.CompositeResolver{
+			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(sources)},
+			&protocompile.SourceResolver{ImportPaths: c.Import},
+			protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) { // what this program knows
+				fd, err := protoregistry.GlobalFiles.FindFileByPath(path)
+				return protocompile.SearchResult{Desc: fd}, err
+			}),
+		}),
+	}
+	compiled, err := compiler.Compile(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]protoreflect.FileDescriptor, len(compiled))
+	for i, f := range compiled {
+		files[i] = f
+	}
+	return files, nil
+}
+
+// imageOf is what buf build makes of the files.
+func imageOf(files []protoreflect.FileDescriptor) ([]byte, error) {
+	set, seen := new(descriptorpb.FileDescriptorSet), make(map[string]bool)
+	var add func(fd protoreflect.FileDescriptor)
+	add = func(fd protoreflect.FileDescriptor) {
+		if seen[fd.Path()] {
+			return
+		}
+		seen[fd.Path()] = true
+		for i := range fd.Imports().Len() {
+			add(fd.Imports().Get(i).FileDescriptor)
+		}
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
+	}
+	for _, fd := range files {
+		add(fd)
+	}
+	return proto.Marshal(set)
+}

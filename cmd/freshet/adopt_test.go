@@ -1,0 +1,96 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/messages"
+	"github.com/freshet-dev/freshet/store/setup"
+)
+
+// ours is what a contract adds to a proto file.
+var ours = regexp.MustCompile(`(?s)\n *option (\(freshet\.v1\.\w+\) = \{.*?\n? *\}|idempotency_level = NO_SIDE_EFFECTS);|\nimport "freshet/v1/options.proto";`)
+
+// bare copies a folder of protos without their contract, and returns the copy.
+func bare(t *testing.T, from string) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".proto" || entry.Name() == "options.proto" || entry.Name() == "invalidation_service.proto" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		name, err := filepath.Rel(from, path)
+		require.NoError(t, err)
+		to := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755))
+		stripped := regexp.MustCompile(`\) \{\s*\}`).ReplaceAllString(ours.ReplaceAllString(string(text), ""), ");")
+		require.NotContains(t, stripped, "freshet.v1.")
+		return os.WriteFile(to, []byte(stripped), 0o600)
+	}))
+	return dir
+}
+
+// Services whose contracts somebody has written by hand get the same ones, but for
+// what only their authors know.
+func TestAdopt(t *testing.T) {
+	database := testkit.Database(t)
+	require.NoError(t, setup.Migrate(testkit.Context(t), database))
+	require.NoError(t, messages.Migrate(testkit.Context(t), database))
+	testkit.Exec(t, database, `create schema notes; create table notes.notes (board text, id bigint generated always as identity, body text, primary key (board, id))`)
+	for _, tt := range []struct {
+		from, file string
+		code       int
+		same       []string // options, as the original has them
+		said       string
+	}{
+		{"examples/notes/proto", "notes/v1/note_service.proto", exitOK, []string{`table: "notes.notes"`, `topics: "boards/{board}/notes"`}, "1 files are changed"},
+		{"proto", "messages/v1/messages_service.proto", exitFailed, []string{`topics: "{parent=**}/messages"`, `topics: "{name=**}"`, `topics: "{message.name=**}"`}, "1 methods are yours to decide"},
+		{"proto", "messages/v1/messages.proto", exitFailed, []string{`topics: "conversations/{conversation}/messages"`, `topics: "conversations/{conversation}/messages/{id}"`}, "ListConversations"},
+	} {
+		dir := bare(t, tt.from)
+		file := filepath.Join(dir, tt.file)
+		before, err := os.ReadFile(file)
+		require.NoError(t, err)
+		code, out, said := runs(t, "adopt", dir, "--database-url", database)
+		require.Equal(t, tt.code, code, out+said)
+		require.Contains(t, out, "Nothing was written")
+		untouched, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, string(before), string(untouched))
+
+		code, out, said = runs(t, "adopt", dir, "--database-url", database, "--write")
+		require.Equal(t, tt.code, code, out+said)
+		require.Contains(t, out, tt.said)
+		original, err := os.ReadFile(filepath.Join(tt.from, tt.file))
+		require.NoError(t, err)
+		after, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, option := range tt.same {
+			require.Contains(t, string(original), option)
+			require.Equal(t, strings.Count(string(original), option), strings.Count(string(after), option), "%s in %s", option, after)
+		}
+		code, out, _ = runs(t, "adopt", dir, "--database-url", database)
+		require.Equal(t, tt.code, code)
+		require.Contains(t, out, "There is nothing to propose")
+	}
+}
+
+func TestAdopt_refuses(t *testing.T) {
+	code, _, said := runs(t, "adopt", t.TempDir(), "--database-url", "postgres://nowhere.invalid/x")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "holds no .proto files")
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.proto"), []byte("syntax ="), 0o600))
+	code, _, said = runs(t, "adopt", dir, "--database-url", "postgres://nowhere.invalid/x")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "x.proto:1:9")
+}

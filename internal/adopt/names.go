@@ -1,0 +1,41 @@
+package adopt
+
+import (
+	"strings"
+	"unicode"
+)
+
+// snake turns a message's name into a table's: TaskLabel into task_label.
+func snake(name string) string {
+	var b strings.Builder
+	runes := []rune(name)
+	for i, r := range runes {
+		if unicode.IsUpper(r) && i > 0 && (!unicode.IsUpper(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// plural is the regular English plural of a noun.
+func plural(noun string) string {
+	switch {
+	case strings.HasSuffix(noun, "y") && len(noun) > 1 && !strings.ContainsRune("aeiou", rune(noun[len(noun)-2])):
+		return noun[:len(noun)-1] + "ies"
+	case strings.HasSuffix(noun, "s"), strings.HasSuffix(noun, "x"), strings.HasSuffix(noun, "ch"), strings.HasSuffix(noun, "sh"):
+		return noun + "es"
+	default:
+		return noun + "s"
+	}
+}
+
+// collection is how a topic names what a column tells apart: projects, of project
+// or project_id.
+func collection(column string) string {
+	noun := strings.TrimSuffix(column, "_id")
+	if noun == "" || noun == "id" {
+		return column
+	}
+	return plural(noun)
+}
