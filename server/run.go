@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/freshet-dev/freshet/internal/primary"
 	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/setup"
 )
@@ -102,10 +103,13 @@ func addresses(c Config) (database, capture address, err error) {
 		}
 	}
 	database, capture = at(c.DatabaseURL), at(c.CaptureURL)
-	if capture == nil {
-		capture = database
+	if database != nil {
+		database = primary.Of(database, c.Logger)
 	}
-	return database, capture, err
+	if capture == nil {
+		return database, database, err
+	}
+	return database, primary.Of(capture, c.Logger), err
 }
 
 // with does something that connects by itself, at an address.

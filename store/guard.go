@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/primary"
 )
 
 // ErrPooled refuses a guarded pool's connection that leads through a pooler.
@@ -35,12 +36,30 @@ type guarded struct {
 // Node.Verify proves at start.) Errors are the store's: ErrEpoch, ErrStandby,
 // ErrNoEpoch, ErrOtherDatabase, and ErrPooled.
 //
+// Where the pool's URL names several hosts, its connections lead to the primary among
+// them, as the store's do.
+//
 // It is called before the pool is made. The hooks that are set already go on to be
-// called, after its own. A context without a Call, and a Call with neither Epoch
+// called, after its own, and BeforeConnect before it. A context without a Call, and a Call with neither Epoch
 // nor Guarded, takes any connection. Values are sent as UTF-8 from then on, whatever the
 // database or the role has set.
 func Guard(config *pgxpool.Config) {
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+
+	before, finder := config.BeforeConnect, primary.NewFinder(nil)
+	config.BeforeConnect = func(ctx context.Context, conn *pgx.ConnConfig) error {
+		if before != nil {
+			if err := before(ctx, conn); err != nil {
+				return err
+			}
+		}
+		found, err := finder.Narrow(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("guarded pool: %w: %w", ErrUnavailable, err)
+		}
+		*conn = *found
+		return nil
+	}
 
 	opened, same := config.AfterConnect, new(sameDatabase)
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {

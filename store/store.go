@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/freshet-dev/freshet/internal/primary"
 	"github.com/freshet-dev/freshet/internal/turns"
 )
 
@@ -22,7 +23,8 @@ import (
 type Config struct {
 	// URL is a connection string as pgx and libpq know it: a URL or key=value
 	// pairs, completed by PG* variables. What it leaves to files (passwords,
-	// certificates) is read again for each connection.
+	// certificates) is read again for each connection. Of several hosts, the primary is
+	// found.
 	//
 	// It may lead through a pooler that hands server connections from client to
 	// client: each call then proves in its own transaction which history it reads,
@@ -167,6 +169,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 			return now.ConnConfig, nil
 		}
 	}
+	d.connect = primary.Of(d.connect, logger)
 	if d.replicas, err = openReplicas(ctx, c, logger, cmp.Or(c.ReplicaWait, 50*time.Millisecond)); err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 
 // databaseFlags are those of every command that works on an existing database.
 type databaseFlags struct {
-	DatabaseURL string `placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The primary: postgres://user:password@host:5432/name. Required."`
+	DatabaseURL string `placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The primary: postgres://user:password@host:5432/name; of several hosts (a:5432,b:5432) it is found. Required."`
 	CaptureURL  string `placeholder:"URL" help:"Where the feed connects, and as whom, if serve's --database-url is a pooler's or another role's. Unset: --database-url."`
 }
 

@@ -26,7 +26,7 @@ import (
 )
 
 type serveCmd struct {
-	DatabaseURL string `group:"Database" placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The primary: postgres://user:password@host:5432/name. Unset: a private Postgres under --data-dir."`
+	DatabaseURL string `group:"Database" placeholder:"URL" env:"FRESHET_DATABASE_URL,DATABASE_URL" help:"The primary: postgres://user:password@host:5432/name; of several hosts (a:5432,b:5432) it is found. Unset: a private Postgres under --data-dir."`
 	CaptureURL  string `group:"Database" placeholder:"URL" help:"Where the feed connects, if --database-url goes through a pooler. Unset: --database-url."`
 	Migrate     bool   `group:"Database" default:"true" negatable:"" help:"Run pending migrations and set up publication and replica identities first."`
 	Slot        string `group:"Database" default:"${slot}" help:"Replication slot, the same for all nodes of a database."`

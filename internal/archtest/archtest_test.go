@@ -31,6 +31,7 @@ var tiers = map[string]int{
 	"internal/lru":     1,
 	"internal/claims":  1,
 	"internal/turns":   1,
+	"internal/primary": 1,
 	"internal/badnet":  1,
 	"internal/inflate": 1,
 	"internal/share":   1,
@@ -81,7 +82,7 @@ var fences = []struct {
 	{"connectrpc.com/otelconnect", []string{"server/intercept"}},
 	{"github.com/jackc/pglogrepl", []string{"store/wal"}},
 	{"github.com/jackc/pgx/v5/pgproto3", []string{"store/wal"}},
-	{"github.com/jackc/pgx", []string{"store", "gen/freshetdb", "gen/messagesdb", "server/messages", "check", "bench", "internal/testkit", "internal/adopt", "internal/scaffold", "cmd/freshet", "server/."}},
+	{"github.com/jackc/pgx", []string{"store", "gen/freshetdb", "gen/messagesdb", "server/messages", "check", "bench", "internal/primary", "internal/testkit", "internal/adopt", "internal/scaffold", "cmd/freshet", "server/."}},
 }
 
 // blind: packages that must not know of others, beyond what tiers say.

@@ -9,13 +9,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet-dev/freshet/internal/primary"
 )
 
 // Conn is a connection, for callers that must not know pgx.
 type Conn = pgx.Conn
 
 // Connect opens the connection that the functions of this package want. It must
-// not go through a pooler. The caller closes it.
+// not go through a pooler. Of several hosts the primary is found. The caller closes it.
 func Connect(ctx context.Context, url string) (*Conn, error) {
 	config, err := ParseConfig(url)
 	if err != nil {
@@ -26,6 +28,10 @@ func Connect(ctx context.Context, url string) (*Conn, error) {
 
 // ConnectConfig is Connect with parameters of the caller's own, which it changes.
 func ConnectConfig(ctx context.Context, config *pgx.ConnConfig) (*Conn, error) {
+	config, err := primary.NewFinder(nil).Narrow(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
 	ForServer(config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

@@ -5,11 +5,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
@@ -37,18 +41,133 @@ func TestFailover_promotedStandby(t *testing.T) {
 	server.Restart(t) // so that the test's own database can be dropped
 }
 
+// hosts is a URL that leads to any of several servers, each given as host and port.
+func hosts(t *testing.T, raw string, all ...[2]string) string {
+	t.Helper()
+	names, ports := make([]string, len(all)), make([]string, len(all))
+	for i, at := range all {
+		names[i], ports[i] = at[0], at[1]
+	}
+	u, err := url.Parse(raw)
+	require.NoError(t, err)
+	u.Host = ""
+	q := u.Query()
+	q.Set("host", strings.Join(names, ","))
+	q.Set("port", strings.Join(ports, ","))
+	q.Set("target_session_attrs", "read-write")
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// hostOf is where a URL of one host leads.
+func hostOf(t *testing.T, raw string) [2]string {
+	t.Helper()
+	config, err := pgx.ParseConfig(raw)
+	require.NoError(t, err)
+	return [2]string{config.Host, strconv.Itoa(int(config.Port))}
+}
+
 // withHost adds a second server to a URL, so that whichever is the primary is
 // chosen.
 func withHost(t *testing.T, raw string, other *testkit.Standby) string {
 	t.Helper()
-	u, err := url.Parse(raw)
-	require.NoError(t, err)
-	q := u.Query()
-	q.Set("host", q.Get("host")+","+other.Host())
-	q.Set("port", q.Get("port")+","+other.Port())
-	q.Set("target_session_attrs", "read-write")
-	u.RawQuery = q.Encode()
-	return u.String()
+	return hosts(t, raw, hostOf(t, raw), [2]string{other.Host(), other.Port()})
+}
+
+// pair is a primary behind a proxy, and its standby.
+type pair struct {
+	server   *testkit.Server
+	primary  string // directly
+	way      *testkit.Proxy
+	standby  *testkit.Standby
+	promoted string // what the standby will be
+	both     string // the proxy first, then the standby
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	p := &pair{}
+	p.server, p.primary = ownDatabase(t, nil)
+	p.standby = p.server.Standby(t)
+	p.promoted = p.standby.URL(t, p.primary)
+	p.way = testkit.NewProxy(t, p.primary)
+	p.both = hosts(t, p.primary, hostOf(t, p.way.URL()), [2]string{p.standby.Host(), p.standby.Port()})
+	return p
+}
+
+// promote waits until the standby has all that the primary has, and makes a primary
+// of it.
+func (p *pair) promote(t *testing.T) {
+	t.Helper()
+	testkit.Exec(t, p.primary, `insert into messages (conversation, author, body) values ('kept', 'a', 'b')`)
+	require.Eventually(t, func() bool { return count(t, p.promoted, "kept") == 1 }, testTimeout, testTick)
+	p.standby.Promote(t)
+}
+
+// followed waits until the feed follows the promoted standby, in an epoch above.
+func (p *pair) followed(t *testing.T, feed *running, above freshet.Epoch, what string) freshet.Epoch {
+	t.Helper()
+	feed.awaitWithin(t, 20*time.Second, what, func() bool { return feed.Frontier().Epoch > above && feed.Ready() == nil })
+	feed.forget()
+	testkit.Exec(t, p.promoted, `insert into messages (conversation, author, body) values ('after', 'a', 'b')`)
+	feed.awaitTopic(t, "conversations/after/messages")
+	return feed.Frontier().Epoch
+}
+
+// TestFailover_firstHostIsSilent: the primary's machine is gone without a word, so
+// that whoever connects to it waits for an answer that never comes. It is the first of
+// the URL's hosts.
+func TestFailover_firstHostIsSilent(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	feed := start(t, p.both).live(t)
+	before := feed.Frontier().Epoch
+	p.way.Pause()
+	p.promote(t)
+	p.followed(t, feed, before, "the promoted standby is served though the first host doesn't answer")
+}
+
+// TestFailover_oldPrimaryComesBack: the old primary is started again, as a primary
+// that knows of no other, and is the first of the URL's hosts. Nobody goes back to it.
+func TestFailover_oldPrimaryComesBack(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	feed := start(t, p.both).live(t)
+	before := feed.Frontier().Epoch
+	p.promote(t)
+	p.server.Kill()
+	epoch := p.followed(t, feed, before, "the promoted standby is served")
+
+	p.server.Restart(t)
+	sessions := feed.Stats().Sessions
+	testkit.Exec(t, p.promoted, `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'freshet'`)
+	feed.await(t, "another session", func() bool { return feed.Stats().Sessions > sessions && feed.Ready() == nil })
+	require.Equal(t, epoch, feed.Frontier().Epoch, "it is the promoted standby's")
+	testkit.Exec(t, p.promoted, `insert into messages (conversation, author, body) values ('later', 'a', 'b')`)
+	feed.awaitTopic(t, "conversations/later/messages")
+}
+
+// TestFailover_oldPrimaryStaysUp: nobody has stopped the old primary, and nothing cuts
+// the connections to it.
+func TestFailover_oldPrimaryStaysUp(t *testing.T) {
+	t.Parallel()
+	for name, single := range map[string]bool{"several hosts": false, "a name that moves": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			where := p.both
+			if single {
+				where = p.way.URL()
+			}
+			feed := start(t, where).live(t)
+			before := feed.Frontier().Epoch
+			p.promote(t)
+			if single {
+				p.way.Point(p.standby.Socket())
+			}
+			p.followed(t, feed, before, "the promoted standby is served")
+		})
+	}
 }
 
 // TestFailover_F8_restoredCopy: the data directory is replaced by an older

@@ -16,6 +16,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/internal/primary"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -45,7 +46,8 @@ type Sink interface {
 // defaults named beside them.
 type Config struct {
 	// URL of the primary, direct (not through a pooler); its role needs
-	// REPLICATION. Required, unless Connect is set.
+	// REPLICATION. It may name several hosts, of which the primary is found. Required,
+	// unless Connect is set.
 	URL string
 	// Connect says how to connect in the URL's place, before each connection. Its
 	// answer becomes the feed's.
@@ -75,7 +77,7 @@ type Config struct {
 	KeepInterval time.Duration
 
 	ProbeInterval time.Duration // how often the primary's position is read; 10 ms
-	WatchInterval time.Duration // how often the watchdog looks; 5 s
+	WatchInterval time.Duration // how often the watchdog looks, and where a new connection would lead is asked; 5 s
 	Linger        time.Duration // how long a busy stream is left to gather, at most; 5 ms, negative: not at all
 	MaxLag        time.Duration // decoding lag at which readiness fails; 5 s
 }
@@ -97,6 +99,7 @@ func (c *Config) validate() error {
 	if c.Connect == nil {
 		c.Connect = func(context.Context) (*pgx.ConnConfig, error) { return setup.ParseConfig(c.URL) }
 	}
+	c.Connect = primary.Of(c.Connect, c.Logger)
 	if c.OnChange == nil {
 		c.OnChange = func() {}
 	}

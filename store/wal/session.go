@@ -27,6 +27,7 @@ import (
 //	probe     primary's position, nudges, lag probeConn
 //	watch     watchdog, set-up checks         watchConn
 //	keep      keeps the window                keepConn
+//	stay      asks where connections lead     one of its own, each time
 //
 // An error of any of them ends all, at once: a walsender that is behind keeps
 // Postgres from shutting down. Before they start, and after they have ended,
@@ -121,7 +122,7 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	// walsender at once.
 	stop := context.AfterFunc(ctx, s.cutReplication)
 	defer stop()
-	for _, loop := range []func(context.Context) error{s.receive, s.release, s.pace, s.probe, s.watch, s.keep} {
+	for _, loop := range []func(context.Context) error{s.receive, s.release, s.pace, s.probe, s.watch, s.keep, s.stay} {
 		group.Go(func() error { return loop(ctx) })
 	}
 	return true, group.Wait()

@@ -1,0 +1,337 @@
+// Package primary finds the primary among the hosts of a connection string.
+//
+// By itself pgx, as libpq, tries one host after the other, and takes the first that
+// accepts writes. That isn't enough where servers fail over. A host that is gone
+// without a word costs each new connection all the time that there is; and an old
+// primary that is still up, or was started again by somebody who knows of no other,
+// is taken before the one that was promoted: connections of one program would lead to
+// two histories.
+//
+// So all hosts are asked at once. Of several primaries of one system the one with the
+// highest timeline is meant: each promotion begins another.
+package primary
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// answerCounts is for how long a primary that was found is taken without asking
+	// again: a session opens several connections.
+	answerCounts = time.Second
+	// patience is how long hosts have to answer, and standbys to be promoted.
+	patience = 3 * time.Second
+	// grace is how long one that was silent the last time has, once the others have
+	// answered and one of them is a primary.
+	grace = 500 * time.Millisecond
+	// again is how often a standby is asked whether it has been promoted.
+	again = 200 * time.Millisecond
+	// farewell bounds the closing of a connection.
+	farewell = 100 * time.Millisecond
+)
+
+// Address says how to connect; it is asked before each connection.
+type Address = func(ctx context.Context) (*pgx.ConnConfig, error)
+
+// Of returns an address at which there is the primary alone, of the hosts of at: see
+// Finder.Narrow. Its errors are those of at, too. It may be asked by many at once.
+func Of(at Address, logger *slog.Logger) Address {
+	f := NewFinder(logger)
+	return func(ctx context.Context) (*pgx.ConnConfig, error) {
+		config, err := at(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return f.Narrow(ctx, config)
+	}
+}
+
+// Finder finds the primary of one connection string. Make it with NewFinder. It is safe
+// for concurrent use: who asks at the same time shares an answer.
+type Finder struct {
+	logger *slog.Logger
+	turn   chan struct{} // capacity 1: held by whoever asks; it guards what follows
+	found  host
+	at     time.Time
+	silent map[host]bool // did not answer the last time
+	told   string        // the last warning
+}
+
+// NewFinder returns a finder that tells logger of primaries that were left behind. A nil
+// logger is none.
+func NewFinder(logger *slog.Logger) *Finder {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Finder{logger: logger, turn: make(chan struct{}, 1)}
+}
+
+// Narrow returns config with one of its hosts, the primary, whatever
+// target_session_attrs says; where there is only one, config itself. The error is ctx's,
+// or says what each host is.
+func (f *Finder) Narrow(ctx context.Context, config *pgx.ConnConfig) (*pgx.ConnConfig, error) {
+	hosts := hostsOf(config)
+	if len(hosts) < 2 {
+		return config, nil
+	}
+	found, err := f.find(ctx, config, hosts)
+	if err != nil {
+		return nil, err
+	}
+	return narrowed(config, found), nil
+}
+
+// host is one server of a connection string.
+type host struct {
+	name string
+	port uint16
+}
+
+func (h host) String() string { return net.JoinHostPort(h.name, strconv.Itoa(int(h.port))) }
+
+// hostsOf are those of a connection string in its order. A host can be there twice, with
+// TLS and without.
+func hostsOf(config *pgx.ConnConfig) []host {
+	hosts := []host{{config.Host, config.Port}}
+	seen := map[host]bool{hosts[0]: true}
+	for _, f := range config.Fallbacks {
+		if h := (host{f.Host, f.Port}); !seen[h] {
+			seen[h] = true
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+// narrowed is config with one of its hosts.
+func narrowed(config *pgx.ConnConfig, to host) *pgx.ConnConfig {
+	all := append([]*pgconn.FallbackConfig{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}, config.Fallbacks...)
+	config = config.Copy()
+	config.Fallbacks, config.ValidateConnect = nil, nil
+	first := true
+	for _, f := range all {
+		switch {
+		case f.Host != to.name || f.Port != to.port:
+		case first:
+			first = false
+			config.Host, config.Port, config.TLSConfig = f.Host, f.Port, f.TLSConfig
+		default:
+			config.Fallbacks = append(config.Fallbacks, f)
+		}
+	}
+	return config
+}
+
+func (f *Finder) find(ctx context.Context, config *pgx.ConnConfig, hosts []host) (host, error) {
+	select {
+	case f.turn <- struct{}{}:
+	case <-ctx.Done():
+		return host{}, ctx.Err()
+	}
+	defer func() { <-f.turn }()
+	if time.Since(f.at) < answerCounts {
+		return f.found, nil
+	}
+	answers := ask(ctx, config, hosts, f.silent)
+	if ctx.Err() != nil {
+		return host{}, ctx.Err()
+	}
+	f.silent = map[host]bool{}
+	for _, a := range answers {
+		f.silent[a.host] = errors.Is(a.err, errSilent)
+	}
+	best, left := choose(answers)
+	f.warn(ctx, best, left)
+	if best == nil {
+		f.at = time.Time{}
+		return host{}, none(answers)
+	}
+	f.found, f.at = best.host, time.Now()
+	return f.found, nil
+}
+
+// warn tells once of primaries that were left behind.
+func (f *Finder) warn(ctx context.Context, best *answer, left []answer) {
+	names := make([]string, len(left))
+	for i, a := range left {
+		names[i] = a.host.String()
+	}
+	text := ""
+	if len(names) > 0 {
+		text = best.host.String() + " " + strings.Join(names, " ")
+	}
+	if text != "" && text != f.told {
+		f.logger.LogAttrs(ctx, slog.LevelWarn, "several hosts of the database URL are primaries: the one of the highest timeline is used; stop the others, or make standbys of them",
+			slog.String("used", best.host.String()), slog.Any("left_behind", names))
+	}
+	f.told = text
+}
+
+// answer is what a host says of itself.
+type answer struct {
+	host     host
+	err      error // it doesn't say anything
+	primary  bool
+	system   string
+	timeline uint64
+}
+
+// whatSQL reads the timeline of a primary where WAL is inserted: what pg_control says
+// is that of the last checkpoint, behind a promotion.
+const whatSQL = `select (select system_identifier from pg_control_system()), pg_is_in_recovery(),
+  case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end`
+
+var errSilent = errors.New("no answer")
+
+// ask asks all hosts at once, until each has answered, but for those that were silent
+// before: one that is slow may have taken the place of a primary that has answered.
+// While none is a primary it waits for one.
+func ask(ctx context.Context, config *pgx.ConnConfig, hosts []host, silent map[host]bool) []answer {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	said := make(chan answer)
+	for _, h := range hosts {
+		all.Go(func() { h.ask(ctx, narrowed(config, h), said) })
+	}
+	latest := map[host]answer{}
+	var enough <-chan time.Time // not nil once only silent ones are waited for
+	for {
+		missing, slow, primary, standby := 0, 0, false, false
+		for _, h := range hosts {
+			a, ok := latest[h]
+			switch {
+			case !ok && silent[h]:
+				missing++
+			case !ok:
+				missing, slow = missing+1, slow+1
+			case a.err == nil:
+				primary, standby = primary || a.primary, standby || !a.primary
+			}
+		}
+		switch {
+		case missing == 0 && (primary || !standby):
+			return inOrder(hosts, latest)
+		case primary && slow == 0 && enough == nil:
+			enough = time.After(grace)
+		}
+		select {
+		case a := <-said:
+			latest[a.host] = a
+		case <-enough:
+			return inOrder(hosts, latest)
+		case <-ctx.Done():
+			return inOrder(hosts, latest)
+		}
+	}
+}
+
+func inOrder(hosts []host, latest map[host]answer) []answer {
+	answers := make([]answer, len(hosts))
+	for i, h := range hosts {
+		a, ok := latest[h]
+		if !ok {
+			a = answer{host: h, err: errSilent}
+		}
+		answers[i] = a
+	}
+	return answers
+}
+
+// ask sends what the host says of itself, again and again as long as that is that it is
+// a standby, until ctx ends.
+func (h host) ask(ctx context.Context, config *pgx.ConnConfig, said chan<- answer) {
+	tell := func(a answer) bool {
+		a.host = h
+		select {
+		case said <- a:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
+	if err != nil {
+		if ctx.Err() == nil && !pgconn.Timeout(err) { // else it is silent
+			tell(answer{err: err})
+		}
+		return
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+		defer cancel()
+		_ = conn.Close(ctx) // it has served
+		<-conn.CleanupDone()
+	}()
+	for {
+		a := what(ctx, conn)
+		if !tell(a) || a.err != nil || a.primary {
+			return
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func what(ctx context.Context, conn *pgconn.PgConn) (a answer) {
+	results, err := conn.Exec(ctx, whatSQL).ReadAll()
+	if err != nil {
+		return answer{err: err}
+	}
+	row := results[0].Rows[0]
+	a.system, a.primary = string(row[0]), string(row[1]) == "f"
+	if a.primary {
+		a.timeline, a.err = strconv.ParseUint(string(row[2]), 16, 32)
+	}
+	return a
+}
+
+// choose returns the primary that is meant, nil if there is none, and those that it has
+// left behind. Other systems than the first primary's are no part of it.
+func choose(answers []answer) (best *answer, left []answer) {
+	var primaries []answer
+	for _, a := range answers {
+		if a.err == nil && a.primary && (len(primaries) == 0 || a.system == primaries[0].system) {
+			primaries = append(primaries, a)
+		}
+	}
+	for i := range primaries {
+		if best == nil || primaries[i].timeline > best.timeline {
+			best = &primaries[i]
+		}
+	}
+	for _, a := range primaries {
+		if a.host != best.host {
+			left = append(left, a)
+		}
+	}
+	return best, left
+}
+
+// none is the error where no host is a primary.
+func none(answers []answer) error {
+	var errs []error
+	for _, a := range answers {
+		if a.err == nil {
+			errs = append(errs, fmt.Errorf("%s is a standby", a.host))
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", a.host, a.err))
+	}
+	return fmt.Errorf("none of the database URL's hosts is a primary: %w", errors.Join(errs...))
+}

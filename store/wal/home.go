@@ -1,0 +1,78 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A connection stays with its server when the name that led there leads elsewhere: a
+// standby was promoted, and nobody has stopped the old primary or cut the connections
+// to it. What follows a server that was left behind would go on with a history that
+// nobody writes to any more, beside nodes (and connections of this one's pool) that
+// came later and follow the other. So it is asked now and then where a new connection
+// leads.
+const (
+	// homeInterval is how often, at least.
+	homeInterval = time.Second
+	// steadily is how often in a row a new connection has to lead to another server
+	// before that counts, where nothing says which of the two is the older: a balancer
+	// may send each one somewhere else.
+	steadily = 3
+)
+
+// stay ends the session once its database isn't any more where new connections lead.
+// That nobody answers there, or a standby does, says nothing.
+func (s *session) stay(ctx context.Context) error {
+	ticker := time.NewTicker(max(s.f.cfg.WatchInterval, homeInterval))
+	defer ticker.Stop()
+	elsewhere := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		there, known := s.whereTo(ctx)
+		switch {
+		case !known:
+		case there.is(s.home):
+			elsewhere = 0
+		case there.systemIdentifier == s.home.systemIdentifier && there.timeline > s.home.timeline:
+			return fmt.Errorf("new connections lead to a primary of timeline %d: the one that this session follows, of timeline %d, was left behind by a failover and is still up; stop it, or make a standby of it",
+				there.timeline, s.home.timeline)
+		case elsewhere+1 == steadily:
+			return fmt.Errorf("new connections lead to another server or database (started at %s, system %s, timeline %d) than this session follows (%s, %s, %d)",
+				there.postmasterStart, there.systemIdentifier, there.timeline, s.home.postmasterStart, s.home.systemIdentifier, s.home.timeline)
+		default:
+			elsewhere++
+		}
+	}
+}
+
+// whereTo says to which primary a new connection leads.
+func (s *session) whereTo(ctx context.Context) (there incarnation, known bool) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	dial := newDialer()
+	defer dial.close()
+	conn, err := s.openThrough(ctx, dial, nil)
+	if err != nil {
+		return there, false
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 100*time.Millisecond)
+		defer cancel()
+		_ = conn.Close(closing)
+		dial.close()
+		<-conn.PgConn().CleanupDone()
+	}()
+	// The timeline of what it writes: that of pg_control is the last checkpoint's.
+	var standby bool
+	err = conn.QueryRow(ctx, `
+select pg_is_in_recovery(), (select system_identifier::text from pg_control_system()), pg_postmaster_start_time(),
+  (select oid from pg_database where datname = current_database()),
+  case when not pg_is_in_recovery() then ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint else 0 end`).
+		Scan(&standby, &there.systemIdentifier, &there.postmasterStart, &there.database, &there.timeline)
+	return there, err == nil && !standby
+}
