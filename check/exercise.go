@@ -13,6 +13,9 @@ type Exercise string
 // longList isn't an exercise: a list had more pages than the checker reads.
 const longList Exercise = "a list longer than what is read of it"
 
+// onReplica is counted by the server.
+const onReplica Exercise = "reads that a replica served"
+
 // asked is an exercise, and what a run must have for it.
 type asked struct {
 	Exercise
@@ -50,6 +53,7 @@ func (s *service) exercises() []asked {
 	}
 	list(database, "SELECT on the primary", "INSERT", "COPY", "UPDATE", "UPDATE that moves a row", "DELETE", "ROLLBACK", "pg_logical_emit_message")
 	list(stage, "TRUNCATE", "a change while the table is out of its publication")
+	list(standby, onReplica)
 	return all
 }
 
@@ -58,8 +62,8 @@ type Exercised struct {
 	Exercise
 	N int
 	// Needs is what was missing for it, as the flags of freshet check name it:
-	// --database-url for Config.Database, --serve for Config.Stage; empty: nothing, it
-	// just didn't happen.
+	// --database-url for Config.Database, --serve for Config.Stage, --cluster for its
+	// Standby; empty: nothing, it just didn't happen.
 	Needs string
 }
 

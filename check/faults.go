@@ -103,11 +103,30 @@ var faults = []fault{
 		run: func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
 			return r.cfg.Stage.DropSlot(ctx)
 		}},
+	{name: "pause-replay", does: "the standby receives what is committed and doesn't replay it", needs: standby, most: 5 * time.Second,
+		run: func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
+			err := r.cfg.Stage.Standby.Pause(ctx, true)
+			pass(ctx, length)
+			return errors.Join(err, r.cfg.Stage.Standby.Pause(context.WithoutCancel(ctx), false))
+		}},
+	{name: "cancel-replica", does: "the standby's replay cancels what reads there, again and again", needs: standby, most: 2 * time.Second,
+		run: func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
+			return r.cfg.Stage.Standby.Conflict(ctx, length)
+		}},
+	{name: "kill-standby", does: "every process of the standby is killed, and it is started again", needs: standby, most: time.Second,
+		run: func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
+			r.cfg.Stage.Standby.Kill()
+			pass(ctx, length)
+			return r.cfg.Stage.Standby.Start(ctx)
+		}},
+	{name: "stall-replica", does: "nothing passes between a server and the standby", needs: standby, most: 6 * time.Second,
+		each: onNode(Connections.Pause, (*Node).replica)},
 }
 
-func (n *Node) front() Connections { return n.Front }
-func (n *Node) pool() Connections  { return n.Pool }
-func (n *Node) feed() Connections  { return n.Feed }
+func (n *Node) front() Connections   { return n.Front }
+func (n *Node) pool() Connections    { return n.Pool }
+func (n *Node) feed() Connections    { return n.Feed }
+func (n *Node) replica() Connections { return n.Replica }
 
 func slow(c Connections) { c.Delay(50 * time.Millisecond) }
 

@@ -36,7 +36,7 @@ func TestFaults_perNode(t *testing.T) {
 	require.Len(t, seen, len(check.FaultNames()))
 	for name, of := range seen {
 		switch name {
-		case "kill-server", "freeze-server", "partition-server", "cut-pool", "cut-feed", "stall-feed", "delay-database", "cut-node", "stall-node":
+		case "kill-server", "freeze-server", "partition-server", "cut-pool", "cut-feed", "stall-feed", "delay-database", "cut-node", "stall-node", "stall-replica":
 			require.ElementsMatch(t, []int{0, 1, 2}, of, name)
 		default:
 			require.Equal(t, []int{-1}, of, name)
@@ -53,6 +53,7 @@ func TestFaults_refused(t *testing.T) {
 		{[]string{"kill-server", "cut-clients"}, "faults: kill-server can only be done to a server of the checker's own (--serve, --cluster); possible here: cut-clients,"},
 		{[]string{"long-transaction"}, "faults: long-transaction needs its database (--database-url, or --serve); possible"},
 		{[]string{"cut-node"}, "faults: cut-node can only be done to several nodes of the checker's own (--cluster); possible here: cut-clients,"},
+		{[]string{"pause-replay"}, "faults: pause-replay can only be done to a standby of the checker's own (--cluster); possible here: cut-clients,"},
 		{[]string{"all"}, "lose-slot can only be done to a server of the checker's own"},
 		{[]string{"none", "cut-clients"}, "none, and others?"},
 	} {
@@ -135,4 +136,44 @@ func TestPostgres_faults(t *testing.T) {
 	require.Zero(t, left)
 	require.NoError(t, database.DropSlot(ctx, "victim"), "there is none")
 	require.NoError(t, database.Close(ctx, []string{"check-faulty-0"}))
+}
+
+// What the standby's faults do to it: replay stands still and goes on, and what reads
+// there is cancelled.
+func TestPostgres_standby(t *testing.T) {
+	t.Parallel()
+	server := testkit.NewServer(t, map[string]string{"fsync": "off", "max_standby_streaming_delay": "0"})
+	url := server.Migrated(t)
+	there := server.Standby(t).URL(t, url)
+	ctx := testkit.Context(t)
+	database, err := check.OpenPostgres(ctx, url, "standby", workload.Messages().Table)
+	require.NoError(t, err)
+	replays := func() (paused bool) {
+		require.NoError(t, testkit.Conn(t, there).QueryRow(ctx, "select pg_is_wal_replay_paused()").Scan(&paused))
+		return !paused
+	}
+	require.NoError(t, check.PauseReplay(ctx, there, true))
+	require.False(t, replays())
+	require.NoError(t, check.PauseReplay(ctx, there, false))
+	require.True(t, replays())
+	require.Error(t, check.PauseReplay(ctx, url, true), "it is no standby")
+
+	require.Eventually(t, func() bool { // until it has replayed that the table is there
+		_, err := testkit.Conn(t, there).Exec(ctx, "select from messages limit 0")
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	reading := make(chan error, 1)
+	conn := testkit.Conn(t, there)
+	go func() {
+		_, err := conn.Exec(ctx, "select pg_sleep(60) from (select count(*) from messages) of")
+		reading <- err
+	}()
+	require.Eventually(t, func() bool {
+		var sleeps bool
+		require.NoError(t, testkit.Conn(t, there).QueryRow(ctx, "select exists (select from pg_stat_activity where wait_event = 'PgSleep')").Scan(&sleeps))
+		return sleeps
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, database.Conflict(ctx, 0))
+	require.ErrorContains(t, <-reading, "conflict with recovery")
+	require.NoError(t, database.Close(ctx, nil))
 }

@@ -49,6 +49,22 @@ func (r *run) checkpoint(ctx context.Context) {
 	}
 }
 
+// countReplica asks how many reads the standby has served.
+func (r *run) countReplica(ctx context.Context) {
+	if !r.cfg.has(standby) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	n, err := r.cfg.Stage.Standby.Reads(ctx)
+	if err != nil {
+		r.rec.failed("count the replica's reads", err)
+	}
+	r.rec.mu.Lock()
+	defer r.rec.mu.Unlock()
+	r.rec.done[onReplica] = n
+}
+
 // converge waits for one client. What Postgres holds may have changed since it
 // was read: a write whose answer was lost may be done late. So only a difference
 // counts that is still there when the truth has been read again and was the same.
@@ -181,6 +197,7 @@ func (r *run) close(ctx context.Context) {
 		r.locateOnce(context.WithoutCancel(ctx))
 		r.settle(context.WithoutCancel(ctx))
 	}
+	r.countReplica(ctx)
 	h := r.rec.cut()
 	_, before := r.judge.figures()
 	r.judge.take(h)

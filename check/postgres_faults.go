@@ -27,6 +27,37 @@ func (p *Postgres) HoldCommits(ctx context.Context, on bool) error {
 	})
 }
 
+// Conflict makes the replay of every standby cancel what reads the workload's table
+// there, again and again for that long: if they don't let replay wait
+// (max_standby_streaming_delay = 0). Writers wait meanwhile, for a moment each time. Only
+// for a cluster that is the caller's own.
+func (p *Postgres) Conflict(ctx context.Context, length time.Duration) error {
+	return p.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		// Of the locks, replay takes this one only.
+		const lock = "begin; set local lock_timeout = '1s'; lock table %s in access exclusive mode; commit"
+		for until := time.Now().Add(length); ; pass(ctx, 20*time.Millisecond) {
+			_, err := conn.Exec(ctx, fmt.Sprintf(lock, p.of.table))
+			const busy = "55P03"
+			if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == busy {
+				_, err = conn.Exec(ctx, "rollback")
+			}
+			if err != nil || ctx.Err() != nil || time.Now().After(until) {
+				return err
+			}
+		}
+	})
+}
+
+// PauseReplay has the standby that a URL leads to not replay what it receives, or go on.
+// Only for one that is the caller's own.
+func PauseReplay(ctx context.Context, url string, on bool) error {
+	standby := Postgres{url: url}
+	return standby.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "select case when $1 then pg_wal_replay_pause() else pg_wal_replay_resume() end", on)
+		return err
+	})
+}
+
 // DropSlot drops a replication slot under whoever uses it, and then cuts off who
 // reads a temporary copy of it (its name, and eight digits): else a server would make
 // it anew out of that, and lose nothing. Only for a cluster that is the caller's own.

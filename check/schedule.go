@@ -40,8 +40,8 @@ func (c *Config) chosenFaults() ([]fault, error) {
 		case !all && !slices.Contains(c.Faults, f.name):
 		case c.has(f.needs):
 			chosen = append(chosen, f)
-		case all && f.needs == several && c.Stage != nil:
-			// All that can happen to one node.
+		case all && c.Stage != nil:
+			// All that can happen to one node, which has no standby to read from.
 		default:
 			lacking[f.needs] = append(lacking[f.needs], f.name)
 		}
@@ -54,6 +54,7 @@ func (c *Config) chosenFaults() ([]fault, error) {
 		database: "needs its database (--database-url, or --serve)",
 		stage:    "can only be done to a server of the checker's own (--serve, --cluster)",
 		several:  "can only be done to several nodes of the checker's own (--cluster)",
+		standby:  "can only be done to a standby of the checker's own (--cluster)",
 	} {
 		if names := lacking[need(needs)]; len(names) > 0 {
 			refusals = append(refusals, strings.Join(names, ", ")+" "+why)

@@ -20,6 +20,22 @@ type Stage struct {
 	// Look is how often the server looks at its database's catalog: clients may
 	// take twice that long for changes that nothing else shows it.
 	Look time.Duration
+	// Standby follows the server's Postgres, and its nodes read from it too; nil: there
+	// is none.
+	Standby *Standby
+}
+
+// Standby is a streaming standby that a server reads from.
+type Standby struct {
+	// Pause has it not replay what it receives, or lets it go on. Conflict has its
+	// replay cancel what reads there, again and again for that long.
+	Pause    func(ctx context.Context, on bool) error
+	Conflict func(context.Context, time.Duration) error
+	// Kill ends every process of it at once; Start starts it again.
+	Kill  func()
+	Start func(context.Context) error
+	// Reads is how many reads of the server's it has served so far.
+	Reads func(context.Context) (int, error)
 }
 
 // Node is a process of a server's.
@@ -34,6 +50,8 @@ type Node struct {
 	// Pool and Feed are between the node and Postgres: its pool's connections,
 	// and those of its feed.
 	Pool, Feed Connections
+	// Replica is between the node and the standby; nil where there is none.
+	Replica Connections
 	// Front is between the balancer and the node; nil where there is no balancer,
 	// and clients come to the node itself.
 	Front Connections
@@ -58,10 +76,13 @@ const (
 	database      // Config.Database
 	stage         // Config.Stage
 	several       // a Stage with several nodes
+	standby       // one whose nodes read from a standby
 )
 
 // flag is what gives it to freshet check.
-func (n need) flag() string { return [...]string{"", "--database-url", "--serve", "--cluster"}[n] }
+func (n need) flag() string {
+	return [...]string{"", "--database-url", "--serve", "--cluster", "--cluster"}[n]
+}
 
 // has says whether a run has what is needed.
 func (c *Config) has(n need) bool {
@@ -72,6 +93,8 @@ func (c *Config) has(n need) bool {
 		return c.Stage != nil
 	case several:
 		return c.Stage != nil && len(c.Stage.Nodes) > 1
+	case standby:
+		return c.Stage != nil && c.Stage.Standby != nil
 	default:
 		return true
 	}

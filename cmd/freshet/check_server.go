@@ -20,7 +20,7 @@ import (
 
 // checkedServer is what `freshet check --serve` and `--cluster` may do anything to:
 // nodes of this program, on a private Postgres that is removed afterwards. Between
-// the two, and between each node and the balancer, are proxies.
+// the two, and between each node, the standby and the balancer, are proxies.
 type checkedServer struct {
 	dir      string
 	postgres *pgembed.Server
@@ -30,6 +30,7 @@ type checkedServer struct {
 
 	// With several nodes only.
 	standby  *pgembed.Server
+	replica  replicaReads
 	balancer *balancer
 }
 
@@ -53,6 +54,11 @@ func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer
 	if err != nil {
 		return nil, "", err
 	}
+	if nodes > 1 {
+		if err := o.startStandby(ctx, binaries); err != nil {
+			return nil, "", err
+		}
+	}
 	for i := range nodes {
 		if err := o.addNode(i, nodes > 1); err != nil {
 			return nil, "", err
@@ -62,11 +68,17 @@ func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer
 		url, err = o.nodes[0].start(ctx)
 		return o, url, err
 	}
-	if o.standby, err = pgembed.StartStandby(ctx, o.database("standby", binaries), o.postgres); err != nil {
-		return nil, "", err
-	}
 	url, err = o.balance(ctx)
 	return o, url, err
+}
+
+// startStandby starts the one that the nodes read from.
+func (o *checkedServer) startStandby(ctx context.Context, binaries string) (err error) {
+	config := o.database("standby", binaries)
+	config.Settings["max_standby_streaming_delay"] = "0" // queries are cancelled rather than waited for
+	config.Settings["wal_retrieve_retry_interval"] = "200ms"
+	o.standby, err = pgembed.StartStandby(ctx, config, o.postgres)
+	return err
 }
 
 // newScene makes a folder for what is to be removed afterwards.
@@ -114,13 +126,17 @@ func (o *checkedServer) addNode(i int, several bool) (err error) {
 		return err
 	}
 	n.args = []string{
-		"serve", "--database-url", pool, "--capture-url", feed, "--slot", checkedSlot, "--addr=127.0.0.1:0", "--admin-addr=",
+		"serve", "--database-url", pool, "--capture-url", feed, "--slot", checkedSlot, "--addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0",
 		"--heartbeat=1s", "--max-lag=2s",
 		// All clients are one address.
 		"--max-streams-per-address=0", "--max-connections-per-address=0",
 	}
 	if several {
-		n.args = append(n.args, "--shed-streams")
+		var replica string
+		if n.replica, replica, err = badnet.NewDatabase(o.standby.URL("")); err != nil {
+			return err
+		}
+		n.args = append(n.args, "--shed-streams", "--replica-url", replica)
 	}
 	return nil
 }
@@ -170,7 +186,11 @@ func (o *checkedServer) stage(database *check.Postgres) *check.Stage {
 	}
 	for _, n := range o.nodes {
 		node := check.Node{
-			Kill: n.kill, Start: n.start,
+			Start: n.start,
+			Kill: func() {
+				_ = o.replica.ask(context.Background(), n) // else what it has counted goes with it
+				n.kill()
+			},
 			Freeze: func(on bool) {
 				if on {
 					n.signal(syscall.SIGSTOP)
@@ -180,10 +200,19 @@ func (o *checkedServer) stage(database *check.Postgres) *check.Stage {
 			},
 			Pool: n.pool, Feed: n.feed,
 		}
-		if n.front != nil {
-			node.Front = n.front
+		if o.standby != nil {
+			node.Front, node.Replica = n.front, n.replica
 		}
 		stage.Nodes = append(stage.Nodes, node)
+	}
+	if o.standby != nil {
+		stage.Standby = &check.Standby{
+			Pause:    func(ctx context.Context, on bool) error { return check.PauseReplay(ctx, o.standby.URL(""), on) },
+			Conflict: database.Conflict,
+			Kill:     o.standby.Kill,
+			Start:    patient(o.standby.Restart),
+			Reads:    func(ctx context.Context) (int, error) { return o.replica.sum(ctx, o.nodes) },
+		}
 	}
 	return stage
 }

@@ -34,7 +34,7 @@ type clusterCmd struct {
 
 // Help is printed by `freshet cluster --help`.
 func (*clusterCmd) Help() string {
-	return `Runs several nodes on a private Postgres with a streaming standby, and a balancer (HAProxy) before them, until it is stopped by SIGINT or SIGTERM. Each request goes to another node. What is killed is started again.
+	return `Runs several nodes on a private Postgres with a streaming standby, which they read from too, and a balancer (HAProxy) before them, until it is stopped by SIGINT or SIGTERM. Each request goes to another node. What is killed is started again.
 
 Try it:
   freshet cluster
@@ -151,7 +151,7 @@ func (c *clusterCmd) startNodes(ctx context.Context, o *cluster, parts *service.
 	for i, addr := range addrs {
 		n := &ownNode{name: fmt.Sprintf("node %d: ", i+1), log: log, args: append([]string{
 			"serve", "--database-url", o.primary.URL(""), "--addr", addr, "--admin-addr=",
-			"--trusted-proxy", "127.0.0.1", "--shed-streams",
+			"--replica-url", o.standby.URL(""), "--trusted-proxy", "127.0.0.1", "--shed-streams",
 		}, c.Serve...)}
 		o.nodes, o.urls = append(o.nodes, n), append(o.urls, "http://"+addr)
 		starting.Go(func() error {
@@ -234,6 +234,7 @@ The page is there. By hand: follow a conversation, write, read, by gRPC.
   psql 'PRIMARY' -c "insert into messages (conversation, author, body) values ('7', 'bob', 'by SQL')"
 
 Each request goes to another node, which the answer names (x-served-by). Kill one, or stop it (kill -STOP, later -CONT): streams go on at the others.
+Refetches at least what a stream has told are read on the standby, where that has it.
 
 NODES
   primary  PRIMARY

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -187,7 +188,7 @@ func TestCheck_F36_F37_cluster(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
 	dir := t.TempDir()
 	file, history, log := filepath.Join(dir, "report.json"), filepath.Join(dir, "history.txt"), filepath.Join(dir, "server.log")
-	code, out, said := runs(t, "check", "--cluster", "--duration", "6s", "--round", "6s", "--faults", "kill-server,freeze-server,partition-server,cut-node,stall-feed",
+	code, out, said := runs(t, "check", "--cluster", "--duration", "6s", "--round", "6s", "--faults", "kill-server,freeze-server,partition-server,cut-node,stall-feed,pause-replay,cancel-replica,kill-standby,stall-replica",
 		"--clients", "30", "--rate", "40", "--patience", "2m", "--json", file, "--history", history, "--server-log", log)
 	if code != exitOK {
 		for _, path := range []string{log, history} {
@@ -204,7 +205,8 @@ func TestCheck_F36_F37_cluster(t *testing.T) {
 			Rule                     string
 			Observations, Violations int
 		}
-		Faults []struct{ Node int }
+		Faults    []struct{ Node int }
+		Exercised map[string]int
 	}
 	require.NoError(t, json.Unmarshal(text, &report))
 	for _, rule := range report.Rules {
@@ -212,5 +214,6 @@ func TestCheck_F36_F37_cluster(t *testing.T) {
 		require.Zero(t, rule.Violations, rule.Rule)
 	}
 	require.NotEmpty(t, report.Faults)
-	require.Positive(t, report.Faults[0].Node)
+	require.True(t, slices.ContainsFunc(report.Faults, func(f struct{ Node int }) bool { return f.Node > 0 }))
+	require.Positive(t, report.Exercised["reads that a replica served"])
 }

@@ -19,9 +19,9 @@ type ownNode struct {
 	log  io.Writer // what it logs goes there
 	died func(*process)
 
-	// Between it and Postgres, for queries and for the feed; and between the balancer
-	// and it. nil: nothing is.
-	pool, feed, front *badnet.Proxy
+	// Between it and Postgres, for queries and for the feed; between it and the standby;
+	// and between the balancer and it. nil: nothing is.
+	pool, feed, replica, front *badnet.Proxy
 
 	turn    sync.Mutex
 	process *process // the current run; nil: there has been none
@@ -95,7 +95,7 @@ func (n *ownNode) signal(s os.Signal) {
 // close ends it, and what is around it.
 func (n *ownNode) close() {
 	n.kill()
-	for _, proxy := range []*badnet.Proxy{n.front, n.pool, n.feed} {
+	for _, proxy := range []*badnet.Proxy{n.front, n.pool, n.feed, n.replica} {
 		if proxy != nil {
 			proxy.Close()
 		}

@@ -24,6 +24,7 @@ type process struct {
 	cmd    *exec.Cmd
 	asked  atomic.Bool   // its end is what we asked for
 	ready  chan string   // gets the URL that a server logs when it is ready
+	admin  string        // that of its metrics, which it logs before; not to be read until it is ready
 	ended  chan struct{} // closed when it has
 	mu     sync.Mutex    // guards last
 	last   []string      // lines of its log
@@ -75,6 +76,9 @@ func (p *process) follow(stderr io.Reader) {
 			p.last = append(p.last, line)
 			p.last = p.last[max(0, len(p.last)-20):]
 			p.mu.Unlock()
+			if _, url, ok := strings.Cut(line, `msg="metrics and pprof are served" url=`); ok {
+				p.admin = strings.TrimSpace(url)
+			}
 			if _, url, ok := strings.Cut(line, "msg=ready url="); ok {
 				select {
 				case p.ready <- strings.TrimSpace(url):

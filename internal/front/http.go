@@ -37,14 +37,20 @@ func (f *Front) listen(ctx context.Context, h, adminHandler http.Handler) error 
 	if f.cfg.AdminAddr == "" {
 		return nil
 	}
+	scheme = "http://"
 	admin := &port{name: "admin http", addr: f.cfg.AdminAddr, metrics: metrics("admin"), limit: adminConnections, callers: f.callers}
 	if f.cfg.guardsAdmin() {
 		// Tokens come this way; and nobody may have all connections who has none.
 		admin.certificate, admin.perAddress = f.certificate, adminConnections/2
 	}
-	if _, err := f.start(ctx, admin, adminHandler); err != nil {
+	if admin.certificate != nil {
+		scheme = "https://"
+	}
+	at, err = f.start(ctx, admin, adminHandler)
+	if err != nil {
 		return fmt.Errorf("%w (--admin-addr chooses another address, an empty one none)", err)
 	}
+	f.cfg.Logger.InfoContext(ctx, "metrics and pprof are served", "url", scheme+at)
 	return nil
 }
 
