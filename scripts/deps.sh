@@ -2,7 +2,8 @@
 # Installs what the tests need and only the system's package manager can bring:
 # Postgres' server binaries (15 or later), a browser for test/e2e, a C compiler
 # for the race detector, the proxies and the pooler that the tests put in
-# between, and promtool. Installs nothing that is already there, and starts no service.
+# between, promtool, the shells that completions are for and a checker of manual
+# pages. Installs nothing that is already there, and starts no service.
 #
 #   deps.sh              all of it, or fail
 #   deps.sh --for-tests  what `make test` lacks: npm's Postgres counts as one, sudo
@@ -48,7 +49,7 @@ check() {
 	have systemd-analyze || want systemd
 	have openssl || want openssl
 	have curl || want curl
-	for program in haproxy caddy pgbouncer; do
+	for program in haproxy caddy pgbouncer zsh fish mandoc; do
 		have "$program" || want "$program"
 	done
 	have promtool || want prometheus # for promtool alone
@@ -77,7 +78,7 @@ give_up() {
 
 check
 if [ -z "$missing" ]; then
-	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies, pooler and promtool are there"
+	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies, pooler, promtool, shells and mandoc are there"
 	check_node
 	exit
 fi

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/alecthomas/kong"
 
@@ -36,6 +35,11 @@ type cli struct {
 	Config   configCmd   `cmd:"" help:"Look at what serve would be configured by: flags, environment and file."`
 	Migrate  migrateCmd  `cmd:"" help:"Prepare a database: schema, publication, replica identities."`
 	Teardown teardownCmd `cmd:"" help:"Remove slot and publication from a database, so that nothing holds WAL back."`
+
+	Completion completionCmd `cmd:"" help:"Print a script that completes commands and flags in a shell."`
+	Complete   completeCmd   `cmd:"" hidden:"" passthrough:"" help:"Print what can follow words of a command line; the scripts of completion ask."`
+	Man        manCmd        `cmd:"" help:"Write the manual pages."`
+	About      versionCmd    `cmd:"" name:"version" help:"Print the version, what it was built from, and for which system."`
 
 	ConfigFile string `name:"config" placeholder:"FILE" type:"path" help:"File with settings of serve, YAML: names as the flags, without dashes in front. Flags and environment come first."`
 
@@ -105,23 +109,4 @@ func (c *cli) logger(w io.Writer) *slog.Logger {
 		return seldom.Logger(slog.New(slog.NewJSONHandler(w, options)))
 	}
 	return seldom.Logger(slog.New(slog.NewTextHandler(w, options)))
-}
-
-// version is what the Go toolchain knows of the build: a module version after
-// `go install`, a revision in a clone.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "freshet (unknown build)"
-	}
-	text := "freshet " + info.Main.Version
-	for _, setting := range info.Settings {
-		switch {
-		case setting.Key == "vcs.revision" && len(setting.Value) >= 12:
-			text += " " + setting.Value[:12]
-		case setting.Key == "vcs.modified" && setting.Value == "true":
-			text += " (modified)"
-		}
-	}
-	return text + " " + info.GoVersion
 }

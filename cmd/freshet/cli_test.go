@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,14 +20,14 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
-// TestMain is the program itself when a test starts its binary as `freshet serve` or
-// `freshet cluster`. All runs where
+// TestMain is the program itself when a test starts its binary as `freshet serve`,
+// `freshet cluster`, or as a shell does that completes. All runs where
 // users start it, since npm's Postgres is looked for in web/node_modules there.
 func TestMain(m *testing.M) {
 	if err := os.Chdir(testkit.Root()); err != nil {
 		panic(err)
 	}
-	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "cluster") {
+	if len(os.Args) > 1 && slices.Contains([]string{"serve", "cluster", "completion", "complete"}, os.Args[1]) {
 		main()
 	}
 	testkit.Main(m)
