@@ -42,7 +42,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling release release/check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -94,6 +94,7 @@ test/go:
 	cd bench/peers && $(GO) test ./...
 	cd internal/depths && $(GO) test ./...
 	cd internal/manifests && $(GO) test -count=1 ./... # its files are outside, where no cache looks
+	cd tools/release && $(GO) test -count=1 ./... # as above
 	cd $(EXAMPLE) && $(GO) test ./...
 
 test/race: ## the Go tests under the race detector
@@ -173,6 +174,7 @@ lint/go:
 	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd internal/manifests && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd internal/depths && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
+	cd tools/release && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd $(EXAMPLE) && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 
 lint/web: $(MODULES)
@@ -228,5 +230,13 @@ check: ## check a server: clients, writers, faults, rules G1 to G6 (ARGS=… are
 	$(GO) build -o bin/freshet ./cmd/freshet
 	@bin/freshet check $(ARGS)
 
+# The page is part of the program, and the packages are as they are built here.
+release: page ## archives, bills of materials, npm packages and checksums of the commit that is checked out, into dist
+	$(GO) -C tools/release run . -root $(CURDIR) -out $(CURDIR)/dist $(ARGS)
+
+# In two clones, with what each installs and compiles for itself: some minutes.
+release/check: ## build a release of the last commit twice, in two folders with caches of their own; every byte must be the same
+	@scripts/release-check.sh
+
 clean: ## remove what make built; the private Postgres' data in .freshet stays
-	rm -rf bin .cache coverage.out web/embed/app
+	rm -rf bin dist .cache coverage.out web/embed/app
