@@ -3,24 +3,32 @@ package contract
 import "fmt"
 
 // The types that a column of a template may have, by the fixed OIDs of
-// pg_type.dat. Their text output is one canonical text for each value, whatever
-// the session's settings, and values are equal just when their texts are.
+// pg_type.dat. Their text output is one canonical text for each value (a date's
+// where DateStyle is ISO, as on our connections), and values are equal just when
+// their texts are. An enum's is its label: a label that is renamed gives rows other
+// topics and isn't in the WAL, so labels are looked after as the shape of a table is
+// (store/wal).
 const (
 	oidBool    = 16
 	oidInt8    = 20
 	oidInt2    = 21
 	oidInt4    = 23
 	oidText    = 25
+	oidDate    = 1082
 	oidVarchar = 1043
 	oidUUID    = 2950
 )
+
+// AnyEnum stands for every enum where a column's type is asked for: the OID of the
+// pseudo-type anyenum.
+const AnyEnum uint32 = 3500
 
 // TypeOID is the OID of a type that a template takes, by its name in pg_type;
 // 0: it takes none of that name.
 func TypeOID(name string) uint32 { return takenTypes[name] }
 
 var takenTypes = map[string]uint32{
-	"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8, "text": oidText, "varchar": oidVarchar, "uuid": oidUUID,
+	"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8, "text": oidText, "varchar": oidVarchar, "uuid": oidUUID, "date": oidDate,
 }
 
 // refusedType is a type that a template can't take.
@@ -47,7 +55,6 @@ var refusedTypes = map[uint32]refusedType{
 	869:  {"inet", "make it text"},
 	650:  {"cidr", "make it text"},
 	1042: {"character(n)", insteadOfPadded},
-	1082: {"date", insteadOfSettings},
 	1083: {"time", insteadOfSettings},
 	1114: {"timestamp", insteadOfSettings},
 	1184: {"timestamptz", insteadOfSettings},
@@ -80,7 +87,7 @@ func (e *TypeError) Error() string {
 	if e.Type == "" {
 		name = fmt.Sprintf("type with oid %d", e.OID)
 	}
-	takes := "topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these"
+	takes := "topic templates take text, varchar, uuid, smallint, integer, bigint, boolean, date, enums and domains over these"
 	if e.Path {
 		takes = "{" + e.Column + "=**} takes text and varchar"
 	}
@@ -108,5 +115,5 @@ func (s *Source) typeError(column int, oid uint32, path bool) *TypeError {
 
 // pathless are the types that a template takes, but not as a resource path.
 var pathless = map[uint32]string{
-	oidBool: "boolean", oidInt2: "smallint", oidInt4: "integer", oidInt8: "bigint", oidUUID: "uuid",
+	AnyEnum: "an enum", oidDate: "date", oidBool: "boolean", oidInt2: "smallint", oidInt4: "integer", oidInt8: "bigint", oidUUID: "uuid",
 }

@@ -23,11 +23,12 @@
 // or empty drops the topic. A field fills its whole segment: with two in one
 // segment, two pairs of values could share a topic.
 //
-// Values have one text on both sides: Postgres' text output for text, uuid and
-// integers, and true and false for bool (Postgres writes t and f). A field with
-// presence that is unset is NULL; one without presence always has a value, so
-// that 0 is "0", but the empty string still drops the topic. A repeated field
-// gives one topic per element, several give every combination.
+// Values have one text on both sides: Postgres' text output for text, uuid,
+// integers, dates (ISO) and enums (their label), and true and false for bool
+// (Postgres writes t and f). A field with presence that is unset is NULL; one
+// without presence always has a value, so that 0 is "0", but the empty string
+// still drops the topic. A repeated field gives one topic per element, several
+// give every combination.
 //
 // # Errors
 //

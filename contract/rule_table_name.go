@@ -3,10 +3,11 @@ package contract
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // tableName: a source names a table, `name` or `schema.name`, as Postgres'
-// catalogue has it: unquoted, in its true case.
+// catalogue has it: in its true case, and without the quotes that SQL would need.
 var tableName = rule{"table-name", func(s *schema, report report) {
 	for _, d := range s.sources {
 		if d.option == nil {
@@ -54,11 +55,8 @@ func checkIdentifier(name string) string {
 	if len(name) > maxIdentifierBytes {
 		return fmt.Sprintf("%s has %d bytes, Postgres keeps %d", name, len(name), maxIdentifierBytes)
 	}
-	for i, c := range []byte(name) {
-		start := c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= 0x80
-		if !start && (i == 0 || c != '$' && (c < '0' || c > '9')) {
-			return "want name or schema.name, unquoted, of letters, digits, _ and $"
-		}
+	if strings.ContainsFunc(name, func(r rune) bool { return r == '.' || r == '"' || unicode.IsControl(r) }) || strings.TrimSpace(name) != name {
+		return "want name or schema.name, as the catalogue has it: without quotes"
 	}
 	return ""
 }

@@ -48,7 +48,7 @@ type Rows struct {
 
 // Bind checks the types of the columns, one type OID for each of Columns() in
 // that order (as a Relation message of the replication protocol has them; of a
-// domain that of the type below it), and returns the way from rows to topics. It refuses a type that a template can't
+// domain that of the type below it, of an enum AnyEnum), and returns the way from rows to topics. It refuses a type that a template can't
 // take with a *TypeError, so that no wrong topic is ever emitted.
 func (s *Source) Bind(types []uint32) (*Rows, error) {
 	if len(types) != len(s.columns) {
@@ -58,7 +58,7 @@ func (s *Source) Bind(types []uint32) (*Rows, error) {
 	for i, oid := range types {
 		switch oid {
 		case oidText, oidVarchar:
-		case oidUUID, oidInt2, oidInt4, oidInt8, oidBool:
+		case AnyEnum, oidDate, oidUUID, oidInt2, oidInt4, oidInt8, oidBool:
 			if s.isPath(i) {
 				return nil, s.typeError(i, oid, true)
 			}

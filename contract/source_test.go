@@ -12,25 +12,25 @@ import (
 // F56: a type is refused by its name, with what to do instead.
 func TestSource_bind(t *testing.T) {
 	s := sourceOf(t, "a/{x}")
-	for _, oid := range []uint32{oidBool, oidInt2, oidInt4, oidInt8, oidText, oidVarchar, oidUUID} {
+	for _, oid := range []uint32{oidBool, oidInt2, oidInt4, oidInt8, oidText, oidVarchar, oidUUID, oidDate, AnyEnum} {
 		_, err := s.Bind([]uint32{oid})
 		require.NoError(t, err, "oid %d", oid)
 	}
 	for name, oid := range map[string]uint32{
-		"bytea": 17, "name": 19, "oid": 26, "json": 114, "real": 700, "double precision": 701, "character(n)": 1042, "date": 1082,
+		"bytea": 17, "name": 19, "oid": 26, "json": 114, "real": 700, "double precision": 701, "character(n)": 1042, "timestamp": 1114,
 		"timestamptz": 1184, "numeric": 1700, "text[]": 1009, "jsonb": 3802,
 	} {
 		_, err := s.Bind([]uint32{oid})
 		var typeError *TypeError
 		require.ErrorAs(t, err, &typeError, name)
 		require.Equal(t, oid, typeError.OID)
-		require.ErrorContains(t, err, `public.test: column "x" has the type `+name+`; topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these: `)
+		require.ErrorContains(t, err, `public.test: column "x" has the type `+name+`; topic templates take text, varchar, uuid, smallint, integer, bigint, boolean, date, enums and domains over these: `)
 	}
-	// What isn't built in has no fixed OID: an enum, a domain, an extension's.
+	// What isn't built in has no fixed OID: what stands for an enum comes from the catalog.
 	_, err := s.Bind([]uint32{16384})
 	require.ErrorContains(t, err, `has the type with oid 16384; topic templates take text`)
 	_, err = s.Bind([]uint32{1042})
-	require.EqualError(t, err, `public.test: column "x" has the type character(n); topic templates take text, varchar, uuid, smallint, integer, bigint, boolean and domains over these: `+
+	require.EqualError(t, err, `public.test: column "x" has the type character(n); topic templates take text, varchar, uuid, smallint, integer, bigint, boolean, date, enums and domains over these: `+
 		`values of it are equal that differ in trailing blanks; make it varchar or text`)
 }
 
@@ -41,7 +41,7 @@ func TestSource_bindPath(t *testing.T) {
 		_, err := s.Bind([]uint32{oid, oidInt4})
 		require.NoError(t, err)
 	}
-	for _, oid := range []uint32{oidInt4, oidUUID, oidBool} {
+	for _, oid := range []uint32{oidInt4, oidUUID, oidBool, oidDate, AnyEnum} {
 		_, err := s.Bind([]uint32{oid, oidText})
 		require.ErrorContains(t, err, `column "p" has the type `+pathless[oid]+`; {p=**} takes text and varchar`)
 	}

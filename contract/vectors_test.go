@@ -40,6 +40,12 @@ type vectors struct {
 		Topics []string
 		Floors []freshet.Pattern
 	}
+	Types   []string
+	Columns []struct {
+		Type, Value, Template string
+		Request               json.RawMessage
+		Topics                []string
+	}
 	Floors []struct {
 		Template         string
 		Pattern          freshet.Pattern
@@ -138,7 +144,7 @@ func sourceOf(t testing.TB, text string) *Source {
 func TestVectors_rows(t *testing.T) {
 	oids := map[string]uint32{
 		"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8,
-		"text": oidText, "varchar": oidVarchar, "uuid": oidUUID,
+		"text": oidText, "varchar": oidVarchar, "uuid": oidUUID, "date": oidDate, "anyenum": AnyEnum,
 	}
 	for _, c := range readVectors(t).Rows {
 		s := sourceOf(t, c.Template)
@@ -159,6 +165,18 @@ func TestVectors_rows(t *testing.T) {
 		})
 		require.Equal(t, c.Topics, topics, "%s %v", c.Template, c.Columns)
 		require.Equal(t, c.Floors, append([]freshet.Pattern{}, floors...), "%s %v", c.Template, c.Columns)
+	}
+}
+
+// The same columns on a real Postgres: TestColumns of store/wal.
+func TestVectors_columns(t *testing.T) {
+	for _, c := range readVectors(t).Columns {
+		m := methodOf(t, c.Template)
+		req := dynamicpb.NewMessage(m.input)
+		require.NoError(t, protojson.Unmarshal(c.Request, req))
+		got, err := m.Topics(req)
+		require.NoError(t, err)
+		require.Equal(t, c.Topics, got, "%s %s", c.Type, c.Value)
 	}
 }
 

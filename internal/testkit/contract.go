@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,10 +36,10 @@ func Contract(t testing.TB, sources ...Source) *contract.Program {
 			Method: []*descriptorpb.MethodDescriptorProto{{Name: new("PutRow"), InputType: new(".test.v1.Row"), OutputType: new(".test.v1.Row"), Options: method}},
 		}},
 	}
-	for _, s := range sources {
+	for i, s := range sources {
 		options := new(descriptorpb.MessageOptions)
 		proto.SetExtension(options, freshetv1.E_Source, &freshetv1.Source{Table: s.Table, Topics: s.Topics})
-		file.MessageType = append(file.MessageType, &descriptorpb.DescriptorProto{Name: new("Row_" + s.Table), Options: options})
+		file.MessageType = append(file.MessageType, &descriptorpb.DescriptorProto{Name: new(fmt.Sprint("Row", i)), Options: options})
 	}
 	built, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
 	require.NoError(t, err)

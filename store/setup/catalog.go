@@ -38,7 +38,7 @@ type column struct {
 	typeName      string // as in DDL, without length
 	baseOID       uint32 // of a domain: the type below it, domains apart; else typeOID
 	base          string // of a domain: its name; else empty
-	enum          bool
+	enum          bool   // or a domain over one
 	notNull       bool
 	generated     bool
 	collation     string // its name, if it is nondeterministic
@@ -118,7 +118,7 @@ func (t *table) lookUpColumns(ctx context.Context, tx pgx.Tx) error {
 	// btree holds, are below a third of a page for good. A longest length of
 	// n characters is 4n bytes at most.
 	rows, err := tx.Query(ctx, `
-select a.attname, a.atttypid, format_type(a.atttypid, null), b.oid, case when t.typtype = 'd' then format_type(b.oid, null) else '' end, t.typtype = 'e',
+select a.attname, a.atttypid, format_type(a.atttypid, null), b.oid, case when t.typtype = 'd' then format_type(b.oid, null) else '' end, (select typtype from pg_type where oid = b.oid) = 'e',
   a.attnotnull, a.attgenerated <> '', case when c.collisdeterministic then '' else coalesce(c.collname, '') end,
   case when a.attlen > 0 then a.attlen when a.atttypid = 'varchar'::regtype and a.atttypmod > 4 then (a.atttypmod - 4) * 4 else 0 end,
   exists (select from pg_index x join pg_class i on i.oid = x.indexrelid join pg_am m on m.oid = i.relam

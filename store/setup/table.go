@@ -62,6 +62,9 @@ func (t *table) columnProblems(source *contract.Source) []string {
 		case c.collation != "":
 			add("the column %q of %s has the nondeterministic collation %q: texts that it takes for equal would be topics that differ; use a deterministic collation, or a further column that holds one form of the text (lower case, say)", name, t.name, c.collation)
 		}
+		if c.enum {
+			c.baseOID = contract.AnyEnum
+		}
 		types = append(types, c.baseOID)
 	}
 	if len(why) > 0 {
@@ -83,8 +86,6 @@ func (c column) explain(e *contract.TypeError) {
 	switch {
 	case c.base != "":
 		e.Type = c.typeName + " (a domain over " + c.base + ")"
-	case c.enum:
-		e.Type, e.Instead = c.typeName+" (an enum)", "an enum's labels can be renamed without a trace; make it text with a check constraint"
 	case strings.HasSuffix(c.typeName, "citext"):
 		e.Type, e.Instead = c.typeName, "values of it are equal that differ in case; make it text, and keep one form of it (lower case, say)"
 	case e.Type == "":

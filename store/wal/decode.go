@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"cmp"
 	"fmt"
 
 	"github.com/jackc/pglogrepl"
@@ -38,14 +37,6 @@ type transaction struct {
 	announced bool
 }
 
-// relation is what a Relation message said of a table, bound to its source.
-type relation struct {
-	source  *contract.Source // nil: not a source; a superset publication is accepted
-	rows    *contract.Rows   // nil: a column of the templates is missing or of another type
-	columns []int            // for each of the source's columns, its place in a tuple
-	covered bool             // the replica identity covers them all: old rows can be told
-}
-
 // decoder turns the messages of one replication stream into transactions. It
 // is pure: no I/O, no clock; one goroutine.
 //
@@ -62,6 +53,7 @@ type decoder struct {
 	program   *contract.Program
 	relations map[uint32]*relation
 	bases     map[uint32]uint32 // of domains that were described: the type below
+	enums     *enums
 	// changed is called when a Relation message arrives: the table's shape
 	// may have changed, so the watchdog should look.
 	changed func()
@@ -81,11 +73,12 @@ type decoder struct {
 	oversize uint64 // transactions told as floors for their size
 }
 
-func newDecoder(program *contract.Program, changed func()) *decoder {
+func newDecoder(program *contract.Program, known *enums, changed func()) *decoder {
 	return &decoder{
 		program:   program,
 		relations: make(map[uint32]*relation),
 		bases:     make(map[uint32]uint32),
+		enums:     known,
 		changed:   changed,
 		topics:    make(map[string]struct{}),
 		floors:    make(map[freshet.Pattern]struct{}),
@@ -179,54 +172,15 @@ func (d *decoder) commit(end pglogrepl.LSN) (*transaction, error) {
 	return tx, nil
 }
 
-// domain takes a Type message, which comes before the Relation that needs it. Of
-// a domain it has the name of the type below, whose texts its values have.
-func (d *decoder) domain(body []byte) {
-	c := cursor{rest: body}
-	oid, schema, name := c.uint32(), c.string(), c.string()
-	if base := contract.TypeOID(name); c.err == nil && schema == "" && base != 0 { // no schema: pg_catalog
-		d.bases[oid] = base
-	}
-}
-
-// relation binds a table's columns to its source's templates.
-func (d *decoder) relation(m relationMessage) {
-	r := &relation{source: d.program.Source(m.schema, m.table)}
-	d.relations[m.id] = r
-	d.changed()
-	if r.source == nil {
-		return
-	}
-	types := make([]uint32, 0, len(r.source.Columns()))
-	r.covered = true
-	for _, name := range r.source.Columns() {
-		at := -1
-		for i, c := range m.columns {
-			if c.name == name {
-				at = i
-				r.covered = r.covered && c.key
-				types = append(types, cmp.Or(d.bases[c.typeOID], c.typeOID))
-			}
-		}
-		if at < 0 {
-			// WAL from before a contract change, or a column that was
-			// renamed or dropped: all topics of the table, never wrong ones.
-			// Whether it is so now, the watchdog finds out.
-			return
-		}
-		r.columns = append(r.columns, at)
-	}
-	if rows, err := r.source.Bind(types); err == nil {
-		r.rows = rows
-	}
-}
-
 // change adds the topics of the old and of the new row; whole says that the
 // message could be read.
 func (d *decoder) change(kind byte, m *rowMessage, whole bool) error {
 	r := d.relations[m.relation]
 	if r == nil {
 		return fmt.Errorf("pgoutput: a row of relation %d, which was never described", m.relation)
+	}
+	if r.rows == nil && r.types != nil && len(d.enums.all()) != r.tried {
+		d.bind(r)
 	}
 	switch {
 	case r.source == nil:

@@ -86,7 +86,7 @@ func truncate(relations ...uint32) []byte {
 // decodeAll runs messages through a decoder and returns the transactions.
 func decodeAll(t *testing.T, messages ...[]byte) (txs []*transaction, d *decoder) {
 	t.Helper()
-	d = newDecoder(testProgram(t), func() {})
+	d = newDecoder(testProgram(t), new(enums), func() {})
 	for i, m := range messages {
 		tx, err := d.decode(m)
 		require.NoErrorf(t, err, "message %d", i)
@@ -184,7 +184,7 @@ func TestDecoder_shapes(t *testing.T) {
 // TestDecoder_bound: more topics than a transaction may name become the floors
 // of the sources that it touched, and of everything if a message named any.
 func TestDecoder_bound(t *testing.T) {
-	d := newDecoder(testProgram(t), func() {})
+	d := newDecoder(testProgram(t), new(enums), func() {})
 	feed := func(m []byte) *transaction {
 		tx, err := d.decode(m)
 		require.NoError(t, err)
@@ -246,7 +246,7 @@ func TestDecoder_refusesNonsense(t *testing.T) {
 		"truncated relation": describe[:20],
 		"truncate count":     {'T', 0xff, 0xff, 0xff, 0xff, 0},
 	} {
-		d := newDecoder(testProgram(t), func() {})
+		d := newDecoder(testProgram(t), new(enums), func() {})
 		_, err := d.decode(describe)
 		require.NoError(t, err)
 		_, err = d.decode(m)
@@ -275,7 +275,7 @@ func TestDecoder_F74_whatItCannotRead(t *testing.T) {
 		"message of nothing":     {[]byte{'M'}, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDecoder(testProgram(t), func() {})
+			d := newDecoder(testProgram(t), new(enums), func() {})
 			for _, m := range [][]byte{relationOf(rel, "public", "messages", messageColumns), begin(1), c.message} {
 				_, err := d.decode(m)
 				require.NoError(t, err)
@@ -287,7 +287,7 @@ func TestDecoder_F74_whatItCannotRead(t *testing.T) {
 			require.Equal(t, c.ignored, d.ignored)
 		})
 	}
-	d := newDecoder(testProgram(t), func() {})
+	d := newDecoder(testProgram(t), new(enums), func() {})
 	_, err := d.decode([]byte{'?'})
 	require.NoError(t, err, "outside a transaction nothing was committed")
 }
@@ -295,7 +295,7 @@ func TestDecoder_F74_whatItCannotRead(t *testing.T) {
 // Relation messages wake the watchdog: the table may have another shape.
 func TestDecoder_relationsAreTold(t *testing.T) {
 	told := 0
-	d := newDecoder(testProgram(t), func() { told++ })
+	d := newDecoder(testProgram(t), new(enums), func() { told++ })
 	for i, m := range [][]byte{relationOf(rel, "public", "messages", messageColumns), relationOf(99, "public", "other", nil)} {
 		_, err := d.decode(m)
 		require.NoError(t, err)
@@ -322,7 +322,7 @@ func FuzzDecoder(f *testing.F) {
 	}
 	program := testProgram(f)
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		d := newDecoder(program, func() {})
+		d := newDecoder(program, new(enums), func() {})
 		for _, m := range unframe(stream) {
 			tx, err := d.decode(m)
 			if err != nil {
@@ -345,7 +345,7 @@ func FuzzDecoder(f *testing.F) {
 }
 
 func BenchmarkDecoder_insert(b *testing.B) {
-	d := newDecoder(testProgram(b), func() {})
+	d := newDecoder(testProgram(b), new(enums), func() {})
 	messages := [][]byte{begin(1), row('I', rel, tupleOf('N', "7", "01890a5d-ac96-774b-bcce-b302099a8057")), commitAt(9)}
 	_, err := d.decode(relationOf(rel, "public", "messages", messageColumns))
 	require.NoError(b, err)

@@ -15,6 +15,7 @@ import (
 type catalog struct {
 	fingerprints []string // one per source, in the program's order
 	objects      objects
+	enums        []uint32 // OIDs of the types of columns that are enums, or domains over one
 }
 
 // objects are what a glance looks at: rows of the catalog by where they are, in
@@ -22,12 +23,14 @@ type catalog struct {
 // without that any of these changes.
 type objects struct {
 	classes, members, publications, schemas []pgtype.TID
-	parents, policed, outside               []uint32 // with children; with row security; not in the publication by themselves
+	labels                                  []pgtype.TID // of enums that rows hold
+	parents, policed, outside               []uint32     // with children; with row security; not in the publication by themselves
 }
 
 // catalogSQL sums up, for each source, what the catalog says of its table, the
-// tables that inherit from it, its policies and its place in the publication. Any
-// change of a row of the catalog gives it another xmin, even one that is taken
+// tables that inherit from it, its policies, its place in the publication, and the
+// labels of the enums that its rows hold anywhere: one that is renamed changes what
+// rows say, and no row. Any change of a row of the catalog gives it another xmin, even one that is taken
 // back by the next statement, and a rewrite, a truncation or another persistence
 // are changes of the row in pg_class. (VACUUM and ANALYZE change rows in place,
 // and freezing keeps xmin.)
@@ -41,6 +44,15 @@ with recursive named as (
   select i, oid from named where oid is not null
   union
   select t.i, h.inhrelid from pg_inherits h join tree t on h.inhparent = t.oid
+), types (i, whole, oid, plain) as ( -- whole: a column's; oid: that or what is inside; plain: below domains only
+  select t.i, a.atttypid as whole, a.atttypid as oid, true as plain from tree t join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+  union
+  select types.i, whole, within.oid, plain and t.typtype = 'd' from types join pg_type t on t.oid = types.oid cross join lateral (
+    select t.typbasetype where t.typtype = 'd'
+    union all select t.typelem where t.typelem <> 0
+    union all select a.atttypid from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+    union all select r.rngsubtype from pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
+  ) within (oid)
 ), parts (i, part) as (
   select i, 'n' || n.oid || ':' || n.xmin from named join pg_namespace n on n.oid = schema
   union all select i, 'c' || c.oid || ':' || c.xmin from tree join pg_class c using (oid)
@@ -48,6 +60,7 @@ with recursive named as (
   union all select i, 'x' || x.indexrelid || ':' || x.xmin from tree join pg_index x on x.indrelid = tree.oid
   union all select i, 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin from tree join pg_attribute a on a.attrelid = tree.oid and a.attnum > 0
   union all select i, 's' || s.oid || ':' || s.xmin from tree join pg_policy s on s.polrelid = tree.oid
+  union all select i, 'e' || e.oid || ':' || e.xmin from (select distinct i, oid from types) held join pg_enum e on e.enumtypid = held.oid
   union all select i, 'p' || p.oid || ':' || p.xmin from named, pg_publication p where p.pubname = $3
   union all select i, 'm' || m.oid || ':' || m.xmin from named, pg_publication_namespace m
     join pg_publication p on p.oid = m.pnpubid and p.pubname = $3
@@ -63,7 +76,9 @@ select coalesce((select md5(string_agg(part, ' ' order by part)) from parts wher
   array(select oid from tree join pg_class c using (oid) where tree.i = named.i and c.relhassubclass),
   array(select oid from tree join pg_class c using (oid) where tree.i = named.i and c.relrowsecurity),
   array(select c.oid from pg_class c where c.oid = named.oid and not exists (
-    select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid and p.pubname = $3 where r.prrelid = c.oid))
+    select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid and p.pubname = $3 where r.prrelid = c.oid)),
+  array(select e.ctid from (select distinct oid from types where types.i = named.i) held join pg_enum e on e.enumtypid = held.oid),
+  array(select distinct whole from types join pg_type t on t.oid = types.oid where types.i = named.i and plain and t.typtype = 'e')
 from named order by i`
 
 // readCatalog looks at the catalog as a whole, within tx's snapshot.
@@ -78,10 +93,12 @@ func readCatalog(ctx context.Context, tx pgx.Tx, program *contract.Program, publ
 	}
 	var fingerprint string
 	var o objects
-	_, err = pgx.ForEachRow(rows, []any{&fingerprint, &o.classes, &o.members, &o.publications, &o.schemas, &o.parents, &o.policed, &o.outside}, func() error {
+	var enums []uint32
+	_, err = pgx.ForEachRow(rows, []any{&fingerprint, &o.classes, &o.members, &o.publications, &o.schemas, &o.parents, &o.policed, &o.outside, &o.labels, &enums}, func() error {
 		c.fingerprints = append(c.fingerprints, fingerprint)
 		c.objects.add(o)
-		o = objects{} // the next row has arrays of its own
+		c.enums = append(c.enums, enums...)
+		o, enums = objects{}, nil // the next row has arrays of its own
 		return nil
 	})
 	if err != nil {
@@ -95,6 +112,7 @@ func (o *objects) add(other objects) {
 	o.classes = append(o.classes, other.classes...)
 	o.members = append(o.members, other.members...)
 	o.schemas = append(o.schemas, other.schemas...)
+	o.labels = append(o.labels, other.labels...)
 	o.parents = append(o.parents, other.parents...)
 	o.policed = append(o.policed, other.policed...)
 	o.outside = append(o.outside, other.outside...)
@@ -129,6 +147,13 @@ func (o *objects) glance() string {
 		}
 	}
 	b.WriteString("]::text")
+	if len(o.labels) > 0 {
+		places := make([]string, len(o.labels))
+		for i, row := range o.labels {
+			places[i] = fmt.Sprintf("(%d,%d)", row.BlockNumber, row.OffsetNumber)
+		}
+		fmt.Fprintf(&b, ` || coalesce((select string_agg(xmin::text, ' ') from pg_enum where ctid = any('{"%s"}'::tid[])), '')`, strings.Join(places, `","`))
+	}
 	byKey := func(tables []uint32, sql string) {
 		if len(tables) > 0 {
 			list := strings.Trim(fmt.Sprint(tables), "[]")
@@ -163,6 +188,7 @@ func (s *session) lookUp(ctx context.Context) error {
 			return err
 		}
 		seen = now.fingerprints
+		s.enums.add(now.enums)
 		glance := now.objects.glance()
 		s.gateSQL = gateSQL + glance
 		return tx.QueryRow(ctx, `select `+glance).Scan(&s.glance)

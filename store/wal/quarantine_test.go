@@ -57,11 +57,22 @@ alter publication freshet add table messages (id, conversation)`,
 				`alter policy visible on messages using (true)`,
 				`alter table messages enable row level security; create policy visible on messages using (true)`,
 			},
+			"a label is renamed": { // of an enum that a row shows
+				`alter type mood rename value 'glad' to 'happy'`, row,
+				`alter type mood rename value 'happy' to 'glad'`,
+				`create type mood as enum ('glad', 'sad'); alter table messages add felt mood default 'glad'`,
+			},
+			"a label inside is renamed": {
+				`alter type mood rename value 'sad' to 'blue'`, row,
+				`alter type mood rename value 'blue' to 'sad'`,
+				`create type mood as enum ('glad', 'sad'); create domain known as mood not null; create type times as (mood known, from_time timestamptz);
+alter table messages add moods times[]`,
+			},
 		}
 		unshared, err := contract.Compile(testkit.Unshared(t))
 		require.NoError(t, err)
 		// Capture is right again as soon as all topics are told.
-		soon := map[string]bool{"a partition comes": true, "a policy changes": true}
+		soon := map[string]bool{"a partition comes": true, "a policy changes": true, "a label is renamed": true, "a label inside is renamed": true}
 		if major >= 18 {
 			cases["the publication is made anew"] = [4]string{
 				`drop publication freshet`, row,

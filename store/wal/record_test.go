@@ -139,7 +139,7 @@ func TestDecoder_F74_realStream(t *testing.T) {
 		require.NoError(t, os.WriteFile(recording, frame(messages...), 0o644))
 	}
 	kinds := map[byte]int{}
-	d := newDecoder(testProgram(t), func() {})
+	d := newDecoder(testProgram(t), new(enums), func() {})
 	topics, floors := map[string]int{}, map[freshet.Pattern]int{}
 	for _, m := range messages {
 		kinds[m[0]]++
@@ -173,7 +173,7 @@ func TestDecoder_F74_realStream(t *testing.T) {
 				damaged := bytes.Clone(m)
 				damaged[n] ^= 0xff
 				for _, spoilt := range [][]byte{m[:n], damaged} {
-					d := newDecoder(testProgram(t), func() {})
+					d := newDecoder(testProgram(t), new(enums), func() {})
 					for _, m := range slices.Concat(tx[:i], [][]byte{spoilt}, tx[i+1:]) {
 						if _, err := d.decode(m); err != nil {
 							break // refused, and the session would end

@@ -74,6 +74,7 @@ type session struct {
 	mu          sync.Mutex    // guards gate
 	gate        gate          // receive pushes, release takes
 	received    atomic.Uint64 // the stream has brought everything that ends at or below
+	enums       enums         // that columns of the sources have
 	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: not known yet
 	settled     atomic.Bool   // all that is below the session's slot is visible
 	relook      atomic.Bool   // what release knows of the catalog is out of date
@@ -264,7 +265,7 @@ func (s *session) start(ctx context.Context) error {
 	}
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
 	s.received.Store(uint64(from))
-	s.dec = newDecoder(f.cfg.Program, func() { signal(s.watched) })
+	s.dec = newDecoder(f.cfg.Program, &s.enums, func() { signal(s.watched) })
 	return s.checkSyncState(ctx)
 }
 

@@ -170,6 +170,7 @@ func (s *session) lookClosely(ctx context.Context) (now catalog, problems []setu
 			return err
 		}
 		now, err = readCatalog(ctx, tx, f.cfg.Program, f.cfg.Publication)
+		s.enums.add(now.enums)
 		return err
 	})
 	return now, problems, err

@@ -34,9 +34,11 @@ const (
 // Source declares a table whose committed changes emit topics.
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The table, `name` or `schema.name`; without a schema, `public`. Required.
+	// The table, `name` or `schema.name`; without a schema, `public`. In its true
+	// case, without the quotes that SQL may need. Required.
 	Table string `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
-	// Topic templates over the table's columns (text, uuid, integers, bool).
+	// Topic templates over the table's columns (text, varchar, uuid, integers,
+	// bool, date, enums, and domains over these).
 	// Each committed INSERT, UPDATE and DELETE emits them for the old and for
 	// the new row. Required.
 	Topics        []string `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`

@@ -13,6 +13,7 @@ import { TemplateError, TopicError, topicsOf, topicsOfTemplate } from "../src/to
 interface Vectors {
   escapes: { value: string; segment: string }[];
   requests: { template: string; request: JsonValue; topics?: string[]; error?: boolean }[];
+  columns: { type: string; value: string; template: string; request: JsonValue; topics: string[] }[];
   malformed: { template: string }[];
 }
 
@@ -37,6 +38,14 @@ describe("golden vectors", () => {
       const run = () => topicsOfTemplate(template, schema, fromJson(schema, request));
       if (error) expect(run, what).toThrow(TopicError);
       else expect(run(), what).toEqual(topics);
+    }
+  });
+
+  test("columns", () => {
+    expect(vectors.columns.length).toBeGreaterThan(30);
+    for (const { type, value, template, request, topics } of vectors.columns) {
+      const got = topicsOfTemplate(template, schema, fromJson(schema, request));
+      expect(got, `${type} ${value}`).toEqual(topics);
     }
   });
 

@@ -30,14 +30,16 @@ export const file_freshet_v1_options: GenFile = /*@__PURE__*/
  */
 export type Source = Message<"freshet.v1.Source"> & {
   /**
-   * The table, `name` or `schema.name`; without a schema, `public`. Required.
+   * The table, `name` or `schema.name`; without a schema, `public`. In its true
+   * case, without the quotes that SQL may need. Required.
    *
    * @generated from field: string table = 1;
    */
   table: string;
 
   /**
-   * Topic templates over the table's columns (text, uuid, integers, bool).
+   * Topic templates over the table's columns (text, varchar, uuid, integers,
+   * bool, date, enums, and domains over these).
    * Each committed INSERT, UPDATE and DELETE emits them for the old and for
    * the new row. Required.
    *
