@@ -86,7 +86,6 @@ func TestWrite_versions(t *testing.T) {
 			}
 		}
 	}
-	ours["@tanstack/query-core"] = ours["@tanstack/react-query"] // they are released together
 	page := read("service/web/package.json")
 	for _, of := range []map[string]string{page.Dependencies, page.DevDependencies, page.OptionalDependencies} {
 		for name, version := range of {

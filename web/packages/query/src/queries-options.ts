@@ -1,15 +1,28 @@
-import type { Query, QueryClient, QueryKey } from "@tanstack/query-core";
+import type { Query, QueryKey } from "@tanstack/query-core";
 import type { Freshet, Freshness } from "./client.js";
 import type { Entry } from "./registry.js";
 import type { Revision } from "./revision.js";
 import type { Phase } from "./rule-types.js";
+
+/**
+ * A QueryClient of TanStack Query 5, from whichever package: react-query, vue-query,
+ * svelte-query, solid-query and the rest each bring a query-core of a version of their
+ * own, whose classes are the same to a program and different ones to TypeScript.
+ */
+export interface AnyQueryClient {
+  getQueryCache(): object;
+  getMutationCache(): object;
+  getDefaultOptions(): object;
+  setDefaultOptions(options: never): void;
+  refetchQueries(filters: never): Promise<void>;
+}
 
 export interface QueriesOptions {
   readonly freshet: Pick<
     Freshet,
     "subscribe" | "onFrame" | "onReset" | "onAccountChange" | "onStatus" | "status" | "freshnessOf" | "atLeast" | "isCurrent"
   >;
-  readonly queryClient: QueryClient;
+  readonly queryClient: AnyQueryClient;
   /**
    * What a query with this key depends on, if the key says it; see
    * `topicsOfServices` in ./connect. `meta: {topics}` of a query comes first;

@@ -1,4 +1,4 @@
-import type { Query, QueryCacheNotifyEvent, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
+import type { Query, QueryCacheNotifyEvent, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
 import { empty, forgetUnwatched } from "./account.js";
 import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
@@ -24,7 +24,7 @@ import { guarded } from "./subscription.js";
 export type { OptimisticWrite } from "./optimistic.js";
 export { AlreadyBoundError } from "./defaults.js";
 export { StaleAnswerError } from "./queries-options.js";
-export type { QueriesOptions, QueryReport, Topics } from "./queries-options.js";
+export type { AnyQueryClient, QueriesOptions, QueryReport, Topics } from "./queries-options.js";
 
 /**
  * Makes every query of a QueryClient live and correct: it is refetched when its
@@ -38,6 +38,7 @@ export function bindQueries(options: QueriesOptions): Queries {
 
 export class Queries {
   readonly #options: QueriesOptions;
+  readonly #queryClient: QueryClient;
   readonly #registry = new Registry<Query>((entry, step) => this.#act(entry, step));
   readonly #optimistic: OptimisticLayer;
   readonly #runs: Runs;
@@ -53,8 +54,10 @@ export class Queries {
 
   constructor(options: QueriesOptions) {
     this.#options = options;
+    this.#queryClient = options.queryClient as QueryClient;
     this.#persister = (queryFn, context, query) => this.#run(queryFn, context, query);
-    const { queryClient, freshet } = options;
+    const queryClient = this.#queryClient;
+    const { freshet } = options;
     this.#stops.push(installDefault(queryClient, this.#persister));
     this.#runs = new Runs(options.flightTimeoutMs ?? 32_000, (query, run) => this.#late(query, run));
     this.#optimistic = new OptimisticLayer({
@@ -81,7 +84,7 @@ export class Queries {
 
   /** Of one query; undefined: there is none, or its topics aren't known. */
   reportOf(queryKey: QueryKey): QueryReport | undefined {
-    const query = this.#options.queryClient.getQueryCache().find({ queryKey, exact: true });
+    const query = this.#queryClient.getQueryCache().find({ queryKey, exact: true });
     const entry = query && this.#registry.get(query);
     return entry && reportOf(entry, this.#options.freshet);
   }
@@ -128,7 +131,7 @@ export class Queries {
   #told({ cause, topics, revision }: Invalidation): void {
     // A reset is told at random within a spread: another may have overtaken it.
     if (!this.#options.freshet.isCurrent(revision)) return;
-    if (cause === "denied") forgetUnwatched(this.#options.queryClient, this.#registry.entries);
+    if (cause === "denied") forgetUnwatched(this.#queryClient, this.#registry.entries);
     if (cause === "denied" || cause === "poll") return this.#registry.poll(topics);
     this.#registry.tell(cause === "ready" ? "ready" : "invalidate", revision, topics);
   }
@@ -137,7 +140,7 @@ export class Queries {
   #accountChanged(): void {
     for (const entry of this.#registry.entries) this.#removed(entry);
     this.#registry.forget();
-    empty(this.#options.queryClient, (query) => this.#added(query));
+    empty(this.#queryClient, (query) => this.#added(query));
   }
 
   // What comes from the cache.

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
 import { publint } from "publint";
 import { rolldown } from "rolldown";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -43,6 +44,16 @@ test("publint has nothing to say", async () => {
   const archive = file.buffer.slice(file.byteOffset, file.byteOffset + file.byteLength) as ArrayBuffer;
   const { messages } = await publint({ pack: { tarball: archive }, strict: true });
   expect(messages).toEqual([]);
+});
+
+test("the types are right for every import", async () => {
+  const analysis = await checkPackage(createPackageFromTarballData(readFileSync(tarball)));
+  if (!analysis.types) throw new Error("it has no types");
+  expect(Object.keys(analysis.entrypoints)).toContain("./tanstack");
+  // It has ES modules alone: `require` of one, and resolution as before exports, are not for it.
+  const others = ["node10", "node16-cjs"];
+  const wrong = analysis.problems.filter((problem) => !("resolutionKind" in problem) || !others.includes(problem.resolutionKind));
+  expect(wrong).toEqual([]);
 });
 
 test("works in an app without React, Connect and TanStack Query", { timeout: patience }, async () => {
