@@ -23,12 +23,13 @@ const (
 // pseudo-type anyenum.
 const AnyEnum uint32 = 3500
 
-// TypeOID is the OID of a type that a template takes, by its name in pg_type;
+// TypeOID is the OID of a type that a template takes, by its name in pg_type (anyenum
+// for an enum);
 // 0: it takes none of that name.
 func TypeOID(name string) uint32 { return takenTypes[name] }
 
 var takenTypes = map[string]uint32{
-	"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8, "text": oidText, "varchar": oidVarchar, "uuid": oidUUID, "date": oidDate,
+	"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8, "text": oidText, "varchar": oidVarchar, "uuid": oidUUID, "date": oidDate, "anyenum": AnyEnum,
 }
 
 // refusedType is a type that a template can't take.

@@ -49,7 +49,7 @@ type Method struct {
 }
 
 // Sources returns, of a read, the sources that can emit one of its topics, in
-// the order of Program.Sources; of a write, nil.
+// the order of Program.Sources, and then of Program.Told; of a write, nil.
 func (m *Method) Sources() []*Source { return m.sources }
 
 // Templates returns the topic templates, for people.

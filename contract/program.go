@@ -13,6 +13,7 @@ import (
 // Program is a compiled contract. It is immutable, and safe for concurrent use.
 type Program struct {
 	sources []*Source
+	told    []*Source
 	methods []*Method
 
 	source map[[2]string]*Source
@@ -55,13 +56,18 @@ func CompileMethod(md protoreflect.MethodDescriptor) (*Method, error) {
 // program builds the Program of a schema without problems.
 func (s *schema) program() *Program {
 	p := &Program{source: make(map[[2]string]*Source), method: make(map[string]*Method)}
+	told := make(map[[2]string]*Source)
 	for _, d := range s.sources {
+		known, list := p.source, &p.sources
+		if d.option.GetTold() {
+			known, list = told, &p.told
+		}
 		key := [2]string{d.schema, d.table}
-		src := p.source[key]
+		src := known[key]
 		if src == nil {
 			src = &Source{Schema: d.schema, Table: d.table}
-			p.source[key] = src
-			p.sources = append(p.sources, src)
+			known[key] = src
+			*list = append(*list, src)
 		}
 		for _, t := range d.templates {
 			if !slices.Contains(src.Templates(), t.text) {
@@ -69,16 +75,18 @@ func (s *schema) program() *Program {
 			}
 		}
 	}
-	slices.SortFunc(p.sources, func(a, b *Source) int {
-		return slices.Compare([]string{a.Schema, a.Table}, []string{b.Schema, b.Table})
-	})
-	for _, src := range p.sources {
-		src.seal()
+	for _, list := range [][]*Source{p.sources, p.told} {
+		slices.SortFunc(list, func(a, b *Source) int {
+			return slices.Compare([]string{a.Schema, a.Table}, []string{b.Schema, b.Table})
+		})
+		for _, src := range list {
+			src.seal()
+		}
 	}
 	for _, d := range s.methods {
 		m := d.compile()
 		if m.Kind == Read {
-			m.sources = slices.DeleteFunc(slices.Clone(p.sources), func(src *Source) bool {
+			m.sources = slices.DeleteFunc(slices.Concat(p.sources, p.told), func(src *Source) bool {
 				return !m.dependsOn(src)
 			})
 		}
@@ -152,8 +160,12 @@ func (m *Method) kinds(t *template) []kind {
 	return list
 }
 
-// Sources returns all sources, sorted by schema and table.
+// Sources returns all sources that are captured, sorted by schema and table.
 func (p *Program) Sources() []*Source { return p.sources }
+
+// Told returns the sources whose topics are told by whoever changes them, sorted in the
+// same way. Their columns are names and no more: nothing looks at rows.
+func (p *Program) Told() []*Source { return p.told }
 
 // Emissions returns the templates of all sources.
 func (p *Program) Emissions() (all []Emission) {
@@ -165,7 +177,7 @@ func (p *Program) Emissions() (all []Emission) {
 	return all
 }
 
-// Source returns the source of a table; nil: the table is not a source.
+// Source returns the source of a table that is captured; nil: there is none.
 func (p *Program) Source(schema, table string) *Source { return p.source[[2]string{schema, table}] }
 
 // Methods returns all methods, sorted by procedure.
@@ -185,6 +197,11 @@ func (p *Program) sum() string {
 	for _, s := range p.sources {
 		for _, t := range s.Templates() {
 			lines = append(lines, fmt.Sprintf("source %q %q %q", s.Schema, s.Table, t))
+		}
+	}
+	for _, s := range p.told {
+		for _, t := range s.Templates() {
+			lines = append(lines, fmt.Sprintf("told %q %q %q", s.Schema, s.Table, t))
 		}
 	}
 	for _, m := range p.methods {

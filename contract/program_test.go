@@ -111,3 +111,27 @@ func TestRows_appendTopics(t *testing.T) {
 	topics, _ = rows.AppendTopics(nil, row("-", ""))
 	require.Equal(t, []string{"messages", "conversations/-/messages", "conversations/%2D/messages"}, topics)
 }
+
+// A source that is told isn't captured, and a read may depend on it.
+func TestProgram_told(t *testing.T) {
+	fd := compileProto(t, "test.proto", `syntax = "proto3";
+package test.v1;
+import "freshet/v1/options.proto";
+message Stats { option (freshet.v1.source) = {table: "work.stats" topics: "projects/{project}/stats" told: true}; }
+message Project { option (freshet.v1.source) = {table: "work.stats" topics: "projects/{id}"}; }
+message Request { string project = 1; }
+service Test {
+  rpc Get(Request) returns (Stats) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (freshet.v1.reads) = {topics: "projects/{project}/stats"};
+  }
+}`)
+	p, err := Compile(fd.Services().Get(0))
+	require.NoError(t, err)
+	require.Len(t, p.Sources(), 1)
+	require.Equal(t, []string{"projects/{id}"}, p.Sources()[0].Templates())
+	require.Len(t, p.Told(), 1)
+	require.Equal(t, "work.stats", p.Told()[0].String())
+	require.Equal(t, p.Told(), p.Methods()[0].Sources())
+	require.Len(t, p.Emissions(), 1, "what is told is told to every version")
+}

@@ -20,7 +20,7 @@ type Table struct {
 // Column is one of its columns.
 type Column struct {
 	Name string
-	Type string // by its name in pg_type, of a domain that of the type below it
+	Type string // by its name in pg_type, of a domain that of the type below it, of an enum anyenum
 	FK   bool   // it is the column of a foreign key of one column
 }
 
@@ -48,13 +48,14 @@ func (c *Column) fits() bool { return contract.TypeOID(c.Type) != 0 }
 // order, with whether each is of the primary key, and whether it is a foreign key by itself.
 const tablesSQL = `
 select n.nspname, c.relname, a.attname,
-  case t.typtype when 'd' then (select b.typname from pg_type b where b.oid = t.typbasetype) else t.typname end,
+  case b.typtype when 'e' then 'anyenum' else b.typname end,
   coalesce(a.attnum = any(p.conkey), false),
   exists (select from pg_constraint f where f.conrelid = c.oid and f.contype = 'f' and f.conkey = array[a.attnum])
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
+join pg_type b on b.oid = case t.typtype when 'd' then t.typbasetype else t.oid end
 left join pg_constraint p on p.conrelid = c.oid and p.contype = 'p'
 where c.relkind in ('r', 'p') and not c.relispartition
   and n.nspname not in ('information_schema', 'freshet') and n.nspname !~ '^pg_'

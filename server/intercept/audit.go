@@ -160,7 +160,7 @@ func (a *audit) hint(ctx context.Context, call *store.Call) {
 		known := a.hinted[table]
 		a.hinted[table] = true
 		a.mu.Unlock()
-		if !known && !isExempt(table) && !slices.ContainsFunc(a.program.Sources(), named(table)) {
+		if !known && !isExempt(table) && !isSource(a.program, table) {
 			a.logger.LogAttrs(ctx, slog.LevelInfo, "a table is written that is no source: no topic tells of it", slog.String("table", table))
 		}
 	}
@@ -182,13 +182,17 @@ func auditCall(program *contract.Program, method *contract.Method, scanned []str
 		if isExempt(table) || slices.ContainsFunc(method.Sources(), named(table)) {
 			continue
 		}
-		if slices.ContainsFunc(program.Sources(), named(table)) {
+		if isSource(program, table) {
 			return &AuditError{method.Procedure, table, fmt.Sprintf(
 				"none of its topics can be one of the read's, %s", strings.Join(method.Templates(), ", "))}
 		}
 		return &AuditError{method.Procedure, table, "it is not a source: no message of the contract declares it"}
 	}
 	return nil
+}
+
+func isSource(program *contract.Program, table string) bool {
+	return slices.ContainsFunc(slices.Concat(program.Sources(), program.Told()), named(table))
 }
 
 func named(table string) func(*contract.Source) bool {

@@ -17,7 +17,7 @@ func (t *table) unfit(publication string) []string {
 	case t.kind == "v":
 		add("the source %s is not an ordinary, logged table but a view: name the tables that it reads as sources instead", t.name)
 	case t.kind == "m":
-		add("the source %s is not an ordinary, logged table but a materialized view, and REFRESH isn't in the stream: name the tables that it is made of, or tell a topic of your own after each refresh (pg_logical_emit_message)", t.name)
+		add("the source %s is not an ordinary, logged table but a materialized view, and REFRESH isn't in the stream: name the tables that it is made of, or say `told: true` and tell its topics with each refresh (pg_logical_emit_message)", t.name)
 	case t.kind == "f":
 		add("the source %s is not an ordinary, logged table but a foreign one: its changes are in the WAL of the database where it lives, which a node of its own can follow", t.name)
 	case t.kind != "r" && t.kind != "p":

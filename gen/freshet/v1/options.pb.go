@@ -41,7 +41,12 @@ type Source struct {
 	// bool, date, enums, and domains over these).
 	// Each committed INSERT, UPDATE and DELETE emits them for the old and for
 	// the new row. Required.
-	Topics        []string `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
+	Topics []string `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
+	// The topics are told by whoever changes the table, with each change in its
+	// transaction: `select pg_logical_emit_message(true, 'freshet', topic)`.
+	// Nothing is captured. For what the WAL doesn't show, as the refresh of a
+	// materialized view; reads may depend on it. Unset: the table is captured.
+	Told          bool `protobuf:"varint,3,opt,name=told,proto3" json:"told,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +93,13 @@ func (x *Source) GetTopics() []string {
 		return x.Topics
 	}
 	return nil
+}
+
+func (x *Source) GetTold() bool {
+	if x != nil {
+		return x.Told
+	}
+	return false
 }
 
 // Reads declares what the answer of a read depends on.
@@ -258,10 +270,11 @@ var File_freshet_v1_options_proto protoreflect.FileDescriptor
 const file_freshet_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"\x18freshet/v1/options.proto\x12\n" +
-	"freshet.v1\x1a google/protobuf/descriptor.proto\"6\n" +
+	"freshet.v1\x1a google/protobuf/descriptor.proto\"J\n" +
 	"\x06Source\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\tR\x05table\x12\x16\n" +
-	"\x06topics\x18\x02 \x03(\tR\x06topics\"S\n" +
+	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x12\n" +
+	"\x04told\x18\x03 \x01(\bR\x04told\"S\n" +
 	"\x05Reads\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x16\n" +
 	"\x06shared\x18\x02 \x01(\bR\x06shared\x12\x1a\n" +

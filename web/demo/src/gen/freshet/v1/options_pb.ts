@@ -21,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file freshet/v1/options.proto.
  */
 export const file_freshet_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChhmcmVzaGV0L3YxL29wdGlvbnMucHJvdG8SCmZyZXNoZXQudjEiJwoGU291cmNlEg0KBXRhYmxlGAEgASgJEg4KBnRvcGljcxgCIAMoCSI5CgVSZWFkcxIOCgZ0b3BpY3MYASADKAkSDgoGc2hhcmVkGAIgASgIEhAKCHVuY2FjaGVkGAMgASgIIhgKBldyaXRlcxIOCgZ0b3BpY3MYASADKAk6TQoGc291cmNlEh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGMSKAyABKAsyEi5mcmVzaGV0LnYxLlNvdXJjZVIGc291cmNlOkkKBXJlYWRzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYxYoDIAEoCzIRLmZyZXNoZXQudjEuUmVhZHNSBXJlYWRzOkwKBndyaXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMaKAyABKAsyEi5mcmVzaGV0LnYxLldyaXRlc1IGd3JpdGVzQjlaN2dpdGh1Yi5jb20vZnJlc2hldC1kZXYvZnJlc2hldC9nZW4vZnJlc2hldC92MTtmcmVzaGV0djFiBnByb3RvMw", [file_google_protobuf_descriptor]);
+  fileDesc("ChhmcmVzaGV0L3YxL29wdGlvbnMucHJvdG8SCmZyZXNoZXQudjEiNQoGU291cmNlEg0KBXRhYmxlGAEgASgJEg4KBnRvcGljcxgCIAMoCRIMCgR0b2xkGAMgASgIIjkKBVJlYWRzEg4KBnRvcGljcxgBIAMoCRIOCgZzaGFyZWQYAiABKAgSEAoIdW5jYWNoZWQYAyABKAgiGAoGV3JpdGVzEg4KBnRvcGljcxgBIAMoCTpNCgZzb3VyY2USHy5nb29nbGUucHJvdG9idWYuTWVzc2FnZU9wdGlvbnMYxIoDIAEoCzISLmZyZXNoZXQudjEuU291cmNlUgZzb3VyY2U6SQoFcmVhZHMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjFigMgASgLMhEuZnJlc2hldC52MS5SZWFkc1IFcmVhZHM6TAoGd3JpdGVzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYxooDIAEoCzISLmZyZXNoZXQudjEuV3JpdGVzUgZ3cml0ZXNCOVo3Z2l0aHViLmNvbS9mcmVzaGV0LWRldi9mcmVzaGV0L2dlbi9mcmVzaGV0L3YxO2ZyZXNoZXR2MWIGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * Source declares a table whose committed changes emit topics.
@@ -46,6 +46,16 @@ export type Source = Message<"freshet.v1.Source"> & {
    * @generated from field: repeated string topics = 2;
    */
   topics: string[];
+
+  /**
+   * The topics are told by whoever changes the table, with each change in its
+   * transaction: `select pg_logical_emit_message(true, 'freshet', topic)`.
+   * Nothing is captured. For what the WAL doesn't show, as the refresh of a
+   * materialized view; reads may depend on it. Unset: the table is captured.
+   *
+   * @generated from field: bool told = 3;
+   */
+  told: boolean;
 };
 
 /**
