@@ -1,6 +1,7 @@
 package setup_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,4 +116,47 @@ func TestCheckSlot_warnings(t *testing.T) {
 	mend(t, url, found)
 	server.Restart(t)
 	follow(t, url, url).live(t)
+}
+
+// TestCheckSlot_nodes: each node needs a slot and a walsender for its copy, and when all
+// connect anew a second one for a moment; the window's slot is one more.
+func TestCheckSlot_nodes(t *testing.T) {
+	t.Parallel()
+	server, url := ownDatabase(t, map[string]string{"max_replication_slots": "5", "max_wal_senders": "2"})
+	slot := slotOf(t, url)
+	others := 0
+	another := func() {
+		others++
+		testkit.Exec(t, url, `select pg_create_physical_replication_slot($1)`, "another"+strconv.Itoa(others))
+	}
+	follow(t, url, url).live(t)
+	another()
+	_, found := checkSlot(t, url, slot)
+	require.Empty(t, found, "one node, and 3 of 5 slots are taken")
+
+	follow(t, url, url).live(t)
+	text, found := checkSlot(t, url, slot)
+	require.Len(t, found, 2, text)
+	require.Contains(t, text, "1 replication slots are free (max_replication_slots = 5), and 2 nodes follow the database")
+	require.True(t, found[0].Warning, "they serve")
+	require.Equal(t, []string{"alter system set max_replication_slots = 8;"}, found[0].SQL)
+	require.Contains(t, text, "all walsenders are taken (2 of max_wal_senders = 2)")
+	require.False(t, found[1].Warning, "another node could not")
+	require.Equal(t, []string{"alter system set max_wal_senders = 4;"}, found[1].SQL)
+
+	another()
+	text, found = checkSlot(t, url, slot)
+	require.Len(t, found, 2, text)
+	require.Contains(t, text, "the replication slots are taken (5 of max_replication_slots = 5), and a node needs one for its copy:")
+	require.False(t, found[0].Warning)
+	require.Equal(t, []string{"alter system set max_replication_slots = 8;"}, found[0].SQL)
+
+	mend(t, url, found)
+	server.Restart(t)
+	third := follow(t, url, url).live(t)
+	third.await(t, "all three are back", func() bool {
+		text, found = checkSlot(t, url, slot)
+		return strings.Contains(text, "2 replication slots are free (max_replication_slots = 8), and 3 nodes")
+	})
+	require.Len(t, found, 1, text)
 }
