@@ -36,6 +36,8 @@ type cli struct {
 	Migrate  migrateCmd  `cmd:"" help:"Prepare a database: schema, publication, replica identities."`
 	Teardown teardownCmd `cmd:"" help:"Remove slot and publication from a database, so that nothing holds WAL back."`
 
+	Conformance conformanceCmd `cmd:"" help:"Judge another server by the protocol, case by case."`
+
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands and flags in a shell."`
 	Complete   completeCmd   `cmd:"" hidden:"" passthrough:"" help:"Print what can follow words of a command line; the scripts of completion ask."`
 	Man        manCmd        `cmd:"" help:"Write the manual pages."`

@@ -56,12 +56,13 @@ var tiers = map[string]int{
 	"server/messages":  7,
 	"cmd":              7,
 
-	"internal/front":      7,
-	"internal/scaffold":   7,
-	"internal/testkit":    testOnly,
-	"internal/systemtest": testOnly,
-	"internal/archtest":   testOnly,
-	"internal/doctest":    testOnly,
+	"internal/conformance": 6,
+	"internal/front":       7,
+	"internal/scaffold":    7,
+	"internal/testkit":     testOnly,
+	"internal/systemtest":  testOnly,
+	"internal/archtest":    testOnly,
+	"internal/doctest":     testOnly,
 }
 
 // testOnly packages may import everything and be imported by tests alone.
@@ -90,8 +91,9 @@ var blind = map[string][]string{
 	// The client is what others have: it never sees the server's side.
 	"client": {"store", "server"},
 	// Black boxes: the public API, the client rule, and bad networks on the way.
-	"check": {"store", "server", "contract", "gen/messages", "gen/messagesdb", "internal/service"},
-	"bench": {"store", "server", "contract", "internal"},
+	"check":                {"store", "server", "contract", "gen/messages", "gen/messagesdb", "internal/service"},
+	"internal/conformance": {"client", "contract", "gen", "server", "store"},
+	"bench":                {"store", "server", "contract", "internal"},
 	// Nothing of the machinery knows of messages. (The service itself is a guest,
 	// which its tier keeps out.)
 	"store":            {"gen/messages", "gen/messagesdb", "server"},

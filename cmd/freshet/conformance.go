@@ -1,0 +1,87 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/freshet-dev/freshet/internal/conformance"
+)
+
+type conformanceCmd struct {
+	Server conformanceServerCmd `cmd:"" help:"Judge a server: the protocol's promises, case by case."`
+}
+
+type conformanceServerCmd struct {
+	URL       string        `name:"url" placeholder:"URL" env:"FRESHET_URL" help:"Address of the server. Unset: http://127.0.0.1:8080."`
+	Service   string        `placeholder:"FILE" help:"How its service is driven, in JSON (docs/conformance.md). Unset: the message service."`
+	TokenFile string        `name:"token-file" placeholder:"FILE" env:"FRESHET_TOKEN_FILE" help:"File with a bearer token that may read, write and follow what the cases make up."`
+	Patience  time.Duration `default:"10s" help:"How long to wait for what has to come, beside two heartbeats."`
+	caseFlags
+}
+
+// caseFlags choose cases.
+type caseFlags struct {
+	Only []string `placeholder:"NAME" help:"Judge these cases alone."`
+	Skip []string `placeholder:"NAME" help:"Leave these cases out."`
+	List bool     `help:"List the cases, with the sentences of docs/protocol.md that they come from, and judge nothing."`
+}
+
+// Help is printed by `freshet conformance server --help`.
+func (*conformanceServerCmd) Help() string {
+	return `Writes to places of its own making in the service, and leaves what it wrote. The exit code is 1 if a case fails. Try it beside "freshet serve --heartbeat 1s": some cases wait for heartbeats.`
+}
+
+// Run judges the server.
+func (c *conformanceServerCmd) Run(ctx context.Context, to streams) error {
+	if c.List {
+		return list(to, conformance.ServerCases())
+	}
+	cfg := conformance.ServerConfig{
+		URL: cmp.Or(c.URL, "http://127.0.0.1:8080"), Service: conformance.Messages(), Patience: c.Patience,
+		Only: c.Only, Skip: c.Skip,
+	}
+	if c.Service != "" {
+		text, err := os.ReadFile(c.Service)
+		if err != nil {
+			return fmt.Errorf("--service: %w", err)
+		}
+		if cfg.Service, err = conformance.ParseService(text); err != nil {
+			return fmt.Errorf("--service %s: %w", c.Service, err)
+		}
+	}
+	if c.TokenFile != "" {
+		token, err := readToken(c.TokenFile)
+		if err != nil {
+			return err
+		}
+		cfg.Header = http.Header{"Authorization": {"Bearer " + token}}
+	}
+	report, err := conformance.Server(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return tell(to, report)
+}
+
+func list(to streams, cases []conformance.Case) error {
+	for _, c := range cases {
+		fmt.Fprintf(to.out, "%s\n    %s: %s\n", c.Name, cmp.Or(c.Section, "the beginning"), c.Says)
+	}
+	fmt.Fprintf(to.out, "%d cases\n", len(cases))
+	return nil
+}
+
+// tell writes the report; an error makes the exit code.
+func tell(to streams, report *conformance.Report) error {
+	if err := report.WriteText(to.out); err != nil {
+		return err
+	}
+	if len(report.Failed()) > 0 {
+		return errFindings
+	}
+	return nil
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package conformance_test
+
+// underRace: the race detector looks on.
+const underRace = true

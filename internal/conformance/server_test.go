@@ -1,0 +1,93 @@
+package conformance_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/conformance"
+)
+
+// TestServer_faults: the judge is judged. A server that keeps the protocol passes; one
+// that breaks a sentence of it fails the case of that sentence, and no other.
+func TestServer_faults(t *testing.T) {
+	for _, c := range conformance.ServerCases() {
+		require.Contains(t, serverFaults, c.Name, "a case that no server is known to fail")
+	}
+	require.Len(t, serverFaults, len(conformance.ServerCases()))
+	faults := maps.Clone(serverFaults)
+	faults["none"] = flaw{front: none}
+	each(t, slices.Sorted(maps.Keys(faults)), func(name string) (*conformance.Report, error) {
+		fault, service := faults[name], conformance.Messages()
+		service.PlaceLength = 440 // so that a frame is full sooner
+		return exactly(name, func(patience time.Duration) (*conformance.Report, error) {
+			url, stop, err := startDouble(fault.inside, fault.front)
+			if err != nil {
+				return nil, err
+			}
+			defer stop()
+			return conformance.Server(t.Context(), conformance.ServerConfig{URL: url, Service: service, Patience: patience})
+		})
+	})
+}
+
+// each judges those who have the faults, and says of each that it fails the case of its
+// name, and no other. Runs mostly wait, so there are more of them than t.Parallel would
+// have.
+func each(t *testing.T, names []string, judge func(name string) (*conformance.Report, error)) {
+	t.Helper()
+	atOnce := 8
+	if underRace { // what it looks for, a few show: each run has all of the kit in it
+		atOnce = 2
+		names = slices.DeleteFunc(names, func(name string) bool { return name != "none" && len(name)%8 != 0 })
+	}
+	type outcome struct {
+		report *conformance.Report
+		err    error
+	}
+	turns, outcomes := make(chan struct{}, atOnce), map[string]chan outcome{}
+	var all sync.WaitGroup
+	for _, name := range names {
+		ended := make(chan outcome, 1)
+		outcomes[name] = ended
+		all.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			report, err := judge(name)
+			ended <- outcome{report, err}
+		})
+	}
+	t.Cleanup(all.Wait)
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			o := <-outcomes[name]
+			require.NoError(t, o.err)
+			var text strings.Builder
+			require.NoError(t, o.report.WriteText(&text))
+			require.Equal(t, expected(name), o.report.Failed(), text.String())
+		})
+	}
+}
+
+func expected(name string) []string {
+	if name == "none" {
+		return nil
+	}
+	return []string{name}
+}
+
+// exactly judges until what fails is what should. Where the machine has no time it takes
+// longer and longer patience.
+func exactly(name string, judge func(patience time.Duration) (*conformance.Report, error)) (report *conformance.Report, err error) {
+	for patience := time.Second; patience < 10*time.Second; patience *= 2 {
+		if report, err = judge(patience); err != nil || slices.Equal(report.Failed(), expected(name)) {
+			break
+		}
+	}
+	return report, err
+}
