@@ -133,6 +133,22 @@ func (s *Standby) Follow(t testing.TB, upstream *Standby) {
 	require.NoError(t, err)
 }
 
+// Detach has it follow nobody from now on, and returns once that holds: what the
+// primary commits then is lost when it is promoted.
+func (s *Standby) Detach(t testing.TB) {
+	t.Helper()
+	conn := Conn(t, s.server.URL("postgres"))
+	_, err := conn.Exec(Context(t), "alter system set primary_conninfo = ''")
+	require.NoError(t, err)
+	_, err = conn.Exec(Context(t), `select pg_reload_conf()`)
+	require.NoError(t, err)
+	require.True(t, eventually(func() bool {
+		var streams bool
+		err := conn.QueryRow(Context(t), `select exists (select from pg_stat_wal_receiver)`).Scan(&streams)
+		return err == nil && !streams
+	}), "it doesn't stream any more")
+}
+
 // Promote makes a primary of it.
 func (s *Standby) Promote(t testing.TB) {
 	t.Helper()
