@@ -42,7 +42,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling release release/check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling failover release release/check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -223,6 +223,11 @@ soak: ## random faults for DURATION (30m) from a SEED; every client must end equ
 
 rolling: ## roll a version with another contract out and back ROUNDS times (10) under writes; every commit must be told
 	$(GO) test ./store/wal -run '^TestRolling$$' -count=1 -v -timeout 0 -rolling.rounds=$(ROUNDS)
+
+# Its short form, without Patroni, is among the tests: TestFailover_….
+failover: ## a switchover, a crash and a split brain under Patroni, etcd and HAProxy, judged by check, four minutes (ARGS=… are check's flags)
+	$(GO) build -o bin/freshet ./cmd/freshet
+	@scripts/failover.sh $(ARGS)
 
 # Against a server that runs already (make run), or with ARGS='--serve --faults all'
 # against one of its own, with --cluster in its place against three nodes.

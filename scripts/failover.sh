@@ -23,9 +23,10 @@ for program in patroni patronictl etcd haproxy curl "$BIN/pg_rewind"; do
 	}
 done
 PATH=$PATH:/usr/sbin
-as() { "$@"; }
+# as COMMAND… becomes the command, as somebody whom Postgres takes.
+as() { exec "$@"; }
 if [ "$(id -u)" = 0 ]; then
-	as() { setpriv --reuid postgres --regid postgres --clear-groups "$@"; }
+	as() { exec setpriv --reuid postgres --regid postgres --clear-groups "$@"; }
 fi
 
 dir=$(mktemp -d)
@@ -40,6 +41,7 @@ finish() {
 	for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
 	for pid in "${started[@]}"; do wait "$pid" 2>/dev/null || true; done
 	for server in a b; do signal_all KILL "$server"; done
+	sleep 0.5 # they may still be at their files
 	if [ "$code" = 0 ]; then rm -rf "$dir"; else echo "failover: logs are in $dir" >&2; fi
 	exit "$code"
 }
@@ -60,6 +62,7 @@ processes() {
 signal_all() {
 	local all
 	all=$(processes "$2")
+	# shellcheck disable=SC2086 # a list of numbers
 	[ -z "$all" ] || kill "-$1" $all 2>/dev/null || true
 }
 trap finish EXIT
@@ -164,7 +167,9 @@ await 60 "both nodes are ready" both_ready
 await 20 "the balancer knows" ready $((BASE + 5))
 
 pause=${PAUSE:-20}
-start "$dir/check.log" bin/freshet check --url "http://127.0.0.1:$((BASE + 5))" --database-url "$url" \
+# Its writers by SQL go through HAProxy, which cuts them off from a server that leads no
+# more: what is written to one that was left behind is lost, whoever reads.
+start "$dir/check.log" bin/freshet check --url "http://127.0.0.1:$((BASE + 5))" --database-url "postgres://postgres:x@127.0.0.1:$BASE/postgres" \
 	--round 15s --duration "${DURATION:-$((4 * pause + 100))s}" "$@"
 check=$pid
 sleep "$pause"
