@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +31,13 @@ type incarnation struct {
 func (i incarnation) is(o incarnation) bool {
 	return i.systemIdentifier == o.systemIdentifier && i.timeline == o.timeline && i.postmasterStart.Equal(o.postmasterStart) &&
 		i.database == o.database
+}
+
+// number names the incarnation among nodes, which don't need to know more.
+func (i incarnation) number() uint64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%s %d %d %d", i.systemIdentifier, i.timeline, i.postmasterStart.UnixMicro(), i.database)
+	return h.Sum64()
 }
 
 // history is an epoch, and the incarnation that it names. The zero value is

@@ -141,8 +141,11 @@ type Feed struct {
 
 	quarantine *quarantine // of sources that capture can't be trusted with
 
-	applied atomic.Uint64 // everything up to here was given to the sink
-	stats   stats
+	applied  atomic.Uint64 // everything up to here was given to the sink
+	received atomic.Uint64 // everything that ends at or below was decoded, by this node or by the one that tells it
+	stats    stats
+
+	following following // while another node tells what it captures
 
 	wake chan struct{} // capacity 1: a probe or a nudge is wanted
 
@@ -152,7 +155,8 @@ type Feed struct {
 	decoded  time.Time  // all that was flushed by then has been received
 	expected map[uint32]chan freshet.Commit
 	probes   []chan freshet.Revision // answered by the next probe to begin
-	cut      chan struct{}           // closed when the session that answers probes ends; nil without one
+	cut      chan struct{}           // closed when nobody answers probes any more; nil: nobody does
+	here     history                 // what the sessions serve; zero: there is none
 	nudge    bool
 }
 
@@ -188,18 +192,32 @@ const (
 // between ends one session; the next attempt follows after a delay, and Ready
 // says what is wrong meanwhile.
 func (f *Feed) Run(ctx context.Context) error {
+	f.Capture(ctx)
+	f.Stop()
+	return nil
+}
+
+// Capture is Run, but that when it returns the feed goes on: to Follow, or to
+// Capture again, which begin where it has left off. Who asks for a position in between
+// waits. One of the two runs at a time, and Stop is called after the last.
+func (f *Feed) Capture(ctx context.Context) { f.sessions(ctx, f.attempt) }
+
+// Stop says that neither Capture nor Follow will be called again.
+func (f *Feed) Stop() { f.disconnected(errors.New("capture has stopped")) }
+
+// sessions runs one after the other, until ctx ends.
+func (f *Feed) sessions(ctx context.Context, attempt func(context.Context) (live bool, err error)) {
 	delay, told := retryMin, ""
-	for {
-		live, err := f.attempt(ctx)
+	for ctx.Err() == nil {
+		live, err := attempt(ctx)
 		if ctx.Err() != nil {
-			f.setNotReady(errors.New("capture has stopped"))
-			return nil
+			return
 		}
 		if live {
 			delay, told = retryMin, ""
 			f.stats.sessions.Add(1)
 		}
-		f.setNotReady(err)
+		f.disconnected(err)
 		if text := err.Error(); text != told {
 			told = text
 			f.log.LogAttrs(ctx, slog.LevelWarn, "capture interrupted", slog.Any("error", err))
@@ -236,6 +254,53 @@ func (f *Feed) setNotReady(err error) {
 	f.mu.Unlock()
 	f.cfg.OnChange()
 }
+
+// connected says that a session has begun, which answers probes; unless the feed
+// serves already, it isn't ready yet, and why says so.
+func (f *Feed) connected(why error) {
+	f.mu.Lock()
+	f.notReady = why
+	if f.serving {
+		f.notReady = nil
+	}
+	f.decoded = time.Now()
+	if f.cut == nil {
+		f.cut = make(chan struct{})
+	}
+	f.here = history{f.epoch, f.incarnation}
+	f.mu.Unlock()
+	f.kick() // somebody may have asked between two sessions
+	f.cfg.OnChange()
+}
+
+// disconnected says that there is no session, and why.
+func (f *Feed) disconnected(why error) {
+	f.mu.Lock()
+	f.notReady = why
+	if f.cut != nil {
+		close(f.cut)
+		f.cut, f.probes = nil, nil
+	}
+	f.here = history{}
+	f.mu.Unlock()
+	f.cfg.OnChange()
+}
+
+// History returns what the feed's sessions serve, and a number that names the one run
+// of one database that it is a history of; epoch zero while there is no session. Not
+// to be relied on by whoever has Postgres to ask: it may end at any moment.
+func (f *Feed) History() (epoch freshet.Epoch, incarnation uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.here.epoch == 0 {
+		return 0, 0
+	}
+	return f.here.epoch, f.here.number()
+}
+
+// Received returns up to which position the feed has decoded all there is: what is
+// still to be told of it waits to become visible.
+func (f *Feed) Received() uint64 { return f.received.Load() }
 
 // Nudge says that somebody waits for the frontier. It never blocks. The feed
 // commits one small shared message, because after an asynchronous commit or a

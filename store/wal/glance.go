@@ -216,6 +216,7 @@ func (s *session) startLooking(ctx context.Context) error {
 	if err := s.lookUp(ctx); err != nil {
 		return err
 	}
+	f.quarantine.inherit(f.following.leave())
 	s.looked = here.lsn
 	if _, err := s.examine(ctx); err != nil && !refused(err) {
 		return err

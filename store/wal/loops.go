@@ -82,7 +82,7 @@ func (s *session) push(end pglogrepl.LSN, add func(*gate)) {
 	add(&s.gate)
 	s.f.stats.waiting.Store(int64(len(s.gate.queue)))
 	s.mu.Unlock()
-	s.received.Store(max(s.received.Load(), uint64(end)))
+	s.f.received.Store(max(s.f.received.Load(), uint64(end)))
 	signal(s.work)
 }
 
@@ -358,7 +358,7 @@ func (s *session) pace(ctx context.Context) error {
 	for {
 		confirmed := s.f.position() // not zero, which would stand for the write position
 		err := pglogrepl.SendStandbyStatusUpdate(ctx, s.repl, pglogrepl.StandbyStatusUpdate{
-			WALWritePosition: pglogrepl.LSN(s.received.Load()),
+			WALWritePosition: pglogrepl.LSN(s.f.received.Load()),
 			WALFlushPosition: confirmed,
 			WALApplyPosition: confirmed,
 			ReplyRequested:   true,

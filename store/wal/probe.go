@@ -101,7 +101,7 @@ func (s *session) probe(ctx context.Context) error {
 			}
 			apply = sample{at: at, lsn: flush}
 		}
-		if pglogrepl.LSN(s.received.Load()) >= received.lsn {
+		if pglogrepl.LSN(f.received.Load()) >= received.lsn {
 			if !received.at.IsZero() {
 				f.mu.Lock()
 				f.decoded = received.at

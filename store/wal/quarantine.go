@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -272,12 +273,45 @@ func (q *quarantine) takeChanged() (floors []freshet.Pattern, changed bool) {
 		return nil, false
 	}
 	q.changed = false
+	return q.floors(), true
+}
+
+// floors returns the floors of what is held. The caller holds mu.
+func (q *quarantine) floors() (floors []freshet.Pattern) {
 	for i := range q.suspects {
 		if q.suspects[i].held {
 			floors = append(floors, q.suspects[i].source.Floors()...)
 		}
 	}
-	return append(floors, q.foreignFloors()...), true
+	return append(floors, q.foreignFloors()...)
+}
+
+// heldFloors returns the floors of what is held.
+func (q *quarantine) heldFloors() []freshet.Pattern {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.floors()
+}
+
+// inherit holds what another node has held, which has told this one until now: why, it
+// isn't known, so whatever the catalog says proves nothing.
+func (q *quarantine) inherit(held []freshet.Pattern) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var ours []freshet.Pattern
+	for i := range q.suspects {
+		u := &q.suspects[i]
+		ours = append(ours, u.source.Floors()...)
+		if slices.ContainsFunc(u.source.Floors(), func(p freshet.Pattern) bool { return slices.Contains(held, p) }) {
+			q.begin(u, "another node has held it until now", true)
+		}
+	}
+	for _, p := range held {
+		if !slices.Contains(ours, p) && !slices.ContainsFunc(q.foreign, func(o foreign) bool { return o.floor == p }) {
+			q.foreign = append(q.foreign, foreign{floor: p, until: time.Now(), untold: true}) // it is told once, at least
+			q.changed = true
+		}
+	}
 }
 
 // syncQuarantine tells the sink what is held, and lets go what waited for the

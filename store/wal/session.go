@@ -73,7 +73,6 @@ type session struct {
 	// Everybody's.
 	mu          sync.Mutex    // guards gate
 	gate        gate          // receive pushes, release takes
-	received    atomic.Uint64 // the stream has brought everything that ends at or below
 	enums       enums         // that columns of the sources have
 	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: not known yet
 	settled     atomic.Bool   // all that is below the session's slot is visible
@@ -99,20 +98,8 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	if err := s.start(ctx); err != nil {
 		return false, err
 	}
-	f.mu.Lock()
-	f.notReady = errors.New("capture is catching up")
-	if f.serving {
-		f.notReady = nil
-	}
-	f.decoded = time.Now()
-	f.cut = make(chan struct{})
-	f.mu.Unlock()
-	f.cfg.OnChange()
+	f.connected(errors.New("capture is catching up"))
 	defer func() {
-		f.mu.Lock()
-		close(f.cut)
-		f.cut, f.probes = nil, nil
-		f.mu.Unlock()
 		f.stats.waiting.Store(0)
 		f.stats.heldSince.Store(0)
 	}()
@@ -264,7 +251,7 @@ func (s *session) start(ctx context.Context) error {
 		s.settled.Store(true)
 	}
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
-	s.received.Store(uint64(from))
+	f.received.Store(uint64(from))
 	s.dec = newDecoder(f.cfg.Program, &s.enums, func() { signal(s.watched) })
 	return s.checkSyncState(ctx)
 }
