@@ -48,6 +48,7 @@ var tiers = map[string]int{
 	"store/pgembed":    3,
 	"server/stream":    4,
 	"server/intercept": 4,
+	"server/relay":     4,
 	"server":           5,
 	"server/auth":      5,
 	"web":              5,
@@ -82,6 +83,7 @@ var fences = []struct {
 	{"go.opentelemetry.io/otel", []string{"server/intercept", "server/.", "cmd/freshet"}},
 	{"connectrpc.com/otelconnect", []string{"server/intercept"}},
 	{"github.com/jackc/pglogrepl", []string{"store/wal"}},
+	{"github.com/nats-io", []string{"server/relay"}},
 	{"github.com/jackc/pgx/v5/pgproto3", []string{"store/wal"}},
 	{"github.com/jackc/pgx", []string{"store", "gen/freshetdb", "gen/messagesdb", "server/messages", "check", "bench", "internal/primary", "internal/testkit", "internal/adopt", "internal/scaffold", "cmd/freshet", "server/."}},
 }
@@ -104,6 +106,7 @@ var blind = map[string][]string{
 	"server/stream":    {"gen/messages", "gen/messagesdb"},
 	"server/intercept": {"gen/messages", "gen/messagesdb"},
 	"server/reuse":     {"gen/messages", "gen/messagesdb", "store"},
+	"server/relay":     {"gen/messages", "gen/messagesdb", "gen/freshetdb"},
 	"server":           {"server/messages"},
 	"contract":         {"gen/messages", "gen/messagesdb"},
 }
@@ -112,6 +115,8 @@ var blind = map[string][]string{
 var siblings = map[string]string{
 	// The feed looks with doctor's own eyes, before it starts and while it runs.
 	"store/wal": "store/setup",
+	// It wraps the feed: what goes in by one node's comes out of the others'.
+	"server/relay": "store/wal",
 }
 
 // Package is what `go list -json` says of a package.

@@ -1,0 +1,49 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/freshet-dev/freshet"
+	relayv1 "github.com/freshet-dev/freshet/gen/freshet/relay/v1"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// Follower lets the model test drive a follower.
+type Follower struct{ f follower }
+
+// NewFollower returns one that moves to.
+func NewFollower(to interface {
+	Place() (at freshet.Revision, incarnation uint64, begun bool)
+	Apply(wal.Told) bool
+},
+) *Follower {
+	return &Follower{follower{target: to}}
+}
+
+func (f *Follower) Frame(now time.Time, data []byte) {
+	fr := new(relayv1.Frame)
+	if understand(data, fr) == nil {
+		f.f.frame(now, fr)
+	}
+}
+
+func (f *Follower) State(data []byte) {
+	st := new(relayv1.State)
+	if understand(data, st) == nil {
+		f.f.state(st)
+	}
+}
+
+func (f *Follower) Due(now time.Time) *relayv1.StateRequest { return f.f.due(now) }
+
+func (f *Follower) Gaps() uint64 { return f.f.gaps }
+
+func (f *Follower) Raised() uint64 { return f.f.raised }
+
+func (p *Publisher) Turn(on bool, limit int) { p.turn(on, limit) }
+
+func (p *Publisher) Take(beat bool) []*relayv1.Frame { return p.take(beat) }
+
+func (p *Publisher) Answer(state State, req *relayv1.StateRequest, number func() uint64) []*relayv1.State {
+	return p.answer(state, req, number)
+}

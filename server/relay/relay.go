@@ -1,0 +1,284 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	relayv1 "github.com/freshet-dev/freshet/gen/freshet/relay/v1"
+	"github.com/freshet-dev/freshet/store/wal"
+)
+
+// Relay is one node's part in a fleet. Make one with New; Run it once, in the place of
+// the feed's own Run. The other methods are safe for concurrent use.
+type Relay struct {
+	cfg       Config
+	feed      *wal.Feed
+	publisher *Publisher
+	seat      *wal.Seat
+	holder    uint64 // who we are to the others
+	log       *slog.Logger
+	changed   chan struct{} // capacity 1: somebody else is to capture, perhaps
+	patience  time.Duration // ours
+
+	rank     atomic.Int32  // relayv1.Rank, as what we tell others
+	sequence atomic.Uint64 // of what we have told
+	gone     atomic.Int64  // since when NATS is, unix nanoseconds; 0: it isn't
+	nc       *nats.Conn    // not changed while Run's goroutines live
+
+	mu        sync.Mutex // guards what follows; held while the follower applies
+	follower  follower
+	heard     time.Time // when another holder was last heard,
+	heardRank relayv1.Rank
+	heardID   uint64
+	capturing bool // this node captures
+
+	counters counters
+}
+
+type counters struct {
+	sent, sentBytes, received, asked, answered, unsent atomic.Uint64
+}
+
+// New returns a relay for a feed, whose sink is publisher.
+func New(cfg Config, feed *wal.Feed, publisher *Publisher) (*Relay, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	r := &Relay{
+		cfg: cfg, feed: feed, publisher: publisher, log: cfg.Logger,
+		holder:   max(1, binary.BigEndian.Uint64(random[:])),
+		changed:  make(chan struct{}, 1),
+		patience: cfg.Patience + mathrand.N(cfg.Patience), //nolint:gosec // so that not all do the same at once
+		follower: follower{target: feed},
+		heard:    time.Now(),
+	}
+	r.seat = feed.NewSeat(r.look)
+	r.gone.Store(time.Now().UnixNano())
+	return r, nil
+}
+
+// look has it decided anew who captures.
+func (r *Relay) look() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+	r.cfg.OnChange()
+}
+
+// lookInterval is how often the clock is looked at: for requests that are due, for
+// others that have not been heard.
+const lookInterval = 20 * time.Millisecond
+
+// beatInterval is how often a holder says where it is when it has nothing else to say, so
+// that a gap shows, and others know that somebody captures. Nobody takes it for a proof
+// of being up to date.
+const beatInterval = 250 * time.Millisecond
+
+// Run captures, or follows, until ctx ends, and returns nil then. An error is of the
+// configuration.
+func (r *Relay) Run(ctx context.Context) error {
+	defer r.feed.Stop()
+	closed := make(chan struct{})
+	nc, err := r.cfg.dial(false,
+		nats.ConnectHandler(r.connected),
+		nats.ReconnectHandler(r.connected),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { r.disconnected(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			r.log.LogAttrs(ctx, slog.LevelWarn, "NATS", slog.Any("error", err))
+		}),
+		nats.ClosedHandler(func(*nats.Conn) { close(closed) }),
+	)
+	if err != nil {
+		return err
+	}
+	r.nc = nc
+	defer func() {
+		nc.Close()
+		select {
+		case <-closed:
+		case <-time.After(closeTimeout): // it has no more to say
+		}
+	}()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	talk := newTalk(r)
+	if err := talk.begin(); err != nil {
+		return err
+	}
+	parts.Go(func() { r.seat.Run(ctx) })
+	parts.Go(func() { talk.run(ctx) })
+	parts.Go(func() { talk.send(ctx) })
+	r.takeTurns(ctx)
+	return nil
+}
+
+// takeTurns runs the feed, as one that captures or as one that follows.
+func (r *Relay) takeTurns(ctx context.Context) {
+	ticker := time.NewTicker(lookInterval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		capturing := r.decide(time.Now())
+		turn, end := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		running.Go(func() {
+			if capturing {
+				r.feed.Capture(turn)
+			} else {
+				r.feed.Follow(turn)
+			}
+		})
+		for ctx.Err() == nil && r.decide(time.Now()) == capturing {
+			select {
+			case <-ctx.Done():
+			case <-r.changed:
+			case <-ticker.C:
+			}
+		}
+		end()
+		running.Wait()
+	}
+	r.publisher.turn(false, 0)
+}
+
+// heardFor is for how long a holder that was heard is taken to be there.
+const heardFor = 4 * beatInterval
+
+// seatGrace is for how long NATS may be gone before the seat is left to others.
+const seatGrace = 2 * time.Second
+
+// usualPayload is what a server of NATS takes unless told otherwise.
+const usualPayload = 1 << 20
+
+// decide says whether this node is to capture, and what it is to others.
+func (r *Relay) decide(now time.Time) (capturing bool) {
+	gone, held := r.goneFor(now), r.seat.Held()
+	r.seat.Want(gone < seatGrace)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	silent := now.Sub(r.heard)
+	why := ""
+	rank := relayv1.Rank(r.rank.Load())
+	switch {
+	case held:
+		rank, capturing, why = relayv1.Rank_RANK_SEATED, true, "it has the seat"
+	case r.capturing:
+		// Until another one does whom this one hears.
+		if rank == relayv1.Rank_RANK_SEATED {
+			rank = relayv1.Rank_RANK_ACTING
+		}
+		capturing = gone > 0 || silent > heardFor ||
+			rank == r.heardRank && r.holder < r.heardID || rank > r.heardRank
+		if !capturing {
+			rank, why = relayv1.Rank_RANK_UNSPECIFIED, "another node does"
+		}
+	case gone > r.cfg.MaxLag && r.cfg.Fallback:
+		capturing, why = true, "NATS is gone"
+	case gone == 0 && silent > r.patience:
+		rank, capturing, why = relayv1.Rank_RANK_ACTING, true, "no other node is heard that does"
+	}
+	r.rank.Store(int32(rank))
+	if capturing != r.capturing {
+		r.capturing = capturing
+		r.heard = now // whoever takes over has some time
+		if capturing {
+			r.log.Info("the node captures by itself", "because", why)
+		} else {
+			r.log.Info("the node is told what changes", "because", why)
+		}
+	}
+	limit := int(r.nc.MaxPayload())
+	if limit == 0 {
+		limit = usualPayload // it has never been connected
+	}
+	r.publisher.turn(capturing && rank != relayv1.Rank_RANK_UNSPECIFIED, limit)
+	return capturing
+}
+
+func (r *Relay) connected(nc *nats.Conn) {
+	r.gone.Store(0)
+	r.mu.Lock()
+	r.heard = time.Now() // from now on somebody could be
+	r.mu.Unlock()
+	r.log.Info("connected to NATS", "server", nc.ConnectedUrlRedacted())
+	r.look()
+}
+
+func (r *Relay) disconnected(err error) {
+	r.gone.CompareAndSwap(0, time.Now().UnixNano())
+	if err != nil {
+		r.log.Warn("the connection to NATS is gone", "error", err)
+	}
+	r.look()
+}
+
+// goneFor returns for how long there has been no connection to NATS.
+func (r *Relay) goneFor(now time.Time) time.Duration {
+	since := r.gone.Load()
+	if since == 0 {
+		return 0
+	}
+	return max(1, now.Sub(time.Unix(0, since)))
+}
+
+// ErrNoNATS says that the node is told nothing, since it has no connection to NATS.
+var ErrNoNATS = errors.New("there is no connection to NATS")
+
+// Ready returns why the node isn't told what changes, though it doesn't capture; nil:
+// there is no reason. How far it is behind is for wal.Feed.Ready.
+func (r *Relay) Ready() error {
+	r.mu.Lock()
+	capturing := r.capturing
+	r.mu.Unlock()
+	if gone := r.goneFor(time.Now()); !capturing && gone > r.cfg.MaxLag {
+		return fmt.Errorf("%w: for %s nobody has been able to tell this node what changes", ErrNoNATS, gone.Round(time.Second))
+	}
+	return nil
+}
+
+// Stats is a reading of a relay's counters.
+type Stats struct {
+	Connected bool   // to NATS
+	Capturing bool   // this node decodes the WAL by itself
+	Holder    bool   // and tells others
+	Sent      uint64 // frames
+	SentBytes uint64 // of them
+	Unsent    uint64 // frames that NATS didn't take
+	Left      uint64 // commits left out of frames, for their size or because NATS takes none: they show as gaps
+	Received  uint64 // frames of others
+	Ignored   uint64 // of them, of another history, or not understood
+	Gaps      uint64 // times that something was missing
+	Asked     uint64 // requests for it
+	Answered  uint64 // requests of others that this node has answered
+	Raised    uint64 // times that nobody has answered, so that nothing below a frame is known any more
+}
+
+// Stats returns a reading; each counter for itself is exact.
+func (r *Relay) Stats() Stats {
+	s := Stats{
+		Connected: r.gone.Load() == 0, Holder: r.rank.Load() != int32(relayv1.Rank_RANK_UNSPECIFIED),
+		Sent: r.counters.sent.Load(), SentBytes: r.counters.sentBytes.Load(), Unsent: r.counters.unsent.Load(),
+		Received: r.counters.received.Load(), Asked: r.counters.asked.Load(), Answered: r.counters.answered.Load(),
+	}
+	r.publisher.mu.Lock()
+	s.Left = r.publisher.left
+	r.publisher.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.Capturing, s.Gaps, s.Raised, s.Ignored = r.capturing, r.follower.gaps, r.follower.raised, r.follower.ignored
+	return s
+}
