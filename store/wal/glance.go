@@ -173,7 +173,6 @@ func (o *objects) glance() string {
 var glanceSettings = map[string]string{
 	"enable_seqscan":    "off",
 	"enable_bitmapscan": "off",
-	"jit":               "off",
 	"plan_cache_mode":   "force_generic_plan",
 }
 

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,21 @@ func sessionOn(t *testing.T, url string) *session {
 	s.repl, err = s.openReplication(ctx)
 	require.NoError(t, err)
 	return s
+}
+
+// TestSession_notCompiled: no statement of a session is compiled by the server, which
+// takes seconds, however dear it looks to the planner.
+func TestSession_notCompiled(t *testing.T) {
+	url := testkit.Migrated(t)
+	testkit.Exec(t, url, `do $$ begin execute format('alter database %I set jit_above_cost = 0', current_database()); end $$`)
+	s := sessionOn(t, url)
+	for _, conn := range []*pgx.Conn{s.watchConn, s.gateConn} {
+		rows, err := conn.Query(testkit.Context(t), "explain (analyze) "+catalogSQL, []string{"public"}, []string{"messages"}, "freshet")
+		require.NoError(t, err)
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		require.NotContains(t, strings.Join(plan, "\n"), "JIT:")
+	}
 }
 
 // TestSession_F75_provenHere: what was proven visible is known of this database
