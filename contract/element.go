@@ -70,13 +70,16 @@ func (e *element) extension(xt protoreflect.ExtensionType) protoreflect.SourcePa
 	return append(slices.Clone(e.at), int32(xt.TypeDescriptor().Number()))
 }
 
-// parse parses the templates of an option.
-func (e *element) parse(xt protoreflect.ExtensionType, texts []string) []*templateDecl {
+// parse parses the templates of an option's field.
+func (e *element) parse(xt protoreflect.ExtensionType, field protoreflect.Name, texts []string) []*templateDecl {
 	option := xt.TypeDescriptor()
-	topics := option.Message().Fields().ByName("topics")
+	topics := option.Message().Fields().ByName(field)
 	list := make([]*templateDecl, len(texts))
 	for i, text := range texts {
 		d := &templateDecl{option: string(option.Name()), text: text}
+		if field == responseTopics {
+			d.option = responseTopics
+		}
 		d.at = append(e.extension(xt), int32(topics.Number()), int32(i))
 		d.parsed, d.err = parseTemplate(text)
 		list[i] = d

@@ -45,6 +45,8 @@ type Method struct {
 	input     protoreflect.MessageDescriptor
 	fields    []*field
 	templates []*template // bound to fields
+	output    protoreflect.MessageDescriptor
+	derived   []*derived // of response_topics
 	sources   []*Source
 }
 
@@ -62,6 +64,8 @@ func (m *Method) Templates() []string { return texts(m.templates) }
 //
 // A *RequestError says that the request has no such topics, the caller's fault;
 // any other error, that req is not this method's input.
+//
+// Where FromAnswer holds, the answer has more: see AnswerTopics.
 func (m *Method) Topics(req proto.Message) ([]string, error) {
 	if req == nil {
 		return nil, fmt.Errorf("contract: %s: no request", m.Procedure)
@@ -75,7 +79,8 @@ func (m *Method) Topics(req proto.Message) ([]string, error) {
 	for i, f := range m.fields {
 		values[i] = f.appendValues(nil, msg)
 	}
-	topics := topicList{list: make([]string, 0, len(m.templates))}
+	// Room for the wildcards of what the answer adds.
+	topics := topicList{list: make([]string, 0, len(m.templates)), most: MaxTopics - len(m.derived)}
 	for _, t := range m.templates {
 		if err := topics.addAll(t, values); err != nil {
 			return nil, &RequestError{Procedure: m.Procedure, Template: t.String(), Err: err}
@@ -98,9 +103,10 @@ func (e *RequestError) Error() string {
 
 func (e *RequestError) Unwrap() error { return e.Err }
 
-// topicList gathers the distinct topics of one request.
+// topicList gathers distinct topics.
 type topicList struct {
 	list []string
+	most int
 	seen map[string]struct{} // of a long list; in a short one, looking is faster
 }
 
@@ -156,8 +162,8 @@ func (l *topicList) add(topic string) error {
 		}
 		l.seen[topic] = struct{}{}
 	}
-	if len(l.list) == MaxTopics {
-		return errTooManyTopics
+	if len(l.list) == l.most {
+		return fmt.Errorf("more than %d topics", l.most)
 	}
 	l.list = append(l.list, topic)
 	return nil

@@ -44,10 +44,11 @@ var aloneRules = []rule{
 	methodSideEffects,
 	fieldExists,
 	fieldType,
+	responseField,
 }
 
 // rules are all: also what declarations have to do with each other.
-var rules = append(slices.Clip(aloneRules), readEmitted)
+var rules = append(slices.Clip(aloneRules), readEmitted, responseWildcard)
 
 // check runs rules and returns the problems in the order of the source.
 func (s *schema) check(rules []rule) []*Problem {

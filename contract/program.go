@@ -119,11 +119,16 @@ func (d *methodDecl) compile() *Method {
 		Procedure: "/" + string(d.desc.Parent().FullName()) + "/" + string(d.desc.Name()),
 		Kind:      Write,
 		input:     d.desc.Input(),
+		output:    d.desc.Output(),
 	}
 	if d.reads != nil {
 		m.Kind, m.Shared, m.Uncached = Read, d.reads.GetShared(), d.reads.GetUncached()
 	}
 	for _, t := range d.templates {
+		if t.option == responseTopics {
+			m.derived = append(m.derived, newDerived(t.parsed, d.desc.Output()))
+			continue
+		}
 		t.parsed.bind(func(path string) int {
 			for i, f := range m.fields {
 				if f.path == path {
@@ -142,14 +147,16 @@ func (d *methodDecl) compile() *Method {
 // dependsOn reports whether src emits a topic of the method.
 func (m *Method) dependsOn(src *Source) bool {
 	for _, read := range m.templates {
-		tokens := read.tokens(m.kinds(read))
-		for _, emitted := range src.templates {
-			if overlap(tokens, emitted.tokens(nil)) {
-				return true
-			}
+		if src.emits(read.tokens(m.kinds(read))) {
+			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(m.derived, func(d *derived) bool { return src.emits(d.tokens()) })
+}
+
+// emits reports whether a topic of the source has these tokens.
+func (s *Source) emits(tokens []token) bool {
+	return slices.ContainsFunc(s.templates, func(t *template) bool { return overlap(tokens, t.tokens(nil)) })
 }
 
 func (m *Method) kinds(t *template) []kind {
@@ -208,6 +215,12 @@ func (p *Program) sum() string {
 		lines = append(lines, fmt.Sprintf("method %q %s shared=%t uncached=%t", m.Procedure, m.Kind, m.Shared, m.Uncached))
 		for _, t := range m.Templates() {
 			lines = append(lines, fmt.Sprintf("topics %q %q", m.Procedure, t))
+		}
+		for _, d := range m.derived {
+			lines = append(lines, fmt.Sprintf("response topics %q %q", m.Procedure, d.template))
+			for _, f := range d.fields {
+				lines = append(lines, fmt.Sprintf("response field %q %q %s", m.Procedure, f.path, f.kind))
+			}
 		}
 		for _, f := range m.fields {
 			lines = append(lines, fmt.Sprintf("field %q %q %s", m.Procedure, f.path, f.kind))

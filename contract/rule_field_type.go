@@ -1,6 +1,6 @@
 package contract
 
-// fieldType: each field of a request template has a type with one text, the
+// fieldType: each field of a request or response template has a type with one text, the
 // same as Postgres': string, bool or an integer; as a resource path, string.
 var fieldType = rule{"field-type", func(s *schema, report report) {
 	s.eachField(func(d *methodDecl, t *templateDecl, seg segment, f *field, missing bool, reason string) {

@@ -16,7 +16,7 @@ var readEmitted = rule{"read-emitted", func(s *schema, report report) {
 	}
 	for _, d := range s.methods {
 		for _, t := range d.templates {
-			if t.option != "reads" || t.parsed == nil || s.emits(t.parsed.tokens(d.kinds(t.parsed))) {
+			if t.option == "writes" || t.parsed == nil || s.emits(t.parsed.tokens(d.kinds(t))) {
 				continue
 			}
 			if len(all) == 0 {
@@ -43,10 +43,10 @@ func (s *schema) emits(tokens []token) bool {
 
 // kinds returns the kinds of the template's fields; of one that does not
 // resolve, kindAny.
-func (d *methodDecl) kinds(t *template) []kind {
-	list := make([]kind, len(t.fields))
-	for i, path := range t.fields {
-		if f, _, _ := resolveField(d.desc.Input(), path); f != nil {
+func (d *methodDecl) kinds(t *templateDecl) []kind {
+	list := make([]kind, len(t.parsed.fields))
+	for i, path := range t.parsed.fields {
+		if f, _, _ := resolveField(d.message(t), path); f != nil {
 			list[i] = f.kind
 		}
 	}

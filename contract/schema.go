@@ -44,11 +44,22 @@ type methodDecl struct {
 
 // templateDecl is one template of a declaration.
 type templateDecl struct {
-	option string // source, reads, writes
+	option string // source, reads, response_topics, writes
 	text   string
 	at     protoreflect.SourcePath // within the file
 	parsed *template               // nil: see err
 	err    error                   // a *SyntaxError
+}
+
+// responseTopics is the field of Reads with the templates over the response.
+const responseTopics = "response_topics"
+
+// message returns the message whose fields a template of the method takes.
+func (d *methodDecl) message(t *templateDecl) protoreflect.MessageDescriptor {
+	if t.option == responseTopics {
+		return d.desc.Output()
+	}
+	return d.desc.Input()
 }
 
 // The numbers of freshet.v1's extensions, and of the options within their
@@ -110,7 +121,7 @@ func (s *schema) addSource(md protoreflect.MessageDescriptor) {
 		d.option = proto.GetExtension(options, freshetv1.E_Source).(*freshetv1.Source)
 		d.addUnknown(d.option)
 		d.schema, d.table, _ = splitTable(d.option.GetTable())
-		d.templates = d.parse(freshetv1.E_Source, d.option.GetTopics())
+		d.templates = d.parse(freshetv1.E_Source, "topics", d.option.GetTopics())
 	}
 	if d.option != nil || d.unknown != nil {
 		s.sources = append(s.sources, d)
@@ -124,12 +135,13 @@ func (s *schema) addMethod(md protoreflect.MethodDescriptor) {
 	if proto.HasExtension(options, freshetv1.E_Reads) {
 		d.reads = proto.GetExtension(options, freshetv1.E_Reads).(*freshetv1.Reads)
 		d.addUnknown(d.reads)
-		d.templates = append(d.templates, d.parse(freshetv1.E_Reads, d.reads.GetTopics())...)
+		d.templates = append(d.templates, d.parse(freshetv1.E_Reads, "topics", d.reads.GetTopics())...)
+		d.templates = append(d.templates, d.parse(freshetv1.E_Reads, responseTopics, d.reads.GetResponseTopics())...)
 	}
 	if proto.HasExtension(options, freshetv1.E_Writes) {
 		d.writes = proto.GetExtension(options, freshetv1.E_Writes).(*freshetv1.Writes)
 		d.addUnknown(d.writes)
-		d.templates = append(d.templates, d.parse(freshetv1.E_Writes, d.writes.GetTopics())...)
+		d.templates = append(d.templates, d.parse(freshetv1.E_Writes, "topics", d.writes.GetTopics())...)
 	}
 	s.methods = append(s.methods, d)
 }
@@ -153,8 +165,8 @@ func (s *schema) eachTemplate(visit func(*element, *templateDecl)) {
 	}
 }
 
-// eachField visits the fields in all templates over requests, each with what
-// resolveField says of it.
+// eachField visits the fields in all templates over requests and responses, each
+// with what resolveField says of it.
 func (s *schema) eachField(visit func(d *methodDecl, t *templateDecl, seg segment, f *field, missing bool, reason string)) {
 	for _, d := range s.methods {
 		for _, t := range d.templates {
@@ -165,7 +177,7 @@ func (s *schema) eachField(visit func(d *methodDecl, t *templateDecl, seg segmen
 				if seg.isLiteral() {
 					continue
 				}
-				f, missing, reason := resolveField(d.desc.Input(), t.parsed.fields[seg.field])
+				f, missing, reason := resolveField(d.message(t), t.parsed.fields[seg.field])
 				visit(d, t, seg, f, missing, reason)
 			}
 		}

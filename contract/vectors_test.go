@@ -31,6 +31,13 @@ type vectors struct {
 		Topics   []string
 		Error    bool
 	}
+	Responses []struct {
+		Templates         []string
+		ResponseTemplates []string `json:"response_templates"`
+		Request, Response json.RawMessage
+		Topics            []string
+		Error             bool
+	}
 	Rows []struct {
 		Template string
 		Columns  map[string]struct {
@@ -97,16 +104,24 @@ func TestVectors_escapes(t *testing.T) {
 
 // methodOf compiles templates over the vectors' requests, as a client does.
 func methodOf(t testing.TB, templates ...string) *Method {
+	return answerOf(t, templates, nil)
+}
+
+// answerOf is methodOf with templates over the response.
+func answerOf(t testing.TB, templates, response []string) *Method {
 	request, err := os.ReadFile("testdata/vectors.proto")
 	require.NoError(t, err)
 	var topics strings.Builder
 	for _, text := range templates {
 		fmt.Fprintf(&topics, " topics: %q", text)
 	}
+	for _, text := range response {
+		fmt.Fprintf(&topics, " response_topics: %q", text)
+	}
 	fd := compileProto(t, "test.proto", fmt.Sprintf(`%s
 import "freshet/v1/options.proto";
 service Test {
-  rpc Test(Request) returns (Child) {
+  rpc Test(Request) returns (Request) {
     option idempotency_level = NO_SIDE_EFFECTS;
     option (freshet.v1.reads) = {%s};
   }
@@ -129,6 +144,29 @@ func TestVectors_requests(t *testing.T) {
 		}
 		require.NoError(t, err, "%s %s", c.Template, c.Request)
 		require.Equal(t, c.Topics, got, "%s %s", c.Template, c.Request)
+	}
+}
+
+func TestVectors_responses(t *testing.T) {
+	cases := readVectors(t).Responses
+	require.Greater(t, len(cases), 20)
+	for i, c := range cases {
+		templates := c.Templates
+		if len(templates) == 0 {
+			templates = []string{"{nickname}"} // which isn't set: a method has a topic
+		}
+		m := answerOf(t, templates, c.ResponseTemplates)
+		req, res := dynamicpb.NewMessage(m.input), dynamicpb.NewMessage(m.output)
+		require.NoError(t, protojson.Unmarshal(c.Request, req))
+		require.NoError(t, protojson.Unmarshal(c.Response, res))
+		got, err := m.AnswerTopics(req, res)
+		if c.Error {
+			var answerError *AnswerError
+			require.ErrorAs(t, err, &answerError, "case %d", i)
+			continue
+		}
+		require.NoError(t, err, "case %d", i)
+		require.Equal(t, c.Topics, append([]string{}, got...), "case %d: %v", i, c.ResponseTemplates)
 	}
 }
 

@@ -184,7 +184,7 @@ func auditCall(program *contract.Program, method *contract.Method, scanned []str
 		}
 		if isSource(program, table) {
 			return &AuditError{method.Procedure, table, fmt.Sprintf(
-				"none of its topics can be one of the read's, %s", strings.Join(method.Templates(), ", "))}
+				"none of its topics can be one of the read's, %s", strings.Join(append(method.Templates(), method.ResponseTemplates()...), ", "))}
 		}
 		return &AuditError{method.Procedure, table, "it is not a source: no message of the contract declares it"}
 	}

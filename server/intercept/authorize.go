@@ -136,6 +136,29 @@ func authorize(allowed *Authorizer) step {
 	}
 }
 
+// authorizeAnswer asks for a grant on the topics that only the answer tells: whoever
+// may not follow what it shows may not read it either, be it kept or somebody else's
+// query. There is nothing to ask about an error: it shows no rows.
+func authorizeAnswer(allowed *Authorizer) step {
+	return func(next handler) handler {
+		if allowed == nil {
+			return next
+		}
+		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
+			resp, err := next(ctx, c)
+			if err == nil && len(c.depends) > 0 {
+				if err = allowed.Ask(ctx, PrincipalOf(ctx), grants.Read, c.depends); err != nil {
+					c.reply = reply{} // no denial says more than another
+				}
+			}
+			if err != nil {
+				return nil, err
+			}
+			return resp, nil
+		}
+	}
+}
+
 // authorizeStream denies streams, of which the contract knows none. Watch asks for
 // itself, about its topics.
 func authorizeStream(allowed *Authorizer, next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {

@@ -25,6 +25,7 @@ type call struct {
 
 	atLeast freshet.Revision // what was asked for, and the frontier has reached; zero: a strong read
 	reply   reply
+	depends []string // what the answer depends on, where its request doesn't tell
 }
 
 // newCall tells mutations from reads. A method that the contract doesn't know is
@@ -72,6 +73,7 @@ func newChain(cfg *Config, reads *reuse.Reads) *chain {
 			authorize(cfg.Authorizer),
 			atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
 			conditional,
+			authorizeAnswer(cfg.Authorizer),
 		},
 		read:  read(reads, audit),
 		write: settle(cfg, audit),

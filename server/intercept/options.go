@@ -16,9 +16,11 @@ import (
 //     waits, or is looked up among what others were answered
 //  5. at-least: waits for the frontier; before any connection is taken
 //  6. conditional (GET): entity tags, 304
-//  7. read: kept answers, shared queries, stamps; what follows runs once for all
+//  7. authorize the answer, where it has topics that its request doesn't tell:
+//     before its tag is compared
+//  8. read: kept answers, shared queries, stamps; what follows runs once for all
 //     who share it. Or settle, of writes: waits for the frontier after the handler
-//  8. audit: what the handler really read against the contract
+//  9. audit: what the handler really read against the contract
 //
 // A stream passes the first three, and is denied if anything authorizes (but for
 // Watch, which asks for itself): the contract knows of none.

@@ -52,6 +52,7 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 				},
 			})
 			c.reply.stamp, c.reply.from, c.reply.unkept = answer.Stamp, answer.From, answer.Unkept
+			c.depends = answer.Topics
 			if errors.Is(err, store.ErrEpoch) {
 				c.reply.stamp = freshet.Revision{}
 			}

@@ -14,10 +14,16 @@ import (
 // answerOverhead is what an entry costs beyond its message and its key.
 const answerOverhead = 512
 
+// topicOverhead is what a topic of an answer costs beyond its text.
+const topicOverhead = 16
+
 // snapshot is a successful response and the frontier from before it was taken.
 type snapshot struct {
 	response connect.AnyResponse // read only: it is sent to many
 	start    freshet.Revision
+	// topics are all that it depends on, if its method's answers say that; else nil,
+	// and its request does.
+	topics []string
 }
 
 // cache keeps answers, the least recently used going first, bounded in bytes.
@@ -73,6 +79,9 @@ func (c *cache) put(key readKey, value snapshot) (replaced connect.AnyResponse, 
 		return nil, false
 	}
 	size := answerOverhead + len(key.procedure) + len(key.request) + len(key.scope) + proto.Size(message)
+	for _, topic := range value.topics {
+		size += topicOverhead + len(topic)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if value.start.Epoch < c.epoch || size > c.maxBytes/4 {

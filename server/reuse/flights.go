@@ -55,8 +55,10 @@ type lane struct {
 // flight is one query and those who wait for its answer.
 type flight struct {
 	run    func(ctx context.Context, since Since) (connect.AnyResponse, freshet.Revision, error)
-	topics []string
-	why    cause // of the first caller
+	topics []string // of its request
+	// depends returns the topics of its answer, where only that tells them.
+	depends func(connect.AnyResponse) ([]string, error)
+	why     cause // of the first caller
 
 	// start is what its snapshot is sure to hold: set when it takes off, to the frontier,
 	// or to the least that will do, if a replica may serve it; then it rises when it lands.
@@ -70,24 +72,30 @@ type flight struct {
 
 	done     chan struct{} // closed when the fields below are set
 	response connect.AnyResponse
+	answered []string // what depends says of it
 	err      error
 }
+
+// snapshot is what a flight has landed with.
+func (f *flight) snapshot() snapshot { return snapshot{f.response, f.start, f.answered} }
 
 // join finds the flight that may answer a request, or starts one. What is under
 // way may be taken if it meets the want, and, when the node is current, what has
 // landed since the caller looked at the kept answers; otherwise the snapshot is
-// still to be taken, by next if nobody waits yet. shared says that the flight
-// was there before.
-func (t *flights) join(ctx context.Context, key readKey, w want, current bool, next *flight) (f *flight, shared bool) {
+// still to be taken, by next if nobody waits yet. by is the want that it was judged
+// by, and shared says that the flight was there before.
+func (t *flights) join(ctx context.Context, key readKey, w want, current bool, next *flight) (f *flight, by want, shared bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l := t.lanes[key]; l != nil && l.running != nil && l.running.waiters > 0 && w.metBy(l.running.start) {
 		l.running.waiters++
 		t.count(l, l.running)
-		return l.running, true
+		return l.running, w, true
 	}
-	if a, ok := t.cache.get(key); ok && current && w.metBy(a.start) {
-		return landed(a), true
+	if a, ok := t.cache.get(key); ok && current && !t.node.Quarantined(a.topics) {
+		if by = w.of(t.node, a); by.metBy(a.start) {
+			return landed(a), by, true
+		}
 	}
 	l := t.lanes[key]
 	if l == nil {
@@ -107,12 +115,12 @@ func (t *flights) join(ctx context.Context, key readKey, w want, current bool, n
 	if l.running == nil {
 		t.advance(key, l)
 	}
-	return f, shared
+	return f, w, shared
 }
 
 // landed is the flight that a kept answer came with.
 func landed(a snapshot) *flight {
-	f := &flight{start: a.start, done: make(chan struct{}), response: a.response}
+	f := &flight{start: a.start, done: make(chan struct{}), response: a.response, answered: a.topics}
 	close(f.done)
 	return f
 }
@@ -133,6 +141,10 @@ func (t *flights) takeOff(key readKey, f *flight) {
 	go func() {
 		defer cancel()
 		response, start, err := t.fly(ctx, f, from)
+		var answered []string
+		if err == nil {
+			answered, err = f.depends(response)
+		}
 		var replaced connect.AnyResponse
 		var sameSize bool
 		// Headers are made on first use: not while many read them.
@@ -141,11 +153,11 @@ func (t *flights) takeOff(key readKey, f *flight) {
 		} else if err == nil {
 			response.Header()
 			response.Trailer()
-			if !start.IsZero() && !t.node.Quarantined(f.topics) {
-				replaced, sameSize = t.cache.put(key, snapshot{response, start})
+			if !start.IsZero() && !t.node.Quarantined(f.topics) && !t.node.Quarantined(answered) {
+				replaced, sameSize = t.cache.put(key, snapshot{response, start, answered})
 			}
 		}
-		f.response, f.err = response, err
+		f.response, f.answered, f.err = response, answered, err
 		t.land(key, start)
 		close(f.done)
 		// Nobody waits for this.

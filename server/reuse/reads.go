@@ -66,6 +66,9 @@ type Answer struct {
 	// Unkept says that nobody may keep the answer, nor compare it with one that was
 	// kept: its topics are in quarantine.
 	Unkept bool
+	// Topics are what it depends on, where the method's answers say that themselves
+	// (contract.Method.FromAnswer); else nil.
+	Topics []string
 }
 
 // Reads lets reads share queries and answers, without anybody seeing less than
@@ -84,6 +87,14 @@ type Answer struct {
 //
 // A strong read takes no answer from before it arrived: it shares only a query
 // that has not begun.
+//
+// Where an answer has topics that its request doesn't tell (response_topics), the
+// floor is that of all topics of the one answer in question, R1 of package contract:
+// the first commit in (S, F] that makes the answer another one would have a topic of
+// it. What it will depend on isn't known before it is there. So a query that runs is
+// joined by those only who asked for no more than it began at, whatever has changed
+// since; and its floor is looked up when it has landed, which is after each of their
+// frontiers. The topics of the request, or of another answer, prove nothing of it.
 //
 // All this rests on being told of changes. Of topics in quarantine it isn't so:
 // each read is a query of its own then, stamped as such, and nobody keeps it.
@@ -104,7 +115,13 @@ func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
 	if !ok {
 		return r.alone(ctx, &read)
 	}
-	w := r.wantOf(read.AtLeast, topics)
+	w := want{asked: read.AtLeast}
+	if !w.strong() {
+		w.frontier = r.node.Frontier() // before the topics are looked up
+	}
+	if !read.Method.FromAnswer() {
+		w = w.over(r.node, topics)
+	}
 	if r.node.Quarantined(topics) { // after the frontier
 		r.metrics.read(Miss)
 		a, err := r.alone(ctx, &read)
@@ -112,13 +129,29 @@ func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
 		return a, err
 	}
 	current := r.node.Lag() <= r.maxLag // enough for kept answers
+	why := w
 	if current {
-		if kept, ok := r.cache.get(key); ok && w.metBy(kept.start) {
-			r.metrics.read(Hit)
-			return Answer{Response: kept.response, Stamp: w.stamp(kept.start), From: Hit}, nil
+		if kept, ok := r.cache.get(key); ok && !r.node.Quarantined(kept.topics) {
+			if why = w.of(r.node, kept); why.metBy(kept.start) {
+				r.metrics.read(Hit)
+				return Answer{Response: kept.response, Stamp: why.stamp(kept.start), From: Hit, Topics: kept.topics}, nil
+			}
 		}
 	}
-	return r.fly(ctx, key, w, current, &flight{run: read.Query, topics: topics, why: r.causeOf(w, current)})
+	return r.fly(ctx, key, w, current, &flight{run: read.Query, topics: topics, depends: read.dependsOn, why: r.causeOf(why, current)})
+}
+
+// dependsOn returns the topics of an answer, if it has any that its request doesn't
+// tell.
+func (r *Read) dependsOn(response connect.AnyResponse) ([]string, error) {
+	if r.Method == nil || !r.Method.FromAnswer() {
+		return nil, nil
+	}
+	message, ok := response.Any().(proto.Message)
+	if !ok {
+		return nil, errNotProto
+	}
+	return r.Method.AnswerTopics(r.Request, message)
 }
 
 // alone answers by a query of its own.
@@ -128,12 +161,17 @@ func (r *Reads) alone(ctx context.Context, read *Read) (Answer, error) {
 		return Answer{}, ErrNoFrontier // it was lost since the caller has seen it
 	}
 	response, start, err := read.Query(ctx, r.flights.since(frontier, read.AtLeast))
-	return Answer{Response: response, Stamp: start}, err
+	a := Answer{Response: response, Stamp: start}
+	if err == nil {
+		a.Topics, err = read.dependsOn(response)
+	}
+	a.Unkept = r.node.Quarantined(a.Topics)
+	return a, err
 }
 
 // fly answers by a query that others may share: next, unless there is one.
 func (r *Reads) fly(ctx context.Context, key readKey, w want, current bool, next *flight) (Answer, error) {
-	f, shared := r.flights.join(ctx, key, w, current, next)
+	f, w, shared := r.flights.join(ctx, key, w, current, next)
 	from := Miss
 	if shared {
 		from = Joined
@@ -146,19 +184,13 @@ func (r *Reads) fly(ctx context.Context, key readKey, w want, current bool, next
 		// There was a frontier when the caller asked, and none when the query began.
 		return Answer{From: from}, ErrNoFrontier
 	}
-	return Answer{Response: f.response, Stamp: w.stamp(f.start), From: from}, f.err
-}
-
-// wantOf reads the frontier first, then the topics.
-func (r *Reads) wantOf(asked freshet.Revision, topics []string) want {
-	if asked.IsZero() {
-		return want{}
+	if w.floor.IsZero() {
+		w = w.of(r.node, f.snapshot())
 	}
-	w := want{asked: asked, frontier: r.node.Frontier()}
-	if floor := r.node.Floor(topics); floor.Epoch == w.frontier.Epoch {
-		w.floor = floor // or a new history began between the two
-	}
-	return w
+	return Answer{
+		Response: f.response, Stamp: w.stamp(f.start), From: from,
+		Topics: f.answered, Unkept: r.node.Quarantined(f.answered),
+	}, f.err
 }
 
 // causeOf says why no kept answer may be taken, should there be one.

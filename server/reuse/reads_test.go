@@ -287,7 +287,7 @@ func TestReads_flightLandsBetweenTheTwoLooks(t *testing.T) {
 	kept, ok := r.made.cache.get(key)
 	require.True(t, ok)
 	join := func(w want, current bool) (f *flight, queries int) {
-		f, _ = r.made.flights.join(t.Context(), key, w, current, &flight{why: becauseFloor, run: func(_ context.Context, s Since) (connect.AnyResponse, freshet.Revision, error) {
+		f, _, _ = r.made.flights.join(t.Context(), key, w, current, &flight{why: becauseFloor, depends: (&Read{}).dependsOn, run: func(_ context.Context, s Since) (connect.AnyResponse, freshet.Revision, error) {
 			queries++
 			return kept.response, s.Frontier, nil
 		}})

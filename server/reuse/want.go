@@ -10,6 +10,32 @@ type want struct {
 	floor    freshet.Revision // the last change of its topics, read after frontier; zero: not known
 }
 
+// over is the want of an answer that depends on these topics: their last change is
+// looked up now, which is after the frontier.
+func (w want) over(node Node, topics []string) want {
+	w.floor = freshet.Revision{}
+	if w.strong() {
+		return w
+	}
+	if floor := node.Floor(topics); floor.Epoch == w.frontier.Epoch {
+		w.floor = floor // or a new history began between the two
+	}
+	return w
+}
+
+// of is the want of an answer that there is. One that says itself what it depends on
+// is judged by that, whatever was known before.
+func (w want) of(node Node, a snapshot) want {
+	if a.topics == nil {
+		return w
+	}
+	if node.Quarantined(a.topics) {
+		w.floor = freshet.Revision{}
+		return w
+	}
+	return w.over(node, a.topics)
+}
+
 // strong reports whether only a snapshot that is still to be taken will do.
 func (w want) strong() bool { return w.asked.IsZero() }
 

@@ -115,9 +115,20 @@ type Reads struct {
 	Shared bool `protobuf:"varint,2,opt,name=shared,proto3" json:"shared,omitempty"`
 	// The answer depends on more than the topics (the clock, settings, roles):
 	// it is never served from the cache. Unset: it may be.
-	Uncached      bool `protobuf:"varint,3,opt,name=uncached,proto3" json:"uncached,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Uncached bool `protobuf:"varint,3,opt,name=uncached,proto3" json:"uncached,omitempty"`
+	// Topic templates over the response's fields, for rows that the request
+	// doesn't name: "tasks/{tasks.id}/comments" of a board's tasks. Fields below
+	// one repeated field belong together: a topic per element. What can change
+	// which elements an answer has must be in `topics`, or in a template here
+	// whose fields are of what holds them.
+	//
+	// An answer has at most 1,000 topics. What is too many is told by the
+	// template's wildcard, with `-` for its repeated fields
+	// ("tasks/-/comments"), the last template's first; each source that emits
+	// such a topic must emit the wildcard, too.
+	ResponseTopics []string `protobuf:"bytes,4,rep,name=response_topics,json=responseTopics,proto3" json:"response_topics,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Reads) Reset() {
@@ -169,6 +180,13 @@ func (x *Reads) GetUncached() bool {
 		return x.Uncached
 	}
 	return false
+}
+
+func (x *Reads) GetResponseTopics() []string {
+	if x != nil {
+		return x.ResponseTopics
+	}
+	return nil
 }
 
 // Writes declares what a mutation may change; it is what a principal must be
@@ -274,11 +292,12 @@ const file_freshet_v1_options_proto_rawDesc = "" +
 	"\x06Source\x12\x14\n" +
 	"\x05table\x18\x01 \x01(\tR\x05table\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x12\n" +
-	"\x04told\x18\x03 \x01(\bR\x04told\"S\n" +
+	"\x04told\x18\x03 \x01(\bR\x04told\"|\n" +
 	"\x05Reads\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x16\n" +
 	"\x06shared\x18\x02 \x01(\bR\x06shared\x12\x1a\n" +
-	"\buncached\x18\x03 \x01(\bR\buncached\" \n" +
+	"\buncached\x18\x03 \x01(\bR\buncached\x12'\n" +
+	"\x0fresponse_topics\x18\x04 \x03(\tR\x0eresponseTopics\" \n" +
 	"\x06Writes\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics:M\n" +
 	"\x06source\x12\x1f.google.protobuf.MessageOptions\x18Ċ\x03 \x01(\v2\x12.freshet.v1.SourceR\x06source:I\n" +

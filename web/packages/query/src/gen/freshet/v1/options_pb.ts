@@ -21,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file freshet/v1/options.proto.
  */
 export const file_freshet_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("ChhmcmVzaGV0L3YxL29wdGlvbnMucHJvdG8SCmZyZXNoZXQudjEiNQoGU291cmNlEg0KBXRhYmxlGAEgASgJEg4KBnRvcGljcxgCIAMoCRIMCgR0b2xkGAMgASgIIjkKBVJlYWRzEg4KBnRvcGljcxgBIAMoCRIOCgZzaGFyZWQYAiABKAgSEAoIdW5jYWNoZWQYAyABKAgiGAoGV3JpdGVzEg4KBnRvcGljcxgBIAMoCTpNCgZzb3VyY2USHy5nb29nbGUucHJvdG9idWYuTWVzc2FnZU9wdGlvbnMYxIoDIAEoCzISLmZyZXNoZXQudjEuU291cmNlUgZzb3VyY2U6SQoFcmVhZHMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjFigMgASgLMhEuZnJlc2hldC52MS5SZWFkc1IFcmVhZHM6TAoGd3JpdGVzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYxooDIAEoCzISLmZyZXNoZXQudjEuV3JpdGVzUgZ3cml0ZXNCOVo3Z2l0aHViLmNvbS9mcmVzaGV0LWRldi9mcmVzaGV0L2dlbi9mcmVzaGV0L3YxO2ZyZXNoZXR2MWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("ChhmcmVzaGV0L3YxL29wdGlvbnMucHJvdG8SCmZyZXNoZXQudjEiNQoGU291cmNlEg0KBXRhYmxlGAEgASgJEg4KBnRvcGljcxgCIAMoCRIMCgR0b2xkGAMgASgIIlIKBVJlYWRzEg4KBnRvcGljcxgBIAMoCRIOCgZzaGFyZWQYAiABKAgSEAoIdW5jYWNoZWQYAyABKAgSFwoPcmVzcG9uc2VfdG9waWNzGAQgAygJIhgKBldyaXRlcxIOCgZ0b3BpY3MYASADKAk6TQoGc291cmNlEh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGMSKAyABKAsyEi5mcmVzaGV0LnYxLlNvdXJjZVIGc291cmNlOkkKBXJlYWRzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYxYoDIAEoCzIRLmZyZXNoZXQudjEuUmVhZHNSBXJlYWRzOkwKBndyaXRlcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGMaKAyABKAsyEi5mcmVzaGV0LnYxLldyaXRlc1IGd3JpdGVzQjlaN2dpdGh1Yi5jb20vZnJlc2hldC1kZXYvZnJlc2hldC9nZW4vZnJlc2hldC92MTtmcmVzaGV0djFiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * Source declares a table whose committed changes emit topics.
@@ -96,6 +96,22 @@ export type Reads = Message<"freshet.v1.Reads"> & {
    * @generated from field: bool uncached = 3;
    */
   uncached: boolean;
+
+  /**
+   * Topic templates over the response's fields, for rows that the request
+   * doesn't name: "tasks/{tasks.id}/comments" of a board's tasks. Fields below
+   * one repeated field belong together: a topic per element. What can change
+   * which elements an answer has must be in `topics`, or in a template here
+   * whose fields are of what holds them.
+   *
+   * An answer has at most 1,000 topics. What is too many is told by the
+   * template's wildcard, with `-` for its repeated fields
+   * ("tasks/-/comments"), the last template's first; each source that emits
+   * such a topic must emit the wildcard, too.
+   *
+   * @generated from field: repeated string response_topics = 4;
+   */
+  responseTopics: string[];
 };
 
 /**
