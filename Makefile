@@ -223,6 +223,7 @@ soak: ## random faults for DURATION (30m) from a SEED; every client must end equ
 
 rolling: ## roll a version with another contract out and back ROUNDS times (10) under writes; every commit must be told
 	$(GO) test ./store/wal -run '^TestRolling$$' -count=1 -v -timeout 0 -rolling.rounds=$(ROUNDS)
+	$(GO) test ./internal/systemtest -run '^TestRolling_programs$$' -count=1 -v -timeout 0 -rolling.rounds=$(ROUNDS)
 
 # Its short form, without Patroni, is among the tests: TestFailover_….
 failover: ## a switchover, a crash and a split brain under Patroni, etcd and HAProxy, judged by check, four minutes (ARGS=… are check's flags)
