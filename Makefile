@@ -42,7 +42,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling failover release release/check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling failover release release/check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -167,7 +167,7 @@ proto/image: $(MODULES) $(VALIDATE) ## accept the protos as they are as the base
 api: ## accept the exported Go surface as it is as the base of verify/api
 	@scripts/api.sh accept
 
-lint: lint/go lint/web ## golangci-lint; oxlint and tsc
+lint: lint/go lint/web docs ## golangci-lint; oxlint and tsc; the links of the documentation
 
 lint/go:
 	$(LINT) run --timeout 10m
@@ -179,6 +179,9 @@ lint/go:
 
 lint/web: $(MODULES)
 	cd web && $(NPM) run lint && $(NPM) run typecheck
+
+docs: $(MODULES) ## the documentation as a site, in web/site/dist; a link that leads nowhere is an error
+	cd web && $(NPM) run docs
 
 fmt: $(MODULES) $(VALIDATE) ## format Go and protos
 	$(LINT) fmt

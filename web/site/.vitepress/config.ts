@@ -1,0 +1,96 @@
+// The site: docs/*.md, which read as well on GitHub. What points out of docs/ leads to
+// the repository there; that the file exists, and every place within a page that a
+// link names, is checked (links.ts), since vitepress looks at pages alone.
+import { readdirSync, readFileSync } from "node:fs";
+import { defineConfig, type UserConfig } from "vitepress";
+import { checkAnchors, docs, repository, slug, toRepository } from "./links.js";
+
+const decisions = readdirSync(`${docs}/decisions`)
+  .filter((file) => file.endsWith(".md"))
+  .sort()
+  .map((file) => ({
+    text: /^# (.+)$/m.exec(readFileSync(`${docs}/decisions/${file}`, "utf8"))?.[1] ?? file,
+    link: `/decisions/${file.slice(0, -3)}`,
+  }));
+
+/** Pages lie outside of this folder: what they import is looked for from here. */
+const asIfHere: NonNullable<UserConfig["vite"]>["plugins"] = [
+  {
+    name: "as-if-here",
+    enforce: "pre",
+    resolveId(id, importer, options) {
+      if (!importer?.startsWith(docs) || !/^vue($|\/)/.test(id)) return null;
+      return this.resolve(id, import.meta.filename, { ...options, skipSelf: true });
+    },
+  },
+];
+
+export default defineConfig({
+  srcDir: "../../docs",
+  outDir: "./dist",
+  cacheDir: "./.cache",
+  title: "Freshet",
+  description: "Typed RPCs on PostgreSQL, and a stream that says what changed.",
+  cleanUrls: true,
+  rewrites: { "lint/README.md": "lint/index.md" },
+  lastUpdated: false, // the same commit, the same bytes
+  appearance: true, // as the system is, and a switch
+  vite: { plugins: asIfHere },
+  markdown: {
+    languageAlias: { haproxy: "ini", caddy: "nginx" },
+    anchor: { slugify: slug },
+    config: (md) => md.use(toRepository),
+    theme: { light: "github-light", dark: "github-dark" },
+  },
+  buildEnd: checkAnchors,
+  themeConfig: {
+    search: { provider: "local" },
+    outline: [2, 3],
+    socialLinks: [{ icon: "github", link: repository }],
+    editLink: { pattern: `${repository}/edit/main/docs/:path` },
+    nav: [
+      { text: "Library", link: "/library" },
+      { text: "Operations", link: "/operations" },
+      { text: "Protocol", link: "/protocol" },
+    ],
+    sidebar: [
+      {
+        text: "Begin",
+        items: [
+          { text: "The races, in pictures", link: "/races" },
+          { text: "When to use it, and what else there is", link: "/when-to-use" },
+        ],
+      },
+      {
+        text: "Adopt",
+        items: [
+          { text: "A service of one's own", link: "/library" },
+          { text: "From WebSocket + Zustand", link: "/migrate" },
+          { text: "From a REST app", link: "/adopt-rest" },
+          { text: "Lint rules", link: "/lint/" },
+        ],
+      },
+      {
+        text: "Run",
+        items: [
+          { text: "Deploy", link: "/deploy" },
+          { text: "Operations", link: "/operations" },
+          { text: "Metrics", link: "/metrics" },
+          { text: "Versions", link: "/upgrade" },
+        ],
+      },
+      {
+        text: "Know",
+        items: [
+          { text: "Protocol", link: "/protocol" },
+          { text: "Architecture", link: "/architecture" },
+          { text: "Guarantees", link: "/guarantees" },
+          { text: "Performance", link: "/performance" },
+          { text: "Consistency report", link: "/consistency-report" },
+          { text: "Soak", link: "/soak" },
+        ],
+      },
+      { text: "Decisions", collapsed: true, items: decisions },
+    ],
+  },
+});
