@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -195,12 +196,35 @@ func (r release) npm(ctx context.Context, version string) error {
 		if err := sameVersion(folder, version); err != nil {
 			return err
 		}
+		if err := readable(filepath.Dir(folder)); err != nil {
+			return err
+		}
 		// They are built already: by its own scripts npm would print more than the name.
 		if _, err := r.run(ctx, nil, "npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", out, filepath.Dir(folder)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readable lets everybody read a package's files, as npm packs them with their
+// modes, which are of the umask of whoever has cloned and built them.
+func readable(folder string) error {
+	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.Name() == "node_modules":
+			return filepath.SkipDir
+		case !entry.Type().IsRegular():
+			return nil
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		return os.Chmod(path, info.Mode()&0o100|0o644) //nolint:gosec // to be published
+	})
 }
 
 // sameVersion refuses packages of another version than the tag. Between tags, the
