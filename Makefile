@@ -41,7 +41,7 @@ SCAFFOLD := internal/scaffold
 PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
-.PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e generate verify \
+.PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e tutorial generate verify \
 	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling failover release release/check clean
 
 help: ## list the targets
@@ -113,6 +113,14 @@ test/web: ## unit tests of the TypeScript packages
 
 test/e2e: ## the page in a real browser, against the program as users start it
 	@scripts/test-e2e.sh
+
+ifdef HAVE_NODE
+tutorial: build
+endif
+
+# Part of test/e2e, too.
+tutorial: ## follow docs/start.md, from an empty folder to a new table and a live list in a browser, some minutes
+	@scripts/test-e2e.sh tutorial
 
 $(VALIDATE): tools/go.mod
 	@$(GO) mod download -modfile=tools/go.mod github.com/bufbuild/protovalidate

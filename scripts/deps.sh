@@ -2,7 +2,7 @@
 # Installs what the tests need and only the system's package manager can bring:
 # Postgres' server binaries (15 or later), a browser for test/e2e, a C compiler
 # for the race detector, the proxies and the pooler that the tests put in
-# between, promtool, the shells that completions are for and a checker of manual
+# between, promtool, what the tutorial calls, the shells that completions are for and a checker of manual
 # pages. Installs nothing that is already there, and starts no service.
 #
 #   deps.sh              all of it, or fail
@@ -49,6 +49,8 @@ check() {
 	have systemd-analyze || want systemd
 	have openssl || want openssl
 	have curl || want curl
+	have patch || want patch
+	have psql || want postgresql-client
 	for program in haproxy caddy pgbouncer zsh fish mandoc; do
 		have "$program" || want "$program"
 	done

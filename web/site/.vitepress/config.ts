@@ -49,6 +49,7 @@ export default defineConfig({
     socialLinks: [{ icon: "github", link: repository }],
     editLink: { pattern: `${repository}/edit/main/docs/:path` },
     nav: [
+      { text: "Start", link: "/start" },
       { text: "Library", link: "/library" },
       { text: "Operations", link: "/operations" },
       { text: "Protocol", link: "/protocol" },
@@ -57,6 +58,7 @@ export default defineConfig({
       {
         text: "Begin",
         items: [
+          { text: "From nothing to a live list", link: "/start" },
           { text: "The races, in pictures", link: "/races" },
           { text: "When to use it, and what else there is", link: "/when-to-use" },
         ],
