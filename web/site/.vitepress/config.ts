@@ -76,6 +76,7 @@ export default defineConfig({
         text: "Run",
         items: [
           { text: "Deploy", link: "/deploy" },
+          { text: "Managed PostgreSQL", link: "/managed-postgres" },
           { text: "Operations", link: "/operations" },
           { text: "Metrics", link: "/metrics" },
           { text: "Versions", link: "/upgrade" },
