@@ -2,16 +2,65 @@
 // the repository there; that the file exists, and every place within a page that a
 // link names, is checked (links.ts), since vitepress looks at pages alone.
 import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { defineConfig, type UserConfig } from "vitepress";
 import { checkAnchors, docs, repository, slug, toRepository } from "./links.js";
 
-const decisions = readdirSync(`${docs}/decisions`)
-  .filter((file) => file.endsWith(".md"))
-  .sort()
-  .map((file) => ({
-    text: /^# (.+)$/m.exec(readFileSync(`${docs}/decisions/${file}`, "utf8"))?.[1] ?? file,
-    link: `/decisions/${file.slice(0, -3)}`,
-  }));
+/** The pages of a folder, by their headings. */
+function pagesIn(folder: string): { text: string; link: string }[] {
+  return readdirSync(join(docs, folder))
+    .filter((file) => file.endsWith(".md"))
+    .sort()
+    .map((file) => ({
+      text: /^# (.+)$/m.exec(readFileSync(join(docs, folder, file), "utf8"))?.[1] ?? file,
+      link: join("/", folder, file.slice(0, -3)),
+    }));
+}
+
+const sidebar = [
+  {
+    text: "Begin",
+    items: [
+      { text: "From nothing to a live list", link: "/start" },
+      { text: "The races, in pictures", link: "/races" },
+      { text: "When to use it, and what else there is", link: "/when-to-use" },
+    ],
+  },
+  {
+    text: "Adopt",
+    items: [
+      { text: "A service of one's own", link: "/library" },
+      { text: "From WebSocket + Zustand", link: "/migrate" },
+      { text: "From a REST app", link: "/adopt-rest" },
+      { text: "Lint rules", link: "/lint/" },
+    ],
+  },
+  {
+    text: "Run",
+    items: [
+      { text: "Deploy", link: "/deploy" },
+      { text: "Managed PostgreSQL", link: "/managed-postgres" },
+      { text: "Operations", link: "/operations" },
+      { text: "Metrics", link: "/metrics" },
+      { text: "Versions", link: "/upgrade" },
+    ],
+  },
+  {
+    text: "Know",
+    items: [
+      { text: "Protocol", link: "/protocol" },
+      { text: "Conformance", link: "/conformance" },
+      { text: "Architecture", link: "/architecture" },
+      { text: "Guarantees", link: "/guarantees" },
+      { text: "Performance", link: "/performance" },
+      { text: "Consistency report", link: "/consistency-report" },
+      { text: "Soak", link: "/soak" },
+    ],
+  },
+];
+const listed = new Set(sidebar.flatMap(({ items }) => items.map(({ link }) => link)));
+// A page that nobody has given a place is found all the same.
+const others = pagesIn("").filter(({ link }) => link !== "/index" && !listed.has(link));
 
 /** Pages lie outside of this folder: what they import is looked for from here. */
 const asIfHere: NonNullable<UserConfig["vite"]>["plugins"] = [
@@ -55,45 +104,9 @@ export default defineConfig({
       { text: "Protocol", link: "/protocol" },
     ],
     sidebar: [
-      {
-        text: "Begin",
-        items: [
-          { text: "From nothing to a live list", link: "/start" },
-          { text: "The races, in pictures", link: "/races" },
-          { text: "When to use it, and what else there is", link: "/when-to-use" },
-        ],
-      },
-      {
-        text: "Adopt",
-        items: [
-          { text: "A service of one's own", link: "/library" },
-          { text: "From WebSocket + Zustand", link: "/migrate" },
-          { text: "From a REST app", link: "/adopt-rest" },
-          { text: "Lint rules", link: "/lint/" },
-        ],
-      },
-      {
-        text: "Run",
-        items: [
-          { text: "Deploy", link: "/deploy" },
-          { text: "Managed PostgreSQL", link: "/managed-postgres" },
-          { text: "Operations", link: "/operations" },
-          { text: "Metrics", link: "/metrics" },
-          { text: "Versions", link: "/upgrade" },
-        ],
-      },
-      {
-        text: "Know",
-        items: [
-          { text: "Protocol", link: "/protocol" },
-          { text: "Architecture", link: "/architecture" },
-          { text: "Guarantees", link: "/guarantees" },
-          { text: "Performance", link: "/performance" },
-          { text: "Consistency report", link: "/consistency-report" },
-          { text: "Soak", link: "/soak" },
-        ],
-      },
-      { text: "Decisions", collapsed: true, items: decisions },
+      ...sidebar,
+      ...(others.length > 0 ? [{ text: "More", items: others }] : []),
+      { text: "Decisions", collapsed: true, items: pagesIn("decisions") },
     ],
   },
 });
