@@ -33,8 +33,8 @@ GEN_TMP := .cache/verify
 IMAGE   := proto/image.binpb
 # Paths that make up the module's protos (the copy of validate.proto isn't ours).
 PROTOS  := --path proto/freshet --path proto/messages
-# A service of somebody else's: its protos are no part of the image.
-EXAMPLE := examples/notes
+# Services of somebody else's: their protos are no part of the image.
+EXAMPLES := examples/notes examples/tasks
 # What `freshet init` writes.
 SCAFFOLD := internal/scaffold
 
@@ -95,12 +95,12 @@ test/go:
 	cd internal/depths && $(GO) test ./...
 	cd internal/manifests && $(GO) test -count=1 ./... # its files are outside, where no cache looks
 	cd tools/release && $(GO) test -count=1 ./... # as above
-	cd $(EXAMPLE) && $(GO) test ./...
+	@set -e; for e in $(EXAMPLES); do (cd $$e && $(GO) test ./...); done
 
 test/race: ## the Go tests under the race detector
 	CGO_ENABLED=1 $(GO) test -race -p $(P) -timeout 18m ./...
 	cd internal/depths && CGO_ENABLED=1 $(GO) test -race ./...
-	cd $(EXAMPLE) && CGO_ENABLED=1 $(GO) test -race ./...
+	@set -e; for e in $(EXAMPLES); do (cd $$e && CGO_ENABLED=1 $(GO) test -race ./...); done
 
 # Without Node or a browser the scripts say loudly that nothing ran; in CI that fails.
 ifdef HAVE_NODE
@@ -130,7 +130,7 @@ $(VALIDATE): tools/go.mod
 
 generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
 	$(BIN)/buf generate
-	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml
+	@set -e; for e in $(EXAMPLES); do $(BIN)/buf generate --template $$e/buf.gen.yaml; done
 	$(BIN)/buf generate --template $(SCAFFOLD)/buf.gen.yaml
 	$(SQLC) generate
 
@@ -138,14 +138,14 @@ verify: verify/proto verify/generated verify/sql verify/go verify/api verify/das
 
 verify/proto: $(MODULES) $(VALIDATE)
 	$(BIN)/buf lint
-	$(BIN)/buf format --diff --exit-code $(PROTOS) --path $(EXAMPLE)/proto/notes --path $(SCAFFOLD)/service/proto/tasks
+	$(BIN)/buf format --diff --exit-code $(PROTOS) --path examples/notes/proto/notes --path examples/tasks/proto/board --path $(SCAFFOLD)/service/proto/tasks
 	$(BIN)/buf breaking --against $(IMAGE)
 
 # Into a folder of its own, then compared: a stale file shows as well as a changed one.
 verify/generated: $(MODULES) $(VALIDATE)
 	@rm -rf $(GEN_TMP)
 	$(BIN)/buf generate -o $(GEN_TMP)
-	$(BIN)/buf generate --template $(EXAMPLE)/buf.gen.yaml -o $(GEN_TMP)
+	@set -e; for e in $(EXAMPLES); do $(BIN)/buf generate --template $$e/buf.gen.yaml -o $(GEN_TMP); done
 	$(BIN)/buf generate --template $(SCAFFOLD)/buf.gen.yaml -o $(GEN_TMP)
 	@scripts/diff-generated.sh $(GEN_TMP)
 
@@ -183,7 +183,7 @@ lint/go:
 	cd internal/manifests && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd internal/depths && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd tools/release && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
-	cd $(EXAMPLE) && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
+	@set -e; for e in $(EXAMPLES); do cd $(CURDIR)/$$e && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m; done
 
 lint/web: $(MODULES)
 	cd web && $(NPM) run lint && $(NPM) run typecheck
@@ -193,7 +193,7 @@ docs: $(MODULES) ## the documentation as a site, in web/site/dist; a link that l
 
 fmt: $(MODULES) $(VALIDATE) ## format Go and protos
 	$(LINT) fmt
-	$(BIN)/buf format -w $(PROTOS) --path $(EXAMPLE)/proto/notes --path $(SCAFFOLD)/service/proto/tasks
+	$(BIN)/buf format -w $(PROTOS) --path examples/notes/proto/notes --path examples/tasks/proto/board --path $(SCAFFOLD)/service/proto/tasks
 
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -1,4 +1,4 @@
-// Writes the TypeScript of README.md, docs/library.md and `freshet init`, and the
+// Writes the TypeScript of README.md, docs/library.md, `freshet init` and examples/tasks, and the
 // code generated for it, to .docs, where `npm run typecheck` looks at it. (The Go is built and
 // run by internal/doctest.)
 import { execFileSync } from "node:child_process";
@@ -39,4 +39,7 @@ execFileSync("buf", ["generate"], { cwd: docs, stdio: "inherit" });
 cpSync(join(web, "../internal/scaffold/service/web/app.tsx"), join(docs, "init/app.tsx"));
 cpSync(join(web, "../internal/scaffold/service/web/gen"), join(docs, "init/gen"), { recursive: true });
 
-write("tsconfig.json", JSON.stringify({ extends: "../tsconfig.base.json", include: ["web", "init"] }));
+// And the page of examples/tasks.
+cpSync(join(web, "../examples/tasks/web"), join(docs, "tasks"), { recursive: true });
+
+write("tsconfig.json", JSON.stringify({ extends: "../tsconfig.base.json", include: ["web", "init", "tasks"] }));
