@@ -105,6 +105,16 @@ func TestLists_byStatusAndDay(t *testing.T) {
 		func(i int, a *boardv1.ListDueResponse) bool { return len(a.GetTasks()) == 1-i }, name)
 }
 
+// A read that spells a value as Postgres wouldn't would follow a topic that no row
+// tells, so it is refused.
+func TestReads_F56_otherSpellings(t *testing.T) {
+	stark := as(t, start(t), "stark")
+	_, err := stark.tasks.ListDue(t.Context(), connect.NewRequest(&boardv1.ListDueRequest{Tenant: "stark", Due: "2026-1-5"}))
+	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
+	_, err = stark.tasks.ListComments(t.Context(), connect.NewRequest(&boardv1.ListCommentsRequest{Tenant: "stark", Task: "01928C7E-0000-7000-8000-00000000000A"}))
+	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
+}
+
 // What either half of the service wrote is in the board that is read at-least its
 // stamp.
 func TestWrites_ofBothHalves(t *testing.T) {
@@ -162,7 +172,7 @@ func TestTenants_seeTheirOwn(t *testing.T) {
 	tyrell := as(t, url, "tyrell")
 	_, err := tyrell.boards.ListBoard(t.Context(), connect.NewRequest(&boardv1.ListBoardRequest{Tenant: "wallace", Project: "nexus"}))
 	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
-	_, err = tyrell.tasks.AddComment(t.Context(), connect.NewRequest(&boardv1.AddCommentRequest{Tenant: "wallace", Task: 1}))
+	_, err = tyrell.tasks.AddComment(t.Context(), connect.NewRequest(&boardv1.AddCommentRequest{Tenant: "wallace", Task: "00000000-0000-0000-0000-000000000001"}))
 	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -34,14 +34,14 @@ where p.tenant = $1 and p.id = $2`, req.Msg.GetTenant(), req.Msg.GetProject()).
 			answer.Stats = &boardv1.Stats{Open: *open, Done: *done}
 		}
 		rows, err := tx.Query(ctx, `
-select t.id, t.title, t.status::text, coalesce(t.due::text, ''), count(distinct c.id)::int,
+select t.id::text, t.title, t.status::text, coalesce(t.due::text, ''), count(distinct c.id)::int,
   coalesce(array_agg(distinct l.name order by l.name) filter (where l.name is not null), '{}')
 from work.tasks t
 left join work."taskComments" c on c.tenant = t.tenant and c.task = t.id
 left join task_labels tl on tl.tenant = t.tenant and tl.task = t.id
 left join labels l on l.tenant = tl.tenant and l.id = tl.label
 where t.tenant = $1 and t.project = $2 and t.deleted_at is null
-group by t.id, t.title, t.status, t.due order by t.id`, req.Msg.GetTenant(), req.Msg.GetProject())
+group by t.id, t.title, t.status, t.due order by t.title, t.id`, req.Msg.GetTenant(), req.Msg.GetProject())
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (s *boards) CreateTask(ctx context.Context, req *connect.Request[boardv1.Cr
 	task := &boardv1.Task{Title: req.Msg.GetTitle(), Due: req.Msg.GetDue()}
 	err := s.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
-insert into work.tasks (tenant, project, title, due) values ($1, $2, $3, nullif($4, '')::date) returning id, status::text`,
+insert into work.tasks (tenant, project, title, due) values ($1, $2, $3, nullif($4, '')::date) returning id::text, status::text`,
 			req.Msg.GetTenant(), req.Msg.GetProject(), task.GetTitle(), task.GetDue()).Scan(&task.Id, &task.Status)
 		if err != nil {
 			return err

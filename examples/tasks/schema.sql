@@ -17,7 +17,7 @@ create table if not exists work.projects (
 create table if not exists work.tasks (
   tenant     work.slug not null,
   project    work.slug not null,
-  id         bigint generated always as identity,
+  id         uuid not null default gen_random_uuid(),
   title      text not null,
   status     work.status not null default 'open',
   due        date,
@@ -30,7 +30,7 @@ alter table work.tasks replica identity full;
 
 create table if not exists work."taskComments" (
   tenant work.slug not null,
-  task   bigint not null,
+  task   uuid not null,
   id     bigint generated always as identity,
   author text not null,
   body   text not null,
@@ -47,7 +47,7 @@ create table if not exists labels (
 
 create table if not exists task_labels (
   tenant work.slug not null,
-  task   bigint not null,
+  task   uuid not null,
   label  work.slug not null,
   primary key (tenant, task, label),
   foreign key (tenant, task) references work.tasks,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -50,6 +52,10 @@ func (s *tasks) ListTasks(ctx context.Context, req *connect.Request[boardv1.List
 }
 
 func (s *tasks) ListDue(ctx context.Context, req *connect.Request[boardv1.ListDueRequest]) (*connect.Response[boardv1.ListDueResponse], error) {
+	// The topic has the day as the request spells it, and rows tell it as Postgres does.
+	if _, err := time.Parse(time.DateOnly, req.Msg.GetDue()); err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("due: want a day, as 2026-11-27"))
+	}
 	found, err := s.list(ctx, `due = $2::date`, req.Msg.GetTenant(), req.Msg.GetDue())
 	if err != nil {
 		return nil, err
@@ -59,8 +65,8 @@ func (s *tasks) ListDue(ctx context.Context, req *connect.Request[boardv1.ListDu
 
 func (s *tasks) list(ctx context.Context, where string, args ...any) (found []*boardv1.Task, err error) {
 	err = s.inTx(ctx, func(tx *sql.Tx) (err error) {
-		const columns = `select id, title, status::text, coalesce(due::text, '') from work.tasks where tenant = $1 and deleted_at is null and `
-		rows, err := tx.QueryContext(ctx, columns+where+` order by id`, args...) //nolint:gosec // where is one of ours
+		const columns = `select id::text, title, status::text, coalesce(due::text, '') from work.tasks where tenant = $1 and deleted_at is null and `
+		rows, err := tx.QueryContext(ctx, columns+where+` order by title, id`, args...) //nolint:gosec // where is one of ours
 		if err != nil {
 			return err
 		}
@@ -78,6 +84,9 @@ func (s *tasks) list(ctx context.Context, where string, args ...any) (found []*b
 }
 
 func (s *tasks) ListComments(ctx context.Context, req *connect.Request[boardv1.ListCommentsRequest]) (*connect.Response[boardv1.ListCommentsResponse], error) {
+	if strings.ToLower(req.Msg.GetTask()) != req.Msg.GetTask() { // the same row, and another topic
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("task: want a UUID in lower case"))
+	}
 	answer := new(boardv1.ListCommentsResponse)
 	err := s.inTx(ctx, func(tx *sql.Tx) (err error) {
 		rows, err := tx.QueryContext(ctx, `select author, body from work."taskComments" where tenant = $1 and task = $2 order by id`, req.Msg.GetTenant(), req.Msg.GetTask())

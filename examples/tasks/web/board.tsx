@@ -37,7 +37,7 @@ export function Board({ tenant, project }: { tenant: string; project: string }) 
           {board.tasks
             .filter((task) => task.status === status)
             .map((task) => (
-              <article key={String(task.id)}>
+              <article key={task.id}>
                 {task.title} {task.due} ({task.comments}) {task.labels.join(", ")}
                 {columns
                   .filter((other) => other !== status)

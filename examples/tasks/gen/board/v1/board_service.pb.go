@@ -80,8 +80,8 @@ func (x *Project) GetTitle() string {
 // Task is a card on a board.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its number, within the tenant.
-	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// A UUID, in lower case as Postgres writes it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What is to be done.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
 	// A label of the enum work.status: `open`, `in progress`, `done`.
@@ -126,11 +126,11 @@ func (*Task) Descriptor() ([]byte, []int) {
 	return file_board_v1_board_service_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *Task) GetId() int64 {
+func (x *Task) GetId() string {
 	if x != nil {
 		return x.Id
 	}
-	return 0
+	return ""
 }
 
 func (x *Task) GetTitle() string {
@@ -664,7 +664,7 @@ type MoveTaskRequest struct {
 	// The project's id. Required.
 	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
 	// The task. Required.
-	Task int64 `protobuf:"varint,3,opt,name=task,proto3" json:"task,omitempty"`
+	Task string `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
 	// A label of work.status. Required.
 	Status        string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -715,11 +715,11 @@ func (x *MoveTaskRequest) GetProject() string {
 	return ""
 }
 
-func (x *MoveTaskRequest) GetTask() int64 {
+func (x *MoveTaskRequest) GetTask() string {
 	if x != nil {
 		return x.Task
 	}
-	return 0
+	return ""
 }
 
 func (x *MoveTaskRequest) GetStatus() string {
@@ -774,7 +774,7 @@ type DeleteTaskRequest struct {
 	// The project's id. Required.
 	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
 	// The task. Required.
-	Task          int64 `protobuf:"varint,3,opt,name=task,proto3" json:"task,omitempty"`
+	Task          string `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -823,11 +823,11 @@ func (x *DeleteTaskRequest) GetProject() string {
 	return ""
 }
 
-func (x *DeleteTaskRequest) GetTask() int64 {
+func (x *DeleteTaskRequest) GetTask() string {
 	if x != nil {
 		return x.Task
 	}
-	return 0
+	return ""
 }
 
 // DeleteTaskResponse says that it is.
@@ -1084,7 +1084,7 @@ type ListCommentsRequest struct {
 	// Whose task. Required.
 	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// The task. Required.
-	Task          int64 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
+	Task          string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1126,11 +1126,11 @@ func (x *ListCommentsRequest) GetTenant() string {
 	return ""
 }
 
-func (x *ListCommentsRequest) GetTask() int64 {
+func (x *ListCommentsRequest) GetTask() string {
 	if x != nil {
 		return x.Task
 	}
-	return 0
+	return ""
 }
 
 // ListCommentsResponse carries them.
@@ -1185,7 +1185,7 @@ type AddCommentRequest struct {
 	// Whose task. Required.
 	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// The task. Required.
-	Task int64 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
+	Task string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	// What is said.
 	Comment       *Comment `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1229,11 +1229,11 @@ func (x *AddCommentRequest) GetTenant() string {
 	return ""
 }
 
-func (x *AddCommentRequest) GetTask() int64 {
+func (x *AddCommentRequest) GetTask() string {
 	if x != nil {
 		return x.Task
 	}
-	return 0
+	return ""
 }
 
 func (x *AddCommentRequest) GetComment() *Comment {
@@ -1286,7 +1286,7 @@ type AddLabelRequest struct {
 	// Whose task. Required.
 	Tenant string `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// The task. Required.
-	Task int64 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
+	Task string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	// The label's id. Required.
 	Label         string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1330,11 +1330,11 @@ func (x *AddLabelRequest) GetTenant() string {
 	return ""
 }
 
-func (x *AddLabelRequest) GetTask() int64 {
+func (x *AddLabelRequest) GetTask() string {
 	if x != nil {
 		return x.Task
 	}
-	return 0
+	return ""
 }
 
 func (x *AddLabelRequest) GetLabel() string {
@@ -1391,7 +1391,7 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title:3\xa2\xd4\x18/\n" +
 	"\rwork.projects\x12\x1etenants/{tenant}/projects/{id}\"\x9a\x02\n" +
 	"\x04Task\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x14\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\tR\x06status\x12\x10\n" +
 	"\x03due\x18\x04 \x01(\tR\x03due\x12\x1a\n" +
@@ -1433,13 +1433,13 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\x0fMoveTaskRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x12\n" +
-	"\x04task\x18\x03 \x01(\x03R\x04task\x12\x16\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\tR\x06status\"\x12\n" +
 	"\x10MoveTaskResponse\"Y\n" +
 	"\x11DeleteTaskRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x12\n" +
-	"\x04task\x18\x03 \x01(\x03R\x04task\"\x14\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\"\x14\n" +
 	"\x12DeleteTaskResponse\"\\\n" +
 	"\x10ListTasksRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
@@ -1454,17 +1454,17 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\x05tasks\x18\x01 \x03(\v2\x0e.board.v1.TaskR\x05tasks\"A\n" +
 	"\x13ListCommentsRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
-	"\x04task\x18\x02 \x01(\x03R\x04task\"E\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\"E\n" +
 	"\x14ListCommentsResponse\x12-\n" +
 	"\bcomments\x18\x01 \x03(\v2\x11.board.v1.CommentR\bcomments\"l\n" +
 	"\x11AddCommentRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
-	"\x04task\x18\x02 \x01(\x03R\x04task\x12+\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12+\n" +
 	"\acomment\x18\x03 \x01(\v2\x11.board.v1.CommentR\acomment\"\x14\n" +
 	"\x12AddCommentResponse\"S\n" +
 	"\x0fAddLabelRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
-	"\x04task\x18\x02 \x01(\x03R\x04task\x12\x14\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12\x14\n" +
 	"\x05label\x18\x03 \x01(\tR\x05label\"\x12\n" +
 	"\x10AddLabelResponse2\xc3\x05\n" +
 	"\fBoardService\x12\xca\x02\n" +
