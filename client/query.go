@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/rule"
 )
 
@@ -41,18 +43,20 @@ func (s Snapshot[Res]) Loaded() bool { return s.Value != nil || s.Err != nil }
 // Its methods are safe for concurrent use; what it holds outlives Run.
 type Query[Req, Res any] struct {
 	client *Client
-	topics []string
+	method *contract.Method
+	asked  []string // topics of the request
 	call   func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
 	req    *Req
 
 	running sync.Mutex // held by Run; guards rule and stale
-	rule    rule.Rule
-	stale   bool  // no stream, or a node that lags
+	rule    *rule.Follower
+	stale   bool  // no stream yet of all topics, or a node that lags
 	trouble error // Snapshot.StreamErr
 
 	nudge chan struct{} // capacity 1: written is new
 
 	mu      sync.Mutex // guards all below
+	topics  []string
 	latest  Snapshot[Res]
 	changed chan struct{}    // closed at the next change
 	written freshet.Revision // by the caller; not yet given to the rule
@@ -83,8 +87,9 @@ func WithProcedure(procedure string) QueryOption {
 //	for s := range q.Changes(ctx) { … }
 //
 // Which topics the answer depends on is in the contract: the method's
-// (freshet.v1.reads), in the generated code, and the request say it. The error,
-// a *[QueryError], says why they don't. NewQuery sends nothing. req must not be
+// (freshet.v1.reads), in the generated code, and the request say it, and the answer
+// itself where that has topics of its own. The error, a *[QueryError], says why they
+// don't. NewQuery sends nothing. req must not be
 // modified afterwards.
 func NewQuery[Req, Res any](c *Client,
 	call func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error), req *Req, opts ...QueryOption,
@@ -93,19 +98,25 @@ func NewQuery[Req, Res any](c *Client,
 	for _, opt := range opts {
 		opt(&cfg)
 	}
-	topics, err := topicsOf(req, new(Res), cfg.procedure)
+	topics, method, err := topicsOf(req, new(Res), cfg.procedure)
 	if err != nil {
 		return nil, err
 	}
 	return &Query[Req, Res]{
-		client: c, topics: topics, call: call, req: req,
+		client: c, method: method, asked: topics, topics: topics, call: call, req: req,
+		rule:  rule.NewFollower(topics),
 		nudge: make(chan struct{}, 1), changed: make(chan struct{}),
 	}, nil
 }
 
-// Topics returns what the query follows, in the order of the method's
-// templates. The slice is the query's: don't modify it.
-func (q *Query[Req, Res]) Topics() []string { return q.topics }
+// Topics returns what the answer held depends on, in the order of the method's
+// templates; before the first answer, what the request says of it. The slice is the
+// query's: don't modify it.
+func (q *Query[Req, Res]) Topics() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.topics
+}
 
 // Latest returns what the query holds now.
 func (q *Query[Req, Res]) Latest() Snapshot[Res] {
@@ -139,9 +150,10 @@ func (q *Query[Req, Res]) Changes(ctx context.Context) iter.Seq[Snapshot[Res]] {
 
 // outcome is the end of a flight.
 type outcome[Res any] struct {
-	in    rule.Input
-	value *Res
-	err   error
+	in     rule.Input
+	topics []string // of an answer
+	value  *Res
+	err    error
 }
 
 // Run keeps the query fresh until ctx ends or the server refuses the stream for
@@ -155,23 +167,9 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel()
 
-	resumed := !q.rule.Have().IsZero()
-	since := q.rule.Since()
 	q.rule.Rest()
-	q.stale = true
-	events := make(chan Event)
-	verdicts := make(chan error) // on each event
-	ended := make(chan error, 1)
-	wg.Go(func() {
-		ended <- q.client.Stream(ctx, q.topics, func(e Event) error {
-			select {
-			case events <- e:
-				return <-verdicts
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}, WithSince(since))
-	})
+	stream := q.follow(ctx)
+	defer func() { stream.stop() }()
 	outcomes := make(chan outcome[Res])
 	timer := time.NewTimer(queryFirstWait)
 	defer timer.Stop()
@@ -182,8 +180,9 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 	for {
 		var in rule.Input
 		var out outcome[Res]
+		var step rule.Step
 		select {
-		case err := <-ended:
+		case err := <-stream.ended:
 			q.stale, q.trouble = true, err
 			q.publish(rule.Step{}, out)
 			return err
@@ -196,22 +195,35 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 			in = rule.Input{Kind: rule.OnInvalidate, Revision: q.takeWritten(), Own: true}
 		case out = <-outcomes:
 			in = out.in
-		case e := <-events:
+		case e := <-stream.events:
 			var ok bool
-			in, ok = inputOf(e, resumed)
+			in, ok = inputOf(e, stream.resumed)
 			if ok && q.rule.Behind(in) {
-				verdicts <- resumeError{since: q.rule.Since()}
+				stream.verdicts <- resumeError{since: q.rule.Since()}
 				continue
 			}
-			verdicts <- nil
+			stream.verdicts <- nil
 			q.heed(e, poll)
 			if !ok {
 				q.publish(rule.Step{}, out)
 				continue
 			}
-			resumed = resumed || in.Kind == rule.OnReady
+			stream.resumed = stream.resumed || in.Kind == rule.OnReady
+			if told, ok := e.(Invalidate); ok {
+				step, in = q.rule.Notice(told.Topics, told.Revision, told.Spread), rule.Input{}
+			}
 		}
-		step := q.rule.On(in)
+		switch {
+		case out.topics != nil:
+			var reopen bool
+			if step, reopen = q.rule.Answer(in, out.topics); reopen {
+				stream.stop()
+				poll.Stop()
+				stream = q.follow(ctx)
+			}
+		case in != rule.Input{}:
+			step = q.rule.On(in)
+		}
 		q.publish(step, out)
 		if p := step.Pause; p != nil {
 			timer.Reset(p.Least + time.Duration(rand.Int64N(int64(p.Spread)+1))) //nolint:gosec // jitter
@@ -225,6 +237,42 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 			})
 		}
 	}
+}
+
+// following is one stream of a query.
+type following struct {
+	events   chan Event
+	verdicts chan error // on each event
+	ended    chan error // capacity 1
+	stop     func()     // and waits for its end; not while an event waits for its verdict
+	resumed  bool       // it has begun at a since, or has had its ready
+}
+
+// follow opens a stream of the topics that there are now. The caller stops it.
+func (q *Query[Req, Res]) follow(ctx context.Context) *following {
+	ctx, cancel := context.WithCancel(ctx)
+	topics, since := q.rule.Open()
+	q.stale = true // until it is ready
+	f := &following{
+		events: make(chan Event), verdicts: make(chan error), ended: make(chan error, 1),
+		resumed: !q.rule.Have().IsZero(),
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		f.ended <- q.client.Stream(ctx, topics, func(e Event) error {
+			select {
+			case f.events <- e:
+				return <-f.verdicts
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}, WithSince(since))
+	})
+	f.stop = func() {
+		cancel()
+		wg.Wait()
+	}
+	return f
 }
 
 // heed takes what an event says of the stream itself.
@@ -274,6 +322,7 @@ func (q *Query[Req, Res]) publish(step rule.Step, out outcome[Res]) {
 	before := q.latest
 	if step.Keep {
 		q.latest.Value, q.latest.Err = out.value, out.err
+		q.topics = q.rule.Topics()
 	}
 	q.latest.Revision, q.latest.Fresh, q.latest.StreamErr = q.rule.Have(), q.rule.Fresh() && !q.stale, q.trouble
 	// A revision that only moves on with the heartbeat is no news.
@@ -293,14 +342,21 @@ func (q *Query[Req, Res]) fetch(ctx context.Context, f rule.Request) outcome[Res
 	resp, err := q.call(ctx, req)
 	if err == nil {
 		stamp := stampOf(resp.Header())
-		return outcome[Res]{value: resp.Msg, in: rule.Input{Kind: rule.OnAnswer, Flight: f.Flight, Revision: stamp.Revision}}
+		topics, err := q.method.AnswerTopics(any(q.req).(proto.Message), any(resp.Msg).(proto.Message))
+		if err != nil { // as the server has it, too: such an answer can't be followed
+			return outcome[Res]{in: rule.Input{Kind: rule.OnFailure, Flight: f.Flight}}
+		}
+		return outcome[Res]{
+			value: resp.Msg, topics: topics,
+			in: rule.Input{Kind: rule.OnAnswer, Flight: f.Flight, Revision: stamp.Revision},
+		}
 	}
 	in, answered := failureOf(err)
 	in.Flight = f.Flight
 	if !answered {
 		return outcome[Res]{in: in}
 	}
-	return outcome[Res]{err: err, in: in}
+	return outcome[Res]{err: err, in: in, topics: q.asked}
 }
 
 // Wrote tells the query of a mutation that may have changed its answer: what it

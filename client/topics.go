@@ -28,27 +28,28 @@ type QueryError struct {
 func (e *QueryError) Error() string { return "query " + e.Name + ": " + e.Err.Error() }
 func (e *QueryError) Unwrap() error { return e.Err }
 
-// topicsOf returns what an answer of type res to req depends on. There is at
-// least one topic; every error is a *QueryError.
-func topicsOf(req, res any, procedure string) ([]string, error) {
+// topicsOf returns the topics of a request whose answer is of type res, and the
+// method, which knows those of its answers. There is at least one topic; every error
+// is a *QueryError.
+func topicsOf(req, res any, procedure string) ([]string, *contract.Method, error) {
 	in, ok := req.(proto.Message)
 	out, alsoOK := res.(proto.Message)
 	if !ok || !alsoOK {
-		return nil, &QueryError{Name: fmt.Sprintf("%T", req), Err: fmt.Errorf("it, or its answer %T, is no protobuf message", res)}
+		return nil, nil, &QueryError{Name: fmt.Sprintf("%T", req), Err: fmt.Errorf("it, or its answer %T, is no protobuf message", res)}
 	}
 	if !in.ProtoReflect().IsValid() {
-		return nil, &QueryError{Name: string(in.ProtoReflect().Descriptor().FullName()), Err: errors.New("the request is nil")}
+		return nil, nil, &QueryError{Name: string(in.ProtoReflect().Descriptor().FullName()), Err: errors.New("the request is nil")}
 	}
 	md, err := findMethod(in.ProtoReflect().Descriptor(), out.ProtoReflect().Descriptor(), procedure)
 	if err != nil {
-		return nil, &QueryError{Name: string(in.ProtoReflect().Descriptor().FullName()), Err: err}
+		return nil, nil, &QueryError{Name: string(in.ProtoReflect().Descriptor().FullName()), Err: err}
 	}
 	method, err := contract.CompileMethod(md)
 	if err != nil {
-		return nil, &QueryError{Name: string(md.FullName()), Err: err}
+		return nil, nil, &QueryError{Name: string(md.FullName()), Err: err}
 	}
 	if method.Kind != contract.Read {
-		return nil, &QueryError{Name: string(md.FullName()), Err: errors.New(
+		return nil, nil, &QueryError{Name: string(md.FullName()), Err: errors.New(
 			"it declares (freshet.v1.writes), and a query reads; call it as it is, and give its stamp to Wrote")}
 	}
 	topics, err := method.Topics(in)
@@ -57,9 +58,9 @@ func topicsOf(req, res any, procedure string) ([]string, error) {
 			strings.Join(method.Templates(), ", "))
 	}
 	if err != nil {
-		return nil, &QueryError{Name: string(md.FullName()), Err: err}
+		return nil, nil, &QueryError{Name: string(md.FullName()), Err: err}
 	}
-	return topics, nil
+	return topics, method, nil
 }
 
 // findMethod finds the method of a call among all whose generated code is in

@@ -267,6 +267,10 @@ func (r *Rule) answer(in Input) Step {
 		}
 		r.held, r.blind, r.sent, r.arrived = true, stamp.IsZero(), f.sent, r.clock
 		r.have = r.have.Max(stamp)
+		if in.Told.Epoch == r.epoch { // rule 8
+			r.need, r.told = r.need.Max(in.Told), r.told.Max(in.Told)
+		}
+		r.followed = r.followed && !in.Unfollowed
 	}
 	if !f.main {
 		return Step{Keep: keep} // a pause that has become needless ends with its timer

@@ -60,6 +60,11 @@ type Input struct {
 	Wait         time.Duration
 	EpochChanged bool
 	Unknown      bool
+	// Told, of OnAnswer, is the highest that the stream has told of its topics: what
+	// it has to hold, if it is kept. Unfollowed: the stream doesn't follow them all.
+	// A Follower sets both.
+	Told       freshet.Revision
+	Unfollowed bool
 }
 
 // Step is what to do now. At most one of Fetch and Pause is set.
