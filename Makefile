@@ -44,7 +44,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e tutorial generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/scale check rolling failover release release/check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/curves bench/scale check rolling failover release release/check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -226,8 +226,13 @@ bench/refetch: ## 4,000 clients refetch one read after one write, beside a stati
 	$(GO) build -o bin/freshet ./cmd/freshet
 	$(GO) run ./bench/refetch $(ARGS)
 
-bench/scale: ## how the cost of the stream grows with connections, topics, rates and throttle, four minutes; writes bench/results (ARGS=… are its flags)
-	cd bench/peers && $(GO) build -o $(CURDIR)/bin/bench-peers . && $(CURDIR)/bin/bench-peers scale $(ARGS)
+bench/curves: ## how the cost of the stream grows with connections, topics, rates and throttle, four minutes; writes bench/results (ARGS=… are its flags)
+	cd bench/peers && $(GO) build -o $(CURDIR)/bin/bench-peers . && $(CURDIR)/bin/bench-peers curves $(ARGS)
+
+# Linux only where it measures (ARGS=measure).
+bench/scale: ## fleets on paper, up to ten million clients, by costs that ARGS=measure measures in five minutes; writes bench/results (ARGS=… are its flags)
+	$(GO) build -o bin/freshet ./cmd/freshet
+	$(GO) run ./bench/scale $(ARGS)
 
 replicas: ## READS (1000000) reads while a replica's replay is paused and resumed at random: none may see less than it asked for
 	$(GO) test ./store -run '^TestReplica_pausedAtRandom$$' -count=1 -v -timeout 0 -replica.reads=$(READS)

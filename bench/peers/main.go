@@ -28,7 +28,7 @@
 //
 // # Scaling curves
 //
-//	make bench/scale
+//	make bench/curves
 //
 // How the cost of Freshet's stream grows with one quantity at a time, the others
 // fixed: see sweeps. Each point is a server and readers of its own. A curve is
@@ -51,7 +51,7 @@ import (
 
 type commands struct {
 	Run    runOptions    `cmd:"" default:"withargs" help:"Measure."`
-	Scale  scaleOptions  `cmd:"" help:"Measure how Freshet's cost grows."`
+	Curves curvesOptions `cmd:"" help:"Measure how Freshet's cost grows."`
 	Render renderOptions `cmd:"" help:"Write table, plot and benchstat's file of a folder's results.json anew."`
 	Serve  serveOptions  `cmd:"" hidden:"" help:"A server's process."`
 	Read   readOptions   `cmd:"" hidden:"" help:"The readers' process."`

@@ -144,7 +144,7 @@ func (b *bench) ask(ctx context.Context, name string, pid int, f format, rev fre
 	if err != nil {
 		return t, 0, err
 	}
-	before, err := ranFor(pid)
+	before, err := rig.RanFor(pid)
 	if err != nil {
 		return t, 0, err
 	}
@@ -152,7 +152,7 @@ func (b *bench) ask(ctx context.Context, name string, pid int, f format, rev fre
 		return t, 0, err
 	}
 	rig.Wait(ctx, after)
-	total, err := ranFor(pid)
+	total, err := rig.RanFor(pid)
 	return t, total - before, errors.Join(err, ctx.Err())
 }
 

@@ -99,14 +99,6 @@ func TestFormat_verifies(t *testing.T) {
 	require.NoError(t, formats[1].verify(http.Header{"Content-Encoding": {"gzip"}}, packed.Bytes(), "m0"))
 }
 
-func TestRanFor(t *testing.T) {
-	spent, err := ranFor(os.Getpid())
-	require.NoError(t, err)
-	require.Positive(t, spent)
-	_, err = ranFor(0)
-	require.Error(t, err)
-}
-
 func TestDatabase_text(t *testing.T) {
 	d := newDatabase(nil)
 	first := d.text()

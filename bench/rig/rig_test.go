@@ -25,6 +25,14 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+func TestRanFor(t *testing.T) {
+	spent, err := RanFor(os.Getpid())
+	require.NoError(t, err)
+	require.Positive(t, spent)
+	_, err = RanFor(0)
+	require.Error(t, err)
+}
+
 func TestCPUShare(t *testing.T) {
 	before, after := time.Second, 4*time.Second
 	share := CPUTimes{server: &before}.Until(CPUTimes{server: &after, driver: &after}, 2*time.Second)

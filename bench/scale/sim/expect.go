@@ -45,15 +45,17 @@ func Expect(c Costs, l Load, f Fleet) (*Expectation, error) {
 	perTopic := commits / float64(l.topics())
 	cycle := (c.RoundTrip + c.Gate) * micro
 	batches := merged(commits, max(cycle, gather(commits)))
+	if c.Nap > 0 { // and of what came while the feed slept
+		batches = min(batches, 1/(c.Nap*micro+1/commits))
+	}
 	e.Snapshots = batches * decoders
-	idle := math.Max(0, (1-commits*c.Decode*micro)/(1+commits*c.Wake*micro))
-	feed := commits*(c.Decode+idle*c.Wake)*micro + batches*c.GateAsk*micro
+	feed := commits*awake(commits, c.Decode*micro, c.Wake*micro, c.Nap*micro, c.Cool*micro) + batches*c.GateAsk*micro
 	e.Feed = feed
-	e.Walsender = commits * senderCost(c, commits) * micro
+	e.Walsender = commits * senderCost(c, commits)
 	e.Walsenders = e.Walsender * decoders
 	e.Gates = e.Snapshots * c.Gate * micro
 	if l.ProbeEach > 0 {
-		e.Gates += decoders * c.Probe * micro / l.ProbeEach
+		e.Gates += nodes * c.Probe * micro / l.ProbeEach
 	}
 	if f.Relay {
 		e.Holder = feed + batches*c.Relay*micro
@@ -126,3 +128,8 @@ func keyNodes(f Fleet, l Load) float64 {
 
 // present is the share of topics that a given node has followers of.
 func present(f Fleet, l Load) float64 { return keyNodes(f, l) / float64(f.Nodes) }
+
+// senderCost is what a walsender takes per commit, in seconds.
+func senderCost(c Costs, commits float64) float64 {
+	return awake(commits, c.Walsender*micro, c.WalsenderWake*micro, c.Nap*micro, c.Cool*micro)
+}

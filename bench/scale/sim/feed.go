@@ -23,6 +23,9 @@ type commit struct {
 func newFeed(r *run, publish func([]commit)) *feed {
 	f := &feed{run: r, walsender: newStation(r.clock, 1), decoder: newStation(r.clock, 1), publish: publish}
 	f.walsender.wake, f.decoder.wake = r.costs.WalsenderWake*micro, r.costs.Wake*micro
+	for _, s := range []*station{f.walsender, f.decoder} {
+		s.nap, s.cool = r.costs.Nap*micro, r.costs.Cool*micro
+	}
 	return f
 }
 
@@ -41,7 +44,7 @@ func (f *feed) written(c commit) {
 // ask has a snapshot taken for what has arrived, unless one is under way: then what
 // arrives meanwhile is for the next.
 func (f *feed) ask() {
-	if f.asking || f.gathering || len(f.arrived) == 0 {
+	if f.gathering || len(f.arrived) == 0 {
 		return
 	}
 	if while := gather(f.load.Commits); while > 0 {

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A throttle merges as it was measured to: bench/results/2026-11-25-scale, 1,000
+// A throttle merges as it was measured to: bench/results/2026-11-25-curves, 1,000
 // connections. Frames are per notice and connection. Points lasted a second, so that
 // those of the longest windows had three frames and the rest of one.
 func TestMeasured_throttle(t *testing.T) {
@@ -28,7 +28,7 @@ func TestMeasured_throttle(t *testing.T) {
 }
 
 // Two costs, from the ends of a curve, foretell what is between: the server's CPU per
-// notice, by connections (bench/results/2026-11-25-scale, 4 notices a second).
+// notice, by connections (bench/results/2026-11-25-curves, 4 notices a second).
 func TestMeasured_connections(t *testing.T) {
 	const few, many = 100, 19_000
 	const ofFew, ofMany = 1179.0, 144_442.0 // µs per notice

@@ -38,6 +38,8 @@ type Costs struct {
 	PerTopic  float64 `json:"topic_bytes"` // bytes of memory of a topic in a node's table
 
 	// Times that nobody computes in, in microseconds.
+	Nap       float64 `json:"nap"`        // until a process that sleeps runs
+	Cool      float64 `json:"cool"`       // after which it has to be woken at two thirds of the cost, for its caches are cold; 0: at all of it at once
 	Flush     float64 `json:"flush"`      // from the commit's work to its return, the disk's
 	RoundTrip float64 `json:"round_trip"` // between a node and the database
 	Network   float64 `json:"network"`    // one way between a node and a client

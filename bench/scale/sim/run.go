@@ -1,7 +1,5 @@
 package sim
 
-import "math"
-
 // run is one simulation.
 type run struct {
 	clock *clock
@@ -114,13 +112,13 @@ func (r *run) write() {
 // background is what goes on whether or not the detailed node does anything.
 func (r *run) background() {
 	if r.load.ProbeEach > 0 {
-		for range r.feeds() {
+		for range r.fleet.Nodes { // who is told by a relay looks, too
 			r.clock.every(r.load.ProbeEach, func() { r.primary.serve(r.costs.Probe*micro, nil) })
 		}
 	}
 	// Other nodes' walsenders: each does what came within a millisecond.
 	if others := r.feeds() - 1; others > 0 {
-		perMS := r.load.Commits * millisecond * senderCost(r.costs, r.load.Commits) * micro
+		perMS := r.load.Commits * millisecond * senderCost(r.costs, r.load.Commits)
 		r.clock.every(millisecond, func() {
 			for range others {
 				r.senders += perMS
@@ -236,10 +234,4 @@ func (r *run) result(seconds float64) *Result {
 		res.Feed = r.apply.used / seconds // a follower's
 	}
 	return res
-}
-
-// senderCost is a walsender's per commit: who is idle has to be woken.
-func senderCost(c Costs, commits float64) float64 {
-	idle := math.Max(0, (1-commits*c.Walsender*micro)/(1+commits*c.WalsenderWake*micro))
-	return c.Walsender + idle*c.WalsenderWake
 }

@@ -11,7 +11,7 @@ var typical = Costs{
 	Write: 100, Walsender: 10, WalsenderWake: 15, Gate: 40, Probe: 60, Statement: 80,
 	Idle: 5000, Decode: 12, Wake: 40, GateAsk: 30, Tell: 100, Frame: 7, Heartbeat: 1.8, Call: 50, Query: 80, WriteCall: 200,
 	Apply: 3, ApplyWake: 20, Relay: 20, BusIn: 2, BusOut: 2, BusKB: 1,
-	Stream: 10, Base: 40, PerTopic: 180, Flush: 300, RoundTrip: 100, Network: 200,
+	Stream: 10, Base: 40, PerTopic: 180, Flush: 300, RoundTrip: 100, Network: 200, Nap: 50, Cool: 1000,
 	FrameBytes: 200, AnswerBytes: 7000, RelayBytes: 40,
 }
 
@@ -61,6 +61,10 @@ func TestRun_asExpected(t *testing.T) {
 		"with replicas": {rooms(60_000), Fleet{Nodes: 5, Cores: 4, PrimaryCores: 16, Replicas: 2, ReplicaCores: 4}},
 		"with a relay":  {rooms(200_000), Fleet{Nodes: 8, Cores: 4, PrimaryCores: 32, Relay: true, BusCores: 4}},
 		"by affinity":   {rooms(200_000), Fleet{Nodes: 8, Cores: 4, PrimaryCores: 32, Affinity: true}},
+		"several topics each, by affinity": {
+			Load{Clients: 100_000, Topics: 5, Followers: 50, Commits: 200, Refetch: true, Throttle: 0.1, ReadPace: 0.1, ProbeEach: 0.01},
+			Fleet{Nodes: 4, Cores: 4, PrimaryCores: 8, Affinity: true},
+		},
 		"one topic": {
 			Load{Clients: 9000, Topics: 1, Followers: 9000, Commits: 20, Throttle: 0.1, ReadPace: 0.1, ProbeEach: 0.01},
 			Fleet{Nodes: 3, Cores: 4, PrimaryCores: 4},
@@ -134,5 +138,17 @@ func TestModel_bad(t *testing.T) {
 		require.ErrorIs(t, err, errModel)
 		_, err = Expect(typical, l, f)
 		require.ErrorIs(t, err, errModel)
+	}
+}
+
+// One snapshot is for all that came while the last was taken: the busy periods of a
+// server that serves at once whoever waits.
+func TestRun_snapshots(t *testing.T) {
+	c := Costs{Gate: 50, RoundTrip: 5000}
+	for _, commits := range []float64{50, 200, 1000, 3000} {
+		l := Load{Clients: 1, Topics: 1, Followers: 1, Commits: commits, Throttle: 1}
+		r, err := Run(1, c, l, Fleet{Nodes: 1, Cores: 1, PrimaryCores: 1}, 60)
+		require.NoError(t, err)
+		require.InEpsilon(t, merged(commits, 5050e-6), r.Snapshots, 0.03, "%v commits/s", commits)
 	}
 }

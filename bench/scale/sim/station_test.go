@@ -71,6 +71,20 @@ func TestStation_wake(t *testing.T) {
 	poisson(s, rate, 100, func() float64 { return takes })
 	idle := (1 - rate*takes) / (1 + rate*wake)
 	require.InEpsilon(t, rate*(takes+idle*wake), s.used/100, 0.02)
+
+	c = newClock(5)
+	s = newStation(c, 1)
+	s.wake, s.nap = wake, 1e-3
+	poisson(s, rate, 100, func() float64 { return takes })
+	require.InEpsilon(t, rate*awake(rate, takes, wake, 1e-3, 0), s.used/100, 0.02)
+	require.Greater(t, rate*awake(rate, takes, wake, 0, 0), 1.2*s.used/100, "a longer nap, fewer of them")
+
+	c = newClock(6)
+	s = newStation(c, 1)
+	s.wake, s.nap, s.cool = wake, 1e-4, 1e-3
+	poisson(s, rate, 100, func() float64 { return takes })
+	require.InEpsilon(t, rate*awake(rate, takes, wake, 1e-4, 1e-3), s.used/100, 0.02)
+	require.Greater(t, rate*awake(rate, takes, wake, 1e-4, 0), 1.2*s.used/100, "not as cold")
 }
 
 func TestClock_order(t *testing.T) {

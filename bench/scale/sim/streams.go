@@ -33,21 +33,21 @@ func newStreams(r *run) *streams {
 		until: make([]float64, n), dirty: make([][]change, n),
 	}
 	topics := r.load.topics()
-	own := max(1, topics/r.fleet.Nodes) // with affinity
+	own := topics // that have followers here alone
+	if r.fleet.Affinity {
+		own = max(1, topics/r.fleet.Nodes)
+	}
 	// Each topic has as many followers; which of them are here is by chance.
 	for i := range n * r.load.Topics {
+		stream := int32(i / r.load.Topics) //nolint:gosec // far below 2³¹
 		var topic int
-		switch {
-		case r.fleet.Affinity:
+		switch here := r.fleet.Affinity || r.fleet.Nodes == 1; {
+		case here && r.load.Topics == 1: // exactly as many for each
 			topic = i % own
-		case r.fleet.Nodes == 1:
-			topic = i % topics
+		case here:
+			topic = r.clock.rand.IntN(own)
 		default:
 			topic = r.clock.rand.IntN(topics)
-		}
-		stream := int32(i / r.load.Topics) //nolint:gosec // far below 2³¹
-		if r.fleet.Affinity || r.fleet.Nodes == 1 {
-			stream = int32(i % n) //nolint:gosec // far below 2³¹
 		}
 		s.of[topic] = append(s.of[topic], stream)
 	}

@@ -1,6 +1,4 @@
-//go:build linux
-
-package main
+package rig
 
 import (
 	"bytes"
@@ -11,11 +9,11 @@ import (
 	"time"
 )
 
-// ranFor is how long the threads of a process have run, in nanoseconds and not
-// in the ticks of /proc/<pid>/stat: a burst takes but ten of those. A thread's
+// RanFor is how long the threads of a process have run, in nanoseconds and not
+// in the ticks of /proc/<pid>/stat: a burst takes but ten of those. Linux only. A thread's
 // time goes with it, so it is right for programs that end no threads, as Go's.
 // (Linux, Documentation/scheduler/sched-stats.rst: /proc/<pid>/schedstat.)
-func ranFor(pid int) (total time.Duration, err error) {
+func RanFor(pid int) (total time.Duration, err error) {
 	names, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "schedstat"))
 	if err != nil {
 		return 0, err

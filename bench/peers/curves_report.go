@@ -16,7 +16,7 @@ type scaling struct {
 	Command string                `json:"command"`
 	Commit  string                `json:"commit"`
 	Machine string                `json:"machine"`
-	Options scaleOptions          `json:"options"`
+	Options curvesOptions         `json:"options"`
 	Loads   []string              `json:"load_averages"` // after each sweep of each round
 	Points  map[string][][]*point `json:"points"`        // of a sweep's key: by place, by round
 }
@@ -161,7 +161,7 @@ func (r *scaling) kept() float64 {
 func (r *scaling) readme() string {
 	return fmt.Sprintf(`# Scaling curves, %s
 
-![Cost over what grows](scale.svg)
+![Cost over what grows](curves.svg)
 
 %s
 A curve is worse than linear when the cost of one unit (a connection, a write a second) rises from one of its points to a later one by more than %.1f × ("of one unit, at most"); the dashed line in the plot is what linear growth from the first point would be.
@@ -176,7 +176,7 @@ A curve is worse than linear when the cost of one unit (a connection, a write a 
 | Machine | %s |
 | Load averages meanwhile | %s |
 
-What is measured, and how, is in [the program's comment](../../peers/main.go) and its [sweeps](../../peers/scale.go).
+What is measured, and how, is in [the program's comment](../../peers/main.go) and its [sweeps](../../peers/curves.go).
 `, r.Time.Format("2 January 2006"), r.verdicts(), noise, r.tables(), r.Options.Rounds, r.Options.Duration, r.kept(),
 		r.Command, r.Took, r.Commit, r.Machine, loadRange(r.Loads))
 }
@@ -188,6 +188,6 @@ func (r *scaling) save(dir string) error {
 		return err
 	}
 	return writeFolder(dir, map[string]string{
-		"README.md": r.readme(), "results.json": string(data) + "\n", "scale.svg": r.plot(),
+		"README.md": r.readme(), "results.json": string(data) + "\n", "curves.svg": r.plot(),
 	})
 }

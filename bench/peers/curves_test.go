@@ -37,7 +37,7 @@ func TestSteepest(t *testing.T) {
 
 // Every curve has a place in tables and plot, and the plot is XML.
 func TestScaling_isReported(t *testing.T) {
-	o := scaleOptions{Rounds: 3, Duration: time.Second, Most: 19_000}
+	o := curvesOptions{Rounds: 3, Duration: time.Second, Most: 19_000}
 	require.NoError(t, o.Validate())
 	r := &scaling{Machine: "a machine", Options: o, Points: map[string][][]*point{}}
 	for _, s := range r.sweeps() {
@@ -70,16 +70,16 @@ func TestScaling_isReported(t *testing.T) {
 
 	dir := t.TempDir()
 	require.NoError(t, r.save(dir))
-	require.NoError(t, os.Remove(filepath.Join(dir, "scale.svg")))
+	require.NoError(t, os.Remove(filepath.Join(dir, "curves.svg")))
 	require.NoError(t, renderOptions{Folder: dir}.Run())
-	again, err := os.ReadFile(filepath.Join(dir, "scale.svg"))
+	again, err := os.ReadFile(filepath.Join(dir, "curves.svg"))
 	require.NoError(t, err)
 	require.Equal(t, picture, string(again))
 }
 
 func TestScaling_refusesWhatItDoesNotKnow(t *testing.T) {
-	require.ErrorContains(t, (&scaleOptions{Rounds: 1, Duration: 1, Most: 100, Sweeps: []string{"x"}}).Validate(), `no sweep "x"`)
-	require.Error(t, (&scaleOptions{}).Validate())
+	require.ErrorContains(t, (&curvesOptions{Rounds: 1, Duration: 1, Most: 100, Sweeps: []string{"x"}}).Validate(), `no sweep "x"`)
+	require.Error(t, (&curvesOptions{}).Validate())
 }
 
 // A point counts what it says: each notice goes to the connections of its topic.

@@ -59,7 +59,7 @@ func (r *scaling) plot() string {
 	height := headHeight + float64(rows)*cellHeight
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img" aria-label="Scaling curves">`, width, height, width, height)
-	b.WriteString(scaleStyle)
+	b.WriteString(curvesStyle)
 	fmt.Fprintf(&b, `<rect class="back" width="%g" height="%g"/>`, width, height)
 	bars.Label(&b, "title", 16, 28, "start", "How the cost of the stream grows")
 	bars.Label(&b, "", 16, 47, "start", r.Machine+"; both axes logarithmic")
@@ -80,7 +80,7 @@ func (r *scaling) plot() string {
 	return b.String()
 }
 
-const scaleStyle = `<style>
+const curvesStyle = `<style>
 text{font:12px system-ui,sans-serif;fill:#57606a}.title{font-size:16px;font-weight:600;fill:#1f2328}.head{font-size:13px;font-weight:600;fill:#1f2328}
 .back{fill:#fff}.grid{stroke:#d8dee4}.line{fill:none;stroke-width:2;stroke-linejoin:round}.ours{stroke:#0969da}.other{stroke:#afb8c1}.dot{fill:#0969da}
 .linear{stroke:#57606a;stroke-width:1;stroke-dasharray:4 4}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-type scaleOptions struct {
+type curvesOptions struct {
 	Sweeps   []string      `help:"Sweeps to measure; unset: all."`
 	Rounds   int           `default:"2" help:"Rounds."`
 	Duration time.Duration `default:"1s" help:"Length of a point, at least."`
@@ -25,7 +25,7 @@ type sweep struct {
 	about   string // what stays
 	xs      []int
 	peers   []string // the first is what verdicts are about
-	measure func(ctx context.Context, peer string, x int, o *scaleOptions) (*point, error)
+	measure func(ctx context.Context, peer string, x int, o *curvesOptions) (*point, error)
 	curves  []quantity
 }
 
@@ -56,7 +56,7 @@ func sweeps() []sweep {
 		{
 			"connections", "connections, all of one topic", "4 notices/s, `throttle=0`",
 			[]int{100, 300, 1000, 3000, 10_000, 19_000}, []string{"freshet", "floor"},
-			func(ctx context.Context, peer string, x int, o *scaleOptions) (*point, error) {
+			func(ctx context.Context, peer string, x int, o *curvesOptions) (*point, error) {
 				l := load{peer: peer, connections: min(x, o.Most), rate: 4, memory: true}
 				return l.measure(ctx, max(o.Duration, 1500*time.Millisecond)) // six notices
 			},
@@ -65,7 +65,7 @@ func sweeps() []sweep {
 		{
 			"topics", "topics in the table", "a million commits of a random one of them each; nobody follows",
 			[]int{10, 100, 1000, 10_000, 100_000, 1_000_000}, []string{"freshet"},
-			func(ctx context.Context, _ string, x int, _ *scaleOptions) (*point, error) {
+			func(ctx context.Context, _ string, x int, _ *curvesOptions) (*point, error) {
 				return measureTable(ctx, x, 1_000_000)
 			},
 			[]quantity{perCommit, memory, perFill},
@@ -73,7 +73,7 @@ func sweeps() []sweep {
 		{
 			"subscribers", "subscribers of each topic", "10,000 connections of one topic each; 20 notices/s, of another topic each, `throttle=0`",
 			[]int{1, 10, 100, 1000, 10_000}, []string{"freshet"},
-			func(ctx context.Context, peer string, x int, o *scaleOptions) (*point, error) {
+			func(ctx context.Context, peer string, x int, o *curvesOptions) (*point, error) {
 				all := min(10_000, o.Most)
 				l := load{peer: peer, connections: all, topics: max(1, all/x), rate: 20}
 				if x >= 10_000 {
@@ -86,7 +86,7 @@ func sweeps() []sweep {
 		{
 			"notices", "notices per second, each to one connection", "1,000 connections of one topic each, the notices of one after the other, `throttle=0`; the publisher's own cost is in it",
 			[]int{10, 100, 1000, 3000, 10_000}, []string{"freshet"},
-			func(ctx context.Context, peer string, x int, o *scaleOptions) (*point, error) {
+			func(ctx context.Context, peer string, x int, o *curvesOptions) (*point, error) {
 				l := load{peer: peer, connections: min(1000, o.Most), topics: min(1000, o.Most), rate: x}
 				return l.measure(ctx, o.Duration)
 			},
@@ -95,7 +95,7 @@ func sweeps() []sweep {
 		{
 			"writes", "writes per second of one topic, merged", "1,000 connections, default throttle (100 ms); the publisher's own cost is in it",
 			[]int{10, 100, 1000, 3000, 10_000}, []string{"freshet"},
-			func(ctx context.Context, peer string, x int, o *scaleOptions) (*point, error) {
+			func(ctx context.Context, peer string, x int, o *curvesOptions) (*point, error) {
 				l := load{peer: peer, connections: min(1000, o.Most), throttle: -1, rate: x, window: 100 * time.Millisecond}
 				return l.measure(ctx, o.Duration)
 			},
@@ -104,7 +104,7 @@ func sweeps() []sweep {
 		{
 			"throttle", "throttle window, ms", "100 notices/s to 1,000 connections",
 			[]int{1, 10, 30, 100, 300, 1000}, []string{"freshet"},
-			func(ctx context.Context, peer string, x int, o *scaleOptions) (*point, error) {
+			func(ctx context.Context, peer string, x int, o *curvesOptions) (*point, error) {
 				window := time.Duration(x) * time.Millisecond
 				l := load{peer: peer, connections: min(1000, o.Most), throttle: window, rate: 100, window: window}
 				return l.measure(ctx, o.Duration)
@@ -115,7 +115,7 @@ func sweeps() []sweep {
 }
 
 // Validate is called by kong.
-func (o *scaleOptions) Validate() error {
+func (o *curvesOptions) Validate() error {
 	if o.Rounds < 1 || o.Duration <= 0 || o.Most < 100 {
 		return errors.New("want one round, some time and a hundred connections at least")
 	}
@@ -137,9 +137,9 @@ func (o *scaleOptions) Validate() error {
 }
 
 // Run measures the curves and writes the results.
-func (o *scaleOptions) Run(ctx context.Context) error {
+func (o *curvesOptions) Run(ctx context.Context) error {
 	r := &scaling{
-		Time: time.Now().UTC(), Command: commandOf("make bench/scale", os.Args[2:]), Commit: commitOfTree(ctx), Machine: thisMachine(),
+		Time: time.Now().UTC(), Command: commandOf("make bench/curves", os.Args[2:]), Commit: commitOfTree(ctx), Machine: thisMachine(),
 		Options: *o, Loads: []string{loadOf()}, Points: map[string][][]*point{},
 	}
 	for i := range o.Rounds {
@@ -155,7 +155,7 @@ func (o *scaleOptions) Run(ctx context.Context) error {
 	if o.Results == "" {
 		return nil
 	}
-	dir := filepath.Join(o.Results, r.Time.Format(time.DateOnly)+"-scale")
+	dir := filepath.Join(o.Results, r.Time.Format(time.DateOnly)+"-curves")
 	if err := r.save(dir); err != nil {
 		return err
 	}
