@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,40 +16,105 @@ import (
 	"github.com/freshet-dev/freshet/store"
 )
 
+// promotedPair is a primary behind a proxy, first of the URL's hosts, and its standby,
+// which promote makes a primary of epoch+1.
+type promotedPair struct {
+	url      string
+	way      *testkit.Proxy
+	standby  *testkit.Standby
+	promoted string
+}
+
+func newPromotedPair(t *testing.T) *promotedPair {
+	t.Helper()
+	server := testkit.NewServer(t, nil)
+	old := server.URL("postgres")
+	require.NoError(t, prepare(testkit.Context(t), old))
+	p := &promotedPair{standby: server.Standby(t), way: testkit.NewProxy(t, old)}
+	p.promoted = p.standby.URL(t, old)
+	through, err := pgx.ParseConfig(p.way.URL())
+	require.NoError(t, err)
+	at, err := url.Parse(old)
+	require.NoError(t, err)
+	q := at.Query()
+	q.Set("host", through.Host+","+p.standby.Host())
+	q.Set("port", strconv.Itoa(int(through.Port))+","+p.standby.Port())
+	q.Set("target_session_attrs", "read-write")
+	at.Host, at.RawQuery = "", q.Encode()
+	p.url = at.String()
+	return p
+}
+
+func (p *promotedPair) promote(t *testing.T) {
+	t.Helper()
+	there := testkit.Conn(t, p.promoted)
+	require.Eventually(t, func() bool {
+		return one[bool](t, there, "select exists (select from pg_tables where schemaname = 'freshet')")
+	}, time.Minute, 10*time.Millisecond)
+	p.standby.Promote(t)
+	testkit.Exec(t, p.promoted, `insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start)
+		values ($1, 'test', 2, pg_postmaster_start_time())`, int64(epoch+1))
+}
+
+// The primary is gone without a word while the pool has connections to it, all of which
+// are idle. A call of the new epoch is served by the promoted standby in time; so is a
+// pool that nobody calls.
+func TestPool_primaryIsSilent(t *testing.T) {
+	t.Parallel()
+	p := newPromotedPair(t)
+	ctx := testkit.Context(t)
+	const conns = 6
+	called, quiet := open(t, store.Config{URL: p.url, MaxConns: conns}), open(t, store.Config{URL: p.url, MaxConns: conns})
+	for _, d := range []*store.DB{called, quiet} {
+		var all sync.WaitGroup
+		in, out := make(chan struct{}, conns), make(chan struct{})
+		for range conns {
+			all.Go(func() {
+				_ = d.Read(store.WithCall(ctx, &store.Call{Epoch: epoch}), func(context.Context, pgx.Tx) error {
+					in <- struct{}{}
+					<-out
+					return nil
+				})
+			})
+		}
+		for range conns {
+			<-in
+		}
+		close(out)
+		all.Wait()
+	}
+	background, stop := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- quiet.Watch(background) }()
+	defer func() {
+		stop()
+		require.NoError(t, <-watched)
+	}()
+	waitFor(t, "the pool is of use", func() bool { return quiet.Ready() == nil })
+
+	p.way.Pause()
+	waitFor(t, "the pool is of no use", func() bool { return quiet.Ready() != nil })
+	p.promote(t)
+	since := time.Now()
+	require.NoError(t, called.Read(store.WithCall(ctx, &store.Call{Epoch: epoch + 1}), list))
+	waitFor(t, "the pool is of use again", func() bool { return quiet.Ready() == nil })
+	require.Less(t, time.Since(since), 15*time.Second, "not one connection after the other")
+}
+
 // A URL with several hosts, of which the first is a primary that was left behind: it is
 // up, or it answers nobody. Connections lead to the one that was promoted, of the pool
 // and of a guarded one.
 func TestPool_oldPrimaryIsFirst(t *testing.T) {
 	t.Parallel()
-	ctx, server := testkit.Context(t), testkit.NewServer(t, nil)
-	old := server.URL("postgres")
-	require.NoError(t, prepare(ctx, old))
-	standby := server.Standby(t)
-	promoted := standby.URL(t, old)
-	way := testkit.NewProxy(t, old)
-	through, err := pgx.ParseConfig(way.URL())
-	require.NoError(t, err)
-	at, err := url.Parse(old)
-	require.NoError(t, err)
-	q := at.Query()
-	q.Set("host", through.Host+","+standby.Host())
-	q.Set("port", strconv.Itoa(int(through.Port))+","+standby.Port())
-	q.Set("target_session_attrs", "read-write")
-	at.Host, at.RawQuery = "", q.Encode()
-
-	require.Eventually(t, func() bool {
-		return one[bool](t, testkit.Conn(t, promoted), "select exists (select from pg_tables where schemaname = 'freshet')")
-	}, time.Minute, 10*time.Millisecond)
-	standby.Promote(t)
-	testkit.Exec(t, promoted, `insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start)
-		values ($1, 'test', 2, pg_postmaster_start_time())`, int64(epoch+1))
+	ctx, p := testkit.Context(t), newPromotedPair(t)
+	p.promote(t)
 
 	serves := func() {
 		t.Helper()
 		ctx := store.WithCall(ctx, &store.Call{Epoch: epoch + 1})
-		require.NoError(t, open(t, store.Config{URL: at.String()}).Read(ctx, list))
+		require.NoError(t, open(t, store.Config{URL: p.url}).Read(ctx, list))
 
-		config, err := pgxpool.ParseConfig(at.String())
+		config, err := pgxpool.ParseConfig(p.url)
 		require.NoError(t, err)
 		store.Guard(config)
 		pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -59,6 +125,6 @@ func TestPool_oldPrimaryIsFirst(t *testing.T) {
 		require.NoError(t, pool.Ping(bounded))
 	}
 	serves()
-	way.Pause()
+	p.way.Pause()
 	serves()
 }

@@ -118,13 +118,16 @@ func sleep(ctx context.Context, pause time.Duration) bool {
 }
 
 // look takes a connection out of the pool. Thoroughly, it opens one too, as the
-// pool would, if there is room for one (those that are open may be the last that
-// can be had), and looks at what it finds.
+// pool would, if there is room for one, and looks at what it finds. Where there is no
+// room, those that are open may be the last that can be had; but if they are of no use,
+// they may lead to a server that is gone without a word, while another has its place.
 func (d *DB) look(ctx context.Context, thoroughly bool) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	if stat := d.pool.Stat(); thoroughly && stat.TotalConns() < stat.MaxConns() {
-		if err := d.open(ctx); err != nil {
+	stat := d.pool.Stat()
+	full := stat.TotalConns() >= stat.MaxConns()
+	if thoroughly && (!full || d.Ready() != nil) {
+		if err := d.open(ctx); err != nil && !full {
 			return err
 		}
 	}
@@ -160,6 +163,7 @@ func (d *DB) open(ctx context.Context) error {
 	if err := d.afterConnect(ctx, conn); err != nil {
 		return fmt.Errorf("the pool can't use its connections: %w", err)
 	}
+	d.meet(tagOf(conn).epoch)
 	return nil
 }
 

@@ -58,6 +58,7 @@ func (d *DB) acquireWrite(ctx context.Context, call *Call) (*lease, error) {
 
 // take waits for a connection until bounded, which is ctx with a bound, ends.
 func (d *DB) take(ctx, bounded context.Context, epoch freshet.Epoch) (*pgxpool.Conn, error) {
+	d.meet(epoch)
 	d.waiting.Add(1)
 	defer d.waiting.Add(-1)
 	bounded = context.WithValue(bounded, wantKey{}, want{epoch: epoch, since: time.Now()})
@@ -76,6 +77,25 @@ func (d *DB) take(ctx, bounded context.Context, epoch freshet.Epoch) (*pgxpool.C
 	}
 	d.health.suspect()
 	return nil, err
+}
+
+// meet is told of an epoch. When it is a new one, the pool's connections of the one
+// before are of no use any more, and mustn't be asked whether they are alive: a server
+// that is gone without a word, as one that is failed over from, doesn't answer, and each
+// question takes all the time that there is.
+func (d *DB) meet(epoch freshet.Epoch) {
+	for {
+		last := d.latest.Load()
+		if uint32(epoch) <= last {
+			return
+		}
+		if d.latest.CompareAndSwap(last, uint32(epoch)) {
+			if last != 0 {
+				d.pool.Reset()
+			}
+			return
+		}
+	}
 }
 
 // Stats is a snapshot of the pool.

@@ -91,6 +91,10 @@ type DB struct {
 	execModeGiven bool
 	pooled        atomic.Bool
 
+	// latest is the highest epoch that a call has asked for, or that a connection was
+	// found to read; 0: none yet.
+	latest atomic.Uint32
+
 	// writes are the connections that InTx may hold, of which callers have their turns.
 	// What it leaves of the pool is for reads, so that writes that wait for each
 	// other's locks don't stop them.
