@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/primary"
 )
 
 const (
@@ -279,10 +280,17 @@ func (d *DB) Fallbacks(why ReplicaReason) uint64 {
 // CheckReplica says whether reads may run on the standby that one URL leads to, beside
 // the primary that the other one leads to: nil, or a *ReplicaError. ErrNoEpoch: no node
 // has run on the primary since its start, so that there is no history to compare with.
-func CheckReplica(ctx context.Context, primary, url string) error {
+func CheckReplica(ctx context.Context, primaryURL, url string) error {
 	bounded, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(bounded, primary)
+	config, err := pgx.ParseConfig(primaryURL)
+	if err != nil {
+		return err
+	}
+	if config, err = primary.NewFinder(nil).Narrow(bounded, config); err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(bounded, config)
 	if err != nil {
 		return err
 	}

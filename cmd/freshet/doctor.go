@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,11 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		for _, url := range c.ReplicaURL {
 			problems = append(problems, c.replica(ctx, url)...)
 		}
+		hosts, err := setup.CheckHosts(ctx, cmp.Or(c.CaptureURL, c.DatabaseURL))
+		if err != nil {
+			return err
+		}
+		problems = append(problems, hosts...)
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
 }

@@ -92,6 +92,15 @@ func (f *Finder) Narrow(ctx context.Context, config *pgx.ConnConfig) (*pgx.ConnC
 	return narrowed(config, found), nil
 }
 
+// Each returns config for each of its hosts, in their order.
+func Each(config *pgx.ConnConfig) []*pgx.ConnConfig {
+	var all []*pgx.ConnConfig
+	for _, h := range hostsOf(config) {
+		all = append(all, narrowed(config, h))
+	}
+	return all
+}
+
 // host is one server of a connection string.
 type host struct {
 	name string

@@ -21,6 +21,7 @@ import (
 	"github.com/pressly/goose/v3/lock"
 
 	"github.com/freshet-dev/freshet/gen/freshetdb"
+	"github.com/freshet-dev/freshet/internal/primary"
 )
 
 //go:embed migrations/*.sql
@@ -136,7 +137,7 @@ func (m *Migrations) Up(ctx context.Context, url string) error {
 // UpConfig is Up with a connection that isn't described by a URL. It changes
 // config's parameters.
 func (m *Migrations) UpConfig(ctx context.Context, config *pgx.ConnConfig) error {
-	return m.withProvider(config, func(p *goose.Provider) error {
+	return m.withProvider(ctx, config, func(p *goose.Provider) error {
 		newer, err := m.isNewer(ctx, p)
 		if err == nil && !newer {
 			_, err = p.Up(ctx)
@@ -166,7 +167,7 @@ func (m *Migrations) Down(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	return m.withProvider(config, func(p *goose.Provider) error {
+	return m.withProvider(ctx, config, func(p *goose.Provider) error {
 		_, err := p.Down(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			return nil
@@ -182,7 +183,7 @@ func (m *Migrations) Status(ctx context.Context, url string) ([]Migration, error
 		return nil, err
 	}
 	var list []Migration
-	err = m.withProvider(config, func(p *goose.Provider) error {
+	err = m.withProvider(ctx, config, func(p *goose.Provider) error {
 		status, err := p.Status(ctx)
 		if err != nil {
 			return m.explain("migration status", err)
@@ -195,7 +196,11 @@ func (m *Migrations) Status(ctx context.Context, url string) ([]Migration, error
 	return list, err
 }
 
-func (m *Migrations) withProvider(config *pgx.ConnConfig, use func(*goose.Provider) error) (err error) {
+func (m *Migrations) withProvider(ctx context.Context, config *pgx.ConnConfig, use func(*goose.Provider) error) (err error) {
+	config, err = primary.NewFinder(nil).Narrow(ctx, config)
+	if err != nil {
+		return fmt.Errorf("connect to the database: %w", err)
+	}
 	ForServer(config)
 	config.RuntimeParams["lock_timeout"] = strconv.FormatInt(migrateLockTimeout.Milliseconds(), 10)
 	db := stdlib.OpenDB(*config)
