@@ -12,6 +12,7 @@
 package primary
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,14 +193,17 @@ type answer struct {
 	host     host
 	err      error // it doesn't say anything
 	primary  bool
-	system   string
+	system   string // "": the role may not know
+	started  string // by which two names of one server are told from two servers
 	timeline uint64
 }
 
 // whatSQL reads the timeline of a primary where WAL is inserted: what pg_control says
-// is that of the last checkpoint, behind a promotion.
-const whatSQL = `select (select system_identifier from pg_control_system()), pg_is_in_recovery(),
-  case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end`
+// is that of the last checkpoint, behind a promotion. A managed provider may keep the
+// last statement from the role.
+const whatSQL = `select pg_is_in_recovery(), pg_postmaster_start_time(),
+  case when not pg_is_in_recovery() then left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end;
+select system_identifier from pg_control_system()`
 
 var errSilent = errors.New("no answer")
 
@@ -299,11 +303,14 @@ func (h host) ask(ctx context.Context, config *pgx.ConnConfig, said chan<- answe
 
 func what(ctx context.Context, conn *pgconn.PgConn) (a answer) {
 	results, err := conn.Exec(ctx, whatSQL).ReadAll()
-	if err != nil {
-		return answer{err: err}
+	if len(results) == 0 || results[0].Err != nil || len(results[0].Rows) == 0 {
+		return answer{err: cmp.Or(err, errors.New("it doesn't say what it is"))}
 	}
 	row := results[0].Rows[0]
-	a.system, a.primary = string(row[0]), string(row[1]) == "f"
+	a.primary, a.started = string(row[0]) == "f", string(row[1])
+	if len(results) > 1 && results[1].Err == nil && len(results[1].Rows) == 1 {
+		a.system = string(results[1].Rows[0][0])
+	}
 	if a.primary {
 		a.timeline, a.err = strconv.ParseUint(string(row[2]), 16, 32)
 	}
@@ -325,7 +332,7 @@ func choose(answers []answer) (best *answer, left []answer) {
 		}
 	}
 	for _, a := range primaries {
-		if a.host != best.host {
+		if a.host != best.host && a.started != best.started {
 			left = append(left, a)
 		}
 	}

@@ -27,7 +27,7 @@ func TestHostsOf(t *testing.T) {
 func TestChoose(t *testing.T) {
 	t.Parallel()
 	at := func(name, system string, timeline uint64) answer {
-		return answer{host: host{name, 1}, primary: timeline > 0, system: system, timeline: timeline}
+		return answer{host: host{name, 1}, primary: timeline > 0, system: system, started: name, timeline: timeline}
 	}
 	down := answer{host: host{"down", 1}, err: errors.New("refused")}
 	for name, c := range map[string]struct {
@@ -40,6 +40,7 @@ func TestChoose(t *testing.T) {
 		"left behind, and first":  {answers: []answer{at("old", "s", 1), at("new", "s", 2)}, best: "new", left: []string{"old"}},
 		"left behind, and last":   {answers: []answer{at("new", "s", 2), at("old", "s", 1)}, best: "new", left: []string{"old"}},
 		"nothing says which":      {answers: []answer{at("a", "s", 2), at("b", "s", 2)}, best: "a", left: []string{"b"}},
+		"two names of one":        {answers: []answer{at("a", "s", 2), {host: host{"alias", 1}, primary: true, system: "s", started: "a", timeline: 2}}, best: "a"},
 		"another system is apart": {answers: []answer{at("a", "s", 1), at("other", "t", 9)}, best: "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
