@@ -51,7 +51,7 @@ check() {
 	have curl || want curl
 	have patch || want patch
 	have psql || want postgresql-client
-	for program in haproxy caddy pgbouncer zsh fish mandoc; do
+	for program in haproxy caddy pgbouncer zsh fish mandoc python3; do
 		have "$program" || want "$program"
 	done
 	have promtool || want prometheus # for promtool alone
@@ -80,7 +80,7 @@ give_up() {
 
 check
 if [ -z "$missing" ]; then
-	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies, pooler, promtool, shells and mandoc are there"
+	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies, pooler, promtool, shells, mandoc and Python are there"
 	check_node
 	exit
 fi

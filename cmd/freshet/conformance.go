@@ -13,6 +13,7 @@ import (
 
 type conformanceCmd struct {
 	Server conformanceServerCmd `cmd:"" help:"Judge a server: the protocol's promises, case by case."`
+	Client conformanceClientCmd `cmd:"" help:"Judge a client, in any language: it says in lines of JSON what it shows."`
 }
 
 type conformanceServerCmd struct {
@@ -21,6 +22,29 @@ type conformanceServerCmd struct {
 	TokenFile string        `name:"token-file" placeholder:"FILE" env:"FRESHET_TOKEN_FILE" help:"File with a bearer token that may read, write and follow what the cases make up."`
 	Patience  time.Duration `default:"10s" help:"How long to wait for what has to come, beside two heartbeats."`
 	caseFlags
+}
+
+type conformanceClientCmd struct {
+	Command  []string      `arg:"" optional:"" passthrough:"" help:"What starts the client's adapter (docs/conformance.md): python3 examples/python/conformance.py."`
+	Patience time.Duration `default:"10s" help:"How long to wait for what has to come."`
+	caseFlags
+}
+
+// Help is printed by `freshet conformance client --help`.
+func (*conformanceClientCmd) Help() string {
+	return `Plays a server of the message service, on loopback, and starts the command once for each case. The exit code is 1 if a case fails. Flags come before the command.`
+}
+
+// Run judges the client.
+func (c *conformanceClientCmd) Run(ctx context.Context, to streams) error {
+	if c.List {
+		return list(to, conformance.ClientCases())
+	}
+	report, err := conformance.Client(ctx, conformance.ClientConfig{Command: c.Command, Patience: c.Patience, Only: c.Only, Skip: c.Skip})
+	if err != nil {
+		return err
+	}
+	return tell(to, report)
 }
 
 // caseFlags choose cases.

@@ -47,3 +47,22 @@ func TestConformanceServer_exitCodes(t *testing.T) {
 		require.Contains(t, out.String()+err.String(), tt.says)
 	}
 }
+
+func TestConformanceClient(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--list"}, exitOK, "notice-refetches\n    The client rule: A request asks"},
+		{[]string{"--only", "resume,topics", "python3", "examples/python/conformance.py"}, exitOK, "2 cases, 2 passed, 0 failed"},
+		{[]string{"--only", "topics", "--patience", "1s", "cat"}, exitFailed, "it wrote what is no report: {\"do\":\"start\""},
+		{[]string{"--only", "topics", "nobody-has-this"}, exitFailed, "executable file not found"},
+		{nil, exitFailed, "no command that starts the client's adapter"},
+	} {
+		var out, err bytes.Buffer
+		code := run(t.Context(), append([]string{"conformance", "client"}, tt.args...), &out, &err)
+		require.Equal(t, tt.code, code, "%v: %s%s", tt.args, out.String(), err.String())
+		require.Contains(t, out.String()+err.String(), tt.says)
+	}
+}

@@ -1,10 +1,12 @@
-// Package conformance judges servers, by playing a scripted client against them:
-// case by case, each of which is a sentence of docs/protocol.md. It knows nothing
-// of how a server is made: it speaks HTTP, and reads what comes back.
+// Package conformance judges servers, by playing a scripted client against them, and
+// clients, by playing a scripted server: case by case, each of which is a sentence of
+// docs/protocol.md. It knows nothing of how they are made: it speaks HTTP, and reads
+// what comes back. What a client shows its users, it says in lines of JSON
+// (docs/conformance.md).
 //
-// A case that fails says what the server did in its place. A case that passes says no
-// more than that this server did it this once. Cases run beside each other and use
-// places of their own, so that they don't see each other's writes.
+// A case that fails says what came in place of what the sentence promises. A case that
+// passes says no more than that it was so this once. Cases run beside each other: those
+// of a server use places of their own, those of a client a process and a server each.
 package conformance
 
 import (
@@ -35,6 +37,7 @@ type Case struct {
 
 	// server judges one; client, somebody's client. One of the two is set.
 	server func(*trial)
+	client func(*play)
 }
 
 // Result is what became of a case.

@@ -27,12 +27,14 @@ func TestCases_areOfTheProtocol(t *testing.T) {
 		}
 		sections[title] = strings.ReplaceAll(text, "\n", " ")
 	}
-	names := map[string]bool{}
-	for _, c := range conformance.ServerCases() {
-		require.False(t, names[c.Name], c.Name)
-		names[c.Name] = true
-		require.Contains(t, sections, c.Section, c.Name)
-		require.Contains(t, sections[c.Section], c.Says, c.Name)
+	for _, cases := range [][]conformance.Case{conformance.ServerCases(), conformance.ClientCases()} {
+		names := map[string]bool{}
+		for _, c := range cases {
+			require.False(t, names[c.Name], c.Name)
+			names[c.Name] = true
+			require.Contains(t, sections, c.Section, c.Name)
+			require.Contains(t, sections[c.Section], c.Says, c.Name)
+		}
 	}
 }
 
@@ -42,7 +44,7 @@ func TestDocs(t *testing.T) {
 	raw, err := os.ReadFile(file)
 	require.NoError(t, err)
 	text := string(raw)
-	for kind, cases := range map[string][]conformance.Case{"server": conformance.ServerCases()} {
+	for kind, cases := range map[string][]conformance.Case{"server": conformance.ServerCases(), "client": conformance.ClientCases()} {
 		before, rest, ok := strings.Cut(text, "<!-- "+kind+" cases: ")
 		require.True(t, ok, kind)
 		marker, rest, ok := strings.Cut(rest, "-->\n")

@@ -88,7 +88,7 @@ var serverFaults = map[string]flaw{
 	// Calls.
 	"strong-read":        {front: remembers},
 	"at-least-contains":  {inside: "empty at-least", front: none},
-	"at-least-reached":   {front: answers(posts.and(asked), func(h http.Header, status int) { lower(h, status, http.StatusOK) })},
+	"at-least-reached":   {front: answers(posts.and(asked), func(h http.Header, status int) { backdate(h, status, http.StatusOK) })},
 	"at-least-by-get":    {front: asks(gets, drop("Freshet-At-Least"))},
 	"at-least-list":      {front: asks(posts, edit("Freshet-At-Least", func(value string) string { first, _, _ := strings.Cut(value, ","); return first }))},
 	"at-least-lines":     {front: asks(posts.and(asked), func(r *http.Request) { r.Header.Set("Freshet-At-Least", r.Header.Get("Freshet-At-Least")) })},
@@ -117,7 +117,7 @@ var serverFaults = map[string]flaw{
 	"mutation-topics":      {inside: "first topic", front: none},
 	"etag-304":             {inside: "no 304", front: none},
 	"etag-changed":         {inside: "always 304", front: none},
-	"304-new-stamp":        {front: answers(gets.and(asked), func(h http.Header, status int) { lower(h, status, http.StatusNotModified) })},
+	"304-new-stamp":        {front: answers(gets.and(asked), func(h http.Header, status int) { backdate(h, status, http.StatusNotModified) })},
 	"cache-header":         {front: answers(posts, func(h http.Header, _ int) { h.Set("Freshet-Cache", "HIT") })},
 	"request-id-kept":      {front: asks(posts, drop("X-Request-Id"))},
 	"request-id-made":      {front: answers(posts.and(hasHeader("X-Request-Id", false)), func(h http.Header, _ int) { h.Del("X-Request-Id") })},

@@ -109,8 +109,10 @@ func refuses(which about, status int, text string) front {
 // spoiler is a response on its way.
 type spoiler struct {
 	http.ResponseWriter
+	status func(int) int // nil: as it is
 	header func(h http.Header, status int)
 	frame  func(string) string // of a stream; nil: as it is
+	raw    func(string) string // each write; nil: as it is
 	sent   bool
 	buffer string
 }
@@ -129,6 +131,9 @@ func (s *spoiler) WriteHeader(status int) {
 	if !s.sent && s.header != nil {
 		s.header(s.Header(), status)
 	}
+	if !s.sent && s.status != nil {
+		status = s.status(status)
+	}
 	s.sent = true
 	s.ResponseWriter.WriteHeader(status)
 }
@@ -136,6 +141,10 @@ func (s *spoiler) WriteHeader(status int) {
 func (s *spoiler) Write(p []byte) (int, error) {
 	if !s.sent {
 		s.WriteHeader(http.StatusOK)
+	}
+	if s.raw != nil {
+		_, err := io.WriteString(s.ResponseWriter, s.raw(string(p)))
+		return len(p), err
 	}
 	if s.frame == nil || s.Header().Get("Content-Type") != "text/event-stream" {
 		return s.ResponseWriter.Write(p)

@@ -41,8 +41,8 @@ func before(rev string) string {
 	return string(digits)
 }
 
-// lower stamps an answer of the status as of when the double began.
-func lower(h http.Header, status, of int) {
+// backdate stamps an answer of the status as of when the double began.
+func backdate(h http.Header, status, of int) {
 	if status == of {
 		h.Set("Freshet-Revision", start)
 	}

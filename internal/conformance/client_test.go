@@ -1,0 +1,58 @@
+package conformance_test
+
+import (
+	"flag"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/conformance"
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// goClient is the command that starts the Go client's adapter.
+func goClient() []string { return []string{"env", asAdapter + "=1", os.Args[0]} }
+
+// TestClient_go: the Go client passes all cases.
+func TestClient_go(t *testing.T) {
+	report, err := conformance.Client(testkit.Context(t), conformance.ClientConfig{Command: goClient(), Patience: 20 * time.Second})
+	require.NoError(t, err)
+	requirePassed(t, report)
+}
+
+var wholeMatrix = flag.Bool("matrix", false, "judge each broken client by all cases, not by three of them")
+
+// TestClient_faults: the judge is judged. The Go client passes; with a sentence of the
+// protocol broken it fails the case of that sentence, and no other. Each case takes a
+// process, so that as a rule each is judged by its own case and two others.
+func TestClient_faults(t *testing.T) {
+	cases := conformance.ClientCases()
+	var names []string
+	for _, c := range cases {
+		require.Contains(t, clientFaults, c.Name, "a case that no client is known to fail")
+		names = append(names, c.Name)
+	}
+	require.Len(t, clientFaults, len(cases)+1)
+	each(t, slices.Sorted(maps.Keys(clientFaults)), func(name string) (*conformance.Report, error) {
+		var only []string
+		if at := slices.Index(names, name); at >= 0 && !*wholeMatrix {
+			only = []string{name, names[(at+1)%len(names)], names[(at+7)%len(names)]}
+		}
+		return exactly(name, func(patience time.Duration) (*conformance.Report, error) {
+			return conformance.Client(t.Context(), conformance.ClientConfig{Command: goClient(), Patience: 2 * patience, Only: only}.With(clientFaults[name]))
+		})
+	})
+}
+
+// TestClient_python: one that was written from docs/protocol.md alone passes them, too.
+func TestClient_python(t *testing.T) {
+	report, err := conformance.Client(testkit.Context(t), conformance.ClientConfig{
+		Command: []string{"python3", "../../examples/python/conformance.py"}, Patience: 20 * time.Second,
+	})
+	require.NoError(t, err)
+	requirePassed(t, report)
+}
