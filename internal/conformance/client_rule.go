@@ -125,7 +125,8 @@ var ruleCases = []Case{
 	{Name: "own-write-without-topics", Section: Rule, Says: "Without topics: `need = R` for the queries that the mutation is known to touch", client: func(p *play) {
 		p.begin(listOf("1"), listOf("2"))
 		p.mutate(rev(settled+0xc0), "2")
-		p.readAtLeast("2", rev(settled+0xc0))
+		r := p.read("2")
+		p.needf(r.atLeast == "" || r.atLeast == rev(settled+0xc0), "the read after the mutation is at-least %q; what is strong, or at-least %s, contains it", r.atLeast, rev(settled+0xc0))
 	}},
 }
 
