@@ -95,6 +95,7 @@ test/go:
 	$(GO) test -p $(P) -timeout 9m ./...
 	cd bench/peers && $(GO) test ./...
 	cd internal/depths && $(GO) test ./...
+	cd tools/connectsuite && $(GO) test ./...
 	cd internal/manifests && $(GO) test -count=1 ./... # its files are outside, where no cache looks
 	cd tools/release && $(GO) test -count=1 ./... # as above
 	@set -e; for e in $(EXAMPLES); do (cd $$e && $(GO) test ./...); done
@@ -186,6 +187,7 @@ lint/go:
 	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd internal/manifests && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd internal/depths && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
+	cd tools/connectsuite && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	cd tools/release && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m
 	@set -e; for e in $(EXAMPLES); do cd $(CURDIR)/$$e && $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint run --timeout 10m; done
 
