@@ -36,7 +36,8 @@ type Config struct {
 	// role with REPLICATION; if this one leads through a pooler, CaptureURL or
 	// Connect says how else. One of DatabaseURL and Connect is required.
 	DatabaseURL string
-	// CaptureURL is where capture and migrations connect. Empty: as Connect says;
+	// CaptureURL is where capture connects, and migrations do where DatabaseURL leads
+	// through a pooler. Empty: as Connect says;
 	// without one, DatabaseURL.
 	CaptureURL string
 	// Connect says how to connect where no URL does: by a password that is rotated,
