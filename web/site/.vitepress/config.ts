@@ -53,6 +53,7 @@ const sidebar = [
       { text: "Architecture", link: "/architecture" },
       { text: "Guarantees", link: "/guarantees" },
       { text: "Performance", link: "/performance" },
+      { text: "Scaling", link: "/scaling" },
       { text: "Consistency report", link: "/consistency-report" },
       { text: "Soak", link: "/soak" },
     ],
