@@ -83,6 +83,23 @@ type Config struct {
 	// for a connection, before it runs on the primary. Zero: 50 ms.
 	ReplicaWait time.Duration
 
+	// NATSURLs are servers of one NATS cluster, by which the nodes of one database that
+	// name it have one of them capture, and tell the others: for more nodes than the
+	// primary should decode for. Nil: each node captures.
+	NATSURLs []string
+	// NATSCredentials is a file with a user's JWT and seed. Empty: none; a URL may have a
+	// user and password, or a token.
+	NATSCredentials string
+	// NATSRootCAs, NATSCert and NATSKey are files in PEM: whose certificates to trust, and
+	// the node's own. Empty: the system's; none.
+	NATSRootCAs, NATSCert, NATSKey string
+	// NATSSubject is what all subjects begin with. Only nodes may be allowed to publish
+	// there: whoever else does can have them pass over changes. Empty: `freshet`.
+	NATSSubject string
+	// NATSFallback has a node capture for itself when NATS has been gone for longer than
+	// MaxLag, which takes a slot and a walsender of its own. Otherwise it isn't ready then.
+	NATSFallback bool
+
 	// Authenticate says who sent a request: a Principal, the zero one for somebody who
 	// isn't known but may come in. It must not read the body. A *connect.Error refuses
 	// the caller: code, text, details and metadata are sent, over each protocol in its
@@ -225,6 +242,7 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Slot:              "freshet",
+		NATSSubject:       "freshet",
 		Publication:       Publication,
 		Reauthorize:       time.Minute,
 		ReplicaWait:       50 * time.Millisecond,
@@ -279,6 +297,7 @@ func (c Config) withDefaults() (Config, error) {
 	d := Defaults()
 	c.Slot = cmp.Or(c.Slot, d.Slot)
 	c.Publication = cmp.Or(c.Publication, d.Publication)
+	c.NATSSubject = cmp.Or(c.NATSSubject, d.NATSSubject)
 	c.Logger = seldom.Logger(cmp.Or(c.Logger, slog.Default()))
 	if err := checkBounds(&c, d); err != nil {
 		return c, err
@@ -302,6 +321,9 @@ func (c Config) withDefaults() (Config, error) {
 		return c, &ConfigError{Field: "DBAnonymousRole", Want: "a role (none is Postgres's word for that of the connection)"}
 	}
 	if err := c.checkReplicas(); err != nil {
+		return c, err
+	}
+	if err := c.checkNATS(); err != nil {
 		return c, err
 	}
 	if !slotName.MatchString(c.Slot) || len(c.Slot) > setup.MaxSlotName {

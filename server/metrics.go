@@ -36,6 +36,7 @@ func (n *Node) observe() error {
 	}
 	n.observeHub()
 	n.observeFeed()
+	n.observeRelay()
 	return nil
 }
 

@@ -248,7 +248,7 @@ func (n *Node) serve(context.Context) error {
 		n.keepPool()
 	}
 	n.mu.Unlock()
-	n.parts.Go("capture", n.feed.Run)
+	n.parts.Go("capture", n.capture)
 	n.parts.Go("streams", n.streams.Run)
 	return nil
 }

@@ -58,6 +58,7 @@ import (
 	"github.com/freshet-dev/freshet/server/grants"
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/intercept"
+	"github.com/freshet-dev/freshet/server/relay"
 	"github.com/freshet-dev/freshet/server/stream"
 	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/wal"
@@ -77,6 +78,7 @@ type Node struct {
 	changed          chan struct{} // capacity 1: readiness may be another one
 	hub              *hub.Hub
 	feed             *wal.Feed
+	relay            *relay.Relay       // nil: the node captures, whatever others do
 	tracing          *intercept.Tracing // nil: nothing is traced
 	streams          *stream.Server
 	callers          *intercept.Authenticator // nil: nobody asks who calls
@@ -114,12 +116,19 @@ func New(cfg Config) (*Node, error) {
 	if n.tracing, err = intercept.NewTracing(cfg.TracerProvider, cfg.TrustTraces); err != nil {
 		return nil, err
 	}
+	var sink wal.Sink = &listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }}
+	beforeTold := n.tracing.BeforeTold()
+	var publisher *relay.Publisher
+	if cfg.relays() {
+		publisher = relay.NewPublisher(sink)
+		sink, beforeTold = publisher, publisher.BeforeTold(beforeTold)
+	}
 	if n.feed, err = wal.New(wal.Config{
 		Connect:       n.source,
 		Program:       n.program,
-		Sink:          &listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }},
+		Sink:          sink,
 		OnChange:      n.wake,
-		BeforeTold:    n.tracing.BeforeTold(),
+		BeforeTold:    beforeTold,
 		Logger:        cfg.Logger,
 		Slot:          cfg.Slot,
 		Publication:   cfg.Publication,
@@ -131,8 +140,14 @@ func New(cfg Config) (*Node, error) {
 	}); err != nil {
 		return nil, err
 	}
+	if publisher != nil {
+		if err := n.joinFleet(publisher); err != nil {
+			return nil, err
+		}
+	}
 	n.ready.conditions = []condition{
 		{ReasonStopping, n.notRetired},
+		{ReasonCapture, n.relayed},
 		{ReasonCapture, n.feed.Ready},
 		{ReasonCapture, n.caughtUp},
 		{ReasonDatabase, n.poolReady},

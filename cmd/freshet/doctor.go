@@ -26,6 +26,8 @@ type doctorCmd struct {
 
 	ReplicaURL []string `sep:"none" placeholder:"URL" help:"Standby that serve reads from: would it? With --print-grants: the services' role is to read there, too. Several, one URL for each."`
 
+	natsFlags
+
 	PrintGrants bool     `help:"Print the SQL that makes roles of least privilege instead: one that sets up, one that captures, one of the services."`
 	OwnerRole   string   `default:"freshet_owner" placeholder:"ROLE" help:"With --print-grants: the role that migrates and sets up."`
 	CaptureRole string   `default:"freshet_capture" placeholder:"ROLE" help:"With --print-grants: the role of --capture-url."`
@@ -103,6 +105,7 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 			return err
 		}
 		problems = append(problems, hosts...)
+		problems = append(problems, c.examine(ctx)...)
 		return report(to.out, problems, "The database is as the contract needs it.")
 	})
 }

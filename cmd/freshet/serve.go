@@ -37,6 +37,9 @@ type serveCmd struct {
 	ReplicaConns int32         `group:"Database" default:"0" help:"Connections of each replica's pool. 0: the number of CPUs, at least 4."`
 	ReplicaWait  time.Duration `group:"Database" default:"${replica_wait}" help:"Longest wait of a read for a replica, before it runs on the primary."`
 
+	natsFlags
+	NATSFallback bool `name:"nats-fallback" group:"Fleet" help:"Capture by itself, which takes a slot and a walsender, when NATS has been gone for longer than --max-lag. Otherwise the node isn't ready then."`
+
 	DataDir     string `group:"Database" default:".freshet" type:"path" help:"Folder of the private Postgres."`
 	PostgresBin string `group:"Database" placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 
@@ -206,6 +209,7 @@ func serveDefaults() kong.Vars {
 	return kong.Vars{
 		"slot":                          d.Slot,
 		"publication":                   d.Publication,
+		"nats_subject":                  d.NATSSubject,
 		"addr":                          at.Addr,
 		"replica_wait":                  d.ReplicaWait.String(),
 		"max_wait":                      d.MaxWait.String(),
@@ -280,7 +284,7 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 
 // node is what they say to package server.
 func (c *serveCmd) node(logger *slog.Logger) server.Config {
-	return server.Config{
+	cfg := server.Config{
 		DatabaseURL:         c.DatabaseURL,
 		CaptureURL:          c.CaptureURL,
 		Services:            services(),
@@ -323,6 +327,9 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		AuditReads:      intercept.AuditMode(c.AuditReads),
 		Logger:          logger,
 	}
+	c.configure(&cfg)
+	cfg.NATSFallback = c.NATSFallback
+	return cfg
 }
 
 // inFlags says what is wrong with a configuration in the words of whoever gave it.
@@ -341,6 +348,8 @@ func inFlags(err error) error {
 	name := cmp.Or(map[string]string{
 		"MaxStreamsPerCaller": "--max-streams-per-address",
 		"ReplicaURLs":         "--replica-url",
+		"NATSURLs":            "--nats-url",
+		"NATSFallback":        "--nats-fallback",
 		"DBRoleClaim":         "--db-role-claim",
 		"DBAnonymousRole":     "--db-anonymous-role",
 	}[field.Field], flagOf(field.Field))

@@ -1,0 +1,143 @@
+package systemtest_test
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/testkit"
+)
+
+// natsAt is a server of NATS in this process, at a port that it keeps (-1: any).
+func natsAt(t testing.TB, port int) (_ *natsserver.Server, at int) {
+	t.Helper()
+	server, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true})
+	require.NoError(t, err)
+	server.Start()
+	require.True(t, server.ReadyForConnections(10*time.Second))
+	return server, server.Addr().(*net.TCPAddr).Port
+}
+
+// F37, F38: three programs that share NATS, of which one decodes for all. Each in turn is
+// killed, and paused, the one that captures among them; NATS is gone for longer than the
+// lag that is allowed. Nobody's stream is told a reset, or misses anything; who wakes
+// serves nothing stale; and who is told nothing says that it isn't ready.
+func TestNodes_F38_fleetOverNATS(t *testing.T) {
+	t.Parallel()
+	binary, ctx := program(t), testkit.Context(t)
+	postgres := testkit.NewServer(t, nil)
+	database := postgres.Database(t)
+	nats, port := natsAt(t, natsserver.RANDOM_PORT)
+	stop := func() {
+		nats.Shutdown()
+		nats.WaitForShutdown()
+	}
+	t.Cleanup(func() { stop() })
+	nodes := startNodes(t, binary, database, 3, "--nats-url=nats://127.0.0.1:"+strconv.Itoa(port), "--max-lag=1s", "--heartbeat=1s")
+	conn := testkit.Conn(t, database)
+	copies := func(want int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			var copies int
+			err := conn.QueryRow(ctx, `select count(*) from pg_replication_slots where temporary`).Scan(&copies)
+			return err == nil && copies == want
+		}, 30*time.Second, 20*time.Millisecond)
+	}
+	copies(1)
+	wrote := 0
+	insert := func() freshet.Revision {
+		t.Helper()
+		var epoch freshet.Epoch
+		var position uint64
+		_, err := conn.Exec(ctx, `insert into messages (conversation, author, body) values ('7', 'sql', 'hi')`)
+		require.NoError(t, err)
+		wrote++
+		require.NoError(t, conn.QueryRow(ctx, `select epoch, (pg_current_wal_flush_lsn() - '0/0')::bigint from freshet.incarnation`).Scan(&epoch, &position))
+		return freshet.Revision{Epoch: epoch, Position: position}
+	}
+	var clients []*clients
+	var listeners []*listener
+	for _, n := range nodes {
+		c := newClients(t, n.url)
+		l := c.listen(t, []string{topicOf("7")}, nil)
+		l.await(t, ctx, "ready", func() bool { return len(l.ready) > 0 })
+		clients, listeners = append(clients, c), append(listeners, l)
+	}
+	told := func(at freshet.Revision, but int) {
+		t.Helper()
+		for i, l := range listeners {
+			if i != but {
+				l.await(t, ctx, "the notice", func() bool { return !l.told[topicOf("7")].Less(at) })
+			}
+		}
+	}
+	// What was written is read back from each node, at-least the position and strongly.
+	readable := func(at freshet.Revision, but int) {
+		t.Helper()
+		for i, c := range clients {
+			for _, rev := range []freshet.Revision{at, {}} {
+				if i == but {
+					continue
+				}
+				answer, err := c.list(ctx, "7", rev)
+				require.NoError(t, err)
+				require.Len(t, answer.Msg.GetMessages(), wrote)
+			}
+		}
+	}
+	step := func(but int) {
+		t.Helper()
+		// Twice: the commit's own end is above the position that is read while it runs.
+		insert()
+		told(insert(), but)
+		readable(listeners[(but+1)%3].now().told[topicOf("7")], but)
+	}
+	step(-1)
+	for i, n := range nodes {
+		n.kill()
+		step(i)
+		n.start(t)
+		step(-1)
+	}
+	copies(1)
+	for i, n := range nodes {
+		require.NoError(t, n.cmd.Process.Signal(syscall.SIGSTOP))
+		step(i)
+		require.NoError(t, n.cmd.Process.Signal(syscall.SIGCONT))
+		if answer, err := clients[i].list(ctx, "7", listeners[(i+1)%3].now().told[topicOf("7")]); err == nil {
+			require.Len(t, answer.Msg.GetMessages(), wrote, "a node that has woken knows that it may not")
+		}
+		step(-1)
+	}
+	copies(1)
+
+	stop()
+	insert()
+	ready := func() (n int) {
+		for _, node := range nodes {
+			resp, err := http.Get(node.url + "/readyz") //nolint:noctx // the test's own server
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			if resp.StatusCode == http.StatusOK {
+				n++
+			}
+		}
+		return n
+	}
+	require.Eventually(t, func() bool { return ready() == 1 }, 20*time.Second, 50*time.Millisecond, "one captures, the others are told nothing, and say so")
+	nats, _ = natsAt(t, port)
+	step(-1)
+	require.Eventually(t, func() bool { return ready() == 3 }, 20*time.Second, 50*time.Millisecond)
+	http.DefaultClient.CloseIdleConnections()
+	copies(1)
+	for _, l := range listeners {
+		require.Empty(t, l.now().resets)
+	}
+}

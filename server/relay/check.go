@@ -1,0 +1,62 @@
+package relay
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// checkTimeout bounds Check.
+const checkTimeout = 5 * time.Second
+
+// Check proves that two nodes with this configuration would hear each other, and says
+// how long that takes. Of cfg only what is about NATS counts. The error says what is in
+// the way.
+func Check(ctx context.Context, cfg Config) (took time.Duration, err error) {
+	cfg.Scope, cfg.State = "doctor", noState{}
+	if err := cfg.validate(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	refused := make(chan error, 8)
+	onError := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		select {
+		case refused <- err:
+		default:
+		}
+	})
+	var conns [2]*nats.Conn
+	for i := range conns {
+		if conns[i], err = cfg.dial(true, onError); err != nil {
+			return 0, err
+		}
+		defer conns[i].Close()
+	}
+	heard := make(chan *nats.Msg, 1)
+	subject := cfg.Subject + ".doctor." + rand.Text()
+	if _, err := conns[0].ChanSubscribe(subject, heard); err != nil {
+		return 0, fmt.Errorf("relay: subscribe: %w", err)
+	}
+	if err := conns[0].FlushWithContext(ctx); err != nil {
+		return 0, fmt.Errorf("relay: subscribe: %w", err)
+	}
+	began := time.Now()
+	if err := conns[1].Publish(subject, []byte("?")); err != nil {
+		return 0, fmt.Errorf("relay: publish: %w", err)
+	}
+	select {
+	case <-heard:
+		return time.Since(began), nil
+	case err := <-refused:
+		return 0, fmt.Errorf("relay: NATS refuses %s.> : %w", cfg.Subject, err)
+	case <-ctx.Done():
+		return 0, fmt.Errorf("relay: what one connection publishes to %s.> another one doesn't hear: are the servers of one cluster, and may the user publish and subscribe there?", cfg.Subject)
+	}
+}
+
+// noState answers nobody.
+type noState struct{ State }
