@@ -10,10 +10,10 @@ import (
 )
 
 // relays reports whether the node is one of a fleet.
-func (c *Config) relays() bool { return len(c.NATSURLs) > 0 }
+func (c Config) relays() bool { return len(c.NATSURLs) > 0 }
 
 // checkNATS refuses what can't be meant.
-func (c *Config) checkNATS() error {
+func (c Config) checkNATS() error {
 	for _, url := range c.NATSURLs {
 		if err := relay.CheckServer(url); err != nil {
 			return &ConfigError{Field: "NATSURLs", Want: "servers of NATS: " + err.Error()}
