@@ -56,6 +56,19 @@ func (p *promotedPair) promote(t *testing.T) {
 		values ($1, 'test', 2, pg_postmaster_start_time())`, int64(epoch+1))
 }
 
+// guard is a guarded pool, which the test closes.
+func guard(t *testing.T, url string, conns int32) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(url)
+	require.NoError(t, err)
+	config.MaxConns = conns
+	store.Guard(config)
+	pool, err := pgxpool.NewWithConfig(testkit.Context(t), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
 // The primary is gone without a word while the pool has connections to it, all of which
 // are idle. A call of the new epoch is served by the promoted standby in time; so is a
 // pool that nobody calls.
@@ -83,6 +96,16 @@ func TestPool_primaryIsSilent(t *testing.T) {
 		close(out)
 		all.Wait()
 	}
+	guarded := guard(t, p.url, conns)
+	var held []*pgxpool.Conn
+	for range conns {
+		conn, err := guarded.Acquire(store.WithCall(ctx, &store.Call{Guarded: epoch}))
+		require.NoError(t, err)
+		held = append(held, conn)
+	}
+	for _, conn := range held {
+		conn.Release()
+	}
 	background, stop := context.WithCancel(ctx)
 	watched := make(chan error, 1)
 	go func() { watched <- quiet.Watch(background) }()
@@ -95,10 +118,15 @@ func TestPool_primaryIsSilent(t *testing.T) {
 	p.way.Pause()
 	waitFor(t, "the pool is of no use", func() bool { return quiet.Ready() != nil })
 	p.promote(t)
-	since := time.Now()
-	require.NoError(t, called.Read(store.WithCall(ctx, &store.Call{Epoch: epoch + 1}), list))
+	waitFor(t, "a read is served", func() bool {
+		return called.Read(store.WithCall(ctx, &store.Call{Epoch: epoch + 1}), list) == nil
+	})
+	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := guarded.Acquire(store.WithCall(bounded, &store.Call{Guarded: epoch + 1}))
+	require.NoError(t, err)
+	conn.Release()
 	waitFor(t, "the pool is of use again", func() bool { return quiet.Ready() == nil })
-	require.Less(t, time.Since(since), 15*time.Second, "not one connection after the other")
 }
 
 // A URL with several hosts, of which the first is a primary that was left behind: it is
@@ -112,17 +140,12 @@ func TestPool_oldPrimaryIsFirst(t *testing.T) {
 	serves := func() {
 		t.Helper()
 		ctx := store.WithCall(ctx, &store.Call{Epoch: epoch + 1})
-		require.NoError(t, open(t, store.Config{URL: p.url}).Read(ctx, list))
+		d := open(t, store.Config{URL: p.url})
+		waitFor(t, "a read is served", func() bool { return d.Read(ctx, list) == nil })
 
-		config, err := pgxpool.ParseConfig(p.url)
-		require.NoError(t, err)
-		store.Guard(config)
-		pool, err := pgxpool.NewWithConfig(ctx, config)
-		require.NoError(t, err)
-		defer pool.Close()
 		bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		require.NoError(t, pool.Ping(bounded))
+		require.NoError(t, guard(t, p.url, 2).Ping(bounded))
 	}
 	serves()
 	p.way.Pause()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -59,6 +60,19 @@ func Guard(config *pgxpool.Config) {
 		}
 		*conn = *found
 		return nil
+	}
+
+	// Whose server is gone without a word doesn't answer a ping either.
+	ping := config.ShouldPing
+	config.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+		switch g, _ := p.Conn.PgConn().CustomData()[guardedKey].(guarded); {
+		case wantGuarded(ctx) > g.epoch:
+			return false // and checkGuarded has it replaced
+		case ping != nil:
+			return ping(ctx, p)
+		default:
+			return p.IdleDuration > time.Second // as the pool does by itself
+		}
 	}
 
 	opened, same := config.AfterConnect, new(sameDatabase)
@@ -128,12 +142,17 @@ func tagGuarded(ctx context.Context, conn *pgx.Conn, same *sameDatabase) error {
 	return nil
 }
 
+// wantGuarded is the epoch that an acquisition asks for; 0: any.
+func wantGuarded(ctx context.Context) freshet.Epoch {
+	call := callOf(ctx)
+	return cmp.Or(call.Epoch, call.Guarded)
+}
+
 // checkGuarded answers as PrepareConn does. Unlike checkTag it doesn't know when
 // the call began to wait, and so whether a connection was opened for it: one that
 // has never been used counts as that.
 func checkGuarded(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
-	call := callOf(ctx)
-	want := cmp.Or(call.Epoch, call.Guarded)
+	want := wantGuarded(ctx)
 	g, _ := conn.PgConn().CustomData()[guardedKey].(guarded)
 	first := !g.used
 	g.used = true
