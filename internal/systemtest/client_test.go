@@ -207,6 +207,7 @@ type heard struct {
 	ready     []freshet.Revision // one per connection
 	last      freshet.Revision   // the highest id
 	ends      []client.Disconnected
+	at        []time.Time     // of ends
 	back      []time.Duration // from the first end to the next ready
 }
 
@@ -215,7 +216,7 @@ func (l *listener) now() heard {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.heard
-	h.ends, h.back = slices.Clone(h.ends), slices.Clone(h.back)
+	h.ends, h.at, h.back = slices.Clone(h.ends), slices.Clone(h.at), slices.Clone(h.back)
 	h.told, h.revisions = maps.Clone(h.told), maps.Clone(h.revisions)
 	return h
 }
@@ -261,7 +262,7 @@ func (l *listener) hear(e client.Event) {
 		l.resets = append(l.resets, e)
 		advance(e.Revision)
 	case client.Disconnected:
-		l.ends = append(l.ends, e)
+		l.ends, l.at = append(l.ends, e), append(l.at, time.Now())
 		if l.gone.IsZero() {
 			l.gone = time.Now()
 		}
