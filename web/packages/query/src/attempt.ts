@@ -8,6 +8,8 @@ export const topicsHeader = "Freshet-Topics";
 export interface AttemptHooks {
   /** A request of the run depends on these topics. */
   topics?(topics: readonly string[]): void;
+  /** An answer of the run, which was let through, depends on these. */
+  answered?(topics: readonly string[]): void;
   /** What an answer with this stamp lacks, that was told after it was sent. */
   overtaken?(stamp: Revision | undefined, asked: Revision | undefined): Revision | undefined;
   /** The server doesn't know what a request asked for. */

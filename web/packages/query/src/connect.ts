@@ -6,6 +6,7 @@ import { isBefore, laterOf, parseRevision, type Revision } from "./revision.js";
 import { TopicError, topicsOf } from "./topics.js";
 import { asCaller, refusalOf } from "./wire.js";
 
+export { topicsOfAnswer } from "./answer-topics.js";
 export { messageCodec, type Codec } from "./codec.js";
 export { topicsOfServices } from "./query-key.js";
 export { freshetTransport } from "./transport.js";

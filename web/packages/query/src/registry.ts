@@ -6,6 +6,8 @@ export interface Entry<Q> {
   readonly query: Q;
   readonly rule: Rule;
   topics: readonly string[];
+  /** Those of them that the data held says. */
+  answered: ReadonlySet<string>;
   /**
    * It was refused its last answer by `permission_denied`, so it has no topics:
    * one that the caller may not follow has the stream of all others refused.
@@ -47,7 +49,7 @@ export class Registry<Q> {
   }
 
   add(query: Q): Entry<Q> {
-    const entry: Entry<Q> = { query, rule: new Rule(), topics: [], denied: false };
+    const entry: Entry<Q> = { query, rule: new Rule(), topics: [], answered: new Set(), denied: false };
     this.#entries.set(query, entry);
     return entry;
   }

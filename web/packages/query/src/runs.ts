@@ -12,6 +12,8 @@ export interface Run {
   readonly heard?: Revision;
   /** Topics that its requests depend on. */
   readonly learned?: ReadonlySet<string>;
+  /** Topics that its answers depend on, all of them. */
+  readonly answered?: ReadonlySet<string>;
   /** What is to be said of its success. */
   outcome: { readonly stamp: Revision | undefined } | "dropped";
   /** What ended it, maybe not for good. */

@@ -170,6 +170,7 @@ export class Queries {
     const entry = this.#registry.add(query);
     const kept = keptOf(query.state);
     if (query.state.data !== undefined) this.#registry.written(entry, kept?.have);
+    if (kept) entry.answered = new Set(kept.topics);
     this.#resolve(entry, kept?.topics);
     this.#watch(entry);
     return entry;
@@ -213,6 +214,7 @@ export class Queries {
         } else if (query.state.data !== undefined) {
           const kept = keptOf(action.state ?? {});
           this.#registry.written(entry, kept?.have);
+          if (kept) entry.answered = new Set(kept.topics);
           this.#resolve(entry, kept?.topics);
         }
         break;
@@ -224,10 +226,13 @@ export class Queries {
     const run = this.#runs.end(query);
     if (!run) return this.#registry.written(entry, undefined);
     const { attempt, flight, outcome } = run;
-    if (entry.denied) {
-      entry.denied = false;
+    const wasDenied = entry.denied;
+    entry.denied = false;
+    // Before the answer counts: what was told of its topics is part of what it needs.
+    if (outcome !== "dropped" && run.answered) {
+      entry.answered = flight.partial ? new Set([...entry.answered, ...run.answered]) : run.answered;
       this.#resolve(entry, run.learned);
-    }
+    } else if (wasDenied) this.#resolve(entry, run.learned);
     if (!attempt) this.#show(query, this.#optimistic.admit(query, query.state.data, undefined, flight.partial));
     if (outcome === "dropped") this.#registry.on(entry, { type: "dropped" });
     else this.#registry.on(entry, { type: "answer", flight, stamp: outcome.stamp });
@@ -297,10 +302,14 @@ export class Queries {
     const { query, rule } = entry;
     const flight = rule.begin({ heard, partial });
     const learned = new Set<string>();
+    const answered = new Set<string>();
     const attempt = new Attempt(() => flight.atLeast && laterOf(rule.need, flight.atLeast), {
       topics: (topics) => {
         for (const topic of topics) learned.add(topic);
         this.#resolve(entry, learned);
+      },
+      answered: (topics) => {
+        for (const topic of topics) answered.add(topic);
       },
       overtaken: (stamp, asked) => {
         const told = isBefore(asked ?? flight.owed, rule.need);
@@ -309,7 +318,7 @@ export class Queries {
       progress: () => this.#runs.progress(query, run),
       unknown: (atLeast) => this.#registry.on(entry, { type: "unknown", atLeast }),
     });
-    const run: SeenRun = { flight, attempt, heard, learned, outcome: "dropped" };
+    const run: SeenRun = { flight, attempt, heard, learned, answered, outcome: "dropped" };
     this.#runs.begin(query, run);
     return run;
   }
@@ -368,7 +377,7 @@ export class Queries {
   #resolve(entry: Entry<Query>, learned?: Iterable<string>): void {
     if (entry.denied) return;
     const topics = declaredTopics(entry.query, this.#options.topicsOf) ?? learned;
-    if (topics && this.#registry.setTopics(entry, [...topics])) this.#sync();
+    if (topics && this.#registry.setTopics(entry, [...topics, ...entry.answered])) this.#sync();
   }
 
   /** Brings the subscription in line with the topics, once for many queries. */

@@ -4,10 +4,11 @@ import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { reads } from "./gen/freshet/v1/options_pb.js";
 
 /** More could not be subscribed to on one stream either. */
-const maxTopics = 1000;
+export const maxTopics = 1000;
 const maxTopicBytes = 512;
 
-type Segment =
+/** @internal */
+export type Segment =
   | { readonly literal: string }
   /** `rest`: `{f=**}`, a resource path, inserted as it is. */
   | { readonly path: readonly DescField[]; readonly rest: boolean };
@@ -35,12 +36,13 @@ const control = /[\u0000-\u001f\u007f-\u009f]/;
  */
 export function topicsOf(method: DescMethod, request: Message): string[] {
   let templates = compiled.get(method);
+  const option = hasOption(method, reads) ? getOption(method, reads) : undefined;
   if (!templates) {
-    const texts = hasOption(method, reads) ? getOption(method, reads).topics : [];
-    templates = texts.map((text) => compileTemplate(text, method.input));
+    templates = (option?.topics ?? []).map((text) => compileTemplate(text, method.input));
     compiled.set(method, templates);
   }
-  return expand(templates, method.input, request);
+  // Room for the wildcards of what the answer adds.
+  return expand(templates, method.input, request, maxTopics - (option?.responseTopics.length ?? 0));
 }
 
 /** The topics of one template for a request. */
@@ -48,7 +50,8 @@ export function topicsOfTemplate(template: string, schema: DescMessage, request:
   return expand([compileTemplate(template, schema)], schema, request);
 }
 
-function compileTemplate(text: string, schema: DescMessage): readonly Segment[] {
+/** @internal */
+export function compileTemplate(text: string, schema: DescMessage): readonly Segment[] {
   const segments = text.split("/").map((part): Segment => {
     const field = /^\{([A-Za-z_][\w.]*)(=\*\*)?\}$/.exec(part);
     if (field) return { path: resolve(text, schema, field[1]!), rest: field[2] !== undefined };
@@ -90,6 +93,7 @@ function expand(
   templates: readonly (readonly Segment[])[],
   schema: DescMessage,
   request: Message,
+  most = maxTopics,
 ): string[] {
   const message = reflect(schema, request);
   const topics = new Set<string>();
@@ -97,7 +101,7 @@ function expand(
     for (const topic of combinations(segments, message)) {
       checkTopic(topic);
       topics.add(topic);
-      if (topics.size > maxTopics) throw new TopicError(`more than ${maxTopics} topics`);
+      if (topics.size > most) throw new TopicError(`more than ${most} topics`);
     }
   }
   return [...topics];
@@ -135,7 +139,8 @@ function combinations(segments: readonly Segment[], message: ReflectMessage): st
   });
 }
 
-function keyOf(path: readonly DescField[]): string {
+/** @internal */
+export function keyOf(path: readonly DescField[]): string {
   return path.map((field) => field.name).join(".");
 }
 
@@ -156,8 +161,9 @@ function valuesOf(path: readonly DescField[], message: ReflectMessage): string[]
 /**
  * Escapes every byte but RFC 3986's unreserved ones, so that a value fills
  * exactly one segment. It never yields "-", which stands for "all".
+ * @internal
  */
-function escapeSegment(value: string): string {
+export function escapeSegment(value: string): string {
   if (value === "-") return "%2D";
   // encodeURIComponent leaves five characters more alone (RFC 3986, section 2.2).
   return encodeURIComponent(value).replace(
@@ -166,7 +172,8 @@ function escapeSegment(value: string): string {
   );
 }
 
-function checkTopic(topic: string): void {
+/** @internal */
+export function checkTopic(topic: string): void {
   if (encoder.encode(topic).length > maxTopicBytes) {
     throw new TopicError(`a topic has more than ${maxTopicBytes} bytes`);
   }

@@ -2,6 +2,7 @@ import type { DescMessage, DescMethodUnary, MessageInitShape } from "@bufbuild/p
 import { create } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type Transport, type UnaryResponse } from "@connectrpc/connect";
+import { topicsOfAnswer } from "./answer-topics.js";
 import { atLeastHeader, Attempt, attemptOf, parseTopics, revisionHeader, topicsHeader } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
@@ -66,7 +67,8 @@ async function read<I extends DescMessage, O extends DescMessage>(
   send: () => Promise<UnaryResponse<I, O>>,
 ): Promise<UnaryResponse<I, O>> {
   attempt.requests++;
-  attempt.hooks.topics?.(topicsOfInput(method, input));
+  const request = create(method.input, input);
+  attempt.hooks.topics?.(ifSpelled(() => topicsOf(method, request)));
   const explicit = headers.has(atLeastHeader);
   let atLeast = attempt.atLeast();
   let strongly = false;
@@ -96,6 +98,7 @@ async function read<I extends DescMessage, O extends DescMessage>(
     if (stamp) freshet.observe(stamp);
     const need = overtaken || explicit ? undefined : attempt.hooks.overtaken?.(stamp, atLeast);
     if (!need) {
+      attempt.hooks.answered?.(ifSpelled(() => topicsOfAnswer(method, request, response.message)));
       attempt.note(response.header);
       return response;
     }
@@ -104,11 +107,11 @@ async function read<I extends DescMessage, O extends DescMessage>(
   }
 }
 
-function topicsOfInput<I extends DescMessage>(method: DescMethodUnary<I>, input: MessageInitShape<I>): string[] {
+function ifSpelled(topics: () => string[]): string[] {
   try {
-    return topicsOf(method, create(method.input, input));
+    return topics();
   } catch (error) {
-    if (error instanceof TopicError) return []; // the server will say what is wrong
+    if (error instanceof TopicError) return []; // the server says what is wrong
     throw error;
   }
 }

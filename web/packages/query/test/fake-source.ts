@@ -39,6 +39,11 @@ export class FakeSource implements Source {
     } as unknown as ReturnType<Freshet["subscribe"]>;
   }
 
+  /** Where a stream of the topic is asked to begin. */
+  sinceOf(topic: string): Revision | undefined {
+    return this.#options?.since?.(topic);
+  }
+
   onFrame(listener: (frame: Frame) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

@@ -1,5 +1,5 @@
-import { createFileRegistry, create, fromBinary, fromJson, type JsonValue } from "@bufbuild/protobuf";
-import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { createFileRegistry, create, fromBinary, fromJson, setExtension, type DescMethod, type JsonValue } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema, MethodOptionsSchema } from "@bufbuild/protobuf/wkt";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import {
@@ -8,12 +8,22 @@ import {
   ListMessagesRequestSchema,
   MessageService,
 } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
+import { topicsOfAnswer } from "../src/answer-topics.js";
+import { reads, ReadsSchema } from "../src/gen/freshet/v1/options_pb.js";
 import { TemplateError, TopicError, topicsOf, topicsOfTemplate } from "../src/topics.js";
 
 interface Vectors {
   escapes: { value: string; segment: string }[];
   requests: { template: string; request: JsonValue; topics?: string[]; error?: boolean }[];
   columns: { type: string; value: string; template: string; request: JsonValue; topics: string[] }[];
+  responses: {
+    templates: string[];
+    response_templates: string[];
+    request: JsonValue;
+    response: JsonValue;
+    topics?: string[];
+    error?: boolean;
+  }[];
   malformed: { template: string }[];
 }
 
@@ -46,6 +56,19 @@ describe("golden vectors", () => {
     for (const { type, value, template, request, topics } of vectors.columns) {
       const got = topicsOfTemplate(template, schema, fromJson(schema, request));
       expect(got, `${type} ${value}`).toEqual(topics);
+    }
+  });
+
+  test("responses", () => {
+    expect(vectors.responses.length).toBeGreaterThan(20);
+    for (const { templates, response_templates, request, response, topics, error } of vectors.responses) {
+      const what = `${String(response_templates)} over ${JSON.stringify(response).slice(0, 200)}`;
+      const options = create(MethodOptionsSchema);
+      setExtension(options, reads, create(ReadsSchema, { topics: templates, responseTopics: response_templates }));
+      const method = { input: schema, output: schema, proto: { options } } as unknown as DescMethod;
+      const run = () => topicsOfAnswer(method, fromJson(schema, request), fromJson(schema, response));
+      if (error) expect(run, what).toThrow(TopicError);
+      else expect(run(), what).toEqual(topics);
     }
   });
 
