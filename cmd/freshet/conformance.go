@@ -25,8 +25,9 @@ type conformanceServerCmd struct {
 }
 
 type conformanceClientCmd struct {
-	Command  []string      `arg:"" optional:"" passthrough:"" help:"What starts the client's adapter (docs/conformance.md): python3 examples/python/conformance.py."`
-	Patience time.Duration `default:"10s" help:"How long to wait for what has to come."`
+	Command    []string      `arg:"" optional:"" passthrough:"" help:"What starts the client's adapter (docs/conformance.md): python3 examples/python/conformance.py."`
+	AdapterURL string        `name:"adapter-url" placeholder:"URL" help:"Address of an adapter that runs already, in the place of a command."`
+	Patience   time.Duration `default:"10s" help:"How long to wait for what has to come."`
 	caseFlags
 }
 
@@ -40,7 +41,7 @@ func (c *conformanceClientCmd) Run(ctx context.Context, to streams) error {
 	if c.List {
 		return list(to, conformance.ClientCases())
 	}
-	report, err := conformance.Client(ctx, conformance.ClientConfig{Command: c.Command, Patience: c.Patience, Only: c.Only, Skip: c.Skip})
+	report, err := conformance.Client(ctx, conformance.ClientConfig{Command: c.Command, URL: c.AdapterURL, Patience: c.Patience, Only: c.Only, Skip: c.Skip})
 	if err != nil {
 		return err
 	}

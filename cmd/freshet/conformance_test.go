@@ -58,7 +58,8 @@ func TestConformanceClient(t *testing.T) {
 		{[]string{"--only", "resume,topics", "python3", "examples/python/conformance.py"}, exitOK, "2 cases, 2 passed, 0 failed"},
 		{[]string{"--only", "topics", "--patience", "1s", "cat"}, exitFailed, "it wrote what is no report: {\"do\":\"start\""},
 		{[]string{"--only", "topics", "nobody-has-this"}, exitFailed, "executable file not found"},
-		{nil, exitFailed, "no command that starts the client's adapter"},
+		{[]string{"--only", "topics", "--adapter-url", "http://127.0.0.1:1"}, exitFailed, "the adapter: Get "},
+		{nil, exitFailed, "one is needed: a command that starts the client's adapter, or its URL"},
 	} {
 		var out, err bytes.Buffer
 		code := run(t.Context(), append([]string{"conformance", "client"}, tt.args...), &out, &err)

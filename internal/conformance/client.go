@@ -17,6 +17,9 @@ type ClientConfig struct {
 	// Command starts the client's adapter, once for each case: it reads commands from
 	// standard input and says what the client shows on standard output.
 	Command []string
+	// URL of an adapter that runs already, in the place of Command: a session for each
+	// case, of a GET that answers with lines and a POST for each command.
+	URL string
 	// Patience is how long to wait for what has to come. Unset: 10 s.
 	Patience time.Duration
 	// Only and Skip name cases. Empty Only: all.
@@ -35,8 +38,8 @@ func ClientCases() []Case {
 
 // Client judges a client until each case is decided. The error is about the config.
 func Client(ctx context.Context, cfg ClientConfig) (*Report, error) {
-	if len(cfg.Command) == 0 {
-		return nil, errors.New("no command that starts the client's adapter")
+	if (len(cfg.Command) == 0) == (cfg.URL == "") {
+		return nil, errors.New("one is needed: a command that starts the client's adapter, or its URL")
 	}
 	cases, err := choose(ClientCases(), cfg.Only, cfg.Skip)
 	if err != nil {

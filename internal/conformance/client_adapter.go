@@ -7,7 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -40,12 +44,12 @@ func (r report) shown() string {
 	return string(r.Data)
 }
 
-// adapter is the client's process.
+// adapter is the client's process, or a client behind a URL.
 type adapter struct {
 	v       *verdict
-	cmd     *exec.Cmd
-	stdin   io.WriteCloser
-	reading chan struct{} // closed when it says nothing more
+	write   func(line []byte) error
+	end     func() // of what it follows; then it says nothing more
+	reading chan struct{}
 	stderr  *tail
 
 	mu      sync.Mutex // guards all below
@@ -56,23 +60,19 @@ type adapter struct {
 
 func startAdapter(ctx context.Context, v *verdict, cfg ClientConfig) *adapter {
 	a := &adapter{v: v, reading: make(chan struct{}), stderr: new(tail), news: make(chan struct{})}
-	a.cmd = exec.CommandContext(ctx, cfg.Command[0], cfg.Command[1:]...)
-	a.cmd.Stderr = a.stderr
-	a.cmd.WaitDelay = time.Second // for children that keep its outputs
+	var reports io.Reader
 	var err error
-	if a.stdin, err = a.cmd.StdinPipe(); err != nil {
-		v.failf("%v", err)
+	if cfg.URL != "" {
+		reports, err = a.dial(ctx, cfg.URL)
+	} else {
+		reports, err = a.run(ctx, cfg.Command)
 	}
-	stdout, err := a.cmd.StdoutPipe()
 	if err != nil {
-		v.failf("%v", err)
-	}
-	if err := a.cmd.Start(); err != nil {
-		v.failf("%v", err)
+		v.failf("the adapter: %v", err)
 	}
 	go func() {
 		defer close(a.reading)
-		lines := bufio.NewScanner(stdout)
+		lines := bufio.NewScanner(reports)
 		const most = 4 << 20
 		lines.Buffer(nil, most)
 		for lines.Scan() {
@@ -80,6 +80,85 @@ func startAdapter(ctx context.Context, v *verdict, cfg ClientConfig) *adapter {
 		}
 	}()
 	return a
+}
+
+// run starts a process.
+func (a *adapter) run(ctx context.Context, command []string) (reports io.Reader, err error) {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Stderr = a.stderr
+	cmd.WaitDelay = time.Second // for children that keep its outputs
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if reports, err = cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	a.write = func(line []byte) error {
+		_, err := stdin.Write(line)
+		return err
+	}
+	a.end = func() { // its input is over, and a moment later it is killed
+		_ = stdin.Close() // it may have gone
+		timer := time.AfterFunc(time.Second, func() { _ = cmd.Process.Kill() })
+		defer timer.Stop()
+		<-a.reading
+		_ = cmd.Wait() // what it thought of its end doesn't matter
+	}
+	return reports, cmd.Start()
+}
+
+// dial begins a session at a URL: GET answers with what the client shows, as long as the
+// session lasts, and each POST brings a command.
+func (a *adapter) dial(ctx context.Context, address string) (reports io.Reader, err error) {
+	session, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	query := session.Query()
+	query.Set("session", strconv.FormatUint(rand.Uint64(), 36))
+	session.RawQuery = query.Encode()
+	ctx, cancel := context.WithCancel(ctx)
+	a.v.cleanup(cancel)
+	shown, err := a.ask(ctx, http.MethodGet, session.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	a.write = func(line []byte) error {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		taken, err := a.ask(ctx, http.MethodPost, session.String(), line)
+		if err != nil {
+			return err
+		}
+		return taken.Close()
+	}
+	a.end = func() {
+		cancel()
+		_ = shown.Close() // it is over
+		<-a.reading
+	}
+	return shown, nil
+}
+
+// ask sends a request of a session, and returns the body of its answer.
+func (*adapter) ask(ctx context.Context, method, address string, line []byte) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(line))
+	if err != nil {
+		return nil, err
+	}
+	if line != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		_ = resp.Body.Close() // it doesn't matter what is in it
+		return nil, fmt.Errorf("%s was answered with %s", method, resp.Status)
+	}
+	return resp.Body, nil
 }
 
 func (a *adapter) hear(line []byte, change func(*report) bool) {
@@ -99,19 +178,13 @@ func (a *adapter) hear(line []byte, change func(*report) bool) {
 	a.news = make(chan struct{})
 }
 
-// stop ends the process: its input is over, and a moment later it is killed.
-func (a *adapter) stop() {
-	_ = a.stdin.Close() // it may have gone
-	timer := time.AfterFunc(time.Second, func() { _ = a.cmd.Process.Kill() })
-	defer timer.Stop()
-	<-a.reading
-	_ = a.cmd.Wait() // what it thought of its end doesn't matter
-}
+// stop ends it.
+func (a *adapter) stop() { a.end() }
 
 func (a *adapter) send(c command) {
 	line, err := json.Marshal(c)
 	if err == nil {
-		_, err = a.stdin.Write(append(line, '\n'))
+		err = a.write(append(line, '\n'))
 	}
 	if err != nil {
 		a.v.failf("the adapter takes no commands: %v; %s", err, a.summary())

@@ -1,10 +1,16 @@
 package conformance_test
 
 import (
+	"context"
+	"errors"
 	"flag"
+	"io"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +28,43 @@ func TestClient_go(t *testing.T) {
 	report, err := conformance.Client(testkit.Context(t), conformance.ClientConfig{Command: goClient(), Patience: 20 * time.Second})
 	require.NoError(t, err)
 	requirePassed(t, report)
+}
+
+// TestClient_byURL: an adapter may be a server.
+func TestClient_byURL(t *testing.T) {
+	var mu sync.Mutex // guards sessions
+	sessions := map[string]*io.PipeWriter{}
+	adapter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := r.URL.Query().Get("session")
+		if r.Method == http.MethodPost {
+			mu.Lock()
+			commands := sessions[name]
+			mu.Unlock()
+			_, _ = io.Copy(commands, r.Body) // the session may be over
+			return
+		}
+		commands, in := io.Pipe()
+		mu.Lock()
+		sessions[name] = in
+		mu.Unlock()
+		_ = http.NewResponseController(w).Flush()
+		defer context.AfterFunc(r.Context(), func() { _ = in.Close() })()
+		_ = runGoAdapter(r.Context(), commands, flushed{w})
+	}))
+	defer adapter.Close()
+	report, err := conformance.Client(testkit.Context(t), conformance.ClientConfig{URL: adapter.URL, Only: []string{"topics", "own-write", "resume"}, Patience: 20 * time.Second})
+	require.NoError(t, err)
+	requirePassed(t, report)
+	_, err = conformance.Client(testkit.Context(t), conformance.ClientConfig{URL: adapter.URL, Command: goClient()})
+	require.ErrorContains(t, err, "one is needed")
+}
+
+// flushed sends each line as it is written.
+type flushed struct{ http.ResponseWriter }
+
+func (w flushed) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	return n, errors.Join(err, http.NewResponseController(w.ResponseWriter).Flush())
 }
 
 var wholeMatrix = flag.Bool("matrix", false, "judge each broken client by all cases, not by three of them")
