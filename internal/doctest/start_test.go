@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The Go of the tutorial is formatted. (That it builds and runs is what `make tutorial`
-// looks at.)
+// The Go of the tutorial is formatted, since readers copy it. (That it builds and runs
+// is what `make tutorial` looks at.)
 func TestStart_goIsFormatted(t *testing.T) {
 	found := false
 	for _, b := range blocksOf(t, "docs/start.md") {
