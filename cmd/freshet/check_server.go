@@ -27,6 +27,7 @@ type checkedServer struct {
 	nodes    []*ownNode
 	log      io.Writer // of all of them
 	ended    func(error)
+	flags    []string // of each node, besides
 
 	// With several nodes only.
 	standby  *pgembed.Server
@@ -40,8 +41,8 @@ const checkedSlot = "freshet"
 // them: with several nodes a balancer's, and Postgres has a standby. What all log
 // goes to log, from several goroutines. ended is told when one of them ends though nobody
 // killed it.
-func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer, ended func(error)) (_ *checkedServer, url string, err error) {
-	o := &checkedServer{log: log, ended: ended}
+func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer, ended func(error), flags ...string) (_ *checkedServer, url string, err error) {
+	o := &checkedServer{log: log, ended: ended, flags: flags}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.Close())
@@ -138,6 +139,7 @@ func (o *checkedServer) addNode(i int, several bool) (err error) {
 		}
 		n.args = append(n.args, "--shed-streams", "--replica-url", replica)
 	}
+	n.args = append(n.args, o.flags...)
 	return nil
 }
 
