@@ -240,7 +240,7 @@ func TestRun_anotherService(t *testing.T) {
 	for _, e := range report.Exercised {
 		names[e.Exercise] = true
 		if e.Exercise != "lists in several pages" { // it has no pages
-			require.Positive(t, e.N, e.Exercise)
+			require.True(t, e.N > 0 || e.Needs == noStandby, e.Exercise)
 		}
 	}
 	for _, name := range []check.Exercise{"GetBoard", "GetCounter", "SetCounter", "DropCounter", "notices of boards/{board}", "notices of counters/{id}"} {
