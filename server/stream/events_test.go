@@ -31,7 +31,7 @@ func TestEvents_fromHeadersToGoodbye(t *testing.T) {
 			}
 			first := r.next()
 			require.Equal(t, "ready", first.kind)
-			require.True(t, first.retry >= 1000 && first.retry < 3000, "%d", first.retry)
+			require.True(t, first.retry >= 400 && first.retry < 1200, "%d", first.retry)
 			p := decode(t, first)
 			require.Equal(t, at(100).String(), p.Revision)
 			require.Equal(t, float64(2), p.Topics)

@@ -12,10 +12,11 @@ import (
 )
 
 // How long a client waits before it reconnects: jittered, so that a thousand
-// that lost the same server don't come back as one.
+// that lost the same server don't come back as one. Clients add up to half (see
+// docs/protocol.md), and behind a balancer they are to be elsewhere within 2 s.
 const (
-	retryMin    = time.Second
-	retryMax    = 3 * time.Second
+	retryMin    = 400 * time.Millisecond
+	retryMax    = 1200 * time.Millisecond
 	retryMaxBye = 6 * time.Second
 )
 
