@@ -91,7 +91,8 @@
 // stalled and delayed, clients stop reading or freeze, a transaction stays open; and
 // on a Stage the server is killed, frozen and cut off from its database, Postgres restarted
 // and crashed, commits are held by synchronous replication, the slot is dropped, and the
-// standby that it reads from is paused, killed and cut off. Then writers rest, every client must
+// standby that it reads from is paused, killed and cut off, and the servers of NATS by
+// which its nodes tell each other are killed and frozen. Then writers rest, every client must
 // come to show what Postgres holds by what it is told alone, and the round is judged.
 // What rules need of it later they remember; the rest is forgotten, but for its
 // writes. Every fourth round has no faults.

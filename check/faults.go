@@ -121,6 +121,33 @@ var faults = []fault{
 		}},
 	{name: "stall-replica", does: "nothing passes between a server and the standby", needs: standby, most: 6 * time.Second,
 		each: onNode(Connections.Pause, (*Node).replica)},
+	{name: "kill-nats", does: "a server of NATS is killed, and started again", needs: nats, most: 2 * time.Second,
+		run: func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
+			server := r.cfg.Stage.NATS[rng.IntN(len(r.cfg.Stage.NATS))]
+			server.Kill()
+			pass(ctx, length)
+			return server.Start(ctx)
+		}},
+	{name: "kill-all-nats", does: "all of them are killed, and started again", needs: nats, most: 8 * time.Second,
+		run: func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
+			for _, server := range r.cfg.Stage.NATS {
+				server.Kill()
+			}
+			pass(ctx, length)
+			var all errgroup.Group
+			for _, server := range r.cfg.Stage.NATS {
+				all.Go(func() error { return server.Start(ctx) })
+			}
+			return all.Wait()
+		}},
+	{name: "freeze-nats", does: "a server of NATS does nothing at all, and goes on as if no time had passed", needs: nats, most: 8 * time.Second,
+		run: func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
+			server := r.cfg.Stage.NATS[rng.IntN(len(r.cfg.Stage.NATS))]
+			server.Freeze(true)
+			pass(ctx, length)
+			server.Freeze(false)
+			return nil
+		}},
 }
 
 func (n *Node) front() Connections   { return n.Front }

@@ -54,6 +54,7 @@ func TestFaults_refused(t *testing.T) {
 		{[]string{"long-transaction"}, "faults: long-transaction needs its database (--database-url, or --serve); possible"},
 		{[]string{"cut-node"}, "faults: cut-node can only be done to several nodes of the checker's own (--cluster); possible here: cut-clients,"},
 		{[]string{"pause-replay"}, "faults: pause-replay can only be done to a standby of the checker's own (--cluster); possible here: cut-clients,"},
+		{[]string{"kill-nats"}, "faults: kill-nats can only be done to servers of NATS of the checker's own (--cluster --nats); possible here: cut-clients,"},
 		{[]string{"all"}, "lose-slot can only be done to a server of the checker's own"},
 		{[]string{"none", "cut-clients"}, "none, and others?"},
 	} {

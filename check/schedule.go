@@ -41,7 +41,7 @@ func (c *Config) chosenFaults() ([]fault, error) {
 		case c.has(f.needs):
 			chosen = append(chosen, f)
 		case all && c.Stage != nil:
-			// All that can happen to one node, which has no standby to read from.
+			// All that can happen to what there is: one node has no standby to read from.
 		default:
 			lacking[f.needs] = append(lacking[f.needs], f.name)
 		}
@@ -55,6 +55,7 @@ func (c *Config) chosenFaults() ([]fault, error) {
 		stage:    "can only be done to a server of the checker's own (--serve, --cluster)",
 		several:  "can only be done to several nodes of the checker's own (--cluster)",
 		standby:  "can only be done to a standby of the checker's own (--cluster)",
+		nats:     "can only be done to servers of NATS of the checker's own (--cluster --nats)",
 	} {
 		if names := lacking[need(needs)]; len(names) > 0 {
 			refusals = append(refusals, strings.Join(names, ", ")+" "+why)

@@ -23,6 +23,19 @@ type Stage struct {
 	// Standby follows the server's Postgres, and its nodes read from it too; nil: there
 	// is none.
 	Standby *Standby
+	// NATS are the servers by which one of the nodes tells the others what changes; nil:
+	// each node finds out by itself.
+	NATS []Process
+}
+
+// Process is one of a server's that isn't a node.
+type Process struct {
+	// Kill ends it at once, with SIGKILL; Freeze stops it, as SIGSTOP does, or lets it
+	// go on.
+	Kill   func()
+	Freeze func(on bool)
+	// Start starts it again.
+	Start func(context.Context) error
 }
 
 // Standby is a streaming standby that a server reads from.
@@ -77,11 +90,12 @@ const (
 	stage         // Config.Stage
 	several       // a Stage with several nodes
 	standby       // one whose nodes read from a standby
+	nats          // one whose nodes tell each other what changes
 )
 
 // flag is what gives it to freshet check.
 func (n need) flag() string {
-	return [...]string{"", "--database-url", "--serve", "--cluster", "--cluster"}[n]
+	return [...]string{"", "--database-url", "--serve", "--cluster", "--cluster", "--nats"}[n]
 }
 
 // has says whether a run has what is needed.
@@ -95,6 +109,8 @@ func (c *Config) has(n need) bool {
 		return c.Stage != nil && len(c.Stage.Nodes) > 1
 	case standby:
 		return c.Stage != nil && c.Stage.Standby != nil
+	case nats:
+		return c.Stage != nil && len(c.Stage.NATS) > 0
 	default:
 		return true
 	}

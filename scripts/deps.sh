@@ -2,7 +2,7 @@
 # Installs what the tests need and only the system's package manager can bring:
 # Postgres' server binaries (15 or later), a browser for test/e2e, a C compiler
 # for the race detector, the proxies and the pooler that the tests put in
-# between, promtool, what the tutorial calls, the shells that completions are for and a checker of manual
+# between, NATS, promtool, what the tutorial calls, the shells that completions are for and a checker of manual
 # pages. Installs nothing that is already there, and starts no service.
 #
 #   deps.sh              all of it, or fail
@@ -51,7 +51,7 @@ check() {
 	have curl || want curl
 	have patch || want patch
 	have psql || want postgresql-client
-	for program in haproxy caddy pgbouncer zsh fish mandoc python3; do
+	for program in haproxy caddy pgbouncer nats-server zsh fish mandoc python3; do
 		have "$program" || want "$program"
 	done
 	have promtool || want prometheus # for promtool alone
@@ -80,7 +80,7 @@ give_up() {
 
 check
 if [ -z "$missing" ]; then
-	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies, pooler, promtool, shells, mandoc and Python are there"
+	[ -n "$for_tests" ] || echo "deps: Postgres, browser, C compiler, proxies, pooler, NATS, promtool, shells, mandoc and Python are there"
 	check_node
 	exit
 fi

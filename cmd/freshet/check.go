@@ -33,7 +33,7 @@ type checkCmd struct {
 	JSON        string        `name:"json" placeholder:"FILE" type:"path" help:"Write the report as JSON."`
 	SVG         string        `name:"svg" placeholder:"FILE" type:"path" help:"Write the histogram of latencies."`
 	History     string        `placeholder:"FILE" type:"path" help:"On a violation, write all that happened in its round."`
-	NATSURL     []string      `name:"nats-url" placeholder:"URL" help:"With --cluster: server of NATS by which one node captures for all. Several, of one cluster."`
+	NATS        bool          `name:"nats" help:"With --cluster: start three servers of NATS, by which one node captures and tells the others."`
 	ServerLog   string        `placeholder:"FILE" type:"path" help:"With --serve or --cluster: write the log of server and database."`
 	PostgresBin string        `placeholder:"DIR" type:"path" help:"With --serve or --cluster: folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 }
@@ -46,7 +46,7 @@ func (*checkCmd) Help() string {
 	for _, f := range check.FaultNames() {
 		fmt.Fprintf(&b, "  %-17s %s\n", f[0], f[1])
 	}
-	b.WriteString("\nTry it:\n  freshet check --serve --duration 1m --faults all\n  freshet check --cluster --duration 1m --faults all")
+	b.WriteString("\nTry it:\n  freshet check --serve --duration 1m --faults all\n  freshet check --cluster --duration 1m --faults all\n  freshet check --cluster --nats --duration 1m --faults all")
 	return b.String()
 }
 
@@ -58,18 +58,10 @@ func (c *checkCmd) Validate() error {
 	if c.own() > 0 && (c.URL != "" || c.DatabaseURL != "") {
 		return errors.New("--serve and --cluster check a server of the checker's own: leave out --url and --database-url (FRESHET_URL, FRESHET_DATABASE_URL, DATABASE_URL)")
 	}
-	if len(c.NATSURL) > 0 && !c.Cluster {
-		return errors.New("--nats-url is for the nodes of --cluster")
+	if c.NATS && !c.Cluster {
+		return errors.New("--nats is for the nodes of --cluster: there is nobody else to tell")
 	}
 	return nil
-}
-
-// fleet are the flags of nodes that meet at NATS.
-func (c *checkCmd) fleet() (flags []string) {
-	for _, url := range c.NATSURL {
-		flags = append(flags, "--nats-url="+url)
-	}
-	return flags
 }
 
 // own is how many nodes of its own are checked; zero: somebody else's.
@@ -107,7 +99,7 @@ func (c *checkCmd) Run(ctx context.Context, out streams, logger *slog.Logger) (e
 			return err
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
-		if own, cfg.URL, err = startChecked(ctx, c.PostgresBin, c.own(), log, func(err error) { cancel(&endedError{err}) }, c.fleet()...); err != nil {
+		if own, cfg.URL, err = startChecked(ctx, c.PostgresBin, c.own(), log, func(err error) { cancel(&endedError{err}) }, c.NATS); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, own.Close()) }()

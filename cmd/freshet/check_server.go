@@ -27,12 +27,12 @@ type checkedServer struct {
 	nodes    []*ownNode
 	log      io.Writer // of all of them
 	ended    func(error)
-	flags    []string // of each node, besides
 
 	// With several nodes only.
 	standby  *pgembed.Server
 	replica  replicaReads
 	balancer *balancer
+	nats     []*natsServer // none: each node captures
 }
 
 const checkedSlot = "freshet"
@@ -41,8 +41,8 @@ const checkedSlot = "freshet"
 // them: with several nodes a balancer's, and Postgres has a standby. What all log
 // goes to log, from several goroutines. ended is told when one of them ends though nobody
 // killed it.
-func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer, ended func(error), flags ...string) (_ *checkedServer, url string, err error) {
-	o := &checkedServer{log: log, ended: ended, flags: flags}
+func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer, ended func(error), nats bool) (_ *checkedServer, url string, err error) {
+	o := &checkedServer{log: log, ended: ended}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.Close())
@@ -60,6 +60,11 @@ func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer
 			return nil, "", err
 		}
 	}
+	if nats {
+		if err := o.startNATS(ctx); err != nil {
+			return nil, "", err
+		}
+	}
 	for i := range nodes {
 		if err := o.addNode(i, nodes > 1); err != nil {
 			return nil, "", err
@@ -71,6 +76,20 @@ func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer
 	}
 	url, err = o.balance(ctx)
 	return o, url, err
+}
+
+// startNATS starts the servers by which one node tells the others what changes.
+func (o *checkedServer) startNATS(ctx context.Context) (err error) {
+	if o.nats, err = newNATS(o.log); err != nil {
+		return err
+	}
+	for _, s := range o.nats {
+		s.died = func(p *process) { o.ended(fmt.Errorf("a server of NATS %w", p.how())) }
+		if err := s.start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startStandby starts the one that the nodes read from.
@@ -139,7 +158,7 @@ func (o *checkedServer) addNode(i int, several bool) (err error) {
 		}
 		n.args = append(n.args, "--shed-streams", "--replica-url", replica)
 	}
-	n.args = append(n.args, o.flags...)
+	n.args = append(n.args, natsFlagsOf(o.nats)...)
 	return nil
 }
 
@@ -193,14 +212,8 @@ func (o *checkedServer) stage(database *check.Postgres) *check.Stage {
 				_ = o.replica.ask(context.Background(), n) // else what it has counted goes with it
 				n.kill()
 			},
-			Freeze: func(on bool) {
-				if on {
-					n.signal(syscall.SIGSTOP)
-				} else {
-					n.signal(syscall.SIGCONT)
-				}
-			},
-			Pool: n.pool, Feed: n.feed,
+			Freeze: freezing(n.signal),
+			Pool:   n.pool, Feed: n.feed,
 		}
 		if o.standby != nil {
 			node.Front, node.Replica = n.front, n.replica
@@ -216,7 +229,21 @@ func (o *checkedServer) stage(database *check.Postgres) *check.Stage {
 			Reads:    func(ctx context.Context) (int, error) { return o.replica.sum(ctx, o.nodes) },
 		}
 	}
+	for _, s := range o.nats {
+		stage.NATS = append(stage.NATS, check.Process{Kill: s.close, Freeze: freezing(s.signal), Start: patient(s.start)})
+	}
 	return stage
+}
+
+// freezing is SIGSTOP, or SIGCONT, by signal.
+func freezing(signal func(os.Signal)) func(on bool) {
+	return func(on bool) {
+		if on {
+			signal(syscall.SIGSTOP)
+		} else {
+			signal(syscall.SIGCONT)
+		}
+	}
 }
 
 // Close ends all and removes it. Calling it again does no harm.
@@ -226,6 +253,9 @@ func (o *checkedServer) Close() error {
 	}
 	if o.balancer != nil {
 		o.balancer.close()
+	}
+	for _, s := range o.nats {
+		s.close()
 	}
 	var err error
 	for _, server := range []*pgembed.Server{o.standby, o.postgres} {

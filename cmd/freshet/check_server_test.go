@@ -79,7 +79,7 @@ func readyz(t *testing.T, url string) error {
 func TestCheckedServer(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
-	own, url, err := startChecked(testkit.Context(t), "", 1, io.Discard, func(err error) { ended <- err })
+	own, url, err := startChecked(testkit.Context(t), "", 1, io.Discard, func(err error) { ended <- err }, false)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, own.Close()) })
 	require.NoError(t, readyz(t, url))

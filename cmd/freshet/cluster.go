@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ const clusterNodes = 3
 type clusterCmd struct {
 	Addr        string   `default:"127.0.0.1:8080" help:"Address of the balancer, on loopback. The nodes take the ports after it."`
 	Nodes       int      `default:"3" help:"How many nodes."`
+	NATS        bool     `name:"nats" help:"Start three servers of NATS, by which one node captures and tells the others (serve's --nats-url)."`
 	DataDir     string   `default:".freshet" type:"path" help:"Folder of the private Postgres, the same as serve's."`
 	PostgresBin string   `placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 	Serve       []string `arg:"" optional:"" help:"Flags of serve, for every node, after --."`
@@ -38,6 +40,7 @@ func (*clusterCmd) Help() string {
 
 Try it:
   freshet cluster
+  freshet cluster --nats
   freshet cluster -- --heartbeat 5s --log-level debug`
 }
 
@@ -57,6 +60,7 @@ func (c *clusterCmd) Validate() error {
 type cluster struct {
 	primary, standby *pgembed.Server
 	balancer         *balancer
+	nats             []*natsServer // none: each node captures
 	nodes            []*ownNode
 	urls             []string // of the nodes
 }
@@ -99,7 +103,15 @@ func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Wri
 		return nil, err
 	}
 	parts.Defer("balancer's port", func(context.Context) error { o.balancer.close(); return nil })
+	if c.NATS {
+		if o.nats, err = newNATS(log); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.startPostgres(ctx, o, parts, dir, logger); err != nil {
+		return nil, err
+	}
+	if err := o.startNATS(ctx, parts, logger); err != nil {
 		return nil, err
 	}
 	// Before the nodes, so that it outlives them: they tell their streams that they go.
@@ -145,14 +157,32 @@ func (c *clusterCmd) startPostgres(ctx context.Context, o *cluster, parts *servi
 	return nil
 }
 
+// startNATS starts the servers of NATS, if there are any.
+func (o *cluster) startNATS(ctx context.Context, parts *service.Group, logger *slog.Logger) error {
+	for i, s := range o.nats {
+		name := fmt.Sprintf("server %d of NATS", i+1)
+		if err := s.start(ctx); err != nil {
+			s.close()
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		parts.Go(name, func(ctx context.Context) error {
+			keep(ctx, logger, name, s)
+			s.close()
+			return nil
+		})
+	}
+	return nil
+}
+
 // startNodes starts all at once: they are identical but for their ports.
 func (c *clusterCmd) startNodes(ctx context.Context, o *cluster, parts *service.Group, addrs []string, log io.Writer, logger *slog.Logger) error {
 	var starting errgroup.Group
+	serve := slices.Concat(natsFlagsOf(o.nats), c.Serve)
 	for i, addr := range addrs {
 		n := &ownNode{name: fmt.Sprintf("node %d: ", i+1), log: log, args: append([]string{
 			"serve", "--database-url", o.primary.URL(""), "--addr", addr, "--admin-addr=",
 			"--replica-url", o.standby.URL(""), "--trusted-proxy", "127.0.0.1", "--shed-streams",
-		}, c.Serve...)}
+		}, serve...)}
 		o.nodes, o.urls = append(o.nodes, n), append(o.urls, "http://"+addr)
 		starting.Go(func() error {
 			if _, err := n.start(ctx); err != nil {
@@ -218,6 +248,9 @@ func (o *cluster) words() string {
 	nodes := make([]string, 0, len(o.nodes))
 	for i, n := range o.nodes {
 		nodes = append(nodes, fmt.Sprintf("  node %d   %s (process %d)", i+1, o.urls[i], n.run().cmd.Process.Pid))
+	}
+	for i, s := range o.nats {
+		nodes = append(nodes, fmt.Sprintf("  NATS %d   nats://%s (process %d)", i+1, s.addr, s.run().cmd.Process.Pid))
 	}
 	return strings.NewReplacer("URL", url, "ADDR", o.balancer.addr(), "NODES", strings.Join(nodes, "\n"),
 		"PRIMARY", o.primary.URL(""), "STANDBY", o.standby.URL("")).Replace(`

@@ -217,3 +217,24 @@ func TestCheck_F36_F37_cluster(t *testing.T) {
 	require.True(t, slices.ContainsFunc(report.Faults, func(f struct{ Node int }) bool { return f.Node > 0 }))
 	require.Positive(t, report.Exercised["reads that a replica served"])
 }
+
+// F38, G1 to G6 across nodes of which one tells the others: what `freshet check --cluster
+// --nats --faults all` says, for a few seconds.
+func TestCheck_F38_clusterOverNATS(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	dir := t.TempDir()
+	history, log := filepath.Join(dir, "history.txt"), filepath.Join(dir, "server.log")
+	code, out, said := runs(t, "check", "--cluster", "--nats", "--duration", "6s", "--round", "6s", "--faults", "kill-server,freeze-server,kill-nats,kill-all-nats,freeze-nats",
+		"--clients", "30", "--rate", "40", "--patience", "2m", "--history", history, "--server-log", log)
+	if code != exitOK {
+		for _, path := range []string{log, history} {
+			text, _ := os.ReadFile(path) //nolint:gosec // the test's; not there: nothing to tell
+			t.Logf("the end of %s:\n%s", filepath.Base(path), text[max(0, len(text)-20_000):])
+		}
+	}
+	require.Equal(t, exitOK, code, "%s\n%s", said, out)
+	require.Contains(t, out, "no violation")
+	text, err := os.ReadFile(log) //nolint:gosec // the test's
+	require.NoError(t, err)
+	require.Contains(t, string(text), "the node is told by another one what changes")
+}
