@@ -48,7 +48,7 @@ func TestEvents_fromHeadersToGoodbye(t *testing.T) {
 			require.NoError(t, s.server.Shutdown(ctx, 0))
 			bye := r.next()
 			require.Equal(t, "frontier", bye.kind)
-			require.GreaterOrEqual(t, bye.retry, 400)
+			require.GreaterOrEqual(t, bye.retry, 1000)
 			_, more := <-r.events
 			require.False(t, more)
 			_, err := r.res.Body.Read(make([]byte, 1))

@@ -13,14 +13,16 @@ import (
 
 // How long a client waits before it reconnects: jittered, so that a thousand
 // that lost the same server don't come back as one. Clients add up to half (see
-// docs/protocol.md), and behind a balancer they are to be elsewhere within 2 s.
+// docs/protocol.md), and behind a balancer they are to be elsewhere within 2 s. A
+// server that says goodbye may be the only one, and back after a restart.
 const (
 	retryMin    = 400 * time.Millisecond
 	retryMax    = 1200 * time.Millisecond
+	retryMinBye = time.Second
 	retryMaxBye = 6 * time.Second
 )
 
-func jitter(to time.Duration) time.Duration { return retryMin + rand.N(to-retryMin) }
+func jitter(from, to time.Duration) time.Duration { return from + rand.N(to-from) }
 
 // ServeHTTP serves GET and POST of the events' path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -54,7 +56,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w = left.w
 	}
 	out := &sseEncoder{server: s, out: &responseWriter{session.bound(http.NewResponseController(w)), w}}
-	out.retry = jitter(retryMax)
+	out.retry = jitter(retryMin, retryMax)
 	err := session.begin(out)
 	if err == nil && own != nil {
 		if taken = s.takeOver(own, session); taken {
@@ -257,12 +259,12 @@ func (e *sseEncoder) frontier(rev freshet.Revision, lag time.Duration) error {
 }
 
 func (e *sseEncoder) goodbye(rev freshet.Revision, lag time.Duration) error {
-	e.retry = jitter(retryMaxBye)
+	e.retry = jitter(retryMinBye, retryMaxBye)
 	return e.frontier(rev, lag)
 }
 
 func (e *sseEncoder) end(why *ending) error {
-	e.retry = jitter(retryMax)
+	e.retry = jitter(retryMin, retryMax)
 	e.server.metrics.ends.Inc()
 	return e.send(appendEnd(e.begin(), why.reason))
 }

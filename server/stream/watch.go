@@ -45,7 +45,7 @@ func (h watch) Watch(ctx context.Context, req *connect.Request[freshetv1.WatchRe
 	s.logEnd(ctx, "watch", err, session.last)
 	if err == nil { // it was sent away
 		bye := notReady("the server ends its streams: come back")
-		bye.retryAfter = jitter(retryMaxBye)
+		bye.retryAfter = jitter(retryMinBye, retryMaxBye)
 		return bye.connect()
 	}
 	if why, ok := errors.AsType[*ending](err); ok {
