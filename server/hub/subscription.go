@@ -157,7 +157,11 @@ func (s *Subscription) resume(otherEpoch bool, position uint64, count *Conservat
 		return
 	}
 	// The first mark wakes the reader; where some were there already, it has been
-	// woken and not taken them yet.
+	// woken and not taken them yet. Unless a reset came before them: a reader that has
+	// looked meanwhile was told nothing, since that had no revision.
+	if s.reset {
+		s.signal()
+	}
 	count.Gap += uint64(len(s.slots))
 	for i := range s.slots {
 		s.mark(i, position)

@@ -96,6 +96,20 @@ func TestSubscription_acrossAGap(t *testing.T) {
 	require.Equal(t, at(160), h.Floor([]string{"b"}))
 }
 
+// A reset that is due when a gap begins has no revision until the hub serves again. A
+// reader that looks meanwhile is told nothing, and woken then.
+func TestSubscription_resetAcrossAGap(t *testing.T) {
+	h := serving(t, Config{})
+	foreign := freshet.Revision{Epoch: 9, Position: 5}
+	s := subscribe(t, h, Since{ByTopic: map[string]freshet.Revision{"a": foreign, "b": at(1)}}, "a", "b")
+	h.Begin(at(100))
+	require.True(t, woken(s))
+	require.Zero(t, s.Take())
+	h.Serve(at(100))
+	require.True(t, woken(s), "the reset can be told now")
+	require.Equal(t, Notice{Reset: true, Frontier: at(100)}, s.Take())
+}
+
 func TestSubscription_acrossEpochs(t *testing.T) {
 	h := serving(t, Config{})
 	s := subscribe(t, h, Since{}, "a", "b")
