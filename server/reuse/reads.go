@@ -142,8 +142,9 @@ func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
 }
 
 // dependsOn returns the topics of an answer, if it has any that its request doesn't
-// tell.
-func (r *Read) dependsOn(response connect.AnyResponse) ([]string, error) {
+// tell. Its receiver is a value: a read that is answered by what is kept needs no
+// room of its own then.
+func (r Read) dependsOn(response connect.AnyResponse) ([]string, error) {
 	if r.Method == nil || !r.Method.FromAnswer() {
 		return nil, nil
 	}
