@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-dev/freshet"
@@ -136,7 +137,7 @@ func (s *session) startFollowing(ctx context.Context) (err error) {
 	if s.probeConn, err = s.openConn(ctx, nil); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	now, err := s.identifyBySQL(ctx)
+	now, err := identifyBySQL(ctx, s.probeConn)
 	if err != nil {
 		return err
 	}
@@ -183,9 +184,11 @@ func (s *session) startFollowing(ctx context.Context) (err error) {
 	return nil
 }
 
-// identifyBySQL is identify where there is no connection for replication.
-func (s *session) identifyBySQL(ctx context.Context) (now incarnation, err error) {
-	err = s.probeConn.QueryRow(ctx, `
+// identifyBySQL is identify where there is no connection for replication. The timeline is
+// that of what the database writes: pg_control has the last checkpoint's. A standby, which
+// writes none, is an error.
+func identifyBySQL(ctx context.Context, conn *pgx.Conn) (now incarnation, err error) {
+	err = conn.QueryRow(ctx, `
 select (select system_identifier::text from pg_control_system()), ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint,
   pg_postmaster_start_time(), (select oid from pg_database where datname = current_database())`).
 		Scan(&now.systemIdentifier, &now.timeline, &now.postmasterStart, &now.database)

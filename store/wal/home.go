@@ -60,19 +60,7 @@ func (s *session) whereTo(ctx context.Context) (there incarnation, known bool) {
 	if err != nil {
 		return there, false
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 100*time.Millisecond)
-		defer cancel()
-		_ = conn.Close(closing)
-		dial.close()
-		<-conn.PgConn().CleanupDone()
-	}()
-	// The timeline of what it writes: that of pg_control is the last checkpoint's.
-	var standby bool
-	err = conn.QueryRow(ctx, `
-select pg_is_in_recovery(), (select system_identifier::text from pg_control_system()), pg_postmaster_start_time(),
-  (select oid from pg_database where datname = current_database()),
-  case when not pg_is_in_recovery() then ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint else 0 end`).
-		Scan(&standby, &there.systemIdentifier, &there.postmasterStart, &there.database, &there.timeline)
-	return there, err == nil && !standby
+	defer farewell(conn, dial)
+	there, err = identifyBySQL(ctx, conn)
+	return there, err == nil
 }

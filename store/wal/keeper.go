@@ -202,14 +202,10 @@ func (s *session) openKeep(ctx context.Context, epoch freshet.Epoch) error {
 	return nil
 }
 
-// closeKeep closes that connection, with a farewell that doesn't take long.
+// closeKeep closes that connection.
 func (s *session) closeKeep() {
 	if s.keepConn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-		defer cancel()
-		_ = s.keepConn.Close(ctx)
-		s.keepDial.close()
-		<-s.keepConn.PgConn().CleanupDone()
+		farewell(s.keepConn, s.keepDial)
 		s.keepConn = nil
 	}
 	if s.keepDial != nil {

@@ -87,13 +87,7 @@ func (t *Seat) sit(ctx context.Context, tick <-chan time.Time) (err error) {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-		defer cancel()
-		_ = conn.Close(ctx)
-		s.dial.close()
-		<-conn.PgConn().CleanupDone()
-	}()
+	defer farewell(conn, s.dial)
 	key := lockKey(t.f.cfg.Slot, t.purpose)
 	for held := false; ; {
 		epoch, _ := t.f.History()

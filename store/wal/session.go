@@ -160,6 +160,16 @@ func (s *session) close() {
 	}
 }
 
+// farewell closes a connection that has a dialer of its own, with a goodbye that doesn't
+// take long.
+func farewell(conn *pgx.Conn, dial *dialer) {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_ = conn.Close(ctx)
+	dial.close()
+	<-conn.PgConn().CleanupDone()
+}
+
 // connectTimeout bounds the making of a session's connections.
 const connectTimeout = 10 * time.Second
 
