@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -46,13 +45,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *options, to io.Writer) (err error) {
-	r := &report{
-		Time:       time.Now().UTC(),
-		Command:    rig.Command("latency", "make bench", os.Args[1:]),
-		Commit:     rig.CommitOfTree(ctx),
-		Machine:    rig.ThisMachine(ctx),
-		Quantities: quantities,
-	}
+	r := &report{Origin: rig.ThisRun(ctx, "latency", "make bench"), Quantities: quantities}
 	fmt.Fprintf(to, "machine: %v; %.2f CPUs busy with other things\n", r.Machine, r.Machine.Busy)
 	if r.Machine.TooBusy(r.Machine.Busy) {
 		fmt.Fprintln(to, "*** The machine is busy: these figures will say little.")

@@ -7,21 +7,16 @@ import (
 	"io"
 	"math"
 	"text/tabwriter"
-	"time"
 
 	"github.com/freshet-dev/freshet/bench/rig"
 )
 
 // report is everything that a run of the program found; results.json is it.
 type report struct {
-	Time       time.Time    `json:"time"`
-	Command    string       `json:"command"`
-	Program    string       `json:"program"`
-	Commit     string       `json:"commit"` // of the work tree
-	Machine    rig.Machine  `json:"machine"`
-	Postgres   rig.Settings `json:"postgres"`
-	Quantities []quantity   `json:"quantities"`
-	Scenarios  []outcome    `json:"scenarios"`
+	rig.Origin
+
+	Quantities []quantity `json:"quantities"`
+	Scenarios  []outcome  `json:"scenarios"`
 }
 
 // outcome is a scenario with all its runs.

@@ -20,7 +20,7 @@ func TestReport_saves(t *testing.T) {
 		at := func(ms int) time.Time { return start.Add(time.Duration(100*i+ms) * time.Millisecond) }
 		samples = append(samples, &sample{sent: at(0), committed: at(1), noticed: at(2 + i%3), merged: at(60), refetched: at(7)})
 	}
-	r := &report{Time: start, Command: "make bench", Machine: rig.Machine{CPUs: 2, Busy: 1.5}, Postgres: rig.Settings{"server_version": "15.1 (Debian)"}}
+	r := &report{Origin: rig.Origin{Time: start, Command: "make bench", Machine: rig.Machine{CPUs: 2, Busy: 1.5}, Postgres: rig.Settings{"server_version": "15.1 (Debian)"}}}
 	for _, name := range []string{"idle", "loaded"} {
 		o := outcome{scenario: scenario{Name: name}}
 		for range 3 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -44,13 +43,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *options, to io.Writer) (err error) {
-	r := &report{
-		Time:    time.Now().UTC(),
-		Command: rig.Command("nodes", "make bench/nodes", os.Args[1:]),
-		Commit:  rig.CommitOfTree(ctx),
-		Machine: rig.ThisMachine(ctx),
-		Options: *o,
-	}
+	r := &report{Origin: rig.ThisRun(ctx, "nodes", "make bench/nodes"), Options: *o}
 	fmt.Fprintf(to, "machine: %v; %.2f CPUs busy with other things\n", r.Machine, r.Machine.Busy)
 	fmt.Fprint(to, r.Machine.Warning(r.Machine.Busy))
 	s := &stage{options: o}

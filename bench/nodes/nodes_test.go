@@ -13,8 +13,11 @@ import (
 // one 20; the second round was twice as dear.
 func made() *report {
 	r := &report{
-		Time: time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC), Machine: rig.Machine{CPUs: 2, OS: "linux"},
-		Postgres: rig.Settings{"server_version": "15.1"}, Options: options{Rounds: 3, Nodes: []int{8, 0, 1, 2, 4}, Rows: []int{1, 10}, Rate: 1000},
+		Origin: rig.Origin{
+			Time: time.Date(2026, 11, 26, 10, 0, 0, 0, time.UTC), Machine: rig.Machine{CPUs: 2, OS: "linux"},
+			Postgres: rig.Settings{"server_version": "15.1"},
+		},
+		Options: options{Rounds: 3, Nodes: []int{8, 0, 1, 2, 4}, Rows: []int{1, 10}, Rate: 1000},
 	}
 	for round, factor := range []float64{1, 2, 1} {
 		for _, rows := range r.Options.Rows {

@@ -138,6 +138,25 @@ func CommitOfTree(ctx context.Context) string {
 	return strings.TrimSpace(string(out))
 }
 
+// Origin is where results come from; reports embed it.
+type Origin struct {
+	Time     time.Time `json:"time"`
+	Command  string    `json:"command"`
+	Program  string    `json:"program"` // its version, once it has been started
+	Commit   string    `json:"commit"`  // of the work tree
+	Machine  Machine   `json:"machine"`
+	Postgres Settings  `json:"postgres"` // once it has been started
+}
+
+// ThisRun is the origin of what this run of a benchmark finds. name and target are
+// Command's.
+func ThisRun(ctx context.Context, name, target string) Origin {
+	return Origin{
+		Time: time.Now().UTC(), Command: Command(name, target, os.Args[1:]),
+		Commit: CommitOfTree(ctx), Machine: ThisMachine(ctx),
+	}
+}
+
 // Save writes a folder of results, by the names of its files.
 func Save(dir string, files map[string]string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {

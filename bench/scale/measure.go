@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -26,16 +25,12 @@ type measureOptions struct {
 
 // measurement is everything that a run found; measured.json is it.
 type measurement struct {
-	Time     time.Time      `json:"time"`
-	Command  string         `json:"command"`
-	Program  string         `json:"program"`
-	Commit   string         `json:"commit"` // of the work tree
-	Machine  rig.Machine    `json:"machine"`
-	Postgres rig.Settings   `json:"postgres"`
-	Options  measureOptions `json:"options"`
-	Cells    []*cell        `json:"cells"` // in the order of time
-	Bus      []*busCell     `json:"bus"`
-	NATS     string         `json:"nats"` // its version; empty: it wasn't measured
+	rig.Origin
+
+	Options measureOptions `json:"options"`
+	Cells   []*cell        `json:"cells"` // in the order of time
+	Bus     []*busCell     `json:"bus"`
+	NATS    string         `json:"nats"` // its version; empty: it wasn't measured
 }
 
 // Validate is called by kong.
@@ -48,10 +43,7 @@ func (o *measureOptions) Validate() error {
 
 // Run measures, and writes what the simulation rests on.
 func (o *measureOptions) Run(ctx context.Context, to io.Writer) (err error) {
-	m := &measurement{
-		Time: time.Now().UTC(), Command: rig.Command("scale", "go run ./bench/scale", os.Args[1:]), Commit: rig.CommitOfTree(ctx), Machine: rig.ThisMachine(ctx),
-		Options: *o,
-	}
+	m := &measurement{Origin: rig.ThisRun(ctx, "scale", "go run ./bench/scale"), Options: *o}
 	fmt.Fprintf(to, "machine: %v; %.2f CPUs busy with other things\n", m.Machine, m.Machine.Busy)
 	s := new(stage)
 	if s.postgres, err = rig.StartPostgres(ctx, o.Freshet); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -43,13 +42,7 @@ func main() {
 }
 
 func run(ctx context.Context, o *options, to io.Writer) (err error) {
-	r := &report{
-		Time:    time.Now().UTC(),
-		Command: rig.Command("write", "make bench/write", os.Args[1:]),
-		Commit:  rig.CommitOfTree(ctx),
-		Machine: rig.ThisMachine(ctx),
-		Options: *o,
-	}
+	r := &report{Origin: rig.ThisRun(ctx, "write", "make bench/write"), Options: *o}
 	fmt.Fprintf(to, "machine: %v; %.2f CPUs busy with other things\n", r.Machine, r.Machine.Busy)
 	fmt.Fprint(to, r.Machine.Warning(r.Machine.Busy))
 	s, err := setUp(ctx, o)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/freshet-dev/freshet/bench/bars"
 	"github.com/freshet-dev/freshet/bench/rig"
@@ -15,14 +14,10 @@ import (
 
 // report is everything that a run found; results.json is it.
 type report struct {
-	Time     time.Time    `json:"time"`
-	Command  string       `json:"command"`
-	Program  string       `json:"program"`
-	Commit   string       `json:"commit"` // of the work tree
-	Machine  rig.Machine  `json:"machine"`
-	Postgres rig.Settings `json:"postgres"`
-	Options  options      `json:"options"`
-	Cells    []*cell      `json:"cells"` // in the order of time
+	rig.Origin
+
+	Options options `json:"options"`
+	Cells   []*cell `json:"cells"` // in the order of time
 }
 
 // over are the figures of a variant's rounds that know it.

@@ -18,8 +18,10 @@ import (
 // made is a report of two rounds, of which the second was twice as slow for all.
 func made() *report {
 	r := &report{
-		Time: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), Command: "make bench/write", Commit: "abc",
-		Machine: rig.Machine{CPUs: 2, OS: "linux"}, Postgres: rig.Settings{"server_version": "15.1 (Debian)", "fsync": "on"},
+		Origin: rig.Origin{
+			Time: time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC), Command: "make bench/write", Commit: "abc",
+			Machine: rig.Machine{CPUs: 2, OS: "linux"}, Postgres: rig.Settings{"server_version": "15.1 (Debian)", "fsync": "on"},
+		},
 		Options: options{Rounds: 2, Duration: 2 * time.Second, Writers: []int{1, 8}},
 	}
 	for round := 1; round <= 2; round++ {
