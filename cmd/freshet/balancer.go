@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -24,8 +23,7 @@ type balancer struct {
 	log      io.Writer
 	died     func(*process) // as startProcess has it
 
-	mu      sync.Mutex // guards what follows
-	process *process   // the current run
+	lastRun
 }
 
 var errNoBalancer = errors.New("there is no haproxy, which several nodes need in front: `make deps` installs it (Debian: apt-get install haproxy)")
@@ -95,26 +93,13 @@ func (b *balancer) start() error {
 	if err != nil {
 		return err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.process = p
+	b.is(p)
 	return nil
 }
 
-// Done, Err and Restart are what kept asks for.
-func (b *balancer) Done() <-chan struct{} { return b.run().ended }
-
-// Err says how it ended.
-func (b *balancer) Err() error { return b.run().end() }
-
-// Restart starts it again. Who came meanwhile has waited at the port.
+// Restart, with Done and Err, is what kept asks for: it starts it again. Who came
+// meanwhile has waited at the port.
 func (b *balancer) Restart(context.Context) error { return b.start() }
-
-func (b *balancer) run() *process {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.process
-}
 
 // addr is where it listens.
 func (b *balancer) addr() string { return b.listener.Addr().String() }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/server/grants"
 )
 
@@ -17,13 +20,47 @@ type callerFlags struct {
 	Token  string `xor:"caller" placeholder:"TOKEN" help:"Token of the caller, a JWT, which is not verified; - for standard input, so that it is in no process list. Without claims and token: somebody who isn't known."`
 }
 
-// readGrants reads a grants file.
-func readGrants(file string) (*grants.Set, error) {
+// inquiry is a grants file, and the caller who is asked about.
+type inquiry struct {
+	set    *grants.Set
+	caller grants.Caller
+}
+
+// ask reads a grants file, and the caller's claims.
+func (c *callerFlags) ask(file string) (*inquiry, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	return grants.Parse(file, text)
+	set, err := grants.Parse(file, text)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := c.caller()
+	return &inquiry{set, caller}, err
+}
+
+// explain prints for each topic (of the action Admin, an empty one) whether the caller
+// may, and why; errFindings says that it may not, with one of them.
+func (i *inquiry) explain(ctx context.Context, out io.Writer, action grants.Action, topics []string) error {
+	denied := false
+	for _, topic := range topics {
+		if action != grants.Admin {
+			if err := freshet.CheckTopic(topic); err != nil {
+				return err
+			}
+		}
+		e, err := i.set.Explain(ctx, i.caller, action, topic)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(out, e)
+		denied = denied || !e.Allowed
+	}
+	if denied {
+		return errFindings
+	}
+	return nil
 }
 
 func (c *callerFlags) caller() (caller grants.Caller, err error) {

@@ -92,11 +92,7 @@ func (c *explainCmd) Run(ctx context.Context, to streams) error {
 
 // granted says whether the caller may do what m does with the topics.
 func (c *explainCmd) granted(ctx context.Context, out io.Writer, m *contract.Method, topics []string) error {
-	set, err := readGrants(c.Grants)
-	if err != nil {
-		return err
-	}
-	caller, err := c.caller()
+	who, err := c.ask(c.Grants)
 	if err != nil {
 		return err
 	}
@@ -104,21 +100,16 @@ func (c *explainCmd) granted(ctx context.Context, out io.Writer, m *contract.Met
 	if m.Kind == contract.Read {
 		actions = []grants.Action{grants.Read, grants.Subscribe}
 	}
-	denied := false
+	var denied error
 	for _, action := range actions {
-		for _, topic := range topics {
-			e, err := set.Explain(ctx, caller, action, topic)
-			if err != nil {
-				return err
-			}
-			fmt.Fprint(out, e)
-			denied = denied || !e.Allowed
+		switch err := who.explain(ctx, out, action, topics); {
+		case errors.Is(err, errFindings):
+			denied = err
+		case err != nil:
+			return err
 		}
 	}
-	if denied {
-		return errFindings
-	}
-	return nil
+	return denied
 }
 
 // describe says in one line what becomes of a method's calls.

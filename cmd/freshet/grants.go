@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/server/grants"
 )
@@ -72,11 +70,7 @@ It decides as a server with this file does. Of a token it looks at the claims on
 
 // Run explains the decisions.
 func (c *grantsTestCmd) Run(ctx context.Context, to streams) error {
-	set, err := readGrants(c.Grants)
-	if err != nil {
-		return err
-	}
-	caller, err := c.caller()
+	who, err := c.ask(c.Grants)
 	if err != nil {
 		return err
 	}
@@ -89,22 +83,5 @@ func (c *grantsTestCmd) Run(ctx context.Context, to streams) error {
 	case len(c.Topics) == 0:
 		return errors.New("say which topics the caller asks for")
 	}
-	denied := false
-	for _, topic := range c.Topics {
-		if action != grants.Admin {
-			if err := freshet.CheckTopic(topic); err != nil {
-				return err
-			}
-		}
-		e, err := set.Explain(ctx, caller, action, topic)
-		if err != nil {
-			return err
-		}
-		fmt.Fprint(to.out, e)
-		denied = denied || !e.Allowed
-	}
-	if denied {
-		return errFindings
-	}
-	return nil
+	return who.explain(ctx, to.out, action, c.Topics)
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -26,8 +25,7 @@ type natsServer struct {
 	log     io.Writer
 	died    func(*process) // as startProcess has it
 
-	mu      sync.Mutex // guards process
-	process *process   // the current run; nil: there has been none
+	lastRun
 }
 
 var errNoNATSServer = errors.New("there is no nats-server, by which the nodes are to tell each other what changes: `make deps` installs it (Debian: apt-get install nats-server)")
@@ -91,9 +89,7 @@ func (s *natsServer) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.process = p
-	s.mu.Unlock()
+	s.is(p)
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for {
@@ -114,20 +110,8 @@ func (s *natsServer) start(ctx context.Context) error {
 	}
 }
 
-// Done, Err and Restart are what kept asks for.
-func (s *natsServer) Done() <-chan struct{} { return s.run().ended }
-
-// Err says how it ended.
-func (s *natsServer) Err() error { return s.run().end() }
-
-// Restart starts it again.
+// Restart, with Done and Err, is what kept asks for: it starts it again.
 func (s *natsServer) Restart(ctx context.Context) error { return s.start(ctx) }
-
-func (s *natsServer) run() *process {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.process
-}
 
 // signal reaches the current run, if there is one.
 func (s *natsServer) signal(sig os.Signal) {

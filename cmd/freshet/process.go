@@ -159,3 +159,30 @@ func environWithoutOurs() []string {
 	}
 	return env
 }
+
+// lastRun is the current run of a program that is started again and again; its zero value
+// is of one that has not been. Safe for concurrent use.
+type lastRun struct {
+	mu      sync.Mutex // guards process
+	process *process
+}
+
+// is says that this is the current run.
+func (l *lastRun) is(p *process) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.process = p
+}
+
+// run returns it; nil: there has been none.
+func (l *lastRun) run() *process {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.process
+}
+
+// Done is closed when it has ended. There has to be one.
+func (l *lastRun) Done() <-chan struct{} { return l.run().ended }
+
+// Err says how it ended.
+func (l *lastRun) Err() error { return l.run().end() }
