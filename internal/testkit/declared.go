@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"path"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,14 +19,18 @@ import (
 // it: none of its reads is `shared`.
 func Unshared(t testing.TB) protoreflect.ServiceDescriptor {
 	t.Helper()
-	return Declared(t, func(_ string, reads *freshetv1.Reads) { reads.Shared = false })
+	return Declared(t, MessageService(), func(_ string, reads *freshetv1.Reads) { reads.Shared = false })
 }
 
-// Declared is the message service's contract with other declarations of its reads.
-func Declared(t testing.TB, change func(method string, reads *freshetv1.Reads)) protoreflect.ServiceDescriptor {
+// MessageService is the message service's contract.
+func MessageService() protoreflect.ServiceDescriptor {
+	return messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService")
+}
+
+// Declared is a service's contract with other declarations of its reads.
+func Declared(t testing.TB, original protoreflect.ServiceDescriptor, change func(method string, reads *freshetv1.Reads)) protoreflect.ServiceDescriptor {
 	t.Helper()
-	original := messagesv1.File_messages_v1_messages_service_proto
-	service := protodesc.ToServiceDescriptorProto(original.Services().ByName("MessageService"))
+	service := protodesc.ToServiceDescriptorProto(original)
 	for _, method := range service.GetMethod() {
 		if reads, _ := proto.GetExtension(method.GetOptions(), freshetv1.E_Reads).(*freshetv1.Reads); reads != nil {
 			reads = proto.CloneOf(reads)
@@ -36,8 +41,8 @@ func Declared(t testing.TB, change func(method string, reads *freshetv1.Reads)) 
 		}
 	}
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: new("messages/v1/declared.proto"), Package: new("messages.v1"), Syntax: new("proto3"),
-		Dependency: []string{original.Path(), "freshet/v1/options.proto"},
+		Name: new(path.Dir(original.ParentFile().Path()) + "/declared.proto"), Package: new(string(original.ParentFile().Package())), Syntax: new("proto3"),
+		Dependency: []string{original.ParentFile().Path(), "freshet/v1/options.proto"},
 		Service:    []*descriptorpb.ServiceDescriptorProto{service},
 	}, protoregistry.GlobalFiles)
 	require.NoError(t, err)

@@ -22,7 +22,7 @@ const other = "conversations/secret/messages/01890a5d-ac96-774b-bcce-b302099a805
 // answering is a rig whose GetMessage depends on the message that it answers with.
 func answering(t *testing.T, allowed Authorize, options ...connect.ClientOption) *rig {
 	t.Helper()
-	program, err := contract.Compile(testkit.Declared(t, func(method string, reads *freshetv1.Reads) {
+	program, err := contract.Compile(testkit.Declared(t, testkit.MessageService(), func(method string, reads *freshetv1.Reads) {
 		if method == "GetMessage" {
 			reads.ResponseTopics = []string{"{message.name=**}"}
 		}
