@@ -54,22 +54,10 @@ func TestNodes_F38_fleetOverNATS(t *testing.T) {
 	wrote := 0
 	insert := func() freshet.Revision {
 		t.Helper()
-		var epoch freshet.Epoch
-		var position uint64
-		_, err := conn.Exec(ctx, `insert into messages (conversation, author, body) values ('7', 'sql', 'hi')`)
-		require.NoError(t, err)
 		wrote++
-		require.NoError(t, conn.QueryRow(ctx, `select epoch, (pg_current_wal_flush_lsn() - '0/0')::bigint from freshet.incarnation`).Scan(&epoch, &position))
-		return freshet.Revision{Epoch: epoch, Position: position}
+		return insertFlushed(t, ctx, conn)
 	}
-	var clients []*clients
-	var listeners []*listener
-	for _, n := range nodes {
-		c := newClients(t, n.url)
-		l := c.listen(t, []string{topicOf("7")}, nil)
-		l.await(t, ctx, "ready", func() bool { return len(l.ready) > 0 })
-		clients, listeners = append(clients, c), append(listeners, l)
-	}
+	clients, listeners := listenToAll(t, ctx, nodes)
 	told := func(at freshet.Revision, but int) {
 		t.Helper()
 		for i, l := range listeners {

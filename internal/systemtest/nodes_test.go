@@ -1,11 +1,13 @@
 package systemtest_test
 
 import (
+	"context"
 	"syscall"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -37,6 +39,29 @@ func startNodes(t testing.TB, binary, database string, n int, args ...string) []
 	return nodes
 }
 
+// insertFlushed writes a message by SQL, and returns a revision that holds it.
+func insertFlushed(t *testing.T, ctx context.Context, conn *pgx.Conn) freshet.Revision {
+	t.Helper()
+	var epoch freshet.Epoch
+	var position uint64
+	_, err := conn.Exec(ctx, `insert into messages (conversation, author, body) values ('7', 'sql', 'hi')`)
+	require.NoError(t, err)
+	require.NoError(t, conn.QueryRow(ctx, `select epoch, (pg_current_wal_flush_lsn() - '0/0')::bigint from freshet.incarnation`).Scan(&epoch, &position))
+	return freshet.Revision{Epoch: epoch, Position: position}
+}
+
+// listenToAll returns a client of each node, and its stream, which is live.
+func listenToAll(t *testing.T, ctx context.Context, nodes []*child) (all []*clients, listeners []*listener) {
+	t.Helper()
+	for _, n := range nodes {
+		c := newClients(t, n.url)
+		l := c.listen(t, []string{topicOf("7")}, nil)
+		l.await(t, ctx, "ready", func() bool { return len(l.ready) > 0 })
+		all, listeners = append(all, c), append(listeners, l)
+	}
+	return all, listeners
+}
+
 // F36, F37: three programs start at once on an empty database, with the same flags
 // but for the port. One is killed, one is paused for longer than its connections
 // last; the others' streams notice nothing. Who was paused and wakes serves nothing
@@ -58,23 +83,7 @@ func TestNodes_F37_killedAndPaused(t *testing.T) {
 		}, 30*time.Second, 20*time.Millisecond)
 	}
 	copies(3)
-	insert := func() freshet.Revision {
-		t.Helper()
-		var epoch freshet.Epoch
-		var position uint64
-		_, err := conn.Exec(ctx, `insert into messages (conversation, author, body) values ('7', 'sql', 'hi')`)
-		require.NoError(t, err)
-		require.NoError(t, conn.QueryRow(ctx, `select epoch, (pg_current_wal_flush_lsn() - '0/0')::bigint from freshet.incarnation`).Scan(&epoch, &position))
-		return freshet.Revision{Epoch: epoch, Position: position}
-	}
-	var clients []*clients
-	var listeners []*listener
-	for _, n := range nodes {
-		c := newClients(t, n.url)
-		l := c.listen(t, []string{topicOf("7")}, nil)
-		l.await(t, ctx, "ready", func() bool { return len(l.ready) > 0 })
-		clients, listeners = append(clients, c), append(listeners, l)
-	}
+	clients, listeners := listenToAll(t, ctx, nodes)
 	wrote := 0
 	tell := func(to ...*listener) freshet.Revision {
 		t.Helper()
@@ -82,7 +91,7 @@ func TestNodes_F37_killedAndPaused(t *testing.T) {
 		for i, l := range to {
 			before[i] = l.now().told[topicOf("7")]
 		}
-		at := insert()
+		at := insertFlushed(t, ctx, conn)
 		wrote++
 		for i, l := range to {
 			l.await(t, ctx, "the notice", func() bool { return before[i].Less(l.told[topicOf("7")]) })
