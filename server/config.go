@@ -46,7 +46,11 @@ type Config struct {
 	// pgx.ParseConfig. Its error counts as a database that can't be reached: it is
 	// told, and Connect asked again.
 	Connect func(ctx context.Context) (*pgx.ConnConfig, error)
-	// Services carry the contract's options. Required: one or more.
+	// ServiceNames are the services that carry the contract's options, by the full
+	// names that their generated code says (tasksv1connect.TaskServiceName). Required:
+	// one or more, here or in Services.
+	ServiceNames []string
+	// Services are further ones, by descriptors that needn't be linked in.
 	Services []protoreflect.ServiceDescriptor
 	// SkipMigrate leaves Freshet's own migrations, publication and replica
 	// identities as they are; what is missing is an error that says what to do.
@@ -291,8 +295,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DatabaseURL == "" && c.Connect == nil {
 		return c, errors.New("there is no database URL: set server.Config.DatabaseURL or Connect")
 	}
-	if len(c.Services) == 0 {
-		return c, errors.New("there is no service to serve: server.Config.Services is empty")
+	var err error
+	if c.Services, err = c.named(); err != nil {
+		return c, err
 	}
 	d := Defaults()
 	c.Slot = cmp.Or(c.Slot, d.Slot)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
 )
@@ -23,7 +24,9 @@ func TestNew_refuses(t *testing.T) {
 		"a malformed URL": {func(c *server.Config) { c.DatabaseURL = "postgres://user:secret@%zz" }, "database URL"},
 		"another one":     {func(c *server.Config) { c.CaptureURL = "postgres://user:secret@%zz" }, "database URL"},
 		"a replica's":     {func(c *server.Config) { c.ReplicaURLs = []string{"postgres://user:secret@%zz"} }, "ReplicaURLs"},
-		"no service":      {func(c *server.Config) { c.Services = nil }, "no service"},
+		"no service":      {func(c *server.Config) { c.Services = nil }, "a service to serve"},
+		"no such service": {func(c *server.Config) { c.ServiceNames = []string{"tasks.v1.TaskService"} }, `generated code is linked in (tasksv1connect.TaskServiceName, say), not "tasks.v1.TaskService"`},
+		"a message":       {func(c *server.Config) { c.ServiceNames = []string{"messages.v1.Message"} }, `not "messages.v1.Message"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := good
@@ -33,6 +36,12 @@ func TestNew_refuses(t *testing.T) {
 			require.NotContains(t, err.Error(), "secret")
 		})
 	}
+}
+
+// Services may be given by their names, as generated code says them.
+func TestNew_serviceNames(t *testing.T) {
+	_, err := server.New(server.Config{DatabaseURL: "postgres://x", ServiceNames: []string{messagesv1connect.MessageServiceName}})
+	require.NoError(t, err)
 }
 
 // F81: what makes no sense is refused with the name of its field, and what would.

@@ -10,10 +10,7 @@ import (
 	"net/http/httptest"
 	"time"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/freshet-dev/freshet/client"
-	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server"
@@ -30,12 +27,12 @@ func ExampleNew() {
 	database := testkit.Database(t)
 	ready := make(chan struct{})
 	node, err := server.New(server.Config{
-		DatabaseURL: database,
-		Slot:        "example",
-		Services:    []protoreflect.ServiceDescriptor{messagesv1.File_messages_v1_messages_service_proto.Services().ByName("MessageService")},
-		Migrate:     messages.MigrateConfig,
-		Logger:      slog.New(slog.DiscardHandler),
-		OnReady:     func() { close(ready) },
+		DatabaseURL:  database,
+		Slot:         "example",
+		ServiceNames: []string{messagesv1connect.MessageServiceName},
+		Migrate:      messages.MigrateConfig,
+		Logger:       slog.New(slog.DiscardHandler),
+		OnReady:      func() { close(ready) },
 	})
 	if err != nil {
 		log.Print(err)

@@ -15,9 +15,7 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib" // "pgx", for database/sql
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
-	notesv1 "example.com/notes/gen/notes/v1"
 	"example.com/notes/gen/notes/v1/notesv1connect"
 
 	"github.com/freshet-dev/freshet/server"
@@ -47,8 +45,8 @@ func serve(ctx context.Context, url string, listener net.Listener) error {
 	}
 
 	node, err := server.New(server.Config{
-		DatabaseURL: url,
-		Services:    []protoreflect.ServiceDescriptor{notesv1.File_notes_v1_note_service_proto.Services().ByName("NoteService")},
+		DatabaseURL:  url,
+		ServiceNames: []string{notesv1connect.NoteServiceName},
 	})
 	if err != nil {
 		return err

@@ -21,12 +21,18 @@ type block struct{ language, file, text string }
 
 func blocksOf(t *testing.T, document string) (list []block) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(root, document))
-	require.NoError(t, err)
-	for _, m := range fence.FindAllStringSubmatch(string(b), -1) {
+	for _, m := range fence.FindAllStringSubmatch(read(t, document), -1) {
 		list = append(list, block{language: m[1], file: m[2], text: m[3]})
 	}
 	return list
+}
+
+// read returns a file of the repository.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, name))
+	require.NoError(t, err)
+	return string(b)
 }
 
 // write writes a file below dir.

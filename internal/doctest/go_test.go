@@ -27,47 +27,50 @@ import (
 	"log"
 	"net/http"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/freshet-dev/freshet/server"
 
-	tasksv1 "example.com/tasks/gen/tasks/v1"
 	"example.com/tasks/gen/tasks/v1/tasksv1connect"
 )
 
 `
 
-// tasksModule writes the module of docs/library.md, and the front page's Go as
-// one of its packages.
+// tasksModule makes the module of docs/library.md, with the front page's Go as one
+// of its packages.
 func tasksModule(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	files := map[string]string{}
 	for _, b := range blocksOf(t, "docs/library.md") {
 		if b.file != "" {
-			write(t, dir, b.file, b.text)
+			files[b.file] = b.text
 		}
 	}
 	for _, b := range blocksOf(t, "README.md") {
 		if b.language == "go" {
-			write(t, dir, b.file, readmeImports+b.text)
+			files[b.file] = readmeImports + b.text
 		}
 	}
-	require.FileExists(t, filepath.Join(dir, "readme/readme.go"))
+	require.Contains(t, files, "readme/readme.go")
+	return moduleOf(t, files, true)
+}
 
+// moduleOf makes the module example.com/tasks of files: fresh, or one that has
+// nothing of Freshet.
+func moduleOf(t *testing.T, files map[string]string, fresh bool) string {
+	t.Helper()
+	dir := t.TempDir()
+	for file, text := range files {
+		write(t, dir, file, text)
+	}
 	// Its dependencies are Freshet's own, at the same versions: nothing is downloaded.
-	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
-	require.NoError(t, err)
-	here, err := filepath.Abs(root)
-	require.NoError(t, err)
-	write(t, dir, "go.mod", strings.Replace(string(mod), "module github.com/freshet-dev/freshet\n", "module example.com/tasks\n", 1)+
-		"\nrequire github.com/freshet-dev/freshet v0.0.0\nreplace github.com/freshet-dev/freshet => "+here+"\n")
-	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
-	require.NoError(t, err)
-	write(t, dir, "go.sum", string(sum))
-	options, err := os.ReadFile(filepath.Join(root, "proto/freshet/v1/options.proto"))
-	require.NoError(t, err)
-	write(t, dir, "third_party/freshet/v1/options.proto", string(options))
-
+	mod := strings.Replace(read(t, "go.mod"), "module github.com/freshet-dev/freshet\n", "module example.com/tasks\n", 1)
+	if fresh {
+		here, err := filepath.Abs(root)
+		require.NoError(t, err)
+		mod += "\nrequire github.com/freshet-dev/freshet v0.0.0\nreplace github.com/freshet-dev/freshet => " + here + "\n"
+		write(t, dir, "third_party/freshet/v1/options.proto", read(t, "proto/freshet/v1/options.proto"))
+	}
+	write(t, dir, "go.mod", mod)
+	write(t, dir, "go.sum", read(t, "go.sum"))
 	generate(t, dir)
 	return dir
 }
@@ -83,8 +86,11 @@ func generate(t *testing.T, dir string) {
 	files, err := compiler.Compile(t.Context(), name)
 	require.NoError(t, err)
 	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: []string{name}, Parameter: new("module=example.com/tasks/gen")}
-	options := files[0].FindImportByPath("freshet/v1/options.proto")
-	for _, fd := range []protoreflect.FileDescriptor{descriptorpb.File_google_protobuf_descriptor_proto, options, files[0]} {
+	all := []protoreflect.FileDescriptor{descriptorpb.File_google_protobuf_descriptor_proto}
+	if options := files[0].FindImportByPath("freshet/v1/options.proto"); options != nil {
+		all = append(all, options)
+	}
+	for _, fd := range append(all, files[0]) {
 		request.ProtoFile = append(request.ProtoFile, protodesc.ToFileDescriptorProto(fd))
 	}
 	in, err := proto.Marshal(request)

@@ -28,14 +28,20 @@ import (
 func TestLibrary_runs(t *testing.T) {
 	dir := tasksModule(t)
 	golang(t, dir, "build", "-o", "bin/", ".", "./watch")
-	database := testkit.Database(t)
-	table, err := os.ReadFile(filepath.Join(dir, "tasks.sql"))
-	require.NoError(t, err)
-	testkit.Exec(t, database, string(table))
-	addr := live.FreeAddr(t)
-	url := "http://" + addr
-	stop := start(t, filepath.Join(dir, "bin/tasks"), "DATABASE_URL="+database, "ADDR="+addr)
+	url, stop := isLive(t, dir)
+	lines := follow(t, filepath.Join(dir, "bin/watch"), url, "7")
+	lines.until("by SQL", "fresh: true")
+	require.Contains(t, post(t, url, "CreateTask", `{"parent": "projects/7", "task": {"title": "by RPC"}}`, ""), "projects/7/tasks/")
+	lines.until("by RPC", "fresh: true")
+	watch(t, url)
+	stop()
+}
 
+// isLive runs a module's program on a database of its own, and shows that a row
+// written by SQL is told, and read at-least what was told.
+func isLive(t *testing.T, dir string) (url string, stop func()) {
+	t.Helper()
+	database, url, stop := begin(t, dir)
 	errTold := errors.New("told")
 	c, err := client.New(url)
 	require.NoError(t, err)
@@ -52,13 +58,18 @@ func TestLibrary_runs(t *testing.T) {
 	})
 	require.ErrorIs(t, err, errTold)
 	require.Contains(t, post(t, url, "ListTasks", `{"parent": "projects/7"}`, told.Revision.String()), "by SQL")
+	return url, stop
+}
 
-	lines := follow(t, filepath.Join(dir, "bin/watch"), url, "7")
-	lines.until("by SQL", "fresh: true")
-	require.Contains(t, post(t, url, "CreateTask", `{"parent": "projects/7", "task": {"title": "by RPC"}}`, ""), "projects/7/tasks/")
-	lines.until("by RPC", "fresh: true")
-	watch(t, url)
-	stop()
+// begin runs the program of a module, bin/tasks, on a database that has its table.
+func begin(t *testing.T, dir string) (database, url string, stop func()) {
+	t.Helper()
+	database = testkit.Database(t)
+	table, err := os.ReadFile(filepath.Join(dir, "tasks.sql"))
+	require.NoError(t, err)
+	testkit.Exec(t, database, string(table))
+	addr := live.FreeAddr(t)
+	return database, "http://" + addr, start(t, filepath.Join(dir, "bin/tasks"), "DATABASE_URL="+database, "ADDR="+addr)
 }
 
 // watch opens the stream by gRPC, without TLS.

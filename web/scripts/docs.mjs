@@ -1,4 +1,4 @@
-// Writes the TypeScript of README.md, docs/library.md, `freshet init` and examples/tasks, and the
+// Writes the TypeScript of README.md, docs/library.md, docs/adopt-connect.md, `freshet init` and examples/tasks, and the
 // code generated for it, to .docs, where `npm run typecheck` looks at it. (The Go is built and
 // run by internal/doctest.)
 import { execFileSync } from "node:child_process";
@@ -35,6 +35,15 @@ write("buf.gen.yaml", head + plugins.filter((plugin) => plugin.includes("protoc-
 cpSync(join(web, "packages/query/proto"), join(docs, "third_party"), { recursive: true });
 execFileSync("buf", ["generate"], { cwd: docs, stdio: "inherit" });
 
+// The page of docs/adopt-connect.md, before and after: lines that are kept or taken
+// away, and lines that are kept or added.
+const page = blocksOf("docs/adopt-connect.md").find(({ file }) => file === "web/app.tsx");
+for (const [name, taken] of [["before", "+"], ["after", "-"]]) {
+  const lines = page.code.split("\n").filter((line) => !line.startsWith(taken));
+  write(`adopt/${name}.tsx`, lines.map((line) => line.slice(1)).join("\n"));
+}
+cpSync(join(docs, "web/gen"), join(docs, "adopt/gen"), { recursive: true });
+
 // And the page that `freshet init` writes.
 cpSync(join(web, "../internal/scaffold/service/web/app.tsx"), join(docs, "init/app.tsx"));
 cpSync(join(web, "../internal/scaffold/service/web/gen"), join(docs, "init/gen"), { recursive: true });
@@ -42,4 +51,4 @@ cpSync(join(web, "../internal/scaffold/service/web/gen"), join(docs, "init/gen")
 // And the page of examples/tasks.
 cpSync(join(web, "../examples/tasks/web"), join(docs, "tasks"), { recursive: true });
 
-write("tsconfig.json", JSON.stringify({ extends: "../tsconfig.base.json", include: ["web", "init", "tasks"] }));
+write("tsconfig.json", JSON.stringify({ extends: "../tsconfig.base.json", include: ["web", "adopt", "init", "tasks"] }));

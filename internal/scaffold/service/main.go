@@ -16,12 +16,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/store/pgembed"
 
-	tasksv1 "github.com/freshet-dev/freshet/internal/scaffold/service/gen/tasks/v1"
 	"github.com/freshet-dev/freshet/internal/scaffold/service/gen/tasks/v1/tasksv1connect"
 	"github.com/freshet-dev/freshet/internal/scaffold/service/tasks"
 )
@@ -63,11 +61,11 @@ func run(ctx context.Context, addr, database string) (err error) {
 // serve serves on a listener, which it closes, until ctx ends.
 func serve(ctx context.Context, listener net.Listener, database string) error {
 	node, err := server.New(server.Config{
-		DatabaseURL: database,
-		Slot:        "tasks", // of all nodes of this service, and of no other service on the server
-		Publication: "tasks",
-		Services:    []protoreflect.ServiceDescriptor{tasksv1.File_tasks_v1_tasks_proto.Services().ByName("TaskService")},
-		Migrate:     tasks.Migrate,
+		DatabaseURL:  database,
+		Slot:         "tasks", // of all nodes of this service, and of no other service on the server
+		Publication:  "tasks",
+		ServiceNames: []string{tasksv1connect.TaskServiceName},
+		Migrate:      tasks.Migrate,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())

@@ -30,6 +30,7 @@ const sidebar = [
     text: "Adopt",
     items: [
       { text: "A service of one's own", link: "/library" },
+      { text: "From a Connect service", link: "/adopt-connect" },
       { text: "From WebSocket + Zustand", link: "/migrate" },
       { text: "From a REST app", link: "/adopt-rest" },
       { text: "Lint rules", link: "/lint/" },

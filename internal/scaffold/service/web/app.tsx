@@ -1,8 +1,6 @@
 import { TransportProvider, useMutation, useQuery } from "@connectrpc/connect-query";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { Freshet } from "@freshet/query";
-import { freshetTransport, topicsOfServices } from "@freshet/query/connect";
-import { bindQueries } from "@freshet/query/tanstack";
+import { bindQueries, Freshet, freshetTransport, topicsOfServices } from "@freshet/query/connect-query";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { createRoot } from "react-dom/client";

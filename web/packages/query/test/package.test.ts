@@ -128,6 +128,7 @@ test.each([
   ["react", 800],
   ["connect", 5000],
   ["tanstack", 6500],
+  ["connect-query", 19_200],
 ])("compressed and without peers %s has at most %d bytes", async (entry, most) => {
   const bundle = await rolldown({
     input: join(root, "dist", `${entry}.js`),
