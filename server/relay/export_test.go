@@ -27,6 +27,14 @@ func (f *Follower) Frame(now time.Time, data []byte) {
 	}
 }
 
+// Apply leaves it to the target alone whether a frame fits.
+func (f *Follower) Apply(data []byte) {
+	fr := new(relayv1.Frame)
+	if understand(data, fr) == nil {
+		f.f.apply(fr, false)
+	}
+}
+
 func (f *Follower) State(data []byte) {
 	st := new(relayv1.State)
 	if understand(data, st) == nil {

@@ -33,12 +33,14 @@ func TestFollower_model(t *testing.T) {
 			"telling": w.tell,
 			"beat":    w.beat,
 			"restart": w.restart,
+			"session": w.reconnect,
 			"turn":    w.turn,
 			"hold":    w.hold,
 			"blind":   w.blind,
 			"deliver": w.deliver,
 			"arrive":  w.deliver,
 			"flood":   w.flood,
+			"direct":  w.direct,
 			"lose":    w.lose,
 			"ask":     w.ask,
 			"wait":    func(*rapid.T) { w.now = w.now.Add(300 * time.Millisecond) },
@@ -108,7 +110,8 @@ func (h *holder) quarantine() {
 
 func newWorld(t *rapid.T) *world {
 	w := &world{now: time.Unix(1_000_000, 0), epoch: 7, told: map[string]uint64{}, unserved: map[[2]uint64]bool{}, t: t}
-	w.target = &modelTarget{w: w, hub: hub.New(hub.Config{}), epoch: w.epoch}
+	w.target = newModelTarget(w)
+	w.target.session(0)
 	w.follower = relay.NewFollower(w.target)
 	for i := range 2 {
 		w.holders = append(w.holders, &holder{id: uint64(i + 1)})
@@ -237,10 +240,19 @@ func (w *world) beginEpoch(t *rapid.T) {
 	}
 	w.epoch++
 	w.changes = nil
-	w.target.epoch, w.target.begun, w.target.serving, w.target.applied = w.epoch, false, false, 0
-	w.target.held, w.target.holder, w.target.counted = nil, 0, 0
-	w.target.hub.Begin(freshet.Revision{Epoch: w.epoch, Position: 1})
+	w.target.session(0)
 	w.told = map[string]uint64{}
+}
+
+// reconnect is of the follower's own connection to the database.
+func (w *world) reconnect(*rapid.T) { w.target.session(w.insert()) }
+
+// insert is where the WAL of this epoch ends.
+func (w *world) insert() uint64 {
+	if n := len(w.changes); n > 0 {
+		return w.changes[n-1].position
+	}
+	return 0
 }
 
 func (w *world) pick(t *rapid.T) *holder { return rapid.SampledFrom(w.holders).Draw(t, "holder") }
@@ -311,6 +323,14 @@ func (w *world) deliver(t *rapid.T) {
 	}
 }
 
+// direct gives the target a frame whatever the follower would say: it has to refuse what
+// doesn't fit by itself.
+func (w *world) direct(t *rapid.T) {
+	if m, ok := w.take(t); ok && !m.state {
+		w.follower.Apply(m.data)
+	}
+}
+
 func (w *world) flood(*rapid.T) {
 	for _, m := range w.network {
 		w.receive(m)
@@ -363,8 +383,10 @@ func (w *world) settle(t *rapid.T) {
 		w.flood(t)
 		w.check(t)
 	}
-	require.True(t, w.target.begun)
-	require.GreaterOrEqual(t, w.target.applied, h.position(w), "the follower does not catch up")
+	at, _, begun := w.target.Place()
+	require.True(t, begun)
+	require.GreaterOrEqual(t, at.Position, h.position(w), "the follower does not catch up")
+	require.False(t, w.target.hub.Frontier().IsZero(), "the follower doesn't serve")
 }
 
 // check holds the follower's hub against the database.

@@ -1,7 +1,7 @@
 package relay_test
 
 import (
-	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -10,66 +10,81 @@ import (
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
-// modelTarget is what wal.Feed is while it follows, without a database. (Follow's own
-// tests hold the feed to the same.)
+// modelTarget is the part of a feed that follows which needs no database, with a hub that
+// is checked after all that it is given.
 type modelTarget struct {
-	w       *world
-	hub     *hub.Hub
-	epoch   freshet.Epoch
-	begun   bool
-	serving bool
-	applied uint64
-	held    []freshet.Pattern
-	holder  uint64
-	counted uint64
+	*wal.Following
+
+	w      *world
+	hub    *hub.Hub
+	insert uint64 // where the WAL ended when the session began
 }
 
-func (m *modelTarget) Place() (at freshet.Revision, incarnation uint64, begun bool) {
-	return freshet.Revision{Epoch: m.epoch, Position: m.applied}, uint64(m.epoch), m.begun
+func newModelTarget(w *world) *modelTarget {
+	m := &modelTarget{w: w, hub: hub.New(hub.Config{})}
+	m.Following = wal.NewFollowing(&checkedSink{m.hub, w})
+	return m
 }
 
+// session begins one, in the world's epoch, while the database's WAL reaches to insert.
+func (m *modelTarget) session(insert uint64) {
+	at, _, _ := m.Place()
+	serving := !m.hub.Frontier().IsZero()
+	switch {
+	case at.Epoch != m.w.epoch:
+		m.hub.Begin(freshet.Revision{Epoch: m.w.epoch, Position: max(1, insert)})
+		at, serving = freshet.Revision{Epoch: m.w.epoch}, false
+	case !serving:
+		at.Position = 0
+	}
+	m.insert = insert
+	m.Start(wal.Start{Applied: at, Incarnation: uint64(m.w.epoch), Serving: serving, Target: insert, TargetTime: m.w.now})
+}
+
+// Apply is the feed's.
 func (m *modelTarget) Apply(t wal.Told) bool {
-	if t.Epoch != m.epoch || !t.Begin && (!m.begun || t.Previous > m.applied) {
-		return false
-	}
-	if t.Begin {
+	ok := m.Following.Apply(t)
+	if ok && t.Begin {
 		require.False(m.w.t, m.w.unserved[[2]uint64{t.Holder, t.Sequence}], "whoever doesn't serve doesn't know what is visible")
-		m.hub.Begin(freshet.Revision{Epoch: m.epoch, Position: t.Previous})
-		m.begun, m.serving, m.applied = true, false, t.Previous
 	}
-	var untold []freshet.Pattern
-	held := m.held
-	switch moves := t.Position > m.applied; {
-	case t.Holder == m.holder && t.Sequence <= m.counted:
-	case t.Holder != m.holder && !t.Begin && len(m.held) > 0 && !moves:
-		held = append(slices.Clone(held), t.Quarantine...)
-	default:
-		if t.Holder != m.holder && !t.Begin {
-			untold = slices.DeleteFunc(slices.Clone(m.held), func(p freshet.Pattern) bool { return slices.Contains(t.Quarantine, p) })
-		}
-		held, m.holder, m.counted = t.Quarantine, t.Holder, t.Sequence
-	}
-	m.hub.Quarantine(append(slices.Clone(m.held), held...))
-	m.w.check(m.w.t)
-	for _, c := range t.Commits {
-		if c.Revision.Position <= m.applied {
-			continue
-		}
-		c.Floors, untold = append(slices.Clone(c.Floors), untold...), nil
-		m.hub.Publish(c.Commit)
-		m.applied = c.Revision.Position
-		m.w.check(m.w.t)
-	}
-	if t.Position > m.applied {
-		m.hub.Publish(freshet.Commit{Revision: freshet.Revision{Epoch: m.epoch, Position: t.Position}, Floors: untold})
-		m.applied = t.Position
-		m.w.check(m.w.t)
-	}
-	m.held = held
-	m.hub.Quarantine(held)
-	if !m.serving {
-		m.serving = true
-		m.hub.Serve(freshet.Revision{Epoch: m.epoch, Position: m.applied})
-	}
-	return true
+	return ok
+}
+
+// checkedSink checks the world after all that the hub is given.
+type checkedSink struct {
+	*hub.Hub
+
+	w *world
+}
+
+func (s *checkedSink) Begin(rev freshet.Revision) {
+	s.Hub.Begin(rev)
+	s.w.check(s.w.t)
+}
+
+func (s *checkedSink) Publish(c freshet.Commit) {
+	s.Hub.Publish(c)
+	s.w.check(s.w.t)
+}
+
+func (s *checkedSink) Serve(rev freshet.Revision) {
+	require.GreaterOrEqual(s.w.t, rev.Position, s.w.target.insert, "it serves what is older than its session")
+	s.Hub.Serve(rev)
+	s.w.check(s.w.t)
+}
+
+func (s *checkedSink) Advance(rev freshet.Revision) {
+	s.Hub.Advance(rev)
+	s.w.check(s.w.t)
+}
+
+func (s *checkedSink) Quarantine(held []freshet.Pattern) {
+	s.Hub.Quarantine(held)
+	s.w.check(s.w.t)
+}
+
+// Current is of the last session's beginning, which the clock has not passed.
+func (s *checkedSink) Current(asOf time.Time) {
+	require.False(s.w.t, asOf.After(s.w.now))
+	s.Hub.Current(asOf)
 }

@@ -166,7 +166,7 @@ func New(cfg Config) (*Feed, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Feed{
+	f := &Feed{
 		cfg:    cfg,
 		log:    cfg.Logger,
 		window: replayWindow{maxAge: cfg.WindowAge, maxBytes: cfg.WindowBytes},
@@ -176,7 +176,9 @@ func New(cfg Config) (*Feed, error) {
 
 		notReady: errors.New("capture has not started"),
 		expected: make(map[uint32]chan freshet.Commit),
-	}, nil
+	}
+	f.following.sink, f.following.publish = cfg.Sink, f.publishTold
+	return f, nil
 }
 
 // ErrCut says that the feed has no connection to the primary right now.
