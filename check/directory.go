@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+
+	"github.com/freshet-dev/freshet"
 )
 
 // directory knows what topics are called on the wire, the ids of rows, and where they
@@ -129,6 +131,14 @@ func (d *directory) short(topic string) string {
 		}
 	}
 	return topic
+}
+
+func (d *directory) fullKeys(by map[string]freshet.Revision) map[string]freshet.Revision {
+	all := make(map[string]freshet.Revision, len(by))
+	for topic, rev := range by {
+		all[d.full(topic)] = rev
+	}
+	return all
 }
 
 func (d *directory) shortAll(topics []string) []string {

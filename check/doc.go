@@ -47,7 +47,10 @@
 // The rules know rows in places and nothing else. A [Workload] says what these are in
 // a service: which topics there are and what their reads show ([Kind]), which RPCs
 // read and write, and which table holds the rows. See the example of Run. A service
-// with more than one table is checked by one workload for each.
+// with more than one table is checked by one workload for each. Where an answer depends
+// on rows that its request doesn't name (response_topics), the topic of a place is
+// ByRow: clients follow what their answers depend on then, and subscribe anew when that
+// is something else.
 //
 // # What is asked of the server
 //

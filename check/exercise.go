@@ -13,6 +13,9 @@ type Exercise string
 // longList isn't an exercise: a list had more pages than the checker reads.
 const longList Exercise = "a list longer than what is read of it"
 
+// otherTopics is for services with a topic that is ByRow.
+const otherTopics Exercise = "a stream of the topics of another answer"
+
 // onReplica is counted by the server.
 const onReplica Exercise = "reads that a replica served"
 
@@ -40,6 +43,9 @@ func (s *service) exercises() []asked {
 	list(database, s.noticeOf("nobody.s"))
 	for _, t := range s.Topics {
 		list(anything, s.topics[t.Kind].reading)
+	}
+	if s.kinds&byRow != 0 {
+		list(anything, otherTopics)
 	}
 	list(anything, "lists in several pages")
 	list(anything, protocolNames[byPost], protocolNames[byGet], "304", protocolNames[byGRPCWeb], protocolNames[byJSON])

@@ -64,9 +64,13 @@ func (s *streams) follow(ctx context.Context, by transport, sub subscription, si
 	if !sub.since.IsZero() {
 		opts = append(opts, client.WithSince(sub.since))
 	}
-	if by == postStream && !sub.since.IsZero() {
+	sinceBy := sub.sinceBy
+	if by == postStream && len(sinceBy) == 0 && !sub.since.IsZero() {
 		// Its own since for a topic is what makes the client package POST.
-		opts = append(opts, client.WithSinceByTopic(map[string]freshet.Revision{sub.topics[0]: sub.since}))
+		sinceBy = map[string]freshet.Revision{sub.topics[0]: sub.since}
+	}
+	if len(sinceBy) > 0 {
+		opts = append(opts, client.WithSinceByTopic(sinceBy))
 	}
 	if sub.throttle >= 0 {
 		opts = append(opts, client.WithThrottle(sub.throttle))

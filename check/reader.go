@@ -105,6 +105,9 @@ func (r *reader) add(read *Read, page Page) {
 		if read.Topic != Everything || r.isOurs(row.Place) {
 			cells = append(cells, row.Cell)
 		}
+		if row.ID != "" {
+			r.names.name(row.Cell.Row, row.ID) // maybe before its writer knows it
+		}
 	}
 	read.Cells = joinPages(read.Cells, cells)
 	for _, count := range page.Counts {

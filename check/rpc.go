@@ -33,19 +33,27 @@ type Page struct {
 type Shown struct {
 	Place string
 	Cell  Cell
+	ID    string // of the row; needed where a topic is ByRow, else empty
 }
 
 // Add adds a row that bears a text, unless that isn't a cell: then it isn't ours.
 func (p *Page) Add(place, text string) {
 	if cell, err := ParseCell(text); err == nil {
-		p.Rows = append(p.Rows, Shown{place, cell})
+		p.Rows = append(p.Rows, Shown{Place: place, Cell: cell})
+	}
+}
+
+// AddRow is Add of a row with its id, for a topic that is ByRow.
+func (p *Page) AddRow(id, text string) {
+	if cell, err := ParseCell(text); err == nil {
+		p.Rows = append(p.Rows, Shown{Cell: cell, ID: id})
 	}
 }
 
 // AddNumber is Add of a row that bears a number.
 func (p *Page) AddNumber(place string, number int64) {
 	if cell, ok := CellOf(number); ok {
-		p.Rows = append(p.Rows, Shown{place, cell})
+		p.Rows = append(p.Rows, Shown{Place: place, Cell: cell})
 	}
 }
 

@@ -70,7 +70,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	r := &run{cfg: cfg, rec: newRecorder(s), service: s, names: newDirectory(s), places: cfg.PlaceNames(), judge: newJudge(s.kinds)}
 	if cfg.Database != nil {
 		for i := range 4 {
-			r.own = append(r.own, fmt.Sprintf("freshet.check.%s.%d", cfg.Run, i))
+			r.own = append(r.own, fmt.Sprintf("%s.%s.%d", cmp.Or(cfg.Workload.Told, "freshet.check"), cfg.Run, i))
 		}
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second}

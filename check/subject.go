@@ -51,10 +51,11 @@ type subject struct {
 
 // screen is one query.
 type screen struct {
-	topic string
-	rule  rule.Rule
-	pause int  // the pause that the timer is for
-	young bool // the stream hasn't been ready since it was added: nothing is known of the time before
+	topic   string // that it is of: the request's
+	rule    *rule.Follower
+	follows []string // what the last stream was opened with for it: told until now
+	pause   int      // the pause that the timer is for
+	young   bool     // the stream hasn't been ready since it was added: nothing is known of the time before
 }
 
 func newSubject(name string, topics []string, rng *rand.Rand) *subject {
@@ -70,7 +71,7 @@ func newSubject(name string, topics []string, rng *rand.Rand) *subject {
 }
 
 func (s *subject) add(topic string) {
-	s.screens[topic] = &screen{topic: topic, young: true}
+	s.screens[topic] = &screen{topic: topic, rule: rule.NewFollower([]string{topic}), young: true}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shown[topic] = Content{}
@@ -91,8 +92,31 @@ func (s *subject) lookElsewhere() {
 	}
 }
 
-func (s *subject) topics() []string {
-	return slices.Sorted(maps.Keys(s.screens))
+// subscribe is what the next stream has to follow: the topics of all answers. With what
+// a query has followed the stream goes on from the last id, and it begins where the
+// answer is with what is new to the query, be it that others have followed it: they
+// were told, the query wasn't.
+func (s *subject) subscribe() (topics []string, sinceBy map[string]freshet.Revision) {
+	all := map[string]bool{}
+	for _, sc := range s.screens {
+		of, since := sc.rule.Open()
+		for _, topic := range of {
+			all[topic] = true
+			if slices.Contains(sc.follows, topic) || sc.young || s.last.IsZero() {
+				continue
+			}
+			if since.Position == 0 {
+				sc.young = true // nothing is known of the answer's age
+			} else if known, ok := sinceBy[topic]; !ok || since.Less(known) {
+				if sinceBy == nil {
+					sinceBy = map[string]freshet.Revision{}
+				}
+				sinceBy[topic] = since
+			}
+		}
+		sc.follows = of
+	}
+	return slices.Sorted(maps.Keys(all)), sinceBy
 }
 
 // between is a random time.
@@ -121,6 +145,7 @@ func obey(ctx context.Context, fault *atomic.Pointer[chan struct{}]) {
 // run lives until ctx ends.
 func (s *subject) run(ctx context.Context) {
 	defer s.flights.Wait()
+	s.lookElsewhere()
 	s.listen(ctx)
 	nap := time.NewTimer(s.untilNap())
 	defer nap.Stop()
@@ -139,7 +164,7 @@ func (s *subject) run(ctx context.Context) {
 			if s.calm.Load() {
 				continue // what it wasn't told it must not find out by chance
 			}
-			sc := s.screens[s.topics()[s.rng.IntN(len(s.screens))]]
+			sc := s.screens[slices.Sorted(maps.Keys(s.screens))[s.rng.IntN(len(s.screens))]]
 			s.do(ctx, sc, sc.rule.On(rule.Input{Kind: rule.OnRefresh}))
 		case <-nap.C:
 			nap.Reset(s.untilNap())
@@ -148,7 +173,11 @@ func (s *subject) run(ctx context.Context) {
 			}
 			s.napping = true
 			s.hush()
-			s.later(ctx, s.between(time.Millisecond, 200*time.Millisecond), s.listen)
+			s.later(ctx, s.between(time.Millisecond, 200*time.Millisecond), func(ctx context.Context) {
+				s.napping = false
+				s.lookElsewhere()
+				s.listen(ctx)
+			})
 		}
 	}
 }
@@ -177,17 +206,15 @@ func (s *subject) tell(ctx context.Context, f func(context.Context)) bool {
 
 // listen opens the stream, with a since if there has been one before.
 func (s *subject) listen(ctx context.Context) {
-	s.napping = false
-	s.lookElsewhere()
-	topics := s.topics()
+	topics, sinceBy := s.subscribe()
 	for _, sc := range s.screens {
 		if sc.young {
 			s.do(ctx, sc, rule.Step{Pause: &rule.Pause{Least: time.Second}}) // for the stream
 		}
 	}
-	s.rec.frame(Frame{Client: s.name, At: s.rec.now(), Kind: Subscribe, Since: s.last, Topics: topics})
+	s.rec.frame(Frame{Client: s.name, At: s.rec.now(), Kind: Subscribe, Since: s.last, SinceBy: sinceBy, Topics: topics})
 	s.rec.did(Exercise("stream by " + s.by.String()))
-	sub := subscription{topics: s.names.fullAll(topics), since: s.last, throttle: s.throttle}
+	sub := subscription{topics: s.names.fullAll(topics), since: s.last, sinceBy: s.names.fullKeys(sinceBy), throttle: s.throttle}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	s.hush = func() {
@@ -234,10 +261,8 @@ func (s *subject) hear(ctx context.Context, e client.Event) {
 	switch e := e.(type) {
 	case client.Invalidate:
 		s.last = s.last.Max(e.Revision)
-		for _, topic := range e.Topics {
-			if sc := s.screens[topic]; sc != nil {
-				s.do(ctx, sc, sc.rule.On(rule.Input{Kind: rule.OnInvalidate, Revision: e.Revision, Spread: e.Spread}))
-			}
+		for _, sc := range s.screens {
+			s.do(ctx, sc, sc.rule.Notice(e.Topics, e.Revision, e.Spread))
 		}
 		return
 	case client.Ready:
@@ -298,7 +323,13 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 		in = failure(err)
 		in.Flight = flight
 	}
-	step := sc.rule.On(in)
+	var step rule.Step
+	reopen := false
+	if in.Kind == rule.OnAnswer {
+		step, reopen = sc.rule.Answer(in, s.names.of.answerTopics(sc.topic, read.Cells))
+	} else {
+		step = sc.rule.On(in)
+	}
 	read.Kept = step.Keep
 	s.rec.read(read)
 	if step.Keep {
@@ -306,6 +337,11 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 		s.shown[sc.topic] = read.Content
 		s.mu.Unlock()
 		s.news()
+	}
+	if reopen && !s.napping { // else when it wakes
+		s.rec.did(otherTopics)
+		s.hush()
+		s.listen(ctx)
 	}
 	s.do(ctx, sc, step)
 }

@@ -39,6 +39,9 @@ type kinds uint8
 
 const everyKind kinds = 1<<allKinds - 1
 
+// byRow is in the set if topics of places tell only which rows they have: Topic.ByRow.
+const byRow kinds = 1 << allKinds
+
 // setOf always has OfPlace; of nothing it is every kind.
 func setOf(list []Kind) kinds {
 	if len(list) == 0 {
@@ -84,7 +87,7 @@ func itemOf(topic string) (place string, row int, ok bool) {
 	return place, row, err == nil
 }
 
-// topics are all that a change concerns, distinct, of the kinds that there are.
+// topics are all that a change is told by, distinct, of the kinds that there are.
 func (c Change) topics(of kinds) []string {
 	var topics []string
 	add := func(kind Kind, topic string) {
@@ -98,7 +101,9 @@ func (c Change) topics(of kinds) []string {
 		if place == "" || i == 1 && c.To == c.From {
 			continue
 		}
-		add(OfPlace, place)
+		if moves := c.From != c.To; moves || of&byRow == 0 {
+			add(OfPlace, place)
+		}
 		add(OfItem, itemTopic(place, c.Row))
 	}
 	add(OfRow, itemTopic("", c.Row))

@@ -23,9 +23,13 @@ type Workload struct {
 	// service has none like it, and the RPC writers do without; without Create there
 	// are none.
 	Create, Update, Delete Mutation
-	// Table holds the rows, for writers by SQL and for what Postgres holds. The zero
-	// value: there can be no Postgres.
+	// Table holds the rows, for writers by SQL and for what Postgres holds; a view that
+	// can be written to (INSTEAD OF triggers), too. The zero value: there can be no
+	// Postgres.
 	Table Table
+	// Told is what topics begin with that the checker tells by SQL, and no row has; empty:
+	// freshet.check. For a service whose callers may follow only some.
+	Told string
 	// ID is the id of a row that the checker makes: the same whenever it is asked, and
 	// one that nobody else would take. nil: a UUID.
 	ID func(run string, row int) string
@@ -39,6 +43,11 @@ type Topic struct {
 	// the service as they went in.
 	Name string
 	Read Query
+	// ByRow, of the kind OfPlace: the topic tells which rows the place has, and no more.
+	// What they bear is told by the topic OfRow of each, and so the answer depends on
+	// those of the rows that it shows, which the request doesn't name: response_topics
+	// of a contract. Read then says which they are: see Page.AddRow.
+	ByRow bool
 }
 
 // Row is one that an RPC writes.
@@ -96,12 +105,19 @@ func (w Workload) prepare() (*service, error) {
 			return nil, fmt.Errorf("workload: topics %q and %q are of one kind: leave one to another workload", s.topics[t.Kind].Name, t.Name)
 		case t.Read.open == nil:
 			return nil, fmt.Errorf("workload: topic %q: nobody can read it: set Read to a NewQuery", t.Name)
+		case t.ByRow && t.Kind != OfPlace:
+			return nil, fmt.Errorf("workload: topic %q is ByRow: only one of the kind OfPlace can be", t.Name)
+		case t.ByRow:
+			s.kinds |= byRow
 		}
 		s.topics[t.Kind] = &topic{Topic: t, pattern: p, notice: Exercise("notices of " + t.Name), reading: Exercise(t.Read.name)}
 		s.kinds |= 1 << t.Kind
 	}
 	if !s.kinds.has(OfPlace) {
 		return nil, errors.New("workload: no topic of the kind OfPlace, which every service needs")
+	}
+	if s.kinds&byRow != 0 && !s.kinds.has(OfRow) {
+		return nil, errors.New("workload: what a place's rows bear has no topic (ByRow): add one of the kind OfRow")
 	}
 	return s, nil
 }
@@ -114,6 +130,17 @@ func (s *service) wide() []string {
 	}
 	if s.kinds.has(OfCounts) {
 		topics = append(topics, Counted)
+	}
+	return topics
+}
+
+// answerTopics are all that an answer to the read of a topic depends on.
+func (s *service) answerTopics(topic string, cells []Cell) []string {
+	topics := []string{topic}
+	if s.kinds&byRow != 0 && kindOf(topic) == OfPlace {
+		for _, cell := range cells {
+			topics = append(topics, itemTopic("", cell.Row))
+		}
 	}
 	return topics
 }

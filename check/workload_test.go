@@ -31,6 +31,8 @@ func TestWorkload_refused(t *testing.T) {
 		{[]check.Topic{place, {Kind: check.OfItem, Name: "boards/{board}{id}", Read: read}}, "stand together"},
 		{[]check.Topic{{Kind: check.OfPlace, Name: "boards/{board", Read: read}}, "a brace isn't closed"},
 		{[]check.Topic{{Kind: check.OfPlace, Name: "{a}/{b}", Read: read}}, "at most one place"},
+		{[]check.Topic{place, {Kind: check.OfAll, Name: "boards", Read: read, ByRow: true}}, "only one of the kind OfPlace can be"},
+		{[]check.Topic{{Kind: check.OfPlace, Name: "boards/{board}", Read: read, ByRow: true}}, "add one of the kind OfRow"},
 	} {
 		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Workload: check.Workload{Topics: tt.topics, Create: create}})
 		require.ErrorContains(t, err, tt.says)

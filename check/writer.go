@@ -253,7 +253,7 @@ func (w *writer) byRPC(ctx context.Context, reader *reader) {
 
 // readBack reads something that a write has changed.
 func (w *writer) readBack(ctx context.Context, reader *reader, write *Write, atLeast freshet.Revision) {
-	topics := write.Changes[0].topics(w.names.of.kinds)
+	topics := write.Changes[0].topics(w.names.of.kinds &^ byRow) // whichever shows it
 	read := Read{Client: w.name, Topic: topics[w.rng.IntN(len(topics))], AtLeast: atLeast, Start: w.rec.now()}
 	err := reader.read(ctx, &read)
 	read.End = w.rec.now()

@@ -10,16 +10,10 @@ import (
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
 
 	boardv1 "example.com/tasks/gen/board/v1"
 
 	"github.com/freshet-dev/freshet/client"
-	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -196,43 +190,11 @@ func TestAudit_oneForgottenTopic(t *testing.T) {
 	start(t) // the schema
 	execute(t, `insert into work.projects values ('soylent', 'green', 'Green'); insert into labels values ('soylent', 'p', 'People');
 insert into work.tasks (tenant, project, title) values ('soylent', 'green', 'Tell'); insert into task_labels select 'soylent', id, 'p' from work.tasks where tenant = 'soylent'`+`;`)
-	for i, table := range map[int]string{2: "work.taskComments", 4: "public.labels", 6: "work.board_stats"} { // by their places in the proto
+	for forgotten, table := range map[string]string{"/comments": "work.taskComments", "/labels": "public.labels", "/stats": "work.board_stats"} {
 		t.Run(table, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			address, ended := make(chan string, 1), make(chan error, 1)
-			cfg := config{databaseURL: service(), ownerURL: owner, address: "127.0.0.1:0", audit: intercept.AuditAll, services: without(t, i)}
-			go func() { ended <- serve(ctx, cfg, func(a string) { address <- a }) }()
-			defer func() {
-				cancel()
-				require.NoError(t, <-ended)
-			}()
-			url := "http://" + <-address
-			ready(t, url)
+			url := startForgetful(t, forgotten, intercept.AuditAll)
 			_, err := as(t, url, "soylent").boards.ListBoard(t.Context(), connect.NewRequest(&boardv1.ListBoardRequest{Tenant: "soylent", Project: "green"}))
 			require.ErrorContains(t, err, "ListBoard reads table "+table)
 		})
 	}
-}
-
-// without is the contract in which ListBoard declares all its topics but the i-th.
-func without(t *testing.T, i int) []protoreflect.ServiceDescriptor {
-	t.Helper()
-	original := boardv1.File_board_v1_board_service_proto
-	var services []*descriptorpb.ServiceDescriptorProto
-	for _, name := range []protoreflect.Name{"BoardService", "TaskService"} {
-		services = append(services, protodesc.ToServiceDescriptorProto(original.Services().ByName(name)))
-	}
-	method := services[0].GetMethod()[0]
-	require.Equal(t, "ListBoard", method.GetName())
-	options := proto.CloneOf(method.GetOptions())
-	reads := proto.CloneOf(proto.GetExtension(options, freshetv1.E_Reads).(*freshetv1.Reads))
-	reads.Topics = append(reads.GetTopics()[:i:i], reads.GetTopics()[i+1:]...)
-	proto.SetExtension(options, freshetv1.E_Reads, reads)
-	method.Options = options
-	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: new("board/v1/forgetful.proto"), Package: new("board.v1"), Syntax: new("proto3"),
-		Dependency: []string{original.Path(), "freshet/v1/options.proto"}, Service: services,
-	}, protoregistry.GlobalFiles)
-	require.NoError(t, err)
-	return []protoreflect.ServiceDescriptor{file.Services().Get(0), file.Services().Get(1)}
 }

@@ -22,11 +22,11 @@ func (s *boards) ListBoard(ctx context.Context, req *connect.Request[boardv1.Lis
 		answer = &boardv1.ListBoardResponse{Project: new(boardv1.Project)}
 		var open, done *int32
 		err := tx.QueryRow(ctx, `
-select p.id, p.title, s.open, s.done,
+select p.tenant, p.id, p.title, s.open, s.done,
   coalesce((select a.what from activity a where a.tenant = p.tenant and a.project = p.id order by a.at desc, a.id desc limit 1), '')
 from work.projects p left join work.own_stats s on s.tenant = p.tenant and s.project = p.id
 where p.tenant = $1 and p.id = $2`, req.Msg.GetTenant(), req.Msg.GetProject()).
-			Scan(&answer.Project.Id, &answer.Project.Title, &open, &done, &answer.LastActivity)
+			Scan(&answer.Project.Tenant, &answer.Project.Id, &answer.Project.Title, &open, &done, &answer.LastActivity)
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,8 @@ where p.tenant = $1 and p.id = $2`, req.Msg.GetTenant(), req.Msg.GetProject()).
 		}
 		rows, err := tx.Query(ctx, `
 select t.id::text, t.title, t.status::text, coalesce(t.due::text, ''), count(distinct c.id)::int,
-  coalesce(array_agg(distinct l.name order by l.name) filter (where l.name is not null), '{}')
+  coalesce(array_agg(distinct l.name order by l.name) filter (where l.name is not null), '{}'),
+  coalesce((array_agg(c.body order by c.id desc))[1], '')
 from work.tasks t
 left join work."taskComments" c on c.tenant = t.tenant and c.task = t.id
 left join task_labels tl on tl.tenant = t.tenant and tl.task = t.id
@@ -47,7 +48,7 @@ group by t.id, t.title, t.status, t.due order by t.title, t.id`, req.Msg.GetTena
 		}
 		answer.Tasks, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*boardv1.Task, error) {
 			t := new(boardv1.Task)
-			return t, row.Scan(&t.Id, &t.Title, &t.Status, &t.Due, &t.Comments, &t.Labels)
+			return t, row.Scan(&t.Id, &t.Title, &t.Status, &t.Due, &t.Comments, &t.Labels, &t.LastComment)
 		})
 		return err
 	})
@@ -65,6 +66,11 @@ insert into work.tasks (tenant, project, title, due) values ($1, $2, $3, nullif(
 			req.Msg.GetTenant(), req.Msg.GetProject(), task.GetTitle(), task.GetDue()).Scan(&task.Id, &task.Status)
 		if err != nil {
 			return err
+		}
+		if c := req.Msg.GetComment(); c != nil {
+			if _, err := tx.Exec(ctx, commentSQL, req.Msg.GetTenant(), task.GetId(), c.GetAuthor(), c.GetBody()); err != nil {
+				return err
+			}
 		}
 		return note(ctx, tx, req.Msg.GetTenant(), req.Msg.GetProject(), "created "+task.GetTitle())
 	})

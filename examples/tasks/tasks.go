@@ -109,9 +109,11 @@ func (s *tasks) ListComments(ctx context.Context, req *connect.Request[boardv1.L
 	return connect.NewResponse(answer), nil
 }
 
+const commentSQL = `insert into work."taskComments" (tenant, task, author, body) values ($1, $2, $3, $4)`
+
 func (s *tasks) AddComment(ctx context.Context, req *connect.Request[boardv1.AddCommentRequest]) (*connect.Response[boardv1.AddCommentResponse], error) {
 	err := s.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `insert into work."taskComments" (tenant, task, author, body) values ($1, $2, $3, $4)`,
+		_, err := tx.ExecContext(ctx, commentSQL,
 			req.Msg.GetTenant(), req.Msg.GetTask(), req.Msg.GetComment().GetAuthor(), req.Msg.GetComment().GetBody())
 		return err
 	})

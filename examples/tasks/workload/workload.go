@@ -34,6 +34,7 @@ func Boards() check.Workload {
 				return &boardv1.CreateTaskRequest{Tenant: Tenant, Project: r.Place, Title: r.Cell.String()}
 			},
 			func(a *boardv1.CreateTaskResponse) string { return a.GetTask().GetId() }),
+		Told:  "tenants/" + Tenant + "/told",
 		Table: check.Table{Name: "work.tasks", ID: "id", Place: "project", Cell: "title", Others: map[string]any{"tenant": Tenant}},
 	}
 }

@@ -28,7 +28,9 @@ type Project struct {
 	// Its name in URLs.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Its name for people.
-	Title         string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	// Whose it is.
+	Tenant        string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -77,6 +79,13 @@ func (x *Project) GetTitle() string {
 	return ""
 }
 
+func (x *Project) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 // Task is a card on a board.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -91,7 +100,9 @@ type Task struct {
 	// How many comments it has.
 	Comments int32 `protobuf:"varint,5,opt,name=comments,proto3" json:"comments,omitempty"`
 	// The names of its labels, sorted.
-	Labels        []string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty"`
+	Labels []string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty"`
+	// What the last comment says; empty: there is none.
+	LastComment   string `protobuf:"bytes,7,opt,name=last_comment,json=lastComment,proto3" json:"last_comment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -168,8 +179,15 @@ func (x *Task) GetLabels() []string {
 	return nil
 }
 
+func (x *Task) GetLastComment() string {
+	if x != nil {
+		return x.LastComment
+	}
+	return ""
+}
+
 // Comment is what somebody said about a task. Its row knows the task, not the
-// project: so a board depends on all comments of its tenant.
+// project: so it is the board's answer that says which comments it depends on.
 type Comment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who said it.
@@ -547,7 +565,9 @@ type CreateTaskRequest struct {
 	// What is to be done. Required.
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
 	// The day, as `2026-11-27`; empty: none.
-	Due           string `protobuf:"bytes,4,opt,name=due,proto3" json:"due,omitempty"`
+	Due string `protobuf:"bytes,4,opt,name=due,proto3" json:"due,omitempty"`
+	// The first comment on it; unset: none.
+	Comment       *Comment `protobuf:"bytes,5,opt,name=comment,proto3" json:"comment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,6 +628,13 @@ func (x *CreateTaskRequest) GetDue() string {
 		return x.Due
 	}
 	return ""
+}
+
+func (x *CreateTaskRequest) GetComment() *Comment {
+	if x != nil {
+		return x.Comment
+	}
+	return nil
 }
 
 // CreateTaskResponse carries the new task.
@@ -1385,24 +1412,26 @@ var File_board_v1_board_service_proto protoreflect.FileDescriptor
 
 const file_board_v1_board_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1cboard/v1/board_service.proto\x12\bboard.v1\x1a\x18freshet/v1/options.proto\"d\n" +
+	"\x1cboard/v1/board_service.proto\x12\bboard.v1\x1a\x18freshet/v1/options.proto\"|\n" +
 	"\aProject\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05title\x18\x02 \x01(\tR\x05title:3\xa2\xd4\x18/\n" +
-	"\rwork.projects\x12\x1etenants/{tenant}/projects/{id}\"\x9a\x02\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant:3\xa2\xd4\x18/\n" +
+	"\rwork.projects\x12\x1etenants/{tenant}/projects/{id}\"\xbd\x02\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\tR\x06status\x12\x10\n" +
 	"\x03due\x18\x04 \x01(\tR\x03due\x12\x1a\n" +
 	"\bcomments\x18\x05 \x01(\x05R\bcomments\x12\x16\n" +
-	"\x06labels\x18\x06 \x03(\tR\x06labels:\x8d\x01\xa2\xd4\x18\x88\x01\n" +
+	"\x06labels\x18\x06 \x03(\tR\x06labels\x12!\n" +
+	"\flast_comment\x18\a \x01(\tR\vlastComment:\x8d\x01\xa2\xd4\x18\x88\x01\n" +
 	"\n" +
-	"work.tasks\x12)tenants/{tenant}/projects/{project}/tasks\x123tenants/{tenant}/projects/{project}/status/{status}\x12\x1atenants/{tenant}/due/{due}\"\x91\x01\n" +
+	"work.tasks\x12)tenants/{tenant}/projects/{project}/tasks\x123tenants/{tenant}/projects/{project}/status/{status}\x12\x1atenants/{tenant}/due/{due}\"\x99\x01\n" +
 	"\aComment\x12\x16\n" +
 	"\x06author\x18\x01 \x01(\tR\x06author\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\tR\x04body:Z\xa2\xd4\x18V\n" +
-	"\x11work.taskComments\x12\x19tenants/{tenant}/comments\x12&tenants/{tenant}/tasks/{task}/comments\"R\n" +
+	"\x04body\x18\x02 \x01(\tR\x04body:b\xa2\xd4\x18^\n" +
+	"\x11work.taskComments\x12&tenants/{tenant}/tasks/{task}/comments\x12!tenants/{tenant}/tasks/-/comments\"R\n" +
 	"\x05Label\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name:%\xa2\xd4\x18!\n" +
@@ -1422,12 +1451,13 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\aproject\x18\x01 \x01(\v2\x11.board.v1.ProjectR\aproject\x12$\n" +
 	"\x05tasks\x18\x02 \x03(\v2\x0e.board.v1.TaskR\x05tasks\x12%\n" +
 	"\x05stats\x18\x03 \x01(\v2\x0f.board.v1.StatsR\x05stats\x12#\n" +
-	"\rlast_activity\x18\x04 \x01(\tR\flastActivity\"m\n" +
+	"\rlast_activity\x18\x04 \x01(\tR\flastActivity\"\x9a\x01\n" +
 	"\x11CreateTaskRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12\x10\n" +
-	"\x03due\x18\x04 \x01(\tR\x03due\"8\n" +
+	"\x03due\x18\x04 \x01(\tR\x03due\x12+\n" +
+	"\acomment\x18\x05 \x01(\v2\x11.board.v1.CommentR\acomment\"8\n" +
 	"\x12CreateTaskResponse\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.board.v1.TaskR\x04task\"o\n" +
 	"\x0fMoveTaskRequest\x12\x16\n" +
@@ -1466,19 +1496,19 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x14\n" +
 	"\x05label\x18\x03 \x01(\tR\x05label\"\x12\n" +
-	"\x10AddLabelResponse2\xc3\x05\n" +
-	"\fBoardService\x12\xca\x02\n" +
-	"\tListBoard\x12\x1a.board.v1.ListBoardRequest\x1a\x1b.board.v1.ListBoardResponse\"\x83\x02\xaa\xd4\x18\xfb\x01\n" +
+	"\x10AddLabelResponse2\x80\x06\n" +
+	"\fBoardService\x12\xe3\x02\n" +
+	"\tListBoard\x12\x1a.board.v1.ListBoardRequest\x1a\x1b.board.v1.ListBoardResponse\"\x9c\x02\xaa\xd4\x18\x94\x02\n" +
 	"#tenants/{tenant}/projects/{project}\n" +
 	")tenants/{tenant}/projects/{project}/tasks\n" +
-	"\x19tenants/{tenant}/comments\n" +
 	"\x1ctenants/{tenant}/task-labels\n" +
 	"\x17tenants/{tenant}/labels\n" +
 	",tenants/{tenant}/projects/{project}/activity\n" +
-	")tenants/{tenant}/projects/{project}/stats\x90\x02\x01\x12x\n" +
+	")tenants/{tenant}/projects/{project}/stats\"2tenants/{project.tenant}/tasks/{tasks.id}/comments\x90\x02\x01\x12\x9b\x01\n" +
 	"\n" +
-	"CreateTask\x12\x1b.board.v1.CreateTaskRequest\x1a\x1c.board.v1.CreateTaskResponse\"/\xb2\xd4\x18+\n" +
-	")tenants/{tenant}/projects/{project}/tasks\x12r\n" +
+	"CreateTask\x12\x1b.board.v1.CreateTaskRequest\x1a\x1c.board.v1.CreateTaskResponse\"R\xb2\xd4\x18N\n" +
+	")tenants/{tenant}/projects/{project}/tasks\n" +
+	"!tenants/{tenant}/tasks/-/comments\x12r\n" +
 	"\bMoveTask\x12\x19.board.v1.MoveTaskRequest\x1a\x1a.board.v1.MoveTaskResponse\"/\xb2\xd4\x18+\n" +
 	")tenants/{tenant}/projects/{project}/tasks\x12x\n" +
 	"\n" +
@@ -1541,34 +1571,35 @@ var file_board_v1_board_service_proto_depIdxs = []int32{
 	0,  // 0: board.v1.ListBoardResponse.project:type_name -> board.v1.Project
 	1,  // 1: board.v1.ListBoardResponse.tasks:type_name -> board.v1.Task
 	6,  // 2: board.v1.ListBoardResponse.stats:type_name -> board.v1.Stats
-	1,  // 3: board.v1.CreateTaskResponse.task:type_name -> board.v1.Task
-	1,  // 4: board.v1.ListTasksResponse.tasks:type_name -> board.v1.Task
-	1,  // 5: board.v1.ListDueResponse.tasks:type_name -> board.v1.Task
-	2,  // 6: board.v1.ListCommentsResponse.comments:type_name -> board.v1.Comment
-	2,  // 7: board.v1.AddCommentRequest.comment:type_name -> board.v1.Comment
-	7,  // 8: board.v1.BoardService.ListBoard:input_type -> board.v1.ListBoardRequest
-	9,  // 9: board.v1.BoardService.CreateTask:input_type -> board.v1.CreateTaskRequest
-	11, // 10: board.v1.BoardService.MoveTask:input_type -> board.v1.MoveTaskRequest
-	13, // 11: board.v1.BoardService.DeleteTask:input_type -> board.v1.DeleteTaskRequest
-	15, // 12: board.v1.TaskService.ListTasks:input_type -> board.v1.ListTasksRequest
-	17, // 13: board.v1.TaskService.ListDue:input_type -> board.v1.ListDueRequest
-	19, // 14: board.v1.TaskService.ListComments:input_type -> board.v1.ListCommentsRequest
-	21, // 15: board.v1.TaskService.AddComment:input_type -> board.v1.AddCommentRequest
-	23, // 16: board.v1.TaskService.AddLabel:input_type -> board.v1.AddLabelRequest
-	8,  // 17: board.v1.BoardService.ListBoard:output_type -> board.v1.ListBoardResponse
-	10, // 18: board.v1.BoardService.CreateTask:output_type -> board.v1.CreateTaskResponse
-	12, // 19: board.v1.BoardService.MoveTask:output_type -> board.v1.MoveTaskResponse
-	14, // 20: board.v1.BoardService.DeleteTask:output_type -> board.v1.DeleteTaskResponse
-	16, // 21: board.v1.TaskService.ListTasks:output_type -> board.v1.ListTasksResponse
-	18, // 22: board.v1.TaskService.ListDue:output_type -> board.v1.ListDueResponse
-	20, // 23: board.v1.TaskService.ListComments:output_type -> board.v1.ListCommentsResponse
-	22, // 24: board.v1.TaskService.AddComment:output_type -> board.v1.AddCommentResponse
-	24, // 25: board.v1.TaskService.AddLabel:output_type -> board.v1.AddLabelResponse
-	17, // [17:26] is the sub-list for method output_type
-	8,  // [8:17] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	2,  // 3: board.v1.CreateTaskRequest.comment:type_name -> board.v1.Comment
+	1,  // 4: board.v1.CreateTaskResponse.task:type_name -> board.v1.Task
+	1,  // 5: board.v1.ListTasksResponse.tasks:type_name -> board.v1.Task
+	1,  // 6: board.v1.ListDueResponse.tasks:type_name -> board.v1.Task
+	2,  // 7: board.v1.ListCommentsResponse.comments:type_name -> board.v1.Comment
+	2,  // 8: board.v1.AddCommentRequest.comment:type_name -> board.v1.Comment
+	7,  // 9: board.v1.BoardService.ListBoard:input_type -> board.v1.ListBoardRequest
+	9,  // 10: board.v1.BoardService.CreateTask:input_type -> board.v1.CreateTaskRequest
+	11, // 11: board.v1.BoardService.MoveTask:input_type -> board.v1.MoveTaskRequest
+	13, // 12: board.v1.BoardService.DeleteTask:input_type -> board.v1.DeleteTaskRequest
+	15, // 13: board.v1.TaskService.ListTasks:input_type -> board.v1.ListTasksRequest
+	17, // 14: board.v1.TaskService.ListDue:input_type -> board.v1.ListDueRequest
+	19, // 15: board.v1.TaskService.ListComments:input_type -> board.v1.ListCommentsRequest
+	21, // 16: board.v1.TaskService.AddComment:input_type -> board.v1.AddCommentRequest
+	23, // 17: board.v1.TaskService.AddLabel:input_type -> board.v1.AddLabelRequest
+	8,  // 18: board.v1.BoardService.ListBoard:output_type -> board.v1.ListBoardResponse
+	10, // 19: board.v1.BoardService.CreateTask:output_type -> board.v1.CreateTaskResponse
+	12, // 20: board.v1.BoardService.MoveTask:output_type -> board.v1.MoveTaskResponse
+	14, // 21: board.v1.BoardService.DeleteTask:output_type -> board.v1.DeleteTaskResponse
+	16, // 22: board.v1.TaskService.ListTasks:output_type -> board.v1.ListTasksResponse
+	18, // 23: board.v1.TaskService.ListDue:output_type -> board.v1.ListDueResponse
+	20, // 24: board.v1.TaskService.ListComments:output_type -> board.v1.ListCommentsResponse
+	22, // 25: board.v1.TaskService.AddComment:output_type -> board.v1.AddCommentResponse
+	24, // 26: board.v1.TaskService.AddLabel:output_type -> board.v1.AddLabelResponse
+	18, // [18:27] is the sub-list for method output_type
+	9,  // [9:18] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_board_v1_board_service_proto_init() }

@@ -59,7 +59,8 @@ const (
 // BoardServiceClient is a client for the board.v1.BoardService service.
 type BoardServiceClient interface {
 	// ListBoard returns a project with its tasks, their comments counted and their
-	// labels named: what it depends on are all the tables that it joins.
+	// labels named: what it depends on are all the tables that it joins. Which tasks'
+	// comments these are only the answer says.
 	ListBoard(context.Context, *connect.Request[v1.ListBoardRequest]) (*connect.Response[v1.ListBoardResponse], error)
 	// CreateTask adds a task to a project.
 	CreateTask(context.Context, *connect.Request[v1.CreateTaskRequest]) (*connect.Response[v1.CreateTaskResponse], error)
@@ -139,7 +140,8 @@ func (c *boardServiceClient) DeleteTask(ctx context.Context, req *connect.Reques
 // BoardServiceHandler is an implementation of the board.v1.BoardService service.
 type BoardServiceHandler interface {
 	// ListBoard returns a project with its tasks, their comments counted and their
-	// labels named: what it depends on are all the tables that it joins.
+	// labels named: what it depends on are all the tables that it joins. Which tasks'
+	// comments these are only the answer says.
 	ListBoard(context.Context, *connect.Request[v1.ListBoardRequest]) (*connect.Response[v1.ListBoardResponse], error)
 	// CreateTask adds a task to a project.
 	CreateTask(context.Context, *connect.Request[v1.CreateTaskRequest]) (*connect.Response[v1.CreateTaskResponse], error)
