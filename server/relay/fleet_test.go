@@ -193,6 +193,13 @@ func (f *fleet) copies() (n int) {
 	return n
 }
 
+// decodesOnce waits until one node captures: a second one may do so for a moment after
+// the others have changed, and Postgres drops a slot some time after its connection ends.
+func (f *fleet) decodesOnce() {
+	f.t.Helper()
+	f.eventually("the primary decodes once", func() bool { return f.copies() == 1 })
+}
+
 // writer writes messages, a conversation drawn by lot.
 type writer struct {
 	mu   sync.Mutex // guards done
@@ -279,7 +286,7 @@ func TestRelay_theHolderEnds(t *testing.T) {
 		f.add(nats.addr())
 	}
 	f.caughtUp(f.nodes...)
-	require.Equal(t, 1, f.copies())
+	f.decodesOnce()
 	first := f.holder()
 	begun := map[*node]int{}
 	for _, n := range f.nodes {
@@ -295,13 +302,14 @@ func TestRelay_theHolderEnds(t *testing.T) {
 	}
 	f.caughtUp(rest...)
 	require.NotSame(t, first, second)
-	require.Equal(t, 1, f.copies())
+	f.decodesOnce()
 	for _, n := range rest {
 		require.Equal(t, begun[n], n.hub.beginnings(), "%s", n.name)
 		require.Zero(t, n.relay.Stats().Raised)
 	}
 	third := f.add(nats.addr())
 	f.caughtUp(third)
+	f.decodesOnce()
 	require.False(t, third.relay.Stats().Capturing)
 }
 
@@ -317,7 +325,7 @@ func TestRelay_withoutNATS(t *testing.T) {
 	stale := f.add(nats.addr())
 	able := f.add(nats.addr(), func(c *relay.Config) { c.Fallback = true })
 	f.caughtUp(f.nodes...)
-	require.Equal(t, 1, f.copies())
+	f.decodesOnce()
 	begun := stale.hub.beginnings()
 
 	nats.stop()
@@ -326,14 +334,17 @@ func TestRelay_withoutNATS(t *testing.T) {
 	f.eventually("another one captures for itself", func() bool { return able.relay.Stats().Capturing })
 	f.caughtUp(holder, able)
 	require.False(t, stale.relay.Stats().Capturing)
-	require.Greater(t, stale.hub.Lag(), time.Second)
+	f.eventually("the one that is told nothing knows how stale it is", func() bool { return stale.hub.Lag() > time.Second })
 
 	nats.start(t)
 	f.caughtUp(f.nodes...)
-	f.eventually("the primary decodes once", func() bool { return f.copies() == 1 })
+	f.decodesOnce()
 	f.caughtUp(f.nodes...)
 	require.Equal(t, begun, stale.hub.beginnings(), "what it has missed it was told exactly")
-	require.NotZero(t, stale.relay.Stats().Gaps)
+	// Who is the first to have NATS back may get the seat, and then decodes what it has
+	// missed itself.
+	back := stale.relay.Stats()
+	require.True(t, back.Gaps > 0 || back.Sent > 0, "%+v", back)
 }
 
 // F38: messages are lost, doubled, late, in another order.
