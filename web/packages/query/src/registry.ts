@@ -13,6 +13,8 @@ export interface Entry<Q> {
    * one that the caller may not follow has the stream of all others refused.
    */
   denied: boolean;
+  /** The data on show, as it was seen last. */
+  shown?: unknown;
 }
 
 /** What is known of one topic, as long as a stream may follow it for us. */

@@ -162,6 +162,7 @@ export class Queries {
         break;
       case "updated":
         this.#updated(entry, event.action);
+        entry.shown = query.state.data;
         break;
     }
   }
@@ -171,6 +172,7 @@ export class Queries {
     const kept = keptOf(query.state);
     if (query.state.data !== undefined) this.#registry.written(entry, kept?.have);
     if (kept) entry.answered = new Set(kept.topics);
+    entry.shown = query.state.data;
     this.#resolve(entry, kept?.topics);
     this.#watch(entry);
     return entry;
@@ -213,6 +215,12 @@ export class Queries {
           this.#registry.on(entry, { type: "cancelled" });
         } else if (query.state.data !== undefined) {
           const kept = keptOf(action.state ?? {});
+          if (kept && rule.held && !rule.blind && isBefore(kept.have, rule.have)) {
+            // Hydrated since it is younger by some clock: of a node that is behind.
+            this.#show(query, entry.shown);
+            keep(entry, this.#optimistic.has(query));
+            break;
+          }
           this.#registry.written(entry, kept?.have);
           if (kept) entry.answered = new Set(kept.topics);
           this.#resolve(entry, kept?.topics);

@@ -1,5 +1,5 @@
 import { addStaticKeyToTransport, createQueryOptions } from "@connectrpc/connect-query";
-import { dehydrate, hydrate, QueryClient, QueryObserver, type DehydratedState } from "@tanstack/react-query";
+import { dehydrate, hydrate, notifyManager, QueryClient, QueryObserver, type DehydratedState } from "@tanstack/react-query";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Freshet } from "../src/client.js";
 import { freshetTransport, topicsOfServices } from "../src/connect.js";
@@ -168,6 +168,43 @@ for (const [what, broken] of [
     await idle(4);
   });
 }
+
+test("what is hydrated over newer data isn't shown, though a clock says it is younger", async () => {
+  const old = await firstLife();
+  const stream = await reload(old);
+  stream.invalidate(rev(18), [topics[1]!]);
+  stream.ready(rev(20));
+  (await api.reads.next()).answer("new", rev(20));
+  await vi.waitFor(() => expect(life.have()[1]).toBe(rev(20)));
+  // As React's hooks do, all that there is to see.
+  const seen: unknown[] = [];
+  const observer = life.observers[1]!;
+  const bodies = () => (observer.getCurrentResult().data as { messages: { body: string }[] }).messages.map(({ body }) => body);
+  const stop = observer.subscribe(notifyManager.batchCalls(() => seen.push(...bodies())));
+  for (const { state } of old.queries) state.dataUpdatedAt = Date.now() + 60_000;
+  hydrate(life.queryClient, old);
+  await vi.waitFor(() => expect(seen).not.toEqual([]));
+  expect(new Set(seen)).toEqual(new Set(["new"]));
+  expect(life.have()[1]).toBe(rev(20));
+  expect(life.observers[1]!.getCurrentQuery().state).toHaveProperty("freshet.have", rev(20));
+  stop();
+  await idle(4); // and nothing is read for its sake
+});
+
+test("hydrated over older data, newer is shown", async () => {
+  const stream = await reload(await firstLife());
+  stream.ready(rev(20));
+  await vi.waitFor(() => expect(life.have()[1]).toBe(rev(20)));
+  const newer = JSON.parse(JSON.stringify(dehydrate(life.queryClient))) as DehydratedState;
+  const state = newer.queries[1]!.state as unknown as { data: { messages: { body: string }[] }; dataUpdatedAt: number; freshet: { have: string } };
+  state.data.messages[0]!.body = "newer";
+  state.freshet.have = rev(22);
+  state.dataUpdatedAt = Date.now() + 60_000;
+  hydrate(life.queryClient, newer);
+  expect(life.have()[1]).toBe(rev(22));
+  expect(life.observers[1]!.getCurrentResult().data).toMatchObject({ messages: [{ body: "newer" }] });
+  await idle(3);
+});
 
 test("data that the page wrote itself has no stamp to keep", async () => {
   const first = new Life(server.url, api);
