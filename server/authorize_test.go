@@ -66,12 +66,14 @@ func TestAuthorize_F24_sameRequestAtTheSameMoment(t *testing.T) {
 		resp, err := g.as(who).ListMessages(g.ctx, request(&messagesv1.ListMessagesRequest{Parent: "conversations/one"}, at))
 		require.NoError(t, err)
 		require.Equal(t, "hit", resp.Header().Get(intercept.HeaderCache), "%s: shared among those who are granted", who)
+		require.NotEmpty(t, resp.Header().Get(intercept.HeaderCause))
 	}
 	for _, who := range []string{"eve", ""} {
 		_, err = g.as(who).ListMessages(g.ctx, request(&messagesv1.ListMessagesRequest{Parent: "conversations/one"}, at))
 		cerr := requireCode(t, connect.CodePermissionDenied, err)
 		require.Empty(t, cerr.Meta().Get(intercept.HeaderCache))
 		require.Empty(t, cerr.Meta().Get(intercept.HeaderRevision))
+		require.Empty(t, cerr.Meta().Get(intercept.HeaderCause))
 	}
 
 	// 304.

@@ -219,6 +219,15 @@ type Config struct {
 	// that they declare: intercept.AuditSample (zero), AuditAll or AuditOff.
 	AuditReads intercept.AuditMode
 
+	// Explain has the answer of a read at-least a revision say what may have made its
+	// caller ask: which commit, table and kind of change has told which of its topics
+	// (the header Freshet-Cause). It is for looking for why clients read so often: all
+	// who may read a topic learn names of tables, transaction ids and times of commits.
+	Explain bool
+	// MaxExplained bounds the changes that Explain remembers, the newest ones. Zero:
+	// 10,000.
+	MaxExplained int
+
 	// TracerProvider gets spans (OpenTelemetry): one for each RPC but Watch, and of a
 	// mutation one for each COMMIT of DB's InTx and one until streams are told of it.
 	// The first refetches that follow, on this node, are spans of the same trace,
@@ -268,6 +277,7 @@ func Defaults() Config {
 		MaxTopicBytes:     256 << 20,
 		MaxRequestBytes:   4 << 20,
 		WriteTimeout:      10 * time.Second,
+		MaxExplained:      10_000,
 		MaxRead:           30 * time.Second,
 		MaxWrite:          30 * time.Second,
 		Drain:             5 * time.Second,
@@ -380,6 +390,7 @@ func checkBounds(c *Config, d Config) error {
 		bound("Linger", &c.Linger, d.Linger, ms/1000, time.Second, true),
 		bound("CacheBytes", &c.CacheBytes, d.CacheBytes, 1, math.MaxInt, true),
 		bound("MaxTopics", &c.MaxTopics, d.MaxTopics, 1, math.MaxInt32, false),
+		bound("MaxExplained", &c.MaxExplained, d.MaxExplained, 1, math.MaxInt32, false),
 		bound("MaxStreams", &c.MaxStreams, d.MaxStreams, 1, math.MaxInt32, false),
 		bound("MaxStreamsPerCaller", &c.MaxStreamsPerCaller, 0, 1, math.MaxInt32, true),
 		bound("MaxStreamsPerPrincipal", &c.MaxStreamsPerPrincipal, 0, 1, math.MaxInt32, true),

@@ -50,6 +50,7 @@ func startGranted(t *testing.T, database string) *granted {
 	g.bare = embedBehind(t, server.Config{
 		DatabaseURL: database,
 		Authorize:   server.Grants(file),
+		Explain:     true, // whoever may not read a topic isn't told of its changes, either
 		Authenticate: func(r *http.Request) (server.Principal, error) {
 			who := r.Header.Get("Test-User")
 			return server.Principal{Subject: who, Claims: accounts[who]}, nil

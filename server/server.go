@@ -55,6 +55,7 @@ import (
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/service"
+	"github.com/freshet-dev/freshet/server/causes"
 	"github.com/freshet-dev/freshet/server/grants"
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/intercept"
@@ -80,6 +81,7 @@ type Node struct {
 	feed             *wal.Feed
 	relay            *relay.Relay       // nil: the node captures, whatever others do
 	tracing          *intercept.Tracing // nil: nothing is traced
+	causes           *causes.Log        // nil: nobody asks why
 	streams          *stream.Server
 	callers          *intercept.Authenticator // nil: nobody asks who calls
 	options          []connect.HandlerOption
@@ -116,7 +118,7 @@ func New(cfg Config) (*Node, error) {
 	if n.tracing, err = intercept.NewTracing(cfg.TracerProvider, cfg.TrustTraces); err != nil {
 		return nil, err
 	}
-	var sink wal.Sink = &listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }}
+	sink := n.explaining(&listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }})
 	beforeTold := n.tracing.BeforeTold()
 	var publisher *relay.Publisher
 	if cfg.relays() {
@@ -129,6 +131,7 @@ func New(cfg Config) (*Node, error) {
 		Sink:          sink,
 		OnChange:      n.wake,
 		BeforeTold:    beforeTold,
+		Explain:       cfg.Explain,
 		Logger:        cfg.Logger,
 		Slot:          cfg.Slot,
 		Publication:   cfg.Publication,
@@ -185,6 +188,7 @@ func (n *Node) buildHandlers() (err error) {
 		MaxRequestBytes: cfg.MaxRequestBytes,
 		Audit:           cfg.AuditReads,
 		OnUndeclared:    func(e *intercept.AuditError) { n.ready.warn(e.Error()) },
+		Causes:          n.whys(),
 		Tracing:         n.tracing,
 		Logger:          cfg.Logger,
 		Metrics:         metrics,

@@ -48,7 +48,7 @@ func scrape(t *testing.T) string {
 	admin := listener.Addr().String()
 	require.NoError(t, listener.Close())
 	p := startProgram(t, "--admin-addr="+admin, "--grants="+openGrantsFile(t), "--database-url="+testkit.Migrated(t),
-		"--replica-url=postgres://127.0.0.1:1/none", "--nats-url=nats://127.0.0.1:1", "--nats-fallback", "--max-lag=1s", "--oidc-issuer=http://127.0.0.1:1", "--jwt-keys="+keysFile(t), "--jwt-audience=freshet", "--auth-anonymous")
+		"--replica-url=postgres://127.0.0.1:1/none", "--nats-url=nats://127.0.0.1:1", "--nats-fallback", "--max-lag=1s", "--explain", "--oidc-issuer=http://127.0.0.1:1", "--jwt-keys="+keysFile(t), "--jwt-audience=freshet", "--auth-anonymous")
 	stream, err := new(net.Dialer).DialContext(testkit.Context(t), "tcp", strings.TrimPrefix(p.url, "http://"))
 	require.NoError(t, err)
 	defer func() { _ = stream.Close() }()

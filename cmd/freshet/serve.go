@@ -93,6 +93,9 @@ type serveCmd struct {
 	MaxRequestBytes           int           `group:"Limits" default:"${max_request_bytes}" help:"Size of a request."`
 	Drain                     time.Duration `group:"Limits" default:"${drain}" help:"Longest time that a shutdown takes for those who are being served. By SIGTERM the first half of it serves on, while /readyz says that traffic should go elsewhere; 0: none."`
 
+	Explain      bool `group:"Development" help:"Have answers say in a header, Freshet-Cause, what made their caller ask again: commit, table, kind of change. All who may read a topic see it."`
+	MaxExplained int  `group:"Development" default:"${max_explained}" help:"With --explain: changes that are remembered."`
+
 	DemoAuth      bool          `group:"Development" help:"Have three demo accounts, without passwords, sign in to the page: ada, bob and guest, each with other grants. For this machine alone."`
 	DemoTokenLife time.Duration `group:"Development" default:"${demo_token_life}" help:"How long a token of theirs is good; the page renews it before."`
 	AuditReads    string        `group:"Development" enum:"sample,all,off" default:"sample" help:"Which reads prove that they look into no table but those they declare (two statements more): sample, the first of each procedure and one in 10,000, reports what it finds; all fails such reads; off."`
@@ -230,6 +233,7 @@ func serveDefaults() kong.Vars {
 		"max_auth_failures_per_address": strconv.Itoa(who.MaxFailuresPerCaller),
 		"max_stream_topics":             strconv.Itoa(d.MaxStreamTopics),
 		"max_topic_bytes":               strconv.Itoa(d.MaxTopicBytes),
+		"max_explained":                 strconv.Itoa(d.MaxExplained),
 		"max_write":                     d.MaxWrite.String(),
 		"max_request_bytes":             strconv.Itoa(d.MaxRequestBytes),
 		"drain":                         at.Drain.String(),
@@ -324,6 +328,8 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		Reauthorize:     given(c.Reauthorize),
 		Drain:           server.None, // the front has drained what there was
 		TrustTraces:     c.TrustTraces,
+		Explain:         c.Explain,
+		MaxExplained:    given(c.MaxExplained),
 		AuditReads:      intercept.AuditMode(c.AuditReads),
 		Logger:          logger,
 	}

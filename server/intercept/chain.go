@@ -64,20 +64,22 @@ type chain struct {
 
 func newChain(cfg *Config, reads *reuse.Reads) *chain {
 	validate, audit := validate.NewInterceptor(), newAudit(cfg)
+	steps := []step{
+		validated(validate),
+		authorize(cfg.Authorizer),
+		atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
+	}
+	if cfg.Causes != nil {
+		steps = append(steps, explain(cfg.Causes, cfg.Metrics))
+	}
 	return &chain{
 		program:  cfg.Contract,
 		respond:  &respond{logger: cfg.Logger, metrics: cfg.Metrics, tracing: cfg.Tracing},
 		validate: validate,
-		steps: []step{
-			validated(validate),
-			authorize(cfg.Authorizer),
-			atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
-			conditional,
-			authorizeAnswer(cfg.Authorizer),
-		},
-		read:  read(reads, audit),
-		write: settle(cfg, audit),
-		audit: audit, allowed: cfg.Authorizer,
+		steps:    append(steps, conditional, authorizeAnswer(cfg.Authorizer)),
+		read:     read(reads, audit),
+		write:    settle(cfg, audit),
+		audit:    audit, allowed: cfg.Authorizer,
 	}
 }
 

@@ -61,6 +61,9 @@ type Config struct {
 	// OnUndeclared is told, once each, which tables reads look into without
 	// declaring them. Nil: nobody is.
 	OnUndeclared func(*AuditError)
+	// Causes say what made topics change: answers of reads tell their callers. Nil:
+	// they don't.
+	Causes Causes
 	// Tracing makes spans of calls. Nil: there are none.
 	Tracing *Tracing
 	// Logger gets what clients are not told. Nil: slog.Default().

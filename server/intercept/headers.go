@@ -15,6 +15,9 @@ const (
 	HeaderTopics   = "Freshet-Topics"
 	// HeaderCache says where the answer of a read comes from: a reuse.Source.
 	HeaderCache = "Freshet-Cache"
+	// HeaderCause says what may have made a client read again, where Config.Causes
+	// tell: see explain.
+	HeaderCause = "Freshet-Cause"
 )
 
 // maxTopicsHeader bounds Freshet-Topics, in bytes as encoded. Above it the
@@ -27,11 +30,15 @@ type reply struct {
 	topics []string         // nil: not known
 	from   reuse.Source     // "": not said
 	unkept bool             // nobody may keep the answer, nor compare it with one that was kept
+	cause  string           // "": not said
 }
 
 func (r *reply) write(header http.Header) {
 	if !r.stamp.IsZero() {
 		header.Set(HeaderRevision, r.stamp.String())
+	}
+	if r.cause != "" && !r.stamp.IsZero() { // of an answer
+		header.Set(HeaderCause, r.cause)
 	}
 	if r.from != "" {
 		header.Set(HeaderCache, string(r.from))

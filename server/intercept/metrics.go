@@ -5,6 +5,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/freshet-dev/freshet"
 )
 
 // Metrics count what the interceptors did. A nil *Metrics counts nothing.
@@ -13,6 +15,7 @@ type Metrics struct {
 	waits      *prometheus.HistogramVec
 	settles    *prometheus.HistogramVec
 	undeclared *prometheus.CounterVec // reads, by procedure
+	causes     *prometheus.CounterVec // by kind
 
 	registry prometheus.Registerer
 }
@@ -78,6 +81,25 @@ func (m *Metrics) settled(d time.Duration, how string) {
 		return
 	}
 	m.settles.WithLabelValues(how).Observe(d.Seconds())
+}
+
+// explains registers what counts the causes that were told.
+func (m *Metrics) explains() {
+	if m == nil || m.causes != nil {
+		return
+	}
+	m.causes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_explained_answers_total",
+		Help: "With --explain: answers that say what made their caller ask again, by the kind of change; unknown: they can't.",
+	}, []string{"change"})
+	m.causes.WithLabelValues(string(freshet.Unknown)) // so that it is there, at zero
+	m.registry.MustRegister(m.causes)
+}
+
+func (m *Metrics) explained(kind freshet.ChangeKind) {
+	if m != nil {
+		m.causes.WithLabelValues(string(kind)).Inc()
+	}
 }
 
 func (m *Metrics) undeclaredReads(procedure string, n float64) {

@@ -15,12 +15,13 @@ import (
 //  4. authorize: the contract's topics against the caller's grants, before anything
 //     waits, or is looked up among what others were answered
 //  5. at-least: waits for the frontier; before any connection is taken
-//  6. conditional (GET): entity tags, 304
-//  7. authorize the answer, where it has topics that its request doesn't tell:
+//  6. explain, if anybody asks why: what has changed
+//  7. conditional (GET): entity tags, 304
+//  8. authorize the answer, where it has topics that its request doesn't tell:
 //     before its tag is compared
-//  8. read: kept answers, shared queries, stamps; what follows runs once for all
+//  9. read: kept answers, shared queries, stamps; what follows runs once for all
 //     who share it. Or settle, of writes: waits for the frontier after the handler
-//  9. audit: what the handler really read against the contract
+//  10. audit: what the handler really read against the contract
 //
 // A stream passes the first three, and is denied if anything authorizes (but for
 // Watch, which asks for itself): the contract knows of none.

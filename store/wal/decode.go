@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 
@@ -33,6 +34,8 @@ type transaction struct {
 	end    pglogrepl.LSN
 	topics []string          // distinct
 	floors []freshet.Pattern // distinct
+	// changes say why, if Config.Explain asks; else nil.
+	changes []freshet.Change
 	// announced: it has recorded a contract, of this version or another.
 	announced bool
 }
@@ -60,6 +63,8 @@ type decoder struct {
 
 	open    bool
 	xid     uint32
+	time    time.Time // of its commit
+	reasons *reasons  // nil: nobody asks why
 	topics  map[string]struct{}
 	floors  map[freshet.Pattern]struct{}
 	sources map[*contract.Source]struct{} // touched, should the topics become too many
@@ -96,7 +101,7 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 	switch kind := data[0]; kind {
 	case 'B':
 		m, err := parseBegin(body)
-		d.begin(m.xid)
+		d.begin(m)
 		return nil, err
 	case 'C':
 		m, err := parseCommit(body)
@@ -121,7 +126,7 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 		ids, err := parseTruncate(body)
 		for _, id := range ids {
 			if r := d.relations[id]; r != nil {
-				d.all(r.source)
+				d.all(r.source, freshet.Truncated)
 			}
 		}
 		return nil, err
@@ -141,14 +146,15 @@ func (d *decoder) decode(data []byte) (*transaction, error) {
 		// Of a server newer than the protocol we asked for: whatever it says.
 		// Outside a transaction it says nothing that was committed.
 		if d.open {
-			d.floors[allTopics] = struct{}{}
+			d.floor(allTopics, freshet.Unknown, nil)
 		}
 		return nil, nil
 	}
 }
 
-func (d *decoder) begin(xid uint32) {
-	d.open, d.xid, d.free, d.large, d.version = true, xid, false, false, false
+func (d *decoder) begin(m beginMessage) {
+	d.open, d.xid, d.time, d.free, d.large, d.version = true, m.xid, m.time, false, false, false
+	d.reasons.begin()
 	clear(d.topics)
 	clear(d.floors)
 	clear(d.sources)
@@ -169,6 +175,7 @@ func (d *decoder) commit(end pglogrepl.LSN) (*transaction, error) {
 			tx.topics = append(tx.topics, t)
 		}
 	}
+	tx.changes = d.reasons.of(d.xid, end, d.time)
 	return tx, nil
 }
 
@@ -182,28 +189,30 @@ func (d *decoder) change(kind byte, m *rowMessage, whole bool) error {
 	if r.rows == nil && r.types != nil && len(d.enums.all()) != r.tried {
 		d.bind(r)
 	}
+	what := kindOf(kind)
+	d.reasons.next()
 	switch {
 	case r.source == nil:
 		return nil
 	case !whole, r.rows == nil, kind != 'I' && !r.covered, kind == 'D' && m.old == nil:
-		d.all(r.source)
+		d.all(r.source, what)
 		return nil
 	}
 	d.sources[r.source] = struct{}{}
 	if m.old != nil {
-		d.project(r, m.old, nil)
+		d.project(r, m.old, nil, what)
 	}
 	if m.new != nil {
 		// No old row was sent: the identity, which covers every column of
 		// the templates, didn't change, so the old topics are the new ones.
-		d.project(r, m.new, m.old)
+		d.project(r, m.new, m.old, what)
 	}
 	return nil
 }
 
 // project adds the topics of one row. A column that was not sent, because its
 // TOAST value is unchanged, is taken from the old row.
-func (d *decoder) project(r *relation, row, old tuple) {
+func (d *decoder) project(r *relation, row, old tuple, what freshet.ChangeKind) {
 	known := true
 	column := func(i int) ([]byte, bool) {
 		at := r.columns[i]
@@ -223,26 +232,33 @@ func (d *decoder) project(r *relation, row, old tuple) {
 	var floors []freshet.Pattern // of templates whose topic can't be one
 	d.scratch, floors = r.rows.AppendTopics(d.scratch[:0], column)
 	if !known {
-		d.all(r.source)
+		d.all(r.source, what)
 		return
 	}
 	for _, f := range floors {
-		d.floors[f] = struct{}{}
+		d.floor(f, what, r.source)
 	}
 	for _, t := range d.scratch {
 		d.topics[t] = struct{}{}
+		d.reasons.note(subject{topic: t}, what, r.source)
 	}
 	d.bound()
 }
 
 // all marks all topics of a source.
-func (d *decoder) all(s *contract.Source) {
+func (d *decoder) all(s *contract.Source, what freshet.ChangeKind) {
 	if s == nil {
 		return
 	}
 	for _, f := range s.Floors() {
-		d.floors[f] = struct{}{}
+		d.floor(f, what, s)
 	}
+}
+
+// floor marks all topics that a pattern matches. s is nil where that is no source's.
+func (d *decoder) floor(f freshet.Pattern, what freshet.ChangeKind, s *contract.Source) {
+	d.floors[f] = struct{}{}
+	d.reasons.note(subject{pattern: f}, what, s)
 }
 
 // bound turns a set of topics that has grown too large into floors.
@@ -255,14 +271,15 @@ func (d *decoder) bound() {
 		d.oversize++
 	}
 	for s := range d.sources {
-		d.all(s)
+		d.all(s, freshet.TooMany)
 	}
 	clear(d.sources)
 	if d.free {
-		d.floors[allTopics] = struct{}{}
+		d.floor(allTopics, freshet.TooMany, nil)
 		d.free = false
 	}
 	clear(d.topics)
+	d.reasons.forgetTopics()
 }
 
 // message takes what pg_logical_emit_message wrote. Anybody may write one, so
@@ -282,12 +299,14 @@ func (d *decoder) message(m logicalMessage) {
 			return
 		}
 		d.topics[topic] = struct{}{}
+		d.reasons.next()
+		d.reasons.note(subject{topic: topic}, freshet.Message, nil)
 		d.free = true
 		d.bound()
 	case m.prefix == messageSource:
 		for _, s := range d.program.Sources() {
 			if s.Schema+"."+s.Table == string(m.content) {
-				d.all(s)
+				d.all(s, freshet.Unsure)
 				return
 			}
 		}

@@ -64,6 +64,10 @@ type Config struct {
 	// told.
 	BeforeTold func(xid uint32, commit freshet.Commit)
 
+	// Explain has commits say why they tell what (freshet.Commit.Changes): a map entry
+	// for each topic of a transaction, and for each change in the gate.
+	Explain bool
+
 	// Logger; nil discards.
 	Logger *slog.Logger
 

@@ -76,7 +76,8 @@ type waiting struct {
 	hidden  []uint32 // xids of the commits that no snapshot has shown yet
 	topics  []string // of all its commits
 	floors  []freshet.Pattern
-	merging *merging // nil: nothing was merged into it
+	changes []freshet.Change // the newest of them, if Config.Explain asks
+	merging *merging         // nil: nothing was merged into it
 
 	announced bool // one of its commits has recorded a contract
 }
@@ -107,7 +108,8 @@ type merging struct {
 //   - a keepalive never leaves before a commit that was pushed before it;
 //   - the queue's length is at most limit + 1, and the size of an entry that
 //     others were merged into is bounded by maxTransactionTopics plus twice the
-//     number of its commits that are still invisible.
+//     number of its commits that are still invisible (and with Config.Explain by
+//     twice maxTransactionTopics of changes).
 //
 // The zero value is an empty gate that merges everything. It is pure, and not
 // safe for concurrent use.
@@ -127,6 +129,7 @@ func (g *gate) push(tx *transaction) {
 	}
 	g.queue = append(g.queue, waiting{
 		end: tx.end, commits: 1, xid: tx.xid, hidden: []uint32{tx.xid}, topics: tx.topics, floors: tx.floors, announced: tx.announced,
+		changes: tx.changes,
 	})
 }
 
@@ -148,6 +151,7 @@ func (g *gate) merge(w *waiting, tx *transaction) {
 	w.commits++
 	w.announced = w.announced || tx.announced
 	w.hidden = append(w.hidden, tx.xid)
+	w.changes = keepNewest(append(w.changes, tx.changes...))
 	for _, t := range tx.topics {
 		if _, dup := m.seen[t]; !dup {
 			m.seen[t] = struct{}{}
@@ -164,6 +168,9 @@ func (g *gate) merge(w *waiting, tx *transaction) {
 		// transaction may have) to give up precision altogether.
 		w.topics, w.floors = nil, []freshet.Pattern{allTopics}
 		clear(m.seen)
+		if len(tx.changes) > 0 {
+			w.changes = append(w.changes, freshet.Change{Pattern: allTopics, What: freshet.TooMany, Revision: freshet.Revision{Position: uint64(tx.end)}})
+		}
 	}
 }
 

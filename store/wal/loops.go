@@ -244,7 +244,9 @@ func (s *session) apply(w *waiting) {
 	if w.end > f.position() {
 		f.stats.commits.Add(uint64(w.commits)) //nolint:gosec // not negative
 		// At a position that is news to whoever holds what was read before.
-		for _, floor := range f.quarantine.tell() {
+		unsure := f.quarantine.tell()
+		commit.Changes = f.inEpoch(rev, w.changes, unsure)
+		for _, floor := range unsure {
 			if !slices.Contains(commit.Floors, floor) {
 				commit.Floors = append(commit.Floors, floor)
 			}

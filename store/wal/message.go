@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 )
@@ -199,13 +200,19 @@ func parseLogicalMessage(body []byte) (logicalMessage, error) {
 }
 
 // beginMessage opens a transaction.
-type beginMessage struct{ xid uint32 }
+type beginMessage struct {
+	xid  uint32
+	time time.Time // when it was committed
+}
+
+// epochOfPostgres is what its timestamps count microseconds from.
+var epochOfPostgres = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func parseBegin(body []byte) (beginMessage, error) {
 	c := cursor{rest: body}
-	c.uint64() // where its commit record begins
-	c.uint64() // commit time
-	return beginMessage{xid: c.uint32()}, c.err
+	c.uint64()              // where its commit record begins
+	at := int64(c.uint64()) //nolint:gosec // signed, as Postgres has it
+	return beginMessage{xid: c.uint32(), time: epochOfPostgres.Add(time.Duration(at) * time.Microsecond)}, c.err
 }
 
 // commitMessage closes a transaction. Its position is its end, everywhere:

@@ -263,6 +263,7 @@ func (s *session) start(ctx context.Context) error {
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
 	f.received.Store(uint64(from))
 	s.dec = newDecoder(f.cfg.Program, &s.enums, func() { signal(s.watched) })
+	s.dec.reasons = newReasons(f.cfg.Explain)
 	return s.checkSyncState(ctx)
 }
 
