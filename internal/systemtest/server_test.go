@@ -65,6 +65,7 @@ func serve(t testing.TB, database, slot string, change func(*live.Config)) *node
 			change(c)
 		}
 	})
+	live.Settled(t, s.Node) // what is kept, and how often Postgres is asked, is what many tests are about
 	return &node{url: s.URL, stop: func() { require.NoError(t, s.Stop()) }}
 }
 

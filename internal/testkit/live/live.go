@@ -7,8 +7,10 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -59,6 +61,15 @@ func Start(t testing.TB, database string, change func(*Config)) *Server {
 		require.FailNow(t, "the server did not get ready")
 	}
 	return s
+}
+
+// Settled waits until no source of a node that is ready is in quarantine, which takes
+// some milliseconds more, or on a busy machine a second: until then nothing is kept.
+func Settled(t testing.TB, node *server.Node) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(node.Warnings(), func(w string) bool { return strings.Contains(w, "in quarantine") })
+	}, time.Minute, time.Millisecond)
 }
 
 // Launch starts a server. ready gets its URL once it is ready, ended what Run
