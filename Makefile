@@ -37,8 +37,8 @@ PROTOS  := --path proto/freshet --path proto/messages
 EXAMPLES := examples/notes examples/tasks
 # What `freshet init` writes.
 SCAFFOLD := internal/scaffold
-# A service for tests.
-BOARDS  := internal/testkit/boards
+# Services for tests.
+TESTED  := internal/testkit/boards internal/testkit/orgs
 
 PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
@@ -135,7 +135,7 @@ generate: $(MODULES) $(VALIDATE) ## regenerate the code of proto/ and queries/
 	$(BIN)/buf generate
 	@set -e; for e in $(EXAMPLES); do $(BIN)/buf generate --template $$e/buf.gen.yaml; done
 	$(BIN)/buf generate --template $(SCAFFOLD)/buf.gen.yaml
-	$(BIN)/buf generate --template $(BOARDS)/buf.gen.yaml
+	@set -e; for e in $(TESTED); do $(BIN)/buf generate --template $$e/buf.gen.yaml; done
 	$(SQLC) generate
 
 verify: verify/proto verify/generated verify/sql verify/go verify/api verify/dashboards verify/vulnerabilities ## prove that protos are sound, generated code is current, and nobody's code breaks
@@ -151,7 +151,7 @@ verify/generated: $(MODULES) $(VALIDATE)
 	$(BIN)/buf generate -o $(GEN_TMP)
 	@set -e; for e in $(EXAMPLES); do $(BIN)/buf generate --template $$e/buf.gen.yaml -o $(GEN_TMP); done
 	$(BIN)/buf generate --template $(SCAFFOLD)/buf.gen.yaml -o $(GEN_TMP)
-	$(BIN)/buf generate --template $(BOARDS)/buf.gen.yaml -o $(GEN_TMP)
+	@set -e; for e in $(TESTED); do $(BIN)/buf generate --template $$e/buf.gen.yaml -o $(GEN_TMP); done
 	@scripts/diff-generated.sh $(GEN_TMP)
 
 verify/sql:

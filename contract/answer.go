@@ -59,10 +59,10 @@ func (m *Method) AnswerTopics(req, res proto.Message) ([]string, error) {
 	}
 	exact, wild := make([][]string, len(m.derived)), make([][]string, len(m.derived))
 	for i, d := range m.derived {
-		if wild[i], err = d.wildcard.topics(msg); err != nil {
+		if wild[i], err = d.wildcard.topics(m, msg); err != nil {
 			return nil, &AnswerError{Procedure: m.Procedure, Template: d.template.String(), Err: err}
 		}
-		if exact[i], err = d.topics(msg); err != nil {
+		if exact[i], err = d.topics(m, msg); err != nil {
 			exact[i] = wild[i]
 		}
 	}
@@ -109,7 +109,7 @@ func newDerived(t *template, output protoreflect.MessageDescriptor) *derived {
 	d.wildcard = d
 	for slot, path := range t.fields {
 		f, _, _ := resolveField(output, path)
-		d.fields = append(d.fields, f)
+		d.fields = append(d.fields, f) // a claim has no steps
 		level := &d.roots
 		for i, step := range f.steps {
 			at := slices.IndexFunc(*level, func(b *branch) bool { return b.step == step })
@@ -152,14 +152,19 @@ func (d *derived) tokens() []token {
 
 var errTooManyRows = errors.New("too many elements")
 
-// topics returns the distinct topics of a response.
-func (d *derived) topics(msg protoreflect.Message) ([]string, error) {
+// topics returns the distinct topics of a response to a caller of m.
+func (d *derived) topics(m *Method, msg protoreflect.Message) ([]string, error) {
 	rows, err := d.rows(d.roots, msg)
 	if err != nil {
 		return nil, err
 	}
 	all := topicList{most: MaxTopics}
 	for _, row := range rows {
+		for slot, f := range d.fields {
+			if f.claim != "" {
+				row[slot] = m.valueOf(f.claim)
+			}
+		}
 		b, _ := appendTopic(nil, d.template, row) // no value is empty
 		if err := all.add(string(b)); err != nil {
 			return nil, err

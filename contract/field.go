@@ -7,9 +7,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// field is a request field that templates use: its dotted path, resolved once.
+// field is a request or response field that templates use: its dotted path, resolved
+// once. Or a claim of the caller.
 type field struct {
 	path  string
+	claim string // the name of the claim; empty: a field, of steps
 	steps []protoreflect.FieldDescriptor
 	kind  kind
 }
@@ -18,11 +20,19 @@ type field struct {
 // leads nowhere that a template can use.
 func resolveField(md protoreflect.MessageDescriptor, path string) (f *field, missing bool, reason string) {
 	f = &field{path: path}
+	if claim, ok := strings.CutPrefix(path, claimPrefix); ok {
+		f.claim = claim // of whatever type the caller has it
+		return f, false, ""
+	}
 	names := strings.Split(path, ".")
 	for i, name := range names {
 		fd := md.Fields().ByName(protoreflect.Name(name))
 		if fd == nil {
-			return nil, true, fmt.Sprintf("no field %q in %s; %s", name, md.FullName(), fieldList(md))
+			reason = fmt.Sprintf("no field %q in %s; %s", name, md.FullName(), fieldList(md))
+			if path+"." == claimPrefix {
+				reason += "; a claim of the caller is {principal.CLAIM}"
+			}
+			return nil, true, reason
 		}
 		f.steps = append(f.steps, fd)
 		if fd.IsMap() {

@@ -48,6 +48,8 @@ type Method struct {
 	output    protoreflect.MessageDescriptor
 	derived   []*derived // of response_topics
 	sources   []*Source
+	claims    []string // of the caller, that templates take
+	values    []string // of claims; nil: not known, or there are none
 }
 
 // Sources returns, of a read, the sources that can emit one of its topics, in
@@ -65,7 +67,8 @@ func (m *Method) Templates() []string { return texts(m.templates) }
 // A *RequestError says that the request has no such topics, the caller's fault;
 // any other error, that req is not this method's input.
 //
-// Where FromAnswer holds, the answer has more: see AnswerTopics.
+// Where FromAnswer holds, the answer has more: see AnswerTopics. Where there are Claims,
+// only what For returns has topics.
 func (m *Method) Topics(req proto.Message) ([]string, error) {
 	if req == nil {
 		return nil, fmt.Errorf("contract: %s: no request", m.Procedure)
@@ -75,9 +78,16 @@ func (m *Method) Topics(req proto.Message) ([]string, error) {
 		return nil, fmt.Errorf("contract: %s takes a %s, not a %s with another descriptor",
 			m.Procedure, m.input.FullName(), msg.Descriptor().FullName())
 	}
+	if m.unknownCaller() {
+		return nil, fmt.Errorf("contract: %s: %w", m.Procedure, errNoCaller)
+	}
 	values := make([][]string, len(m.fields))
 	for i, f := range m.fields {
-		values[i] = f.appendValues(nil, msg)
+		if f.claim != "" {
+			values[i] = []string{m.valueOf(f.claim)}
+		} else {
+			values[i] = f.appendValues(nil, msg)
+		}
 	}
 	// Room for the wildcards of what the answer adds.
 	topics := topicList{list: make([]string, 0, len(m.templates)), most: MaxTopics - len(m.derived)}

@@ -45,6 +45,8 @@ var aloneRules = []rule{
 	fieldExists,
 	fieldType,
 	responseField,
+	principalClaim,
+	principalShared,
 }
 
 // rules are all: also what declarations have to do with each other.

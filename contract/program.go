@@ -120,6 +120,7 @@ func (d *methodDecl) compile() *Method {
 		Kind:      Write,
 		input:     d.desc.Input(),
 		output:    d.desc.Output(),
+		claims:    d.claims(),
 	}
 	if d.reads != nil {
 		m.Kind, m.Shared, m.Uncached = Read, d.reads.GetShared(), d.reads.GetUncached()

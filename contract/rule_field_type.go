@@ -5,7 +5,7 @@ package contract
 var fieldType = rule{"field-type", func(s *schema, report report) {
 	s.eachField(func(d *methodDecl, t *templateDecl, seg segment, f *field, missing bool, reason string) {
 		switch {
-		case missing:
+		case missing || f != nil && f.claim != "": // a claim's is known when somebody calls
 		case f == nil:
 			report(&d.element, t.at, "%s: %s", t.describe(), reason)
 		case seg.rest && f.kind != kindText:

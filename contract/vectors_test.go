@@ -2,6 +2,7 @@ package contract
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/claims"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/vectors.binpb from vectors.proto")
@@ -37,6 +39,14 @@ type vectors struct {
 		Request, Response json.RawMessage
 		Topics            []string
 		Error             bool
+	}
+	Principals []struct {
+		Templates                 []string
+		ResponseTemplates         []string `json:"response_templates"`
+		Claims, Request, Response json.RawMessage
+		Caller                    string
+		Topics                    []string
+		Error                     bool
 	}
 	Rows []struct {
 		Template string
@@ -167,6 +177,34 @@ func TestVectors_responses(t *testing.T) {
 		}
 		require.NoError(t, err, "case %d", i)
 		require.Equal(t, c.Topics, append([]string{}, got...), "case %d: %v", i, c.ResponseTemplates)
+	}
+}
+
+func TestVectors_principals(t *testing.T) {
+	cases := readVectors(t).Principals
+	require.Greater(t, len(cases), 20)
+	for i, c := range cases {
+		m := answerOf(t, c.Templates, c.ResponseTemplates)
+		of, err := claims.Parse(c.Claims)
+		require.NoError(t, err)
+		known, err := m.For(of)
+		if c.Error {
+			var claimError *ClaimError
+			require.ErrorAs(t, err, &claimError, "case %d", i)
+			continue
+		}
+		require.NoError(t, err, "case %d", i)
+		require.Equal(t, c.Caller, known.Caller(), "case %d", i)
+		told, err := m.ForCaller(c.Caller)
+		require.NoError(t, err, "case %d", i)
+		req, res := dynamicpb.NewMessage(m.input), dynamicpb.NewMessage(m.output)
+		require.NoError(t, protojson.Unmarshal([]byte(cmp.Or(string(c.Request), "{}")), req))
+		require.NoError(t, protojson.Unmarshal([]byte(cmp.Or(string(c.Response), "{}")), res))
+		for _, m := range []*Method{known, told} {
+			got, err := m.AnswerTopics(req, res)
+			require.NoError(t, err, "case %d", i)
+			require.Equal(t, c.Topics, append([]string{}, got...), "case %d", i)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/claims"
 	"github.com/freshet-dev/freshet/server/grants"
 )
 
@@ -18,6 +18,8 @@ import (
 type callerFlags struct {
 	Claims string `xor:"caller" placeholder:"FILE" help:"Claims of the caller, a JSON object; - for standard input."`
 	Token  string `xor:"caller" placeholder:"TOKEN" help:"Token of the caller, a JWT, which is not verified; - for standard input, so that it is in no process list. Without claims and token: somebody who isn't known."`
+
+	token string // that of Token, once caller has read it
 }
 
 // inquiry is a grants file, and the caller who is asked about.
@@ -28,16 +30,20 @@ type inquiry struct {
 
 // ask reads a grants file, and the caller's claims.
 func (c *callerFlags) ask(file string) (*inquiry, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	set, err := grants.Parse(file, text)
+	set, err := readGrants(file)
 	if err != nil {
 		return nil, err
 	}
 	caller, err := c.caller()
 	return &inquiry{set, caller}, err
+}
+
+func readGrants(file string) (*grants.Set, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return grants.Parse(file, text)
 }
 
 // explain prints for each topic (of the action Admin, an empty one) whether the caller
@@ -64,21 +70,28 @@ func (i *inquiry) explain(ctx context.Context, out io.Writer, action grants.Acti
 }
 
 func (c *callerFlags) caller() (caller grants.Caller, err error) {
-	var claims []byte
+	var text []byte
 	switch {
 	case c.Claims == "-":
-		claims, err = io.ReadAll(os.Stdin)
+		text, err = io.ReadAll(os.Stdin)
 	case c.Claims != "":
-		claims, err = os.ReadFile(c.Claims)
+		text, err = os.ReadFile(c.Claims)
 	case c.Token != "":
-		claims, err = claimsOf(c.Token)
+		if c.token = c.Token; c.token == "-" {
+			var given []byte
+			if given, err = io.ReadAll(os.Stdin); err != nil {
+				return caller, err
+			}
+			c.token = strings.TrimSpace(string(given))
+		}
+		text, err = claimsOf(c.token)
 	default:
 		return caller, nil
 	}
 	if err != nil {
 		return caller, err
 	}
-	if json.Unmarshal(claims, &caller.Claims) != nil || caller.Claims == nil {
+	if caller.Claims, err = claims.Parse(text); err != nil { // as the server reads a token; its errors quote it
 		return caller, errors.New(`the claims are not a JSON object, as {"sub":"ada","org_id":"acme"}`)
 	}
 	caller.Issuer, _ = caller.Claims["iss"].(string)
@@ -88,14 +101,7 @@ func (c *callerFlags) caller() (caller grants.Caller, err error) {
 
 // claimsOf returns the payload of a JWT in its compact form. Its text is in no error.
 func claimsOf(token string) ([]byte, error) {
-	if token == "-" {
-		text, err := io.ReadAll(os.Stdin)
-		if err != nil {
-			return nil, err
-		}
-		token = string(text)
-	}
-	parts := strings.Split(strings.TrimSpace(token), ".")
+	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return nil, errors.New("the token is not a JWT: it has not three parts with dots in between; give its claims by --claims")
 	}

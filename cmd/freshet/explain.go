@@ -22,22 +22,23 @@ type explainCmd struct {
 	Request   string `arg:"" default:"{}" help:"The request, in JSON; - for standard input."`
 	Image     string `placeholder:"FILE" help:"A buf image (buf build -o image.binpb) that has the service. Unset: the service that this program was built with."`
 	Grants    string `placeholder:"FILE" help:"Grants file: also say whether the caller may."`
+	URL       string `placeholder:"URL" help:"A server that has the service: ask it, as the caller of --token, and say what the topics of its answer are. Reads only."`
 	callerFlags
+
+	known grants.Caller // what the flags say
 }
 
 // Help is printed by `freshet explain --help`.
 func (*explainCmd) Help() string {
-	return `Prints which topics a request has, which changes of which tables are told under them, and who shares the answer. With --grants it says as well whether a caller may, and exits with status 1 if not:
+	return `Prints which topics a request has, which changes of which tables are told under them, and who shares the answer. Topics may take claims of the caller: --claims or --token says whose. An answer may have topics of its own: --url asks for one. With --grants it says as well whether a caller may, and exits with status 1 if not:
 
   freshet explain ListMessages '{"parent": "conversations/7"}'
-  freshet explain --image image.binpb --grants grants.yaml --claims ada.json tasks.v1.TaskService/ListTasks '{"parent": "projects/7"}'`
+  freshet explain --image image.binpb --grants grants.yaml --claims ada.json tasks.v1.TaskService/ListTasks '{"parent": "projects/7"}'
+  freshet explain --image image.binpb --url http://127.0.0.1:8080 --token - GetBoard '{"board": "7"}' <token.txt`
 }
 
 // Run explains the request.
 func (c *explainCmd) Run(ctx context.Context, to streams) error {
-	if c.Grants == "" && (c.Claims != "" || c.Token != "") {
-		return errors.New("--claims and --token say for whom the file of --grants is to be looked at: name it")
-	}
 	described := services()
 	if c.Image != "" {
 		image, err := readInput(c.Image)
@@ -55,47 +56,33 @@ func (c *explainCmd) Run(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
-	m, input, err := findMethod(p, described, c.Procedure)
+	m, desc, err := findMethod(p, described, c.Procedure)
 	if err != nil {
 		return err
 	}
-	request, err := c.request(input)
+	request, err := c.request(desc.Input())
 	if err != nil {
 		return err
 	}
-	topics, err := m.Topics(request)
-	if err != nil {
-		return err
-	}
+	e := explanation{program: p, out: to.out}
 	fmt.Fprintln(to.out, describe(m))
-	if len(topics) == 0 {
-		fmt.Fprintf(to.out, "  no topics: the fields that %s takes are unset, so nothing is known of what the answer depends on\n", strings.Join(m.Templates(), ", "))
+	if m, err = c.forCaller(m); err != nil {
+		return err
 	}
-	for _, topic := range topics {
-		fmt.Fprintf(to.out, "  %s\n", topic)
-		told := false
-		for _, e := range p.Emissions() {
-			if e.Floor.Match(topic) {
-				told = true
-				fmt.Fprintf(to.out, "    told when a row of %s is written whose columns spell it: %s\n", e.Source, e.Template)
-			}
-		}
-		if !told {
-			fmt.Fprintln(to.out, "    no table tells it: is the request's path right?")
-		}
-	}
-	if c.Grants == "" {
-		return nil
+	topics, err := e.topics(ctx, c, m, desc, request)
+	if err != nil || c.Grants == "" {
+		return err
 	}
 	return c.granted(ctx, to.out, m, topics)
 }
 
 // granted says whether the caller may do what m does with the topics.
 func (c *explainCmd) granted(ctx context.Context, out io.Writer, m *contract.Method, topics []string) error {
-	who, err := c.ask(c.Grants)
+	set, err := readGrants(c.Grants)
 	if err != nil {
 		return err
 	}
+	who := &inquiry{set, c.known}
 	actions := []grants.Action{grants.Write}
 	if m.Kind == contract.Read {
 		actions = []grants.Action{grants.Read, grants.Subscribe}
@@ -144,7 +131,7 @@ func (c *explainCmd) request(input protoreflect.MessageDescriptor) (proto.Messag
 }
 
 // findMethod finds the one method whose procedure ends in name.
-func findMethod(p *contract.Program, described []protoreflect.ServiceDescriptor, name string) (*contract.Method, protoreflect.MessageDescriptor, error) {
+func findMethod(p *contract.Program, described []protoreflect.ServiceDescriptor, name string) (*contract.Method, protoreflect.MethodDescriptor, error) {
 	all := p.Methods()
 	procedures := make([]string, len(all))
 	found := -1
@@ -165,7 +152,7 @@ func findMethod(p *contract.Program, described []protoreflect.ServiceDescriptor,
 	service, method, _ := strings.Cut(procedures[found], "/")
 	for _, sd := range described {
 		if string(sd.FullName()) == service {
-			return all[found], sd.Methods().ByName(protoreflect.Name(method)).Input(), nil
+			return all[found], sd.Methods().ByName(protoreflect.Name(method)), nil
 		}
 	}
 	return nil, nil, fmt.Errorf("%s is of no service that was handed in", procedures[found]) // not so: Compile has it from there

@@ -1,11 +1,21 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+	"github.com/freshet-dev/freshet/internal/testkit/orgs"
+	"github.com/freshet-dev/freshet/server/intercept"
 )
 
 func TestExplain(t *testing.T) {
@@ -29,7 +39,7 @@ func TestExplain(t *testing.T) {
 		{[]string{"Message"}, exitFailed, []string{"no method of the contract is named", "messages.v1.MessageService/ListMessages"}},
 		{[]string{"ListMessages", "{"}, exitFailed, []string{"no messages.v1.ListMessagesRequest in JSON"}},
 		{[]string{"ListMessages", `{"parent": "a\u0000"}`}, exitFailed, []string{"topic"}},
-		{[]string{"ListMessages", "--token", "x"}, exitFailed, []string{"--grants"}},
+		{[]string{"ListMessages", "--token", "x"}, exitFailed, []string{"the token is not a JWT"}},
 		{[]string{"--image", "go.mod", "ListMessages"}, exitFailed, []string{"read image"}},
 	} {
 		code, out, said := runs(t, append([]string{"explain"}, tt.args...)...)
@@ -38,4 +48,69 @@ func TestExplain(t *testing.T) {
 			require.Contains(t, out+said, want, "%q", tt.args)
 		}
 	}
+}
+
+// A read whose topics take a claim of the caller, and more out of its answer: by its
+// templates, by somebody's claims, by the answer of a server.
+func TestExplain_callerAndAnswer(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	set := &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{
+		protodesc.ToFileDescriptorProto(descriptorpb.File_google_protobuf_descriptor_proto),
+		protodesc.ToFileDescriptorProto(freshetv1.File_freshet_v1_options_proto),
+		protodesc.ToFileDescriptorProto(orgs.Service().ParentFile()),
+	}}
+	b, err := proto.Marshal(set)
+	require.NoError(t, err)
+	image := write("image.binpb", string(b))
+	ada := write("ada.json", `{"sub": "ada", "org_id": 9007199254740993}`)
+	eve := write("eve.json", `{"sub": "eve"}`)
+	granted := write("grants.yaml", "rules:\n  - {read: [\"orgs/{org_id}/notes\"]}\n")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer e30.eyJvcmdfaWQiOiJhY21lIn0.x" { // {"org_id":"acme"}
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set(intercept.HeaderPrincipal, "org_id=of%20acme") // it is the server who knows
+		fmt.Fprint(w, `{"notes": [{"id": "7", "more": 1}, {"id": "8"}]}`)
+	}))
+	defer server.Close()
+	const token = "e30.eyJvcmdfaWQiOiJhY21lIn0.x"
+	for _, tt := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{nil, exitOK, []string{
+			"topics take the caller's org_id, which --claims or --token says: orgs/{principal.org_id}/notes\n",
+			"  and of the answer: orgs/{principal.org_id}/notes/{notes.id}/tags\n",
+		}},
+		{[]string{"--claims", ada}, exitOK, []string{
+			"topics take the caller's org_id: org_id=9007199254740993\n",
+			"\n  orgs/9007199254740993/notes\n    told when a row of public.notes is written whose columns spell it: orgs/{org_id}/notes\n",
+			"--url asks a server",
+		}},
+		{[]string{"--claims", ada, "--grants", granted}, exitOK, []string{"read orgs/9007199254740993/notes: granted"}},
+		{[]string{"--claims", eve}, exitFailed, []string{`the caller's claim "org_id", and the caller has none`}},
+		{[]string{"--url", server.URL, "--token", token}, exitOK, []string{
+			"org_id=of%20acme\n", "\n  orgs/of%20acme/notes\n", "\n  orgs/of%20acme/notes/7/tags\n    told when a row of public.tags",
+			"\n  orgs/of%20acme/notes/8/tags\n",
+		}},
+		{[]string{"--url", server.URL, "--token", token, "--grants", granted}, exitFailed, []string{"read orgs/of%20acme/notes/7/tags: denied"}},
+		{[]string{"--url", server.URL}, exitFailed, []string{"answered 401"}},
+		{[]string{"--url", "http://127.0.0.1:1"}, exitFailed, []string{"refused"}},
+	} {
+		code, out, said := runs(t, append([]string{"explain", "--image", image, "ListNotes"}, tt.args...)...)
+		require.Equal(t, tt.code, code, "%q: %s%s", tt.args, out, said)
+		for _, want := range tt.want {
+			require.Contains(t, out+said, want, "%q", tt.args)
+		}
+	}
+	code, _, said := runs(t, "explain", "--image", image, "WriteNote", "--url", server.URL)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "this method writes")
 }

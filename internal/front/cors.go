@@ -29,7 +29,7 @@ func cors(origins []string, next http.Handler) http.Handler {
 	headers := strings.Join(append(connectcors.AllowedHeaders(),
 		append(slices.Clip(traceHeaders), intercept.HeaderAtLeast, intercept.HeaderRequestID, "Authorization", "If-None-Match", "Last-Event-ID")...), ", ")
 	exposed := strings.Join(append(connectcors.ExposedHeaders(),
-		intercept.HeaderRevision, intercept.HeaderTopics, intercept.HeaderCache, intercept.HeaderCause, intercept.HeaderRequestID, "ETag", "Retry-After", "WWW-Authenticate"), ", ")
+		intercept.HeaderRevision, intercept.HeaderTopics, intercept.HeaderCache, intercept.HeaderCause, intercept.HeaderPrincipal, intercept.HeaderRequestID, "ETag", "Retry-After", "WWW-Authenticate"), ", ")
 	everyone := slices.Contains(origins, "*")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -72,24 +72,6 @@ func plain(v any) any {
 	return nil
 }
 
-// textOf is the text of a value in a topic, "" if it is of a type that has none.
-func textOf(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case bool:
-		return strconv.FormatBool(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		const exact = 1 << 53 // above it, several whole numbers are one float64
-		if v == math.Trunc(v) && math.Abs(v) < exact {
-			return strconv.FormatInt(int64(v), 10)
-		}
-	}
-	return ""
-}
-
 // Digest names a caller with all that is known of it: two have the same just if
 // issuer, subject and claims are the same. False: a claim is of a type that
 // encoding/json doesn't make, so that nobody can say whether two are the same.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/internal/claimtext"
 )
 
 // maxClaims bounds the distinct claims of one pattern.
@@ -246,7 +247,7 @@ func (c claim) texts(claims map[string]any) []string {
 	var texts []string
 	for _, v := range list {
 		// What is longer than a topic can't be in one.
-		if text := textOf(v); text != "" && len(text) <= freshet.MaxTopicBytes {
+		if text := claimtext.Of(v); text != "" && len(text) <= freshet.MaxTopicBytes {
 			texts = append(texts, contract.Escape(text))
 		}
 	}

@@ -20,7 +20,7 @@ import (
 type call struct {
 	req       connect.AnyRequest
 	procedure string
-	method    *contract.Method // nil: the contract doesn't know it
+	method    *contract.Method // nil: the contract doesn't know it; from forCaller on, as the caller has it
 	write     bool
 
 	atLeast freshet.Revision // what was asked for, and the frontier has reached; zero: a strong read
@@ -66,6 +66,7 @@ func newChain(cfg *Config, reads *reuse.Reads) *chain {
 	validate, audit := validate.NewInterceptor(), newAudit(cfg)
 	steps := []step{
 		validated(validate),
+		forCaller,
 		authorize(cfg.Authorizer),
 		atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
 	}

@@ -18,6 +18,9 @@ const (
 	// HeaderCause says what may have made a client read again, where Config.Causes
 	// tell: see explain.
 	HeaderCause = "Freshet-Cause"
+	// HeaderPrincipal says, of a read whose topics take claims of the caller, which
+	// values they have: contract.Method.Caller.
+	HeaderPrincipal = "Freshet-Principal"
 )
 
 // maxTopicsHeader bounds Freshet-Topics, in bytes as encoded. Above it the
@@ -29,6 +32,7 @@ type reply struct {
 	stamp  freshet.Revision // zero: no stamp
 	topics []string         // nil: not known
 	from   reuse.Source     // "": not said
+	caller string           // "": its topics are the same for all callers
 	unkept bool             // nobody may keep the answer, nor compare it with one that was kept
 	cause  string           // "": not said
 }
@@ -42,6 +46,9 @@ func (r *reply) write(header http.Header) {
 	}
 	if r.from != "" {
 		header.Set(HeaderCache, string(r.from))
+	}
+	if r.caller != "" {
+		header.Set(HeaderPrincipal, r.caller)
 	}
 	if len(r.topics) > 0 {
 		if value := encodeTopics(r.topics); len(value) <= maxTopicsHeader {

@@ -12,16 +12,17 @@ import (
 //  2. respond: the error table; puts stamp and topics on what is about data
 //  3. validate: protovalidate; before authorization, since topics are built
 //     from canonical names only
-//  4. authorize: the contract's topics against the caller's grants, before anything
+//  4. for the caller: the contract's topics take claims, or refuse who has none
+//  5. authorize: the contract's topics against the caller's grants, before anything
 //     waits, or is looked up among what others were answered
-//  5. at-least: waits for the frontier; before any connection is taken
-//  6. explain, if anybody asks why: what has changed
-//  7. conditional (GET): entity tags, 304
-//  8. authorize the answer, where it has topics that its request doesn't tell:
+//  6. at-least: waits for the frontier; before any connection is taken
+//  7. explain, if anybody asks why: what has changed
+//  8. conditional (GET): entity tags, 304
+//  9. authorize the answer, where it has topics that its request doesn't tell:
 //     before its tag is compared
-//  9. read: kept answers, shared queries, stamps; what follows runs once for all
+//  10. read: kept answers, shared queries, stamps; what follows runs once for all
 //     who share it. Or settle, of writes: waits for the frontier after the handler
-//  10. audit: what the handler really read against the contract
+//  11. audit: what the handler really read against the contract
 //
 // A stream passes the first three, and is denied if anything authorizes (but for
 // Watch, which asks for itself): the contract knows of none.

@@ -73,6 +73,19 @@ func (p Principal) JSON() (string, error) {
 	if p.text != "" {
 		return p.text, nil
 	}
+	claims := p.named()
+	if len(claims) == 0 {
+		return "{}", nil
+	}
+	text, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("claims as JSON: %w", err)
+	}
+	return ascii(text), nil
+}
+
+// named is Claims with `iss` and `sub`.
+func (p Principal) named() map[string]any {
 	claims := p.Claims
 	for name, value := range map[string]string{"iss": p.Issuer, "sub": p.Subject} {
 		if _, there := p.Claims[name]; !there && value != "" {
@@ -82,14 +95,7 @@ func (p Principal) JSON() (string, error) {
 			claims[name] = value
 		}
 	}
-	if len(claims) == 0 {
-		return "{}", nil
-	}
-	text, err := json.Marshal(claims)
-	if err != nil {
-		return "", fmt.Errorf("claims as JSON: %w", err)
-	}
-	return ascii(text), nil
+	return claims
 }
 
 // ascii is JSON without characters that a database's encoding may not have.

@@ -45,7 +45,7 @@ func (i *respond) unary(program *contract.Program, next handler) connect.UnaryFu
 			cerr := i.translate(ctx, c.procedure, err)
 			done(cerr)
 			if !codeIsAboutData(cerr) {
-				c.reply.stamp, c.reply.topics = freshet.Revision{}, nil
+				c.reply.stamp, c.reply.topics, c.reply.caller = freshet.Revision{}, nil, ""
 			}
 			if errors.Is(cerr, grants.ErrDenied) {
 				c.reply = reply{} // no denial says more than another: not where it comes from, either

@@ -78,7 +78,7 @@ func (c *cache) put(key readKey, value snapshot) (replaced connect.AnyResponse, 
 	if !ok {
 		return nil, false
 	}
-	size := answerOverhead + len(key.procedure) + len(key.request) + len(key.scope) + proto.Size(message)
+	size := answerOverhead + len(key.procedure) + len(key.request) + len(key.scope) + len(key.caller) + proto.Size(message)
 	for _, topic := range value.topics {
 		size += topicOverhead + len(topic)
 	}

@@ -28,7 +28,7 @@ const (
 
 // Read is one caller's read.
 type Read struct {
-	// Method of the contract; nil, one that is no read, or one that is uncached:
+	// Method of the contract, as the caller has it; nil, one that is no read, or one that is uncached:
 	// the answer is neither kept nor shared.
 	Method *contract.Method
 	// Request, validated; it is not to be changed any more.
@@ -212,6 +212,7 @@ type readKey struct {
 	procedure string
 	request   string // canonical bytes
 	scope     string // unless the method is shared
+	caller    string // the claims that its topics take, with their values
 }
 
 // keyOf returns the key and the topics of a read whose answer may be shared.
@@ -228,7 +229,7 @@ func keyOf(read *Read) (_ readKey, topics []string, ok bool) {
 	if err != nil {
 		return readKey{}, nil, false
 	}
-	key := readKey{procedure: m.Procedure, request: string(request)}
+	key := readKey{procedure: m.Procedure, request: string(request), caller: m.Caller()}
 	if !m.Shared {
 		key.scope = read.Scope
 	}

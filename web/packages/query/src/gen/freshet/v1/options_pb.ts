@@ -10,6 +10,10 @@
 // A topic template is a path. `{field}` inserts a value with every byte
 // escaped but RFC 3986's unreserved ones; `{field=**}` inserts a resource
 // path as it is. NULL or empty drops the topic; a value `-` becomes `%2D`.
+//
+// In the templates of methods `{principal.org_id}` inserts a claim of the
+// caller (by dots, a member of one): a string, an integer or a bool. A caller
+// without it is refused.
 
 import type { GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { extDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
