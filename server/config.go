@@ -91,8 +91,8 @@ type Config struct {
 	// name it have one of them capture, and tell the others: for more nodes than the
 	// primary should decode for. Nil: each node captures.
 	NATSURLs []string
-	// NATSCredentials is a file with a user's JWT and seed. Empty: none; a URL may have a
-	// user and password, or a token.
+	// NATSCredentials is a file with a user's JWT and seed, read with each attempt to
+	// connect. Empty: none; a URL may have a user and password, or a token.
 	NATSCredentials string
 	// NATSRootCAs, NATSCert and NATSKey are files in PEM: whose certificates to trust, and
 	// the node's own. Empty: the system's; none.

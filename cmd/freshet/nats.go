@@ -13,7 +13,7 @@ import (
 // natsFlags say where a fleet's nodes meet.
 type natsFlags struct {
 	NATSURL     []string `name:"nats-url" group:"Fleet" placeholder:"URL" help:"Server of NATS, nats://host:4222, by which the nodes of one database have one of them capture, and tell the others. Several, of one cluster."`
-	NATSCreds   string   `name:"nats-creds" group:"Fleet" placeholder:"FILE" type:"path" help:"Credentials of NATS' user, as nsc makes them. A URL may have user:password@ or token@ instead."`
+	NATSCreds   string   `name:"nats-creds" group:"Fleet" placeholder:"FILE" type:"path" help:"Credentials of NATS' user, as nsc makes them; read with each attempt to connect. A URL may have user:password@ or token@ instead."`
 	NATSCA      string   `name:"nats-ca" group:"Fleet" placeholder:"FILE" type:"path" help:"Whose certificates of NATS to trust, in PEM. Unset: the system's."`
 	NATSCert    string   `name:"nats-cert" group:"Fleet" placeholder:"FILE" type:"path" help:"The node's own certificate for NATS, in PEM."`
 	NATSKey     string   `name:"nats-key" group:"Fleet" placeholder:"FILE" type:"path" help:"Its key, in PEM."`

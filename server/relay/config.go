@@ -2,17 +2,13 @@ package relay
 
 import (
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Config of a Relay. Optional fields take the defaults named beside them.
@@ -20,8 +16,9 @@ type Config struct {
 	// Servers of NATS: nats://host:4222, tls://…, ws://…; one that answers will do.
 	// Required.
 	Servers []string
-	// Credentials is a file with a user's JWT and seed, as nsc makes them. Empty: none;
-	// a URL may have a user and password, or a token.
+	// Credentials is a file with a user's JWT and seed, as nsc makes them, which is read
+	// with each attempt to connect. Empty: none; a URL may have a user and password, or a
+	// token.
 	Credentials string
 	// RootCAs, Cert and Key are files in PEM, for TLS: whose certificates to trust
 	// (empty: the system's), and our own.
@@ -94,42 +91,4 @@ func CheckServer(server string) error {
 		return fmt.Errorf("%q is no URL of a server of NATS: want nats://host:4222, or tls, ws or wss", u.Redacted())
 	}
 	return nil
-}
-
-// Delays of a connection to NATS.
-const (
-	connectTimeout = 2 * time.Second
-	pingInterval   = time.Second // two without an answer, and another server is tried
-	reconnectWait  = 250 * time.Millisecond
-	closeTimeout   = 2 * time.Second
-)
-
-// Dial connects to NATS, or says that it will go on trying when nobody answers: with
-// once it is an error. Whoever dials closes the connection.
-func (c *Config) dial(once bool, more ...nats.Option) (*nats.Conn, error) {
-	options := append([]nats.Option{
-		nats.Name("freshet"), nats.NoEcho(), nats.Timeout(connectTimeout),
-		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2), nats.FlusherTimeout(connectTimeout),
-		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait), nats.MaxReconnects(-1),
-		nats.ReconnectBufSize(-1), // what isn't sent at once is missing, which shows; late it would be of no use
-		nats.CustomInboxPrefix(c.Subject + ".reply"),
-		nats.RetryOnFailedConnect(!once),
-	}, more...)
-	if c.Credentials != "" {
-		options = append(options, nats.UserCredentials(c.Credentials))
-	}
-	if c.RootCAs != "" {
-		options = append(options, nats.RootCAs(c.RootCAs))
-	}
-	if c.Cert != "" {
-		if _, err := tls.LoadX509KeyPair(c.Cert, c.Key); err != nil {
-			return nil, fmt.Errorf("relay: the certificate for NATS: %w", err)
-		}
-		options = append(options, nats.ClientCert(c.Cert, c.Key))
-	}
-	nc, err := nats.Connect(strings.Join(c.Servers, ","), options...)
-	if err != nil {
-		return nil, fmt.Errorf("relay: connect to NATS: %w", err)
-	}
-	return nc, nil
 }

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -331,6 +332,10 @@ func TestRelay_withoutNATS(t *testing.T) {
 	nats.stop()
 	f.eventually("a node without NATS says so", func() bool { return stale.relay.Ready() != nil })
 	require.ErrorIs(t, stale.relay.Ready(), relay.ErrNoNATS)
+	f.eventually("and why", func() bool {
+		var why *relay.ConnectError
+		return errors.As(stale.relay.Ready(), &why) && why.Fault == relay.FaultUnreachable
+	})
 	f.eventually("another one captures for itself", func() bool { return able.relay.Stats().Capturing })
 	f.caughtUp(holder, able)
 	require.False(t, stale.relay.Stats().Capturing)

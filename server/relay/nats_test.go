@@ -22,11 +22,16 @@ import (
 type natsServer struct {
 	port   int
 	server *natsserver.Server
+	adjust func(*natsserver.Options)
 }
 
-func startNATS(t *testing.T) *natsServer {
+func startNATS(t *testing.T, adjust ...func(*natsserver.Options)) *natsServer {
 	t.Helper()
-	n := &natsServer{port: natsserver.RANDOM_PORT}
+	n := &natsServer{port: natsserver.RANDOM_PORT, adjust: func(o *natsserver.Options) {
+		for _, a := range adjust {
+			a(o)
+		}
+	}}
 	n.start(t)
 	t.Cleanup(n.stop)
 	return n
@@ -34,7 +39,9 @@ func startNATS(t *testing.T) *natsServer {
 
 func (n *natsServer) start(t *testing.T) {
 	t.Helper()
-	server, err := natsserver.NewServer(&natsserver.Options{Host: "127.0.0.1", Port: n.port, NoSigs: true, NoLog: true, MaxPayload: 64 << 10})
+	options := &natsserver.Options{Host: "127.0.0.1", Port: n.port, NoSigs: true, NoLog: true, MaxPayload: 64 << 10}
+	n.adjust(options)
+	server, err := natsserver.NewServer(options)
 	require.NoError(t, err)
 	server.Start()
 	require.True(t, server.ReadyForConnections(10*time.Second))

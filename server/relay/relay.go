@@ -33,7 +33,10 @@ type Relay struct {
 	rank     atomic.Int32  // relayv1.Rank, as what we tell others
 	sequence atomic.Uint64 // of what we have told
 	gone     atomic.Int64  // since when NATS is, unix nanoseconds; 0: it isn't
-	nc       *nats.Conn    // not changed while Run's goroutines live
+	limit    atomic.Int64  // bytes of a message, that NATS takes
+
+	refusal atomic.Pointer[ConnectError] // why it is gone; nil: not known
+	nc      *nats.Conn                   // not changed while Run's goroutines live
 
 	mu        sync.Mutex // guards what follows; held while the follower applies
 	follower  follower
@@ -64,6 +67,7 @@ func New(cfg Config, feed *wal.Feed, publisher *Publisher) (*Relay, error) {
 		follower: follower{target: feed},
 		heard:    time.Now(),
 	}
+	r.limit.Store(usualPayload)
 	r.seat = feed.NewSeat(r.look)
 	r.gone.Store(time.Now().UnixNano())
 	return r, nil
@@ -96,7 +100,12 @@ func (r *Relay) Run(ctx context.Context) error {
 		nats.ConnectHandler(r.connected),
 		nats.ReconnectHandler(r.connected),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { r.disconnected(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { r.refused(ctx, err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if explain(err).Fault == FaultExpired {
+				r.refused(ctx, err)
+				return
+			}
 			r.log.LogAttrs(ctx, slog.LevelWarn, "NATS", slog.Any("error", err))
 		}),
 		nats.ClosedHandler(func(*nats.Conn) { close(closed) }),
@@ -201,15 +210,14 @@ func (r *Relay) decide(now time.Time) (capturing bool) {
 			r.log.Info("the node is told what changes", "because", why)
 		}
 	}
-	limit := int(r.nc.MaxPayload())
-	if limit == 0 {
-		limit = usualPayload // it has never been connected
-	}
-	r.publisher.turn(capturing && rank != relayv1.Rank_RANK_UNSPECIFIED, limit)
+	// Not the connection's own: whoever asks it waits for a server that doesn't answer.
+	r.publisher.turn(capturing && rank != relayv1.Rank_RANK_UNSPECIFIED, int(r.limit.Load()))
 	return capturing
 }
 
 func (r *Relay) connected(nc *nats.Conn) {
+	r.limit.Store(nc.MaxPayload())
+	r.refusal.Store(nil)
 	r.gone.Store(0)
 	r.mu.Lock()
 	r.heard = time.Now() // from now on somebody could be
@@ -226,6 +234,18 @@ func (r *Relay) disconnected(err error) {
 	r.look()
 }
 
+// refused notes why an attempt to connect has failed.
+func (r *Relay) refused(ctx context.Context, err error) {
+	before, now := r.refusal.Load(), explain(err)
+	if before != nil && before.Fault == FaultExpired && now.Fault == FaultCredentials {
+		return // of credentials that have expired a server says no more when it is asked again
+	}
+	r.refusal.Store(now)
+	if before == nil || before.Error() != now.Error() {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "NATS can't be reached", slog.Any("error", now))
+	}
+}
+
 // goneFor returns for how long there has been no connection to NATS.
 func (r *Relay) goneFor(now time.Time) time.Duration {
 	since := r.gone.Load()
@@ -238,14 +258,19 @@ func (r *Relay) goneFor(now time.Time) time.Duration {
 // ErrNoNATS says that the node is told nothing, since it has no connection to NATS.
 var ErrNoNATS = errors.New("there is no connection to NATS")
 
-// Ready returns why the node isn't told what changes, though it doesn't capture; nil:
-// there is no reason. How far it is behind is for wal.Feed.Ready.
+// Ready returns why the node isn't told what changes, though it doesn't capture: ErrNoNATS,
+// with a *ConnectError if one is known. Nil: there is no reason. How far it is behind is
+// for wal.Feed.Ready.
 func (r *Relay) Ready() error {
 	r.mu.Lock()
 	capturing := r.capturing
 	r.mu.Unlock()
 	if gone := r.goneFor(time.Now()); !capturing && gone > r.cfg.MaxLag {
-		return fmt.Errorf("%w: for %s nobody has been able to tell this node what changes", ErrNoNATS, gone.Round(time.Second))
+		err := fmt.Errorf("%w: for %s nobody has been able to tell this node what changes", ErrNoNATS, gone.Round(time.Second))
+		if why := r.refusal.Load(); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		return err
 	}
 	return nil
 }
