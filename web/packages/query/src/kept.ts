@@ -20,10 +20,16 @@ export function keep({ query, rule, topics }: Entry<Query>, patched: boolean): v
   else if (state.freshet?.have !== have || state.freshet.topics !== topics) state.freshet = { have, topics };
 }
 
-/** It has been in a store, or on another machine: what can't be read is unknown. */
-export function keptOf(state: object): Kept | undefined {
+/**
+ * It has been in a store, or on another machine: what can't be read is unknown, and so
+ * is the age of data of a history that is over.
+ */
+export function keptOf(
+  state: object,
+  isCurrent: (stamp: Revision) => boolean,
+): { have: Revision | undefined; topics: readonly string[] } | undefined {
   const { have, topics } = ((state as { freshet?: unknown }).freshet ?? {}) as { have?: unknown; topics?: unknown };
   const revision = parseRevision(have);
   if (!revision || !Array.isArray(topics) || !topics.every((topic) => typeof topic === "string")) return undefined;
-  return { have: revision, topics };
+  return { have: isCurrent(revision) ? revision : undefined, topics };
 }

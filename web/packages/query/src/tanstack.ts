@@ -169,13 +169,17 @@ export class Queries {
 
   #added(query: Query): Entry<Query> {
     const entry = this.#registry.add(query);
-    const kept = keptOf(query.state);
+    const kept = this.#kept(query.state);
     if (query.state.data !== undefined) this.#registry.written(entry, kept?.have);
     if (kept) entry.answered = new Set(kept.topics);
     entry.shown = query.state.data;
     this.#resolve(entry, kept?.topics);
     this.#watch(entry);
     return entry;
+  }
+
+  #kept(state: object): ReturnType<typeof keptOf> {
+    return keptOf(state, (stamp) => this.#options.freshet.isCurrent(stamp));
   }
 
   #removed(entry: Entry<Query>): void {
@@ -214,7 +218,7 @@ export class Queries {
           this.#runs.end(query);
           this.#registry.on(entry, { type: "cancelled" });
         } else if (query.state.data !== undefined) {
-          const kept = keptOf(action.state ?? {});
+          const kept = this.#kept(action.state ?? {});
           if (kept && rule.held && !rule.blind && isBefore(kept.have, rule.have)) {
             // Hydrated since it is younger by some clock: of a node that is behind.
             this.#show(query, entry.shown);

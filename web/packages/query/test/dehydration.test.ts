@@ -1,62 +1,12 @@
 import { addStaticKeyToTransport, createQueryOptions } from "@connectrpc/connect-query";
-import { dehydrate, hydrate, notifyManager, QueryClient, QueryObserver, type DehydratedState } from "@tanstack/react-query";
+import { dehydrate, hydrate, notifyManager, type DehydratedState } from "@tanstack/react-query";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Freshet } from "../src/client.js";
-import { freshetTransport, topicsOfServices } from "../src/connect.js";
-import type { Revision } from "../src/revision.js";
-import { bindQueries, type Queries } from "../src/tanstack.js";
-import { MessageApi, MessageService } from "./message-api.js";
+import { freshetTransport } from "../src/connect.js";
+import { Life, list, parents, topics } from "./life.js";
+import { MessageApi } from "./message-api.js";
 import { rev, StreamServer, type StreamRequest } from "./server.js";
 
 // A page, and the same page after a reload: what it had is all it has.
-
-const list = MessageService.method.listMessages;
-const parents = ["conversations/1", "conversations/2", "conversations/3"] as const;
-const topics = parents.map((parent) => `${parent}/messages`);
-
-/** One life of the page, from load to unload. */
-class Life {
-  readonly freshet: Freshet;
-  readonly queryClient = new QueryClient({ defaultOptions: { queries: { retry: false, staleTime: Infinity } } });
-  readonly queries: Queries;
-  readonly observers: QueryObserver[] = [];
-
-  constructor(
-    url: string,
-    readonly api: MessageApi,
-    state?: DehydratedState,
-  ) {
-    this.freshet = new Freshet({ url, retryMs: 5, resetSpreadMs: 0 });
-    const { freshet, queryClient } = this;
-    this.queries = bindQueries({ freshet, queryClient, topicsOf: topicsOfServices(MessageService) });
-    if (state) hydrate(queryClient, state);
-  }
-
-  mount(parent: string, pageSize = 0): void {
-    // On a real page a reload counts transports anew.
-    const transport = addStaticKeyToTransport(freshetTransport(this.freshet, this.api.transport), "api");
-    const observer = new QueryObserver(
-      this.queryClient,
-      createQueryOptions(list, { parent, pageSize }, { transport }) as never,
-    );
-    observer.subscribe(() => {});
-    this.observers.push(observer);
-  }
-
-  have(): (Revision | undefined)[] {
-    return this.queries.report().map(({ have }) => have);
-  }
-
-  /** Through JSON, as a store or a server's page would have it. */
-  unload(): DehydratedState {
-    const state = JSON.parse(JSON.stringify(dehydrate(this.queryClient))) as DehydratedState;
-    for (const observer of this.observers) observer.destroy();
-    this.queries.close();
-    this.queryClient.clear();
-    this.freshet.close();
-    return state;
-  }
-}
 
 let server: StreamServer;
 let api: MessageApi;
