@@ -10,6 +10,7 @@ import (
 // lack is what an answer should show and doesn't.
 type lack struct {
 	write  *Write   // whose effect it lacks
+	row    int      // on which row; zero if it is about a number
 	writes []*Write // with the others that show it
 	count  *Count   // the number that is wrong; nil: it isn't about a number
 	what   string   // in words
@@ -50,7 +51,7 @@ func (x *index) lacksOf(row *row, r *Read, due func(*Write) bool) *lack {
 	if !x.outlives(w, r) || !row.lacks(r, at) {
 		return nil
 	}
-	l := &lack{write: w, writes: []*Write{w}, what: w.name(r)}
+	l := &lack{write: w, row: row.number, writes: []*Write{w}, what: w.name(r)}
 	for _, c := range w.Changes {
 		if shown, ok := find(r.Cells, c.Row); ok {
 			versions := x.rows[c.Row].versions

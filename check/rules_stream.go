@@ -207,11 +207,24 @@ func judgeKept(x *index, name string, v *Verdict) {
 		l := x.missing(r, func(w *Write) bool { return w.notAbove(before.Stamp) })
 		if l != nil && l.count == nil && x.shows(before, l.write) {
 			h := x.excerpt(r, l)
-			first := *before
-			first.Cells = slices.DeleteFunc(slices.Clone(first.Cells), func(c Cell) bool { return !l.write.has(c.Row) })
-			h.Reads = []Read{first, h.Reads[0]}
+			h.Reads = []Read{*before, h.Reads[0]}
+			h.about(l.row)
 			v.accusef(h, "%s showed %s and then an answer without it", r.Client, l.what)
 		}
+	}
+}
+
+// about leaves out what isn't about one row. What the same writes did to others may
+// have been undone by writes that the excerpt doesn't have.
+func (h *History) about(row int) {
+	for i := range h.Writes {
+		w := &h.Writes[i]
+		w.Changes = slices.DeleteFunc(slices.Clone(w.Changes), func(c Change) bool { return c.Row != row })
+	}
+	h.Writes = slices.DeleteFunc(h.Writes, func(w Write) bool { return len(w.Changes) == 0 })
+	for i := range h.Reads {
+		r := &h.Reads[i]
+		r.Cells = slices.DeleteFunc(slices.Clone(r.Cells), func(c Cell) bool { return c.Row != row })
 	}
 }
 
