@@ -78,6 +78,7 @@ func (n *Node) observeRelay() {
 		"freshet_relay_sent_bytes_total":      {"Their size.", func(s relay.Stats) uint64 { return s.SentBytes }},
 		"freshet_relay_unsent_frames_total":   {"Frames that NATS did not take: others find a gap, and ask.", func(s relay.Stats) uint64 { return s.Unsent }},
 		"freshet_relay_left_commits_total":    {"Commits too large for a message, or that NATS had no room for: others find a gap, and ask.", func(s relay.Stats) uint64 { return s.Left }},
+		"freshet_relay_overflows_total":       {"Times that NATS took frames so slowly that those that waited were dropped: others find a gap, and ask.", func(s relay.Stats) uint64 { return s.Overflows }},
 		"freshet_relay_received_frames_total": {"Frames of other nodes.", func(s relay.Stats) uint64 { return s.Received }},
 		"freshet_relay_ignored_frames_total":  {"Frames of other nodes, of another history or not understood.", func(s relay.Stats) uint64 { return s.Ignored }},
 		"freshet_relay_gaps_total":            {"Times that something was missing between what the node knew and what it was told.", func(s relay.Stats) uint64 { return s.Gaps }},

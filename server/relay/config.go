@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // Config of a Relay. Optional fields take the defaults named beside them.
@@ -47,6 +49,8 @@ type Config struct {
 	OnChange func()
 	// Logger; nil discards.
 	Logger *slog.Logger
+
+	more []nats.Option // of tests
 }
 
 var tokens = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)

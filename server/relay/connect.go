@@ -110,7 +110,7 @@ func (c *Config) dial(once bool, more ...nats.Option) (*nats.Conn, error) {
 		options = append(options, nats.ClientCert(c.Cert, c.Key))
 	}
 	made := nats.GetDefaultOptions()
-	for _, option := range options {
+	for _, option := range append(options, c.more...) {
 		if err := option(&made); err != nil {
 			return nil, fmt.Errorf("relay: the settings for NATS: %w", err)
 		}

@@ -3,6 +3,8 @@ package relay
 import (
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/freshet-dev/freshet"
 	relayv1 "github.com/freshet-dev/freshet/gen/freshet/relay/v1"
 	"github.com/freshet-dev/freshet/store/wal"
@@ -55,3 +57,15 @@ func (p *Publisher) Take(beat bool) []*relayv1.Frame { return p.take(beat) }
 func (p *Publisher) Answer(state State, req *relayv1.StateRequest, number func() uint64) []*relayv1.State {
 	return p.answer(state, req, number)
 }
+
+// Most bounds what may wait to be sent.
+func (p *Publisher) Most(bytes int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.most = bytes
+}
+
+func (p *Publisher) Overflows() uint64 { return p.overflown() }
+
+// Through has the connection to NATS made by d.
+func (c *Config) Through(d nats.CustomDialer) { c.more = append(c.more, nats.SetCustomDialer(d)) }

@@ -2,7 +2,6 @@ package relay_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -29,11 +28,12 @@ type fleet struct {
 
 // node is what server.Node is made of, as far as it concerns the relay.
 type node struct {
-	name  string
-	hub   *countingHub
-	feed  *wal.Feed
-	relay *relay.Relay
-	stop  func()
+	name      string
+	hub       *countingHub
+	publisher *relay.Publisher
+	feed      *wal.Feed
+	relay     *relay.Relay
+	stop      func()
 }
 
 // countingHub counts the beginnings, each of which costs all clients a refetch.
@@ -70,6 +70,7 @@ func (f *fleet) add(nats string, adjust ...func(*relay.Config)) *node {
 	n := &node{name: fmt.Sprintf("node %d", len(f.nodes)+1), hub: &countingHub{Hub: hub.New(hub.Config{})}}
 	log := testkit.Logger(f.t).With("node", len(f.nodes)+1)
 	publisher := relay.NewPublisher(n.hub)
+	n.publisher = publisher
 	var err error
 	n.feed, err = wal.New(wal.Config{
 		URL: f.url, Slot: testkit.Slot(f.t, f.url), Program: testkit.Program(), Sink: publisher, BeforeTold: publisher.BeforeTold(nil),
@@ -312,71 +313,4 @@ func TestRelay_theHolderEnds(t *testing.T) {
 	f.caughtUp(third)
 	f.decodesOnce()
 	require.False(t, third.relay.Stats().Capturing)
-}
-
-// F38: NATS is gone for longer than the lag that is allowed. The holder goes on, the
-// others say that they are stale, but for one that may capture for itself; when NATS is
-// back they ask for what they have missed, and one captures.
-func TestRelay_withoutNATS(t *testing.T) {
-	nats := startNATS(t)
-	f := newFleet(t)
-	f.add(nats.addr())
-	f.caughtUp(f.nodes[0])
-	holder := f.holder()
-	stale := f.add(nats.addr())
-	able := f.add(nats.addr(), func(c *relay.Config) { c.Fallback = true })
-	f.caughtUp(f.nodes...)
-	f.decodesOnce()
-	begun := stale.hub.beginnings()
-
-	nats.stop()
-	f.eventually("a node without NATS says so", func() bool { return stale.relay.Ready() != nil })
-	require.ErrorIs(t, stale.relay.Ready(), relay.ErrNoNATS)
-	f.eventually("and why", func() bool {
-		var why *relay.ConnectError
-		return errors.As(stale.relay.Ready(), &why) && why.Fault == relay.FaultUnreachable
-	})
-	f.eventually("another one captures for itself", func() bool { return able.relay.Stats().Capturing })
-	f.caughtUp(holder, able)
-	require.False(t, stale.relay.Stats().Capturing)
-	f.eventually("the one that is told nothing knows how stale it is", func() bool { return stale.hub.Lag() > time.Second })
-
-	nats.start(t)
-	f.caughtUp(f.nodes...)
-	f.decodesOnce()
-	f.caughtUp(f.nodes...)
-	require.Equal(t, begun, stale.hub.beginnings(), "what it has missed it was told exactly")
-	// Who is the first to have NATS back may get the seat, and then decodes what it has
-	// missed itself.
-	back := stale.relay.Stats()
-	require.True(t, back.Gaps > 0 || back.Sent > 0, "%+v", back)
-}
-
-// F38: messages are lost, doubled, late, in another order.
-func TestRelay_badNetwork(t *testing.T) {
-	nats := startNATS(t)
-	f := newFleet(t)
-	f.add(nats.addr())
-	f.caughtUp(f.nodes[0])
-	var proxies []*badNATS
-	for range 2 {
-		p := newBadNATS(t, nats.addr())
-		proxies = append(proxies, p)
-		f.add(p.addr())
-	}
-	f.caughtUp(f.nodes...)
-	for _, p := range proxies {
-		p.be(true)
-	}
-	for i, p := range proxies {
-		f.eventually("messages are lost, doubled and late, which is noticed", func() bool {
-			s := f.nodes[1+i].relay.Stats()
-			return p.has() && s.Gaps > 5 && s.Asked > 5
-		})
-	}
-	f.caughtUp(f.nodes...)
-	for _, p := range proxies {
-		p.be(false)
-	}
-	f.caughtUp(f.nodes...)
 }

@@ -31,6 +31,7 @@ func TestFollower_model(t *testing.T) {
 			"epoch":   w.beginEpoch,
 			"tell":    w.tell,
 			"telling": w.tell,
+			"stuck":   w.stuck,
 			"beat":    w.beat,
 			"restart": w.restart,
 			"session": w.reconnect,
@@ -132,6 +133,7 @@ func (w *world) begin(t *rapid.T, h *holder, from int) {
 	h.hub, h.epoch, h.at, h.held = hub.New(hub.Config{MaxTopics: rapid.SampledFrom([]int{2, 100}).Draw(t, "remembers")}), w.epoch, from, false
 	h.publisher = relay.NewPublisher(h.hub)
 	h.publisher.Turn(h.on, 1400)
+	h.publisher.Most(rapid.SampledFrom([]int{60, 3000, 100_000}).Draw(t, "queue"))
 	at := freshet.Revision{Epoch: w.epoch, Position: 10}
 	if from > 0 {
 		at.Position = w.changes[from-1].position
@@ -260,12 +262,19 @@ func (w *world) pick(t *rapid.T) *holder { return rapid.SampledFrom(w.holders).D
 // tell has a holder tell some changes.
 func (w *world) tell(t *rapid.T) {
 	h := w.pick(t)
+	defer w.send(h, false)
+	w.pass(t, h)
+}
+
+// stuck has a holder tell some changes while NATS takes nothing.
+func (w *world) stuck(t *rapid.T) { w.pass(t, w.pick(t)) }
+
+func (w *world) pass(t *rapid.T, h *holder) {
 	if h.epoch == w.epoch {
 		for n := rapid.IntRange(1, 3).Draw(t, "n"); n > 0 && h.at < len(w.changes); n-- {
 			w.next(h)
 		}
 	}
-	w.send(h, false)
 }
 
 func (w *world) beat(t *rapid.T) { w.send(w.pick(t), true) }

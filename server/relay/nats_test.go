@@ -65,8 +65,10 @@ type badNATS struct {
 
 	mu     sync.Mutex // guards what follows
 	bad    bool
-	conns  map[net.Conn]struct{}
+	deaf   bool // to the node, which is sent no message
 	closed bool
+	going  chan struct{} // closed unless the way to the server is stalled
+	conns  map[net.Conn]struct{}
 
 	lost, doubled, late int
 }
@@ -75,7 +77,8 @@ func newBadNATS(t *testing.T, target string) *badNATS {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &badNATS{listener: listener, target: target, conns: map[net.Conn]struct{}{}}
+	p := &badNATS{listener: listener, target: target, conns: map[net.Conn]struct{}{}, going: make(chan struct{})}
+	close(p.going)
 	p.running.Go(p.accept)
 	t.Cleanup(p.close)
 	return p
@@ -89,6 +92,37 @@ func (p *badNATS) be(bad bool) {
 	p.bad = bad
 }
 
+func (p *badNATS) beDeaf(deaf bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = deaf
+}
+
+// stall has nothing pass from the node to the server, or go on.
+func (p *badNATS) stall(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if yes {
+		p.going = make(chan struct{})
+	} else {
+		close(p.going)
+	}
+}
+
+// stalledReader reads what a node sends.
+type stalledReader struct {
+	p *badNATS
+	net.Conn
+}
+
+func (r stalledReader) Read(b []byte) (int, error) {
+	r.p.mu.Lock()
+	going := r.p.going
+	r.p.mu.Unlock()
+	<-going
+	return r.Conn.Read(b)
+}
+
 // has reports whether it has done everything bad, several times.
 func (p *badNATS) has() bool {
 	p.mu.Lock()
@@ -99,6 +133,11 @@ func (p *badNATS) has() bool {
 func (p *badNATS) close() {
 	p.mu.Lock()
 	p.closed = true
+	select {
+	case <-p.going:
+	default:
+		close(p.going)
+	}
 	for conn := range p.conns {
 		_ = conn.Close()
 	}
@@ -124,13 +163,14 @@ func (p *badNATS) accept() {
 		if err != nil {
 			return
 		}
+		_ = client.(*net.TCPConn).SetReadBuffer(64 << 10) // so that it fills up when nobody reads
 		server, err := net.Dial("tcp", p.target)
 		if err != nil || !p.keep(client) || !p.keep(server) {
 			_ = client.Close()
 			continue
 		}
 		p.running.Go(func() {
-			_, _ = io.Copy(server, client)
+			_, _ = io.Copy(struct{ io.Writer }{server}, stalledReader{p, client})
 			_ = server.Close()
 		})
 		p.running.Go(func() {
@@ -190,7 +230,10 @@ func (p *badNATS) pass(client io.Writer, server io.Reader) error {
 func (p *badNATS) fate() (times int, late bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.bad {
+	switch {
+	case p.deaf:
+		return 0, false
+	case !p.bad:
 		return 1, false
 	}
 	switch rand.IntN(6) {

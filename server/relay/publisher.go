@@ -54,12 +54,15 @@ type Publisher struct {
 	bytes    int  // and of all
 	beat     bool // a frame that says where we are is due
 
-	left uint64 // commits left out, for their size or because NATS takes nothing
+	most int // bytes of the queue
+
+	left      uint64 // commits left out, for their size or because NATS takes nothing
+	overflows uint64 // times that the queue was dropped for its size
 }
 
 // NewPublisher returns a publisher before a sink. It is switched off.
 func NewPublisher(inner wal.Sink) *Publisher {
-	return &Publisher{inner: inner, wake: make(chan struct{}, 1)}
+	return &Publisher{inner: inner, wake: make(chan struct{}, 1), most: maxQueueBytes}
 }
 
 // BeforeTold returns what wal.Config.BeforeTold is to be, if it would else be next, which
@@ -164,8 +167,12 @@ func (p *Publisher) add(c freshet.Commit, xid *uint32) {
 // frame returns the frame that a stretch to position is part of, with room for so many
 // bytes; nil: there is no room for any, so it will show as a gap. The caller holds mu.
 func (p *Publisher) frame(position uint64, size int) *relayv1.Frame {
-	if p.bytes+size > maxQueueBytes {
+	if p.bytes+size > p.most {
+		for _, fr := range p.queue {
+			p.left += uint64(len(fr.GetCommits()))
+		}
 		p.clear()
+		p.overflows++
 		p.beat = true
 		return nil
 	}
@@ -203,6 +210,13 @@ func (p *Publisher) turn(on bool, limit int) {
 		p.kick()
 	}
 	p.on, p.limit = on, limit
+}
+
+// overflown returns how often the queue was dropped for its size.
+func (p *Publisher) overflown() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.overflows
 }
 
 // take returns the frames that are to be sent; with beat, one at least, if there is

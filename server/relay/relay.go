@@ -43,6 +43,7 @@ type Relay struct {
 	heard     time.Time // when another holder was last heard,
 	heardRank relayv1.Rank
 	heardID   uint64
+	unheard   bool // none was since the connection was made
 	capturing bool // this node captures
 
 	counters counters
@@ -186,11 +187,12 @@ func (r *Relay) decide(now time.Time) (capturing bool) {
 	case held:
 		rank, capturing, why = relayv1.Rank_RANK_SEATED, true, "it has the seat"
 	case r.capturing:
-		// Until another one does whom this one hears.
-		if rank == relayv1.Rank_RANK_SEATED {
+		// Until another one does whom this one hears: having a server of NATS again doesn't
+		// say that others have.
+		if rank == relayv1.Rank_RANK_SEATED || gone == 0 && silent > r.patience {
 			rank = relayv1.Rank_RANK_ACTING
 		}
-		capturing = gone > 0 || silent > heardFor ||
+		capturing = gone > 0 || r.unheard || silent > heardFor ||
 			rank == r.heardRank && r.holder < r.heardID || rank > r.heardRank
 		if !capturing {
 			rank, why = relayv1.Rank_RANK_UNSPECIFIED, "another node does"
@@ -205,6 +207,7 @@ func (r *Relay) decide(now time.Time) (capturing bool) {
 		r.capturing = capturing
 		r.heard = now // whoever takes over has some time
 		if capturing {
+			r.heardRank, r.heardID = relayv1.Rank_RANK_UNSPECIFIED, 0 // whom it takes over from doesn't count any more
 			r.log.Info("the node captures by itself", "because", why)
 		} else {
 			r.log.Info("the node is told what changes", "because", why)
@@ -220,7 +223,7 @@ func (r *Relay) connected(nc *nats.Conn) {
 	r.refusal.Store(nil)
 	r.gone.Store(0)
 	r.mu.Lock()
-	r.heard = time.Now() // from now on somebody could be
+	r.heard, r.unheard = time.Now(), true // from now on somebody could be
 	r.mu.Unlock()
 	r.log.Info("connected to NATS", "server", nc.ConnectedUrlRedacted())
 	r.look()
@@ -284,6 +287,7 @@ type Stats struct {
 	SentBytes uint64 // of them
 	Unsent    uint64 // frames that NATS didn't take
 	Left      uint64 // commits left out of frames, for their size or because NATS takes none: they show as gaps
+	Overflows uint64 // times that NATS took frames so slowly that what waited was left out
 	Received  uint64 // frames of others
 	Ignored   uint64 // of them, of another history, or not understood
 	Gaps      uint64 // times that something was missing
@@ -300,7 +304,7 @@ func (r *Relay) Stats() Stats {
 		Received: r.counters.received.Load(), Asked: r.counters.asked.Load(), Answered: r.counters.answered.Load(),
 	}
 	r.publisher.mu.Lock()
-	s.Left = r.publisher.left
+	s.Left, s.Overflows = r.publisher.left, r.publisher.overflows
 	r.publisher.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -143,7 +143,7 @@ func (t *talk) frame(m *nats.Msg) {
 	}
 	r.mu.Lock()
 	if fr.GetHolder() != r.holder && fr.GetRank() != relayv1.Rank_RANK_UNSPECIFIED {
-		r.heard, r.heardRank, r.heardID = time.Now(), fr.GetRank(), fr.GetHolder()
+		r.heard, r.heardRank, r.heardID, r.unheard = time.Now(), fr.GetRank(), fr.GetHolder(), false
 	}
 	r.follower.frame(time.Now(), fr)
 	r.mu.Unlock()
@@ -234,6 +234,7 @@ func (t *talk) send(ctx context.Context) {
 	r := t.r
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
+	overflows := uint64(0)
 	for {
 		beat := false
 		select {
@@ -242,6 +243,11 @@ func (t *talk) send(ctx context.Context) {
 		case <-r.publisher.wake:
 		case <-ticker.C:
 			beat = true
+		}
+		if now := r.publisher.overflown(); now > overflows {
+			overflows = now
+			r.log.LogAttrs(ctx, slog.LevelWarn, "NATS takes what the node tells others too slowly: what waited was dropped, and they ask for it",
+				slog.Uint64("times", now))
 		}
 		rank := relayv1.Rank(r.rank.Load())
 		epoch, incarnation := r.feed.History()
