@@ -21,7 +21,8 @@ type world struct {
 	stream  []Input                  // not yet delivered
 	flights []*worldFlight
 	shown   int
-	least   int // what an answer has to hold to be shown
+	blind   bool // by an answer without a stamp
+	least   int  // what an answer has to hold to be shown
 	fetches int
 
 	// A database that was switched to and back from, which some nodes still read.
@@ -43,7 +44,7 @@ func (w *world) do(in Input, content int) {
 		if content < w.least {
 			w.t.Fatalf("G4: content %d replaced by %d", w.least, content)
 		}
-		w.shown, w.least = content, content
+		w.shown, w.least, w.blind = content, content, in.Revision.IsZero()
 	}
 	if step.Fetch != nil {
 		w.fetches++
@@ -122,7 +123,7 @@ func (w *world) answer(f *worldFlight, node freshet.Revision, content int) {
 func (w *world) reuse(f *worldFlight, ago uint64) {
 	node := w.now
 	// What is held without a stamp can't be compared with what was kept (F35).
-	if !w.rule.blind && !f.AtLeast.IsZero() && f.AtLeast.Epoch == node.Epoch && !node.Less(f.AtLeast) {
+	if !w.blind && !f.AtLeast.IsZero() && f.AtLeast.Epoch == node.Epoch && !node.Less(f.AtLeast) {
 		node.Position -= min(ago, node.Position-max(f.AtLeast.Position, 1))
 		if _, known := w.at[node]; known {
 			w.answer(f, node, w.at[node])
@@ -195,6 +196,20 @@ func TestRule_model(t *testing.T) {
 					next.Epoch++
 				}
 				w.begin(next, rapid.Bool().Draw(t, "cut"))
+			},
+			"ahead": func(*rapid.T) { // an answer leads to another history before the stream does
+				w.ends[w.now.Epoch] = w.now.Position
+				next := freshet.Revision{Epoch: w.now.Epoch + 1, Position: 1}
+				for w.ends[next.Epoch] > 0 {
+					next.Epoch++
+				}
+				w.begin(next, true)
+				w.commit(true)
+				w.do(Input{Kind: OnRefresh}, 0)
+				w.process(w.flights[len(w.flights)-1])
+				w.land(len(w.flights) - 1)
+				w.deliver()
+				w.do(Input{Kind: OnTimer}, 0)
 			},
 			"back": func(t *rapid.T) { // F77
 				before := w.now.Epoch - 1

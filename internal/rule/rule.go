@@ -29,6 +29,7 @@ type Rule struct {
 	have    freshet.Revision // the stamp of the answer held; zero: unknown
 	held    bool             // there is an answer
 	blind   bool             // it can't be compared: its stamp is unknown, or of a history that was reset
+	doubted bool             // a reset came since, to the history that it is of: no answer has confirmed it yet
 	arrived uint64           // clock when it arrived
 	sent    uint64           // clock when its request was sent
 
@@ -69,7 +70,7 @@ func (r *Rule) Have() freshet.Revision { return r.have }
 func (r *Rule) Need() freshet.Revision { return r.need }
 
 // Fresh reports whether an answer is held that is as fresh as anything heard.
-func (r *Rule) Fresh() bool { return r.held && !r.have.Less(r.need) }
+func (r *Rule) Fresh() bool { return r.held && !r.doubted && !r.have.Less(r.need) }
 
 // Behind reports whether an input of the stream says that the stream is in an
 // earlier history than an answer came from. One of the two is wrong, and a new
@@ -83,7 +84,7 @@ func (r *Rule) Behind(in Input) bool {
 // Since is where a new stream has to begin; zero: nothing is known. Where the
 // answer's age is unknown, or of an earlier history, it names the history only.
 func (r *Rule) Since() freshet.Revision {
-	if r.have.Epoch != r.epoch {
+	if r.have.Epoch != r.epoch || r.doubted {
 		return freshet.Revision{Epoch: r.epoch}
 	}
 	return r.have
@@ -213,11 +214,17 @@ func (r *Rule) reset(in Input) Step {
 	if in.Revision.Epoch < r.epoch {
 		r.left = max(r.left, r.epoch)
 	}
-	// The answer stays on show, but nothing is known of its age: it may be of
-	// a history that never was.
-	r.epoch, r.need, r.have = in.Revision.Epoch, in.Revision, freshet.Revision{}
-	r.told = in.Revision
-	r.blind, r.calm, r.replaced = true, true, r.clock
+	r.epoch, r.need, r.told = in.Revision.Epoch, in.Revision, in.Revision
+	r.calm, r.replaced = true, r.clock
+	if r.held && !r.blind && r.have.Epoch == in.Revision.Epoch {
+		// An answer has led here before the stream did, and its node may be further than
+		// the stream's (G4). Or the server doesn't know what we have, and will say so.
+		r.need, r.doubted = r.need.Max(r.have), true
+	} else {
+		// The answer stays on show, but nothing is known of its age: it may be of
+		// a history that never was.
+		r.have, r.blind = freshet.Revision{}, true
+	}
 	if r.phase == Flying {
 		return Step{}
 	}
@@ -267,6 +274,7 @@ func (r *Rule) answer(in Input) Step {
 		}
 		r.held, r.blind, r.sent, r.arrived = true, stamp.IsZero(), f.sent, r.clock
 		r.have = r.have.Max(stamp)
+		r.doubted = r.doubted && stamp != r.have
 		if in.Told.Epoch == r.epoch { // rule 8
 			r.need, r.told = r.need.Max(in.Told), r.told.Max(in.Told)
 		}
@@ -285,7 +293,8 @@ func (r *Rule) answer(in Input) Step {
 // higher wins (G4), and of two with the same stamp the one that was asked for later.
 // Without a stamp on either side (F35) nothing says which of two overlapping requests
 // saw more; only one that was sent after the held answer had come can't have seen
-// less. The same goes for a strong read whose stamp is lower, as another node may
+// less; and while what is held is in doubt nothing that was sent before it came takes its
+// place. The same goes for a strong read whose stamp is lower, as another node may
 // give it: it was sent to find out how things are now, and has. An answer of a
 // history that is over is never kept (F34), nor one without a stamp that may be of
 // the history before the last reset.
@@ -297,7 +306,7 @@ func (r *Rule) keeps(f flight, stamp freshet.Revision) bool {
 		return false // maybe of the history before the reset
 	case !r.held:
 		return true
-	case stamp.IsZero() || r.blind:
+	case stamp.IsZero() || r.blind || r.doubted && f.sent <= r.arrived:
 		return f.sent > r.arrived
 	case r.have.Less(stamp):
 		return true
@@ -340,7 +349,7 @@ func (r *Rule) failure(in Input) Step {
 	if in.Unknown && !f.asked.Less(r.need) {
 		// To ask for it again would bring the same. What there is to be had a
 		// strong read says; nothing is known of the answer held.
-		r.strong, r.blind = true, true
+		r.strong, r.blind, r.doubted = true, true, false
 		r.need, r.have = freshet.Revision{Epoch: r.epoch}, freshet.Revision{}
 		if r.told.Less(f.asked) {
 			r.need = r.need.Max(r.told)

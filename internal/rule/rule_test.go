@@ -274,3 +274,42 @@ func TestRule_frontierEndsBackOff(t *testing.T) {
 	require.NotNil(t, r.On(Input{Kind: OnFailure, Flight: f.Flight}).Pause)
 	require.Equal(t, rev(2), r.On(Input{Kind: OnFrontier, Revision: rev(3)}).Fetch.AtLeast)
 }
+
+// An answer has led to another history; the stream comes there later, by a reset of a
+// node that is behind. The answer is of that history already, so it can be compared: what
+// replaces it is no older (G4).
+func TestRule_G4_resetToTheHistoryOfTheAnswer(t *testing.T) {
+	next := func(p uint64) freshet.Revision { return freshet.Revision{Epoch: 11, Position: p} }
+	r := fetched(t)
+	early := r.On(Input{Kind: OnRefresh}).Fetch
+	f := r.On(Input{Kind: OnRefresh}).Fetch
+	require.True(t, r.On(Input{Kind: OnAnswer, Flight: f.Flight, Revision: next(9)}).Keep)
+	require.NotNil(t, r.On(Input{Kind: OnReset, Revision: next(5)}).Pause, "with jitter, as all do it")
+	require.False(t, r.Fresh(), "nobody has said yet that the answer is of this history")
+	require.Equal(t, Step{}, r.On(Input{Kind: OnAnswer, Flight: early.Flight, Revision: next(7)}), "older")
+	require.Zero(t, r.On(Input{Kind: OnFrontier, Revision: next(20)}))
+	require.Equal(t, next(9), r.Have(), "and no frame speaks of it")
+	f = r.On(Input{Kind: OnTimer}).Fetch
+	require.Equal(t, next(9), f.AtLeast)
+	require.Equal(t, Step{Keep: true}, r.On(Input{Kind: OnAnswer, Flight: f.Flight, Revision: next(9)}))
+	require.True(t, r.Fresh())
+}
+
+// The server doesn't know the answer's stamp: then nothing is known of the answer, and a
+// strong read says what there is.
+func TestRule_resetFromTheFuture(t *testing.T) {
+	r := fetched(t)
+	r.On(Input{Kind: OnFrontier, Revision: rev(1000)})
+	require.NotNil(t, r.On(Input{Kind: OnReset, Revision: rev(50)}).Pause)
+	beside := r.On(Input{Kind: OnRefresh}).Fetch
+	f := r.On(Input{Kind: OnTimer}).Fetch
+	require.Equal(t, rev(1000), f.AtLeast)
+	require.Equal(t, Step{Keep: true}, r.On(Input{Kind: OnAnswer, Flight: beside.Flight, Revision: rev(51)}))
+	require.False(t, r.Fresh(), "it doesn't say that there was a 1000")
+	require.NotNil(t, r.On(Input{Kind: OnFailure, Flight: f.Flight, Unknown: true}).Pause)
+	f = r.On(Input{Kind: OnTimer}).Fetch
+	require.Zero(t, f.AtLeast)
+	require.Equal(t, Step{Keep: true}, r.On(Input{Kind: OnAnswer, Flight: f.Flight, Revision: rev(52)}))
+	require.True(t, r.Fresh())
+	require.Equal(t, rev(52), r.Have())
+}
