@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
 )
 
@@ -101,4 +102,27 @@ func directoryOf(w Workload) *directory {
 	d := newDirectory(s)
 	d.name(5, "id-5")
 	return d
+}
+
+// ComeBack has a client follow row 5, which is in place a: its stream is ready at first
+// and tells told. Then it leaves the row and comes back to it, with a stream that is
+// ready at again.
+func ComeBack(ctx context.Context, of Workload, h *http.Client, url string, first, told, again freshet.Revision) *History {
+	names := directoryOf(of)
+	names.place(5, "a")
+	s := newSubject("client-1", nil, rand.New(rand.NewPCG(1, 1)))
+	s.names, s.rec, s.items = names, newRecorder(names.of), 1
+	s.reader = newReader(names.of.dial(h, url, connect.WithInterceptors(client.NewInterceptor()))[byPost], names, s.rec, []string{"a"})
+	land := func() { (<-s.inbox)(ctx) }
+	s.lookElsewhere()
+	s.subscribe()
+	s.hear(ctx, client.Ready{Revision: first})
+	land()
+	s.hear(ctx, client.Frontier{Revision: told})
+	s.lookElsewhere()
+	s.subscribe()
+	s.hear(ctx, client.Ready{Revision: again})
+	land()
+	s.flights.Wait()
+	return s.rec.cut()
 }

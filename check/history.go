@@ -130,6 +130,9 @@ type Read struct {
 	Stamp      freshet.Revision // zero: none
 	Content
 	Kept bool // the client showed it from now on
+	// First: it is Kept and took nothing's place. The client had not had this query
+	// before, or had dropped it together with what it showed.
+	First bool
 }
 
 // View is what a client showed some time after writes had stopped, and what
@@ -170,7 +173,7 @@ type memory struct {
 	listeners map[string]*listening
 	before    map[string]Frame            // G4: the connection's last frame with an id
 	shown     map[string]map[string]*Read // G4: client → topic → what it shows
-	resets    map[string][]time.Duration  // G4: of each client
+	resets    map[string][]Frame          // G4: of each client
 	live      map[string]time.Duration    // latencies: since when a client listens
 }
 
@@ -191,7 +194,7 @@ func newIndex(of kinds) *index {
 		kinds: of, rows: map[int]*row{}, rowsOf: map[string][]*row{}, writesOn: map[string][]*Write{},
 		memory: memory{
 			listeners: map[string]*listening{}, before: map[string]Frame{}, shown: map[string]map[string]*Read{},
-			resets: map[string][]time.Duration{}, live: map[string]time.Duration{},
+			resets: map[string][]Frame{}, live: map[string]time.Duration{},
 		},
 	}
 }
@@ -210,7 +213,7 @@ func (x *index) take(h *History) {
 		x.epoch = max(x.epoch, f.Revision.Epoch)
 		switch f.Kind {
 		case Reset:
-			x.resets[f.Client] = append(x.resets[f.Client], f.At)
+			x.resets[f.Client] = append(x.resets[f.Client], f)
 		case Subscribe:
 			maps.DeleteFunc(x.shown[f.Client], func(topic string, _ *Read) bool { return !slices.Contains(f.Topics, topic) })
 		default:

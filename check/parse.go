@@ -51,7 +51,8 @@ func (h *History) parse(fields []string) error {
 		r := Read{Client: who, Start: start, End: end, Topic: p.next()}
 		p.pairs(map[string]*freshet.Revision{"at-least": &r.AtLeast, "stamp": &r.Stamp})
 		p.flag("strong")
-		r.Direct, r.Failed, r.Kept = p.flag("direct"), p.flag("failed"), p.flag("kept")
+		r.Direct, r.Failed, r.First = p.flag("direct"), p.flag("failed"), p.flag("first")
+		r.Kept = p.flag("kept")
 		partial := p.flag("partial")
 		if p.flag("shows") {
 			r.Content = p.content(r.Topic)

@@ -3,7 +3,6 @@ package check
 import (
 	"slices"
 	"sort"
-	"time"
 
 	"github.com/freshet-dev/freshet"
 )
@@ -196,10 +195,13 @@ func judgeKept(x *index, name string, v *Verdict) {
 		before := shown[r.Topic]
 		keep := *r // not the window with it
 		shown[r.Topic] = &keep
-		if before == nil || r.Stamp.IsZero() || before.Stamp.IsZero() || resetBetween(x.resets[name], before.End, r.End) {
+		if before == nil || r.Stamp.IsZero() || before.Stamp.IsZero() || leftBetween(x.resets[name], before, r) {
 			continue
 		}
 		v.Observations++
+		if r.First && r.Stamp.Epoch == before.Stamp.Epoch {
+			continue // what it had shown is gone: it has not replaced it
+		}
 		if r.Stamp.Less(before.Stamp) && (!r.AtLeast.IsZero() || r.Start < before.End) {
 			v.accusef(&History{Reads: []Read{*before, *r}}, "%s replaced its %s of %v by one of %v", r.Client, r.Topic, before.Stamp, r.Stamp)
 			continue
@@ -228,7 +230,12 @@ func (h *History) about(row int) {
 	}
 }
 
-// resetBetween: after a reset a client compares nothing with what it had.
-func resetBetween(resets []time.Duration, after, upto time.Duration) bool {
-	return slices.ContainsFunc(resets, func(at time.Duration) bool { return after < at && at <= upto })
+// leftBetween reports whether the history of an answer was left, by a reset, before
+// another one came: then the two can't be compared. A reset to the history that the
+// first one is of already, as a stream tells it that comes there later, changes nothing
+// about that.
+func leftBetween(resets []Frame, first, second *Read) bool {
+	return slices.ContainsFunc(resets, func(f Frame) bool {
+		return first.End < f.At && f.At <= second.End && f.Revision.Epoch != first.Stamp.Epoch
+	})
 }

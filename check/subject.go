@@ -56,6 +56,7 @@ type screen struct {
 	follows []string // what the last stream was opened with for it: told until now
 	pause   int      // the pause that the timer is for
 	young   bool     // the stream hasn't been ready since it was added: nothing is known of the time before
+	shows   bool     // an answer
 }
 
 func newSubject(name string, topics []string, rng *rand.Rand) *subject {
@@ -77,7 +78,8 @@ func (s *subject) add(topic string) {
 	s.shown[topic] = Content{}
 }
 
-// lookElsewhere follows other rows than before.
+// lookElsewhere follows other rows than before, or the same ones, as somebody does who
+// comes back to a page: what was shown of them is gone.
 func (s *subject) lookElsewhere() {
 	for topic := range s.screens {
 		if _, _, isRow := itemOf(topic); isRow {
@@ -268,8 +270,12 @@ func (s *subject) hear(ctx context.Context, e client.Event) {
 	case client.Ready:
 		s.last = s.last.Max(e.Revision)
 		for _, sc := range s.screens {
-			s.do(ctx, sc, sc.rule.On(rule.Input{Kind: rule.OnReady, Revision: e.Revision, Resumed: !sc.young}))
+			in := rule.Input{Kind: rule.OnReady, Revision: e.Revision, Resumed: !sc.young}
+			if sc.young {
+				in.Revision = s.last // rule 3: a node that is behind begins below what another one has told
+			}
 			sc.young = false
+			s.do(ctx, sc, sc.rule.On(in))
 		}
 		s.setConnected(true, e.Heartbeat)
 		return
@@ -310,7 +316,8 @@ func (s *subject) do(ctx context.Context, sc *screen, step rule.Step) {
 	}
 }
 
-// land takes the end of a flight.
+// land takes the end of a flight. Only a screen that shows something has an answer
+// replaced (G4).
 func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, err error) {
 	read.End = s.rec.now()         // the order in which answers were kept is that of their ends
 	if s.screens[sc.topic] != sc { // it looks elsewhere now
@@ -330,9 +337,10 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 	} else {
 		step = sc.rule.On(in)
 	}
-	read.Kept = step.Keep
+	read.Kept, read.First = step.Keep, step.Keep && !sc.shows
 	s.rec.read(read)
 	if step.Keep {
+		sc.shows = true
 		s.mu.Lock()
 		s.shown[sc.topic] = read.Content
 		s.mu.Unlock()

@@ -152,7 +152,7 @@ func (h *History) lines() []line {
 	for i := range h.Reads {
 		r := &h.Reads[i]
 		what := "read " + r.Topic + word(r.AtLeast.IsZero(), "strong") + pair("at-least", r.AtLeast) +
-			word(r.Direct, "direct") + word(r.Failed, "failed") + word(r.Kept, "kept") + pair("stamp", r.Stamp)
+			word(r.Direct, "direct") + word(r.Failed, "failed") + word(r.First, "first") + word(r.Kept, "kept") + pair("stamp", r.Stamp)
 		if !r.Failed {
 			what += word(r.Partial, "partial") + " shows " + r.text(r.Topic)
 		}
