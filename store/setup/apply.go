@@ -53,39 +53,65 @@ type applying struct {
 // takes says that a problem is mended here, and not left to a person.
 func (a *applying) takes(p Problem) bool { return len(p.mend) > 0 && (a.all || !p.asked) }
 
-// run mends one problem at a time, and then looks anew: mending one changes what
-// the others need.
+// run mends what a look has found, as far as that can be told by one look, and then
+// looks anew: mending one thing changes what the others need. The number of looks
+// grows with that of the indexes that are to be made, not with that of the sources.
 func (a *applying) run(ctx context.Context) ([]Problem, error) {
-	// More rounds than there can be things to mend: two of each source, and the
-	// publication.
+	// More than there can be things to mend: two of each source, and the publication.
 	most := 4 * (len(a.program.Sources()) + 1)
 	done := make(map[string]bool)
-	for raced := 0; ; {
+	raced := 0
+	for {
 		problems, err := Check(ctx, a.conn, a.program, a.publication)
 		if err != nil {
 			return nil, err
 		}
-		at := slices.IndexFunc(problems, a.takes)
-		if at < 0 {
+		now := a.now(problems)
+		if len(now) == 0 {
 			return problems, nil
 		}
-		p := problems[at]
-		key := p.Text + strings.Join(p.mend, "")
-		switch {
-		case done[key]:
-			return nil, fmt.Errorf("%s: it was mended, and is there again: does something undo it (an event trigger, another program)?", p.Text)
-		case len(done) == most:
-			return nil, fmt.Errorf("%s: %d things were mended, and there is always another: does something undo them (an event trigger, another program)?", p.Text, most)
-		}
-		switch err := a.mend(ctx, p); {
-		case err == nil:
+		for _, p := range now {
+			key := p.Text + strings.Join(p.mend, "")
+			switch {
+			case done[key]:
+				return nil, fmt.Errorf("%s: it was mended, and is there again: does something undo it (an event trigger, another program)?", p.Text)
+			case len(done) == most:
+				return nil, fmt.Errorf("%s: %d things were mended, and there is always another: does something undo them (an event trigger, another program)?", p.Text, most)
+			}
+			err := a.mend(ctx, p)
+			if slices.Contains(racedCodes, SQLState(err)) && raced < maxRaces {
+				raced++ // another node has done it, or is about to: look again
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", p.Text, err)
+			}
 			done[key] = true
-		case slices.Contains(racedCodes, SQLState(err)) && raced < maxRaces:
-			raced++ // another node has done it, or is about to: look again
-		default:
-			return nil, fmt.Errorf("%s: %w", p.Text, err)
 		}
 	}
+}
+
+// now returns what to mend before the next look, in this order: the first problem, and
+// if that is quick and apart, the first of each other source that is so, too. (While an
+// index is made, which may take an hour, much can change.)
+func (a *applying) now(problems []Problem) (now []Problem) {
+	sources := make(map[string]bool)
+	for _, p := range problems {
+		together := p.apart && len(p.before) == 0
+		switch {
+		case !a.takes(p):
+		case len(now) == 0:
+			now = append(now, p)
+			if !together {
+				return now
+			}
+			sources[p.Source] = true
+		case together && !sources[p.Source]:
+			now = append(now, p)
+			sources[p.Source] = true
+		}
+	}
+	return now
 }
 
 // racedCodes are the SQLSTATEs of a statement that another node has run at the

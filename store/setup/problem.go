@@ -27,6 +27,9 @@ type Problem struct {
 	// asked says that it takes its time or has its price, so that it is run only
 	// where somebody has asked for it.
 	asked bool
+	// apart says that its statements change nothing that another source's problems
+	// are about, so that those need no new look.
+	apart bool
 }
 
 // newProblem is a problem with the statements that mend it, which can run in one

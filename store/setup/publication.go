@@ -135,5 +135,9 @@ func (p *publication) checkTable(ctx context.Context, tx pgx.Tx, source *contrac
 		}
 		return problems, nil
 	}
-	return append(problems, p.setUp(t, source.Columns())...), nil
+	problems = append(problems, p.setUp(t, source.Columns())...)
+	for i := range problems {
+		problems[i].apart = t.apart()
+	}
+	return problems, nil
 }

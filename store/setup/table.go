@@ -3,6 +3,7 @@ package setup
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/freshet-dev/freshet/contract"
@@ -44,6 +45,13 @@ func (t *table) unfit(publication string) []string {
 		}
 	}
 	return why
+}
+
+// apart says that setting it up concerns no other table: it is above none and below
+// none, and has nothing for which the publication as a whole is changed.
+func (t *table) apart() bool {
+	stored := slices.ContainsFunc(t.leaves, func(l leaf) bool { return l.stored })
+	return !t.partition && len(t.children) == 0 && (t.version < 180000 || !stored)
 }
 
 // columnProblems checks that the templates' columns exist, can be told as
