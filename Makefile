@@ -19,6 +19,9 @@ ROUNDS   ?= 10
 READS    ?= 1000000
 # Packages tested at a time. Each starts a Postgres of its own.
 P       ?= 2
+# Tests of a package at a time, of those that may be: most of them wait, for a deadline
+# or a process, so that there are more of them than cores.
+SIDE    ?= 4
 
 TOOL    := $(GO) tool -modfile=tools/go.mod
 # With cgo sqlc compiles Postgres' parser in C: over two minutes instead of 40 s.
@@ -92,7 +95,7 @@ deps/test: $(if $(HAVE_NODE),$(MODULES))
 test/go test/race: $(if $(HAVE_NODE),$(MODULES))
 
 test/go:
-	$(GO) test -p $(P) -timeout 9m ./...
+	$(GO) test -p $(P) -parallel $(SIDE) -timeout 9m ./...
 	cd bench/peers && $(GO) test ./...
 	cd internal/depths && $(GO) test ./...
 	cd tools/connectsuite && $(GO) test ./...
@@ -101,7 +104,7 @@ test/go:
 	@set -e; for e in $(EXAMPLES); do (cd $$e && $(GO) test ./...); done
 
 test/race: ## the Go tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race -p $(P) -timeout 18m ./...
+	CGO_ENABLED=1 $(GO) test -race -p $(P) -parallel $(SIDE) -timeout 18m ./...
 	cd internal/depths && CGO_ENABLED=1 $(GO) test -race ./...
 	@set -e; for e in $(EXAMPLES); do (cd $$e && CGO_ENABLED=1 $(GO) test -race ./...); done
 

@@ -82,6 +82,7 @@ var caughtBy = map[flaw]string{
 // TestRun_brokenServers, F68: the judge is judged. Each broken double of a server
 // is caught by the rule that it breaks, and the same double without a flaw is not.
 func TestRun_brokenServers(t *testing.T) {
+	t.Parallel()
 	// Runs mostly wait, so there are more of them than t.Parallel would have.
 	const atOnce = 4
 	turns := make(chan struct{}, atOnce)

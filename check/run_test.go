@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +25,11 @@ import (
 // serve starts the real server; it stops with the test.
 func serve(t *testing.T, database string, change func(*live.Config)) string {
 	t.Helper()
+	at, err := url.Parse(database)
+	require.NoError(t, err)
 	return live.Start(t, database, func(c *live.Config) {
-		c.Slot, c.Heartbeat, c.Logger = "check", time.Second, slog.New(slog.DiscardHandler)
+		// Slots' names are the whole server's, which other tests use meanwhile.
+		c.Slot, c.Heartbeat, c.Logger = "check_"+strings.TrimPrefix(at.Path, "/"), time.Second, slog.New(slog.DiscardHandler)
 		if change != nil {
 			change(c)
 		}
@@ -45,6 +49,7 @@ func requireNoViolation(t *testing.T, report *check.Report) {
 }
 
 func TestRun_realServer(t *testing.T) {
+	t.Parallel()
 	url := testkit.Migrated(t)
 	address := serve(t, url, nil)
 	ctx := testkit.Context(t)
@@ -79,7 +84,7 @@ func TestRun_realServer(t *testing.T) {
 	require.Eventually(t, func() bool { // its backends end on their own
 		require.NoError(t, conn.QueryRow(ctx, `select (select count(*) from messages where author = 'freshet check')
 			+ (select count(*) from pg_publication where pubname like 'freshet_check%') + (select count(*) from pg_namespace where nspname = 'freshet_check')
-			+ (select count(*) from pg_replication_slots where slot_name like 'freshet_check%')`).Scan(&left))
+			+ (select count(*) from pg_replication_slots where slot_name like 'freshet_check%' and database = current_database())`).Scan(&left))
 		return left == 0
 	}, time.Minute, 10*time.Millisecond, "the checker leaves nothing behind")
 }
@@ -87,6 +92,7 @@ func TestRun_realServer(t *testing.T) {
 // A service that has the least there can be, of a table of its own that is emptied
 // meanwhile: rows that are made and never changed by RPC.
 func TestRun_leastWorkload(t *testing.T) {
+	t.Parallel()
 	url := testkit.Migrated(t)
 	address := serve(t, url, nil)
 	ctx := testkit.Context(t)
@@ -112,6 +118,7 @@ func TestRun_leastWorkload(t *testing.T) {
 
 // Without a database, RPCs are all there is.
 func TestRun_withoutDatabase(t *testing.T) {
+	t.Parallel()
 	address := serve(t, testkit.Migrated(t), nil)
 	report, err := check.Run(testkit.Context(t), check.Config{
 		URL: address, Workload: workload.Messages(), Duration: 2 * time.Second, Round: 2 * time.Second, Patience: time.Minute, Clients: 10, Places: 4, Writers: 3, Rate: 60,
@@ -148,6 +155,7 @@ func TestRun_nobodyThere(t *testing.T) {
 
 // Where there can be no slot, positions are intervals, and the checker says so.
 func TestOpenPostgres_withoutSlot(t *testing.T) {
+	t.Parallel()
 	url := testkit.Migrated(t)
 	ctx := testkit.Context(t)
 	conn, err := pgx.Connect(ctx, url)

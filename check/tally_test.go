@@ -231,6 +231,7 @@ func tallyDescriptor(t *testing.T) protoreflect.ServiceDescriptor {
 // The checker knows no service: what it can do with messages it can do with counters,
 // by their workload alone, on a real server.
 func TestRun_anotherService(t *testing.T) {
+	t.Parallel()
 	report := runTally(t, false)
 	requireNoViolation(t, report)
 	require.Positive(t, report.Exact)
@@ -250,6 +251,7 @@ func TestRun_anotherService(t *testing.T) {
 
 // A service that answers from a cache of its own is caught, whatever it is about.
 func TestRun_anotherServiceBroken(t *testing.T) {
+	t.Parallel()
 	o := outcome{report: runTally(t, true)}
 	require.Contains(t, o.broken(), "G6")
 	for _, v := range o.report.Verdicts {
@@ -272,7 +274,7 @@ func runTally(t *testing.T, lazy bool) *check.Report {
 		Stage: &check.Stage{},
 	}
 	if lazy {
-		cfg.Stage, cfg.Duration, cfg.Patience = nil, 2*time.Second, 0
+		cfg.Run, cfg.Stage, cfg.Duration, cfg.Patience = "lazy", nil, 2*time.Second, 0
 	}
 	database, err := check.OpenPostgres(ctx, url, cfg.Run, cfg.Workload.Table)
 	require.NoError(t, err)

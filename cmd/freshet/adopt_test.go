@@ -42,6 +42,7 @@ func bare(t *testing.T, from string) string {
 // Services whose contracts somebody has written by hand get the same ones, but for
 // what only their authors know.
 func TestAdopt(t *testing.T) {
+	t.Parallel()
 	database := testkit.Database(t)
 	require.NoError(t, setup.Migrate(testkit.Context(t), database))
 	require.NoError(t, messages.Migrate(testkit.Context(t), database))

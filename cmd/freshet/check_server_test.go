@@ -20,7 +20,7 @@ import (
 // G1 to G6 on the program itself, while everything goes wrong that the checker can
 // cause: what `freshet check --serve --duration 60s --faults all` says.
 func TestCheck_serveWithFaults(t *testing.T) {
-	t.Setenv("DATABASE_URL", "")
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "report.json")
 	history, log := filepath.Join(dir, "history.txt"), filepath.Join(dir, "server.log")

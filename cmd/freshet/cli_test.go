@@ -30,6 +30,16 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && slices.Contains([]string{"serve", "cluster", "completion", "complete"}, os.Args[1]) {
 		main()
 	}
+	// No test is to use what the caller's shell has set for the program; those that run
+	// side by side couldn't unset it themselves.
+	without := environWithoutOurs()
+	os.Clearenv()
+	for _, pair := range without {
+		name, value, _ := strings.Cut(pair, "=")
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
 	testkit.Main(m)
 }
 
@@ -339,7 +349,7 @@ func serving(t *testing.T, args ...string) (url string, stop func() int) {
 
 // Without a database URL: a private Postgres, whose data outlives the program.
 func TestServe_privatePostgres(t *testing.T) {
-	t.Setenv("DATABASE_URL", "")
+	t.Parallel()
 	dir := t.TempDir()
 	t.Cleanup(func() {
 		// Started by root, Postgres lives elsewhere: a folder of its own.

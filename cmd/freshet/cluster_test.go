@@ -95,6 +95,7 @@ func (c *clusterUnderTest) servedBy(t *testing.T) string {
 // comes back, and a stream at another one doesn't notice; Ctrl-C ends all of it in order,
 // and nothing is left.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
 	ctx := testkit.Context(t)
 	seen := map[string]bool{}
@@ -185,7 +186,7 @@ func TestCluster_refuses(t *testing.T) {
 // a few seconds. `make check ARGS='--cluster --faults all --duration 10m'` is the long
 // form; docs/consistency-report.md has one.
 func TestCheck_F36_F37_cluster(t *testing.T) {
-	t.Setenv("DATABASE_URL", "")
+	t.Parallel()
 	dir := t.TempDir()
 	file, history, log := filepath.Join(dir, "report.json"), filepath.Join(dir, "history.txt"), filepath.Join(dir, "server.log")
 	code, out, said := runs(t, "check", "--cluster", "--duration", "6s", "--round", "6s", "--faults", "kill-server,freeze-server,partition-server,cut-node,stall-feed,pause-replay,cancel-replica,kill-standby,stall-replica",
@@ -221,7 +222,7 @@ func TestCheck_F36_F37_cluster(t *testing.T) {
 // F38, G1 to G6 across nodes of which one tells the others: what `freshet check --cluster
 // --nats --faults all` says, for a few seconds.
 func TestCheck_F38_clusterOverNATS(t *testing.T) {
-	t.Setenv("DATABASE_URL", "")
+	t.Parallel()
 	dir := t.TempDir()
 	history, log := filepath.Join(dir, "history.txt"), filepath.Join(dir, "server.log")
 	code, out, said := runs(t, "check", "--cluster", "--nats", "--duration", "6s", "--round", "6s", "--faults", "kill-server,freeze-server,kill-nats,kill-all-nats,freeze-nats",

@@ -26,6 +26,7 @@ rules:
 `
 
 func TestGrantsTest(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(folder, name)
@@ -80,6 +81,7 @@ read orgs/acme: granted`},
 
 // serve decides by the file, follows it, and refuses to start with one that is broken.
 func TestServe_grants(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "grants.yaml")
 	write := func(text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
 	write("anonymous: {reed: [a]}")

@@ -13,6 +13,7 @@ import (
 // What init writes resolves and builds as a module of its own. (Its test runs in
 // internal/scaffold/service.)
 func TestInit_builds(t *testing.T) {
+	t.Parallel()
 	root := testkit.Root()
 	dir := filepath.Join(t.TempDir(), "things")
 	code, out, _ := runs(t, "init", dir, "--module", "example.org/things", "--replace", root)

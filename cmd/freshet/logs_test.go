@@ -87,6 +87,7 @@ func storm(t *testing.T, p *programUnderTest, future string, until time.Time) (f
 // In an outage, and under whoever repeats what is logged, the log stays short; and
 // at its most talkative level it has no token, password or message in it.
 func TestServe_logs(t *testing.T) {
+	t.Parallel()
 	database := testkit.Migrated(t)
 	// Postgres puts the whole row into what it says about this.
 	testkit.Exec(t, database, `alter table messages add constraint planted check (body <> '`+planted.body+`')`)

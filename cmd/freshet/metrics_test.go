@@ -248,6 +248,7 @@ func alerts(t *testing.T) (names []string) {
 // Each line of the runbook is an alert, and each alert a line; and of each there
 // is a unit test in which it fires, and one in which it doesn't.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	all := alerts(t)
 	require.NotEmpty(t, all)
 	manual, err := os.ReadFile("docs/operations.md")

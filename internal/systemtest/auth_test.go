@@ -103,6 +103,7 @@ func (g *guarded) eventually(t *testing.T, token string, want int) {
 // The program as users start it, before issuers as they are: whatever is asked for,
 // in whatever way, needs a token that is good.
 func TestAuth(t *testing.T) {
+	t.Parallel()
 	g := serveGuarded(t)
 	// The other issuer isn't there yet: nobody is told that its tokens are bad.
 	others := g.other.token(t, "ada")

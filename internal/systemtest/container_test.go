@@ -54,6 +54,7 @@ func readImage(t *testing.T) (i image) {
 // program starts and serves. (The image itself is not built here: there is no
 // container engine.)
 func TestContainer(t *testing.T) {
+	t.Parallel()
 	i := readImage(t)
 	root, err := os.MkdirTemp("", "freshet-root-") // t.TempDir is root's alone
 	require.NoError(t, err)

@@ -41,6 +41,7 @@ func walkthrough(t *testing.T) map[string]string {
 // (What comes before, packages, build and Postgres, is another machine's; gRPC is
 // TestProxy_F51_withTLS'.)
 func TestDeploy_walkthrough(t *testing.T) {
+	t.Parallel()
 	steps := walkthrough(t)
 	binary := program(t)
 	etc, err := os.MkdirTemp("", "freshet-etc-") // nginx' workers, of another user, read what is below
