@@ -179,6 +179,9 @@ type Config struct {
 	CacheBytes int
 	// MaxTopics bounds the topics whose last change is remembered. Zero: 1,000,000.
 	MaxTopics int
+	// MaxHotTopics bounds the topics that are counted while somebody measures with Hot;
+	// nothing is counted else. Zero: 1,000.
+	MaxHotTopics int
 	// MaxStreams bounds open streams. Zero: 10,000.
 	MaxStreams int
 	// MaxStreamsPerCaller bounds those of one caller. Zero: half of MaxStreams;
@@ -271,6 +274,7 @@ func Defaults() Config {
 		Linger:            5 * time.Millisecond,
 		CacheBytes:        64 << 20,
 		MaxTopics:         1_000_000,
+		MaxHotTopics:      1000,
 		MaxStreams:        10_000,
 		MaxRequests:       10_000,
 		MaxStreamTopics:   1000,
@@ -390,6 +394,7 @@ func checkBounds(c *Config, d Config) error {
 		bound("Linger", &c.Linger, d.Linger, ms/1000, time.Second, true),
 		bound("CacheBytes", &c.CacheBytes, d.CacheBytes, 1, math.MaxInt, true),
 		bound("MaxTopics", &c.MaxTopics, d.MaxTopics, 1, math.MaxInt32, false),
+		bound("MaxHotTopics", &c.MaxHotTopics, d.MaxHotTopics, 1, 1_000_000, false),
 		bound("MaxExplained", &c.MaxExplained, d.MaxExplained, 1, math.MaxInt32, false),
 		bound("MaxStreams", &c.MaxStreams, d.MaxStreams, 1, math.MaxInt32, false),
 		bound("MaxStreamsPerCaller", &c.MaxStreamsPerCaller, 0, 1, math.MaxInt32, true),

@@ -57,6 +57,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/server/causes"
 	"github.com/freshet-dev/freshet/server/grants"
+	"github.com/freshet-dev/freshet/server/heat"
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/intercept"
 	"github.com/freshet-dev/freshet/server/relay"
@@ -82,6 +83,7 @@ type Node struct {
 	relay            *relay.Relay       // nil: the node captures, whatever others do
 	tracing          *intercept.Tracing // nil: nothing is traced
 	causes           *causes.Log        // nil: nobody asks why
+	heat             *heat.Meter
 	streams          *stream.Server
 	callers          *intercept.Authenticator // nil: nobody asks who calls
 	options          []connect.HandlerOption
@@ -159,6 +161,7 @@ func New(cfg Config) (*Node, error) {
 	if err := n.observe(); err != nil {
 		return nil, err
 	}
+	n.measurable()
 	return n, n.buildHandlers()
 }
 
@@ -189,6 +192,7 @@ func (n *Node) buildHandlers() (err error) {
 		Audit:           cfg.AuditReads,
 		OnUndeclared:    func(e *intercept.AuditError) { n.ready.warn(e.Error()) },
 		Causes:          n.whys(),
+		Heat:            n.heat,
 		Tracing:         n.tracing,
 		Logger:          cfg.Logger,
 		Metrics:         metrics,

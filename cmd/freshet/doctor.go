@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,12 +37,19 @@ type doctorCmd struct {
 
 	URL string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
 
+	Hot bool          `help:"With --url of serve's admin port: measure which topics cost most, and say what to do."`
+	For time.Duration `default:"10s" help:"With --hot: how long."`
+	Top int           `default:"20" help:"With --hot: how many topics to print."`
+
 	TokenFile string `name:"token-file" placeholder:"FILE" env:"FRESHET_TOKEN_FILE" help:"With --url: file with a bearer token, where the server asks who calls."`
 	Topic     string `default:"doctor" help:"With --url: the topic that is followed. Nothing has to happen to it; where the server asks for grants, the token's caller has to have one."`
 }
 
 // Validate is called by kong.
 func (c *doctorCmd) Validate() error {
+	if c.Hot && c.URL == "" {
+		return errors.New("--hot: name the node's admin port (serve's --admin-addr) by --url, as http://127.0.0.1:9090")
+	}
 	if c.URL != "" {
 		return nil
 	}
@@ -54,11 +62,18 @@ func (*doctorCmd) Help() string {
 
 The output is an SQL script (freshet doctor | psql). What the role that looks may not run, and what somebody has to decide, is in it as a comment that says who may.
 
-With --url it looks at the way from here to a server: whether something buffers, delays or compresses a stream, or cuts it when it is silent.`
+With --url it looks at the way from here to a server: whether something buffers, delays or compresses a stream, or cuts it when it is silent.
+
+With --hot and the --url of a node's admin port (serve's --admin-addr) it measures for a while which topics cost that node most: how often they change, how many are told, how many read again, and how many of those find the same as before:
+
+  freshet doctor --hot --url http://127.0.0.1:9090 --for 30s`
 }
 
 // Run checks the database.
 func (c *doctorCmd) Run(ctx context.Context, to streams) error {
+	if c.Hot {
+		return c.measureHeat(ctx, to)
+	}
 	if c.URL != "" {
 		return c.examinePath(ctx, to)
 	}

@@ -37,21 +37,15 @@ type path struct {
 // beside. It takes two and a half heartbeats at most, and some seconds. The error
 // is errFindings if something is to be mended.
 func (c *doctorCmd) examinePath(ctx context.Context, to streams) error {
-	u, err := url.Parse(c.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("--url %q: want http://host:port or https://host", c.URL)
-	}
-	token := ""
-	if c.TokenFile != "" {
-		if token, err = readToken(c.TokenFile); err != nil {
-			return err
-		}
+	base, token, err := c.target()
+	if err != nil {
+		return err
 	}
 	// Compression is asked for, to see who compresses, and not undone.
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableCompression: true, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	p := &path{
-		base: strings.TrimSuffix(c.URL, "/"), topic: c.Topic, token: token,
+		base: base, topic: c.Topic, token: token,
 		out: to.out, progress: to.err, client: &http.Client{Transport: transport},
 	}
 	p.examine(ctx)
@@ -62,6 +56,18 @@ func (c *doctorCmd) examinePath(ctx context.Context, to streams) error {
 		return errFindings
 	}
 	return nil
+}
+
+// target is what --url and --token-file say; an empty token is none.
+func (c *doctorCmd) target() (base, token string, err error) {
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return "", "", fmt.Errorf("--url %q: want http://host:port or https://host", c.URL)
+	}
+	if c.TokenFile != "" {
+		token, err = readToken(c.TokenFile)
+	}
+	return strings.TrimSuffix(c.URL, "/"), token, err
 }
 
 func (p *path) okf(format string, args ...any) { fmt.Fprintf(p.out, "ok       "+format+"\n", args...) }

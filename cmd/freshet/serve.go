@@ -78,6 +78,7 @@ type serveCmd struct {
 
 	CacheBytes                int           `group:"Limits" default:"${cache_bytes}" help:"Size of the answers that are kept until their topics change; 0: none."`
 	MaxTopics                 int           `group:"Limits" default:"${max_topics}" help:"Topics whose last change is remembered."`
+	MaxHotTopics              int           `group:"Limits" default:"${max_hot_topics}" help:"Topics that are counted while freshet doctor --hot measures."`
 	MaxConnections            int           `group:"Limits" default:"${max_connections}" help:"Open connections, streams among them; never more than the limit of open files leaves."`
 	MaxConnectionsPerAddress  *int          `group:"Limits" placeholder:"HALF" help:"Open connections from one address (of IPv6 a /64), trusted proxies excepted; 0: no bound. Unset: half of --max-connections."`
 	MaxStreams                int           `group:"Limits" default:"${max_streams}" help:"Open streams."`
@@ -226,6 +227,7 @@ func serveDefaults() kong.Vars {
 		"replay_window_bytes":           strconv.Itoa(d.ReplayWindowBytes),
 		"cache_bytes":                   strconv.Itoa(d.CacheBytes),
 		"max_topics":                    strconv.Itoa(d.MaxTopics),
+		"max_hot_topics":                strconv.Itoa(d.MaxHotTopics),
 		"max_connections":               strconv.Itoa(at.MaxConnections),
 		"max_streams":                   strconv.Itoa(d.MaxStreams),
 		"max_requests":                  strconv.Itoa(d.MaxRequests),
@@ -314,6 +316,7 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		ReplayWindowBytes:   given(c.ReplayWindowBytes),
 		CacheBytes:          given(c.CacheBytes),
 		MaxTopics:           given(c.MaxTopics),
+		MaxHotTopics:        given(c.MaxHotTopics),
 		MaxStreams:          given(c.MaxStreams),
 		MaxStreamsPerCaller: perhaps(c.MaxStreamsPerAddress),
 

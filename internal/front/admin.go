@@ -18,7 +18,7 @@ import (
 // admin is what the admin port serves: to everybody at this machine, to other machines
 // by grant.
 func (f *Front) admin(node *server.Node) http.Handler {
-	h := adminHandler(f.registry, http.HandlerFunc(f.ready.detailed))
+	h := adminHandler(f.registry, http.HandlerFunc(f.ready.detailed), hot(node))
 	if !f.cfg.guardsAdmin() {
 		return h
 	}
@@ -54,12 +54,13 @@ func (f *Front) granted(next http.Handler) http.Handler {
 	})
 }
 
-// adminHandler serves metrics and profiles.
-func adminHandler(registry *prometheus.Registry, ready http.Handler) http.Handler {
+// adminHandler serves metrics, profiles, and what topics cost.
+func adminHandler(registry *prometheus.Registry, ready, hot http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
 	mux.HandleFunc("GET /healthz", alive)
 	mux.Handle("GET /readyz", ready)
+	mux.Handle("GET /hot", hot)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	// Without arguments, which may hold a password.
 	mux.HandleFunc("GET /debug/pprof/cmdline", func(w http.ResponseWriter, _ *http.Request) {
@@ -70,7 +71,7 @@ func adminHandler(registry *prometheus.Registry, ready http.Handler) http.Handle
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, strings.Join([]string{"/metrics", "/healthz", "/readyz", "/debug/pprof/"}, "\n"))
+		fmt.Fprintln(w, strings.Join([]string{"/metrics", "/healthz", "/readyz", "/hot", "/debug/pprof/"}, "\n"))
 	})
 	return mux
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -37,7 +38,7 @@ func callers(r *http.Request) (server.Principal, error) {
 	return onlyAda(r)
 }
 
-var adminPaths = []string{"/", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap?debug=1", "/debug/pprof/symbol", "/debug/pprof/trace?seconds=0.001"}
+var adminPaths = []string{"/", "/metrics", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap?debug=1", "/debug/pprof/symbol", "/debug/pprof/trace?seconds=0.001", "/hot?for=1ms"}
 
 // Where other machines reach the admin port it takes a token, and a grant of its own;
 // health doesn't, but says no more than on the main port.
@@ -113,6 +114,40 @@ func TestRun_adminIsOpen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// One measures at a time, for no longer than is said, and stops with who has asked.
+func TestRun_hotBounds(t *testing.T) {
+	admin := live.FreeAddr(t)
+	r := start(t, func(c *live.Config) { c.Front.AdminAddr = admin })
+	ask := adminAsker(t, r, "http://"+admin, r.http)
+	for _, query := range []string{"for=0s", "for=-1s", "for=6m", "for=long", "top=0", "top=1001", "top=x"} {
+		resp, text := ask("/hot?"+query, "")
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode, text)
+		require.Contains(t, text, "want")
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil { // until nobody else does
+			req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/hot?for=5m", http.NoBody)
+			if resp, err := r.http.Do(req); err == nil {
+				_ = resp.Body.Close()
+			}
+		}
+	}()
+	busy := func() bool {
+		resp, _ := ask("/hot?for=1ns", "")
+		return resp.StatusCode == http.StatusConflict && resp.Header.Get("Retry-After") != ""
+	}
+	require.Eventually(t, busy, 30*time.Second, 5*time.Millisecond)
+	cancel()
+	<-ended
+	require.Eventually(t, func() bool { return !busy() }, 30*time.Second, 5*time.Millisecond)
+	resp, text := ask("/hot?for=1ms&top=1", "")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Regexp(t, `^\{"window_ms":\d+,"replaced":0,"topics":\[\]\}`, text)
 }
 
 // A token doesn't come in the clear where there is a certificate.

@@ -52,6 +52,7 @@ type Hub struct {
 	resuming      bool // Serve was called, but below last: see I3
 	subscriptions []*Subscription
 	conservative  Conservative
+	changed       func(topic string, notices int) // see OnChanged; nil: nobody asks
 
 	// frontier mirrors {epoch, top} while serving, else it is nil: readable
 	// without the lock. Stored under mu.
@@ -100,17 +101,46 @@ func (h *Hub) Publish(c freshet.Commit) {
 	for _, topic := range c.Topics {
 		e := h.table.touch(topic, h.top)
 		if h.serving {
-			e.mark(h.top)
+			h.told(e, e.mark(h.top))
 		}
 	}
 	for _, floor := range c.Floors {
 		h.table.raiseFloor(floor, h.top)
 		if h.serving {
-			h.conservative.Floor += uint64(h.table.markMatching(floor, h.top)) //nolint:gosec // a count
+			h.conservative.Floor += uint64(h.markMatching(floor)) //nolint:gosec // a count
 		}
 	}
 	h.table.evict()
 	h.advanced()
+}
+
+// markMatching makes the topics that a pattern matches dirty for all who subscribe, and
+// returns how many of their topics that were. The caller holds mu.
+func (h *Hub) markMatching(pattern freshet.Pattern) (n int) {
+	for _, e := range h.table.subscribed {
+		if pattern.Match(e.topic) {
+			h.told(e, e.mark(h.top))
+			n += len(e.subs)
+		}
+	}
+	return n
+}
+
+// told passes on that a topic has changed. The caller holds mu.
+func (h *Hub) told(e *entry, notices int) {
+	if h.changed != nil {
+		h.changed(e.topic, notices)
+	}
+}
+
+// OnChanged has f called with each change of a topic from now on, and with how many
+// subscriptions have it to tell that had not before. Of a change of all topics that a
+// pattern matches it hears as far as they are subscribed to. f is called with the hub's
+// lock held: it must neither block nor call the hub. Nil: nobody is called.
+func (h *Hub) OnChanged(f func(topic string, notices int)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changed = f
 }
 
 // Advance moves the frontier without a change: the feed knows that nothing at

@@ -186,3 +186,24 @@ func TestHub_followers(t *testing.T) {
 	one.Close()
 	require.Zero(t, h.Followers([]string{"a", "b"}))
 }
+
+// Whoever asks what costs hears of each change of a topic, and for how many it is news.
+func TestHub_OnChanged(t *testing.T) {
+	h := serving(t, Config{})
+	a, b := subscribe(t, h, Since{}, "x/1", "y"), subscribe(t, h, Since{}, "x/1")
+	type change struct {
+		topic   string
+		notices int
+	}
+	var heard []change
+	h.OnChanged(func(topic string, notices int) { heard = append(heard, change{topic, notices}) })
+	h.Publish(commit(101, "x/1"))
+	a.Take()
+	h.Publish(commit(102, "x/1", "nobody"))
+	b.Take()
+	h.Publish(floorCommit(103, "x/*"))
+	require.Equal(t, []change{{"x/1", 2}, {"x/1", 1}, {"nobody", 0}, {"x/1", 1}}, heard)
+	h.OnChanged(nil)
+	h.Publish(commit(104, "y"))
+	require.Len(t, heard, 4)
+}

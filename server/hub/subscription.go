@@ -131,18 +131,20 @@ func (h *Hub) Subscribe(topics []string, since Since) (*Subscription, error) {
 	return s, nil
 }
 
-// mark makes a topic dirty. The caller holds Hub.mu for writing.
-func (s *Subscription) mark(i int, position uint64) {
+// mark makes a topic dirty, and reports whether it wasn't. The caller holds Hub.mu for
+// writing.
+func (s *Subscription) mark(i int, position uint64) bool {
 	at := &s.slots[i]
 	if at.dirty {
 		at.position = max(at.position, position)
-		return
+		return false
 	}
 	at.dirty, at.position = true, position
 	s.dirty = append(s.dirty, i)
 	if len(s.dirty) == 1 {
 		s.signal()
 	}
+	return true
 }
 
 // resume tells the subscription that the hub serves again, after a gap before

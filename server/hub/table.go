@@ -153,22 +153,15 @@ func (t *table) latest(topic string) (uint64, because) {
 	return latest, why
 }
 
-// mark makes the entry's topic dirty for everyone who subscribes to it.
-func (e *entry) mark(position uint64) {
+// mark makes the entry's topic dirty for everyone who subscribes to it, and returns for
+// how many it wasn't.
+func (e *entry) mark(position uint64) (news int) {
 	for _, m := range e.subs {
-		m.sub.mark(m.slot, position)
-	}
-}
-
-// markMatching returns how many topics of subscriptions it marked.
-func (t *table) markMatching(pattern freshet.Pattern, position uint64) (n int) {
-	for _, e := range t.subscribed {
-		if pattern.Match(e.topic) {
-			e.mark(position)
-			n += len(e.subs)
+		if m.sub.mark(m.slot, position) {
+			news++
 		}
 	}
-	return n
+	return news
 }
 
 // join adds a subscription's interest, and returns its place among e.subs.

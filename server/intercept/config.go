@@ -64,6 +64,8 @@ type Config struct {
 	// Causes say what made topics change: answers of reads tell their callers. Nil:
 	// they don't.
 	Causes Causes
+	// Heat counts, while somebody measures. Nil: nobody does.
+	Heat reuse.Heat
 	// Tracing makes spans of calls. Nil: there are none.
 	Tracing *Tracing
 	// Logger gets what clients are not told. Nil: slog.Default().
@@ -93,6 +95,7 @@ func (c Config) reads() *reuse.Reads {
 	return reuse.New(reuse.Config{
 		Node: c.Hub, MaxRead: c.MaxRead, ReadInterval: c.ReadInterval, MaxLag: c.MaxLag, CacheBytes: c.CacheBytes, MaxRequestBytes: c.MaxRequestBytes,
 		Replicas: c.Replicas,
+		Heat:     c.Heat,
 		Logger:   c.Logger, Registerer: c.Metrics.registerer(),
 	})
 }

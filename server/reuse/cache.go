@@ -24,6 +24,8 @@ type snapshot struct {
 	// topics are all that it depends on, if its method's answers say that; else nil,
 	// and its request does.
 	topics []string
+	// verdict is what it is beside the answer before; nil: not known.
+	verdict *verdict
 }
 
 // cache keeps answers, the least recently used going first, bounded in bytes.

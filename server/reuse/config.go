@@ -50,6 +50,8 @@ type Config struct {
 	Replicas bool
 	// Logger gets the stack of a query that panics. Nil: slog.Default().
 	Logger *slog.Logger
+	// Heat counts, while somebody measures. Nil: nobody does.
+	Heat Heat
 	// Registerer gets the metrics; nil: nobody counts.
 	Registerer prometheus.Registerer
 }
@@ -67,7 +69,7 @@ func New(cfg Config) *Reads {
 		maxRequest: cmp.Or(cfg.MaxRequestBytes, 4<<20),
 		flights: &flights{
 			node: cfg.Node, cache: kept, metrics: counts, lanes: map[readKey]*lane{},
-			replicas: cfg.Replicas,
+			replicas: cfg.Replicas, heat: cfg.Heat,
 			timeout:  cmp.Or(max(cfg.MaxRead, 0), 30*time.Second),
 			interval: cmp.Or(cfg.ReadInterval, 100*time.Millisecond),
 			logger:   cmp.Or(cfg.Logger, slog.Default()),

@@ -38,6 +38,7 @@ type flights struct {
 	interval time.Duration // between queries of one key in the long run; not positive: no pace
 	logger   *slog.Logger
 	metrics  *metrics
+	heat     Heat // nil: nobody measures, ever
 
 	mu    sync.Mutex // guards lanes and every flight's fields up to done
 	lanes map[readKey]*lane
@@ -73,11 +74,12 @@ type flight struct {
 	done     chan struct{} // closed when the fields below are set
 	response connect.AnyResponse
 	answered []string // what depends says of it
+	verdict  *verdict
 	err      error
 }
 
 // snapshot is what a flight has landed with.
-func (f *flight) snapshot() snapshot { return snapshot{f.response, f.start, f.answered} }
+func (f *flight) snapshot() snapshot { return snapshot{f.response, f.start, f.answered, f.verdict} }
 
 // join finds the flight that may answer a request, or starts one. What is under
 // way may be taken if it meets the want, and, when the node is current, what has
@@ -120,7 +122,7 @@ func (t *flights) join(ctx context.Context, key readKey, w want, current bool, n
 
 // landed is the flight that a kept answer came with.
 func landed(a snapshot) *flight {
-	f := &flight{start: a.start, done: make(chan struct{}), response: a.response, answered: a.topics}
+	f := &flight{start: a.start, done: make(chan struct{}), response: a.response, answered: a.topics, verdict: a.verdict}
 	close(f.done)
 	return f
 }
@@ -154,7 +156,8 @@ func (t *flights) takeOff(key readKey, f *flight) {
 			response.Header()
 			response.Trailer()
 			if !start.IsZero() && !t.node.Quarantined(f.topics) && !t.node.Quarantined(answered) {
-				replaced, sameSize = t.cache.put(key, snapshot{response, start, answered})
+				f.verdict = t.judge(key, f, response, answered)
+				replaced, sameSize = t.cache.put(key, snapshot{response, start, answered, f.verdict})
 			}
 		}
 		f.response, f.answered, f.err = response, answered, err

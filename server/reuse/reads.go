@@ -134,6 +134,7 @@ func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
 		if kept, ok := r.cache.get(key); ok && !r.node.Quarantined(kept.topics) {
 			if why = w.of(r.node, kept); why.metBy(kept.start) {
 				r.metrics.read(Hit)
+				r.flights.measured(w, kept.verdict)
 				return Answer{Response: kept.response, Stamp: why.stamp(kept.start), From: Hit, Topics: kept.topics}, nil
 			}
 		}
@@ -188,6 +189,7 @@ func (r *Reads) fly(ctx context.Context, key readKey, w want, current bool, next
 	if w.floor.IsZero() {
 		w = w.of(r.node, f.snapshot())
 	}
+	r.flights.measured(w, f.verdict)
 	return Answer{
 		Response: f.response, Stamp: w.stamp(f.start), From: from,
 		Topics: f.answered, Unkept: r.node.Quarantined(f.answered),
