@@ -43,14 +43,11 @@ func (x *index) lacksOf(row *row, r *Read, due func(*Write) bool) *lack {
 	if row == nil {
 		return nil // that it was never written is G6's
 	}
-	at := row.lastDue(due)
-	if at < 0 {
+	at := x.lastDue(row, r, due)
+	if at < 0 || !row.lacks(r, at) {
 		return nil
 	}
 	w := row.versions[at].by
-	if !x.outlives(w, r) || !row.lacks(r, at) {
-		return nil
-	}
 	l := &lack{write: w, row: row.number, writes: []*Write{w}, what: w.name(r)}
 	for _, c := range w.Changes {
 		if shown, ok := find(r.Cells, c.Row); ok {
@@ -63,22 +60,28 @@ func (x *index) lacksOf(row *row, r *Read, due func(*Write) bool) *lack {
 	return l
 }
 
-// lastDue is the last version that is due; negative: none.
-func (r *row) lastDue(due func(*Write) bool) int {
-	after := sort.Search(len(r.placed), func(i int) bool { return !due(r.versions[r.placed[i]].by) })
-	if after == 0 {
-		return -1
+// lastDue is the last version that is due, and that can't have been lost before the
+// read; negative: none.
+func (x *index) lastDue(row *row, r *Read, due func(*Write) bool) int {
+	after := sort.Search(len(row.placed), func(i int) bool { return !due(row.versions[row.placed[i]].by) })
+	for _, at := range slices.Backward(row.placed[:after]) {
+		if x.outlives(row.versions[at].by, r) {
+			return at
+		}
 	}
-	return r.placed[after-1]
+	return -1
 }
 
-// outlives says that a committed write can't have been lost before a read. Those
-// by SQL never are: their sessions commit synchronously. The server's may commit
-// asynchronously, so that a crash of Postgres takes some back; it begins another
-// epoch. An answer without a stamp names no epoch: then there must have been none
-// but the write's.
+// outlives says that a committed write can't have been lost before a read: what is lost
+// is with its epoch. Of what the server commits, maybe asynchronously, a crash takes some
+// back that isn't seen to be lost, since others write the same row again before Postgres
+// is asked: none of it is held against another epoch. An answer without a stamp names no
+// epoch: then there must have been none but the write's.
 func (x *index) outlives(w *Write, r *Read) bool {
-	return w.Stamp.IsZero() || w.Stamp.Epoch == r.Stamp.Epoch || r.Stamp.IsZero() && !r.Direct && w.Stamp.Epoch == x.epoch
+	if w.epoch() == r.Stamp.Epoch || r.Stamp.IsZero() && !r.Direct && w.epoch() == x.epoch {
+		return true
+	}
+	return w.Lost == 0 && w.Stamp.IsZero()
 }
 
 // lacks says that an answer shows neither a version of the row nor a later one.
@@ -92,7 +95,7 @@ func (r *row) lacks(read *Read, at int) bool {
 	// Not shown: right if some version since then is elsewhere, and was sent
 	// before the answer came.
 	return !slices.ContainsFunc(r.versions[at:], func(v version) bool {
-		return !v.within(read.Topic) && v.by.Outcome != RolledBack && v.by.Sent < read.End
+		return !v.within(read.Topic) && !v.by.never(read) && v.by.Sent < read.End
 	})
 }
 
@@ -129,7 +132,7 @@ func (x *index) impossible(r *Read) (Cell, *Write, bool) {
 			return cell, nil, true
 		}
 		v := row.versions[i]
-		if !v.within(r.Topic) || v.by.Outcome == RolledBack {
+		if !v.within(r.Topic) || v.by.never(r) {
 			return cell, v.by, true
 		}
 	}
@@ -165,11 +168,8 @@ func (x *index) miscount(r *Read, shown Count, due func(*Write) bool) *lack {
 	var sure, left []*Write // who put rows there that must be there; who took rows away
 	possible := 0
 	for _, row := range x.rowsOf[shown.Place] {
-		at := row.lastDue(due)
+		at := x.lastDue(row, r, due)
 		there, elsewhere := row.places(r, at, shown.Place)
-		if at >= 0 && !x.outlives(row.versions[at].by, r) {
-			there, elsewhere = true, true // it may be as it was before, too
-		}
 		if there {
 			possible++
 		}
@@ -207,7 +207,7 @@ func (r *row) places(read *Read, at int, place string) (there, elsewhere bool) {
 	}
 	for i := max(0, at); i < len(r.versions); i++ {
 		v := r.versions[i]
-		if i != at && (v.by.Outcome == RolledBack || v.by.Sent >= read.End) {
+		if i != at && (v.by.never(read) || v.by.Sent >= read.End) {
 			continue
 		}
 		if v.To == place {

@@ -64,6 +64,10 @@ const (
 	namesTheFirst       flaw = "names the first of a mutation's topics"
 	ignoresEmitted      flaw = "doesn't tell what pg_logical_emit_message says"
 	turnsToOldPages     flaw = "has older rows on the second page of a list"
+
+	// F86: what a failover has lost survives it.
+	keepsOverFailover   flaw = "keeps answers over a failover"
+	leavesStreamsBehind flaw = "leaves streams behind that were there before a failover"
 )
 
 // caughtBy says which rule each flaw breaks.
@@ -76,7 +80,7 @@ var caughtBy = map[flaw]string{
 	ignoresSinceByTopic: "G2", putsIDsOnParts: "G2", tellsNoReset: "G2", beatsAhead: "G2", saysNotModified: "G6", tagsByNumber: "G6",
 	ignoresAtLeastByGet: "G1", trustsCacheOfCounts: "G6", trustsCacheOfItems: "G6", keepsForStrong: "G5", leavesOneOut: "G6",
 	countsTooMany: "G6", findsNothing: "G6", stampsNothing: "G6", stampsBefore: "G5", namesTheFirst: "G5",
-	ignoresEmitted: "G2", turnsToOldPages: "G6",
+	ignoresEmitted: "G2", turnsToOldPages: "G6", keepsOverFailover: "G6", leavesStreamsBehind: "G3",
 }
 
 // TestRun_brokenServers, F68: the judge is judged. Each broken double of a server
@@ -114,6 +118,7 @@ func TestRun_brokenServers(t *testing.T) {
 				requireNoViolation(t, o.report)
 				require.Positive(t, o.report.Notice.N)
 				require.Positive(t, o.report.Data.N)
+				require.Positive(t, o.report.Lost, "F86: commits that were acknowledged")
 				for _, e := range o.report.Exercised {
 					require.True(t, e.N > 0 || e.Needs == noStandby, e.Exercise)
 				}
@@ -151,14 +156,14 @@ func (o outcome) broken() map[string]int {
 }
 
 // judge runs the checker until the rule is broken; without a rule, until
-// everything was exercised. Two seconds are enough as a rule; where the machine has
-// no time for clients, it takes longer and longer runs.
+// everything was exercised, a failover that loses commits too. Two seconds are enough as
+// a rule; where the machine has no time for clients, it takes longer and longer runs.
 func (n *node) judge(ctx context.Context, rule string) (o outcome) {
 	end := time.Now().Add(2 * time.Minute)
 	for attempt := 0; ctx.Err() == nil && time.Now().Before(end); attempt++ {
 		o = n.judgeOnce(ctx, uint64(attempt+1), 2*time.Second<<min(attempt, 4)) //nolint:gosec // not negative
 		broken := o.broken()
-		if o.err != nil || broken[rule] > 0 || rule == "" && (len(broken) > 0 || o.complete()) {
+		if o.err != nil || broken[rule] > 0 || rule == "" && (len(broken) > 0 || o.complete() && o.report.Lost > 0) {
 			return o
 		}
 	}

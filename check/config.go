@@ -28,8 +28,8 @@ type Config struct {
 	// Round is the time between two moments at which writes stop and clients
 	// have to converge; zero: 5 s, with faults 10 s.
 	Round time.Duration
-	// Patience is how long clients may take to converge before G3 counts as
-	// broken, two heartbeats and 2 s at least; zero: that, with faults 30 s (a
+	// Patience is how long a client may take to converge, since writes have stopped
+	// and its stream has begun, before G3 counts as broken, two heartbeats and 2 s at least; zero: that, with faults 30 s (a
 	// server that was killed has to come back first). Report.Converged says how
 	// long they took.
 	Patience time.Duration

@@ -87,6 +87,17 @@
 // The read of a topic that shows numbers only ([OfCounts]) is wrong when a number is
 // below that of the rows that must be there, or above that of those that may be.
 //
+// # What Postgres loses
+//
+// A failover to a standby that was behind loses commits that had been acknowledged, and
+// so does a crash what was committed asynchronously. That is no promise of the server's:
+// when a round ends, the checker asks Postgres what it holds, and what was acknowledged
+// in an earlier epoch and isn't there is lost. Report.Lost counts it, and no rule is held
+// to it in epochs from then on. All else is due as ever; and what is lost must be gone:
+// no answer of a later epoch may show it (G6), nor a client that is connected, once its
+// time is over (G3). Postgres loses the end of its log only. So what is missing from
+// below a commit of the same epoch that is there was never committed, whoever said so.
+//
 // # Rounds and faults
 //
 // A run has rounds. In each, writers write for some seconds while faults happen that
@@ -96,7 +107,10 @@
 // and crashed, commits are held by synchronous replication, the slot is dropped, and the
 // standby that it reads from is paused, killed and cut off, and the servers of NATS by
 // which its nodes tell each other are killed and frozen. Then writers rest, every client must
-// come to show what Postgres holds by what it is told alone, and the round is judged.
+// come to show what Postgres holds by what it is told alone, and the round is judged: so long
+// after writes have stopped, after its stream began, and after anybody was told of the
+// epoch that Postgres is at, whichever was last. While Postgres can't be asked, the round
+// isn't judged but goes on with the next.
 // What rules need of it later they remember; the rest is forgotten, but for its
 // writes. Every fourth round has no faults.
 //

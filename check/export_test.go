@@ -64,7 +64,7 @@ func WriteByRPC(ctx context.Context, of Workload, h *http.Client, url string, pl
 	for range n {
 		w.byRPC(ctx, r)
 	}
-	return rec.cut().Writes, nil
+	return rec.cut(nil).Writes, nil
 }
 
 // Insert is how a row is made.
@@ -124,5 +124,5 @@ func ComeBack(ctx context.Context, of Workload, h *http.Client, url string, firs
 	s.hear(ctx, client.Ready{Revision: again})
 	land()
 	s.flights.Wait()
-	return s.rec.cut()
+	return s.rec.cut(nil)
 }

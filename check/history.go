@@ -16,6 +16,8 @@ type History struct {
 	Frames []Frame // of each client in the order in which it saw them
 	Reads  []Read
 	Views  []View
+	// Held is what Postgres held at the end; nil: it wasn't asked.
+	Held *Holding
 }
 
 // Cell is one version of one row. A row keeps its number when it is deleted and
@@ -59,6 +61,9 @@ type Write struct {
 	Topics []string
 	// Xid finds At.
 	Xid uint64
+	// Lost is the epoch of a history that is without the commit, though it was
+	// acknowledged in an earlier one; zero: none is known. See Holding.
+	Lost freshet.Epoch
 }
 
 // notAbove says that the commit's position is surely not above rev.
@@ -154,6 +159,7 @@ type index struct {
 	rowsOf   map[string][]*row   // by topic: rows that are, were not long ago, or may be in it
 	writesOn map[string][]*Write // by topic: committed ones, by their upper position
 	epoch    freshet.Epoch       // the highest seen
+	lost     int                 // commits
 	// places are all that rows ever were in, ascending.
 	places []string
 	// What left its topic in this window, and in the one before.
@@ -205,6 +211,7 @@ func (x *index) take(h *History) {
 	x.History, x.clients = h, nil
 	x.fresh, x.frames, x.reads = map[string][]*Write{}, map[string][]Frame{}, map[string][]*Read{}
 	x.takeWrites(h.Writes)
+	x.lose(h.Held)
 	for _, f := range h.Frames {
 		if _, ok := x.frames[f.Client]; !ok {
 			x.clients = append(x.clients, f.Client)
@@ -274,7 +281,7 @@ func (x *index) forget() {
 // left says that a row's last version is committed and not in the topic.
 func (r *row) left(topic string) bool {
 	last := r.versions[len(r.versions)-1]
-	return last.by.Outcome == Committed && !last.by.upper().IsZero() && !last.within(topic)
+	return last.by.Outcome == Committed && last.by.Lost == 0 && !last.by.upper().IsZero() && !last.within(topic)
 }
 
 func (x *index) takeWrites(writes []Write) {
@@ -292,12 +299,7 @@ func (x *index) takeWrites(writes []Write) {
 	}
 	for r := range touched {
 		slices.SortStableFunc(r.versions, func(a, b version) int { return cmp.Compare(a.Version, b.Version) })
-		r.placed = r.placed[:0]
-		for i, v := range r.versions {
-			if v.by.Outcome == Committed && !v.by.upper().IsZero() {
-				r.placed = append(r.placed, i)
-			}
-		}
+		r.place()
 		for _, topic := range topicsOf(r.changes(), x.kinds) {
 			if r.left(topic) && topic != Counted {
 				x.gone = append(x.gone, departure{r, topic})
@@ -308,6 +310,23 @@ func (x *index) takeWrites(writes []Write) {
 	for topic, fresh := range x.fresh {
 		slices.SortStableFunc(fresh, byUpper)
 		slices.SortStableFunc(x.writesOn[topic], byUpper)
+	}
+}
+
+// place finds the versions that are placed; they ascend.
+func (r *row) place() {
+	r.placed = r.placed[:0]
+	for i, v := range r.versions {
+		if v.by.Outcome == Committed && !v.by.upper().IsZero() {
+			r.placed = append(r.placed, i)
+		}
+	}
+}
+
+// enter has a row judged in the reads of a topic.
+func (x *index) enter(r *row, topic string) {
+	if rows := x.rowsOf[topic]; topic != Counted && !slices.Contains(rows, r) {
+		x.rowsOf[topic] = append(rows, r)
 	}
 }
 
@@ -330,9 +349,7 @@ func (x *index) add(w *Write, c Change) *row {
 		if at, known := slices.BinarySearch(x.places, topic); !known && kindOf(topic) == OfPlace {
 			x.places = slices.Insert(x.places, at, topic)
 		}
-		if rows := x.rowsOf[topic]; topic != Counted && !slices.Contains(rows, r) {
-			x.rowsOf[topic] = append(rows, r)
-		}
+		x.enter(r, topic)
 		x.concerns(w, topic)
 	}
 	return r

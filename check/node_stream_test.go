@@ -157,6 +157,7 @@ func (n *node) stream(ctx context.Context, topics []string, since hub.Since, wat
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	var held *hub.Notice
+	var left bool // behind: a failover has been, and it tells no more
 	for {
 		beat := false
 		select {
@@ -167,6 +168,11 @@ func (n *node) stream(ctx context.Context, topics []string, since hub.Since, wat
 			beat = true
 		}
 		told := sub.Take()
+		if left = left || told.Reset && n.flaw == leavesStreamsBehind; left {
+			send("frontier", caughtUp.Frontier, nil, false)
+			continue
+		}
+		caughtUp = told
 		switch {
 		case n.flaw == drops && rand.IntN(100) == 0:
 			continue

@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/check"
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
@@ -49,6 +50,7 @@ type flight struct {
 	found map[string]message
 	done  chan struct{}
 	ended time.Time
+	torn  bool // the snapshot is of another epoch than start
 }
 
 func newNode(t *testing.T, flaw flaw) *node {
@@ -89,6 +91,10 @@ func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision)
 	trusts := n.flaw == trustsCache || n.flaw == trustsCacheOfCounts && topic == "messages" || n.flaw == trustsCacheOfItems && strings.Count(topic, "/") == 3
 	n.mu.Lock()
 	f := n.kept[topic]
+	if n.flaw == keepsOverFailover && f != nil && f.start.Epoch < asked.Epoch && !atLeast.IsZero() {
+		n.mu.Unlock()
+		return f.found, asked, nil
+	}
 	if answers(f, trusts) && time.Since(f.ended) < time.Second || f != nil && n.flaw == keepsForStrong && f.start == asked {
 		n.mu.Unlock()
 		return f.found, asked, nil
@@ -104,6 +110,8 @@ func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision)
 		n.fly(ctx, topic, f, &asked)
 	}
 	switch {
+	case f.torn:
+		return nil, freshet.Revision{}, errors.New("it has failed over")
 	case n.flaw == oldEpoch && rand.IntN(20) == 0:
 		asked.Epoch--
 	case n.flaw == stampsNothing && rand.IntN(20) == 0:
@@ -114,7 +122,8 @@ func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision)
 
 // fly runs a query whose answer takes its time.
 func (n *node) fly(ctx context.Context, topic string, f *flight, stamp *freshet.Revision) {
-	f.found = within(topic, n.world.everything())
+	messages, epoch := n.world.everything()
+	f.found, f.torn = within(topic, messages), epoch != f.start.Epoch || epoch != stamp.Epoch
 	if n.flaw == stampsWAL {
 		*stamp = n.world.logEnd()
 	}
@@ -125,7 +134,7 @@ func (n *node) fly(ctx context.Context, topic string, f *flight, stamp *freshet.
 		delete(n.flying, topic)
 	}
 	f.ended = time.Now()
-	if old := n.kept[topic]; old == nil || !f.start.Less(old.start) {
+	if old := n.kept[topic]; !f.torn && (old == nil || !f.start.Less(old.start)) {
 		n.kept[topic] = f
 	}
 	close(f.done)
@@ -151,7 +160,8 @@ func (n *node) behind(topic string) (map[string]message, freshet.Revision) {
 	defer n.mu.Unlock()
 	if time.Since(n.replica.taken) > time.Second {
 		n.replica.stamp = n.hub.Frontier()
-		n.replica.messages, n.replica.taken = n.world.everything(), time.Now()
+		n.replica.messages, _ = n.world.everything()
+		n.replica.taken = time.Now()
 	}
 	return within(topic, n.replica.messages), n.replica.stamp
 }
@@ -273,8 +283,12 @@ func (n *node) DeleteMessage(ctx context.Context, req *connect.Request[messagesv
 
 // write settles as the real one does: the answer comes when reads contain it.
 func write[A any](ctx context.Context, n *node, name string, m *message, a *A) (*connect.Response[A], error) {
+	defer n.world.write(check.Manner{})()
 	before := n.hub.Frontier()
 	id := name[strings.LastIndexByte(name, '/')+1:]
+	if _, creates := any(a).(*messagesv1.CreateMessageResponse); n.world.has(id) == creates {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("no such message"))
+	}
 	topics := n.world.topicsOf(id, strings.Split(name, "/")[1])
 	at := n.world.commit(ctx, topics, func() {
 		if delete(n.world.messages, id); m != nil {

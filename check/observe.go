@@ -7,45 +7,88 @@ import (
 	"slices"
 	"time"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
 )
 
 var errNotConnected = errors.New("a client isn't connected")
 
 // checkpoint holds every client against Postgres, once it has had the time to
-// converge.
-func (r *run) checkpoint(ctx context.Context) {
+// converge, and returns what Postgres holds; nil: it can't be asked, or what it is at
+// isn't what is served.
+func (r *run) checkpoint(ctx context.Context) *Held {
 	r.phase("converging")
 	r.calm.Store(true)
-	patience := r.cfg.Patience
+	b := bound{patience: r.cfg.Patience, began: r.rec.now()}
 	for _, s := range r.subjects {
 		s.mu.Lock()
-		patience = max(patience, 2*s.heartbeat+2*time.Second)
+		b.patience = max(b.patience, 2*s.heartbeat+2*time.Second)
 		s.mu.Unlock()
 	}
 	if r.cfg.Stage != nil {
-		patience += 2 * r.cfg.Stage.Look
+		b.patience += 2 * r.cfg.Stage.Look
 	}
-	began := r.rec.now()
-	limit, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	truth, err := r.holds(ctx)
+	held, err := r.await(ctx, b)
 	for i := 0; err == nil && i < len(r.subjects); i++ {
 		var views []View
-		views, truth, err = r.converge(ctx, limit, r.subjects[i], truth)
+		views, held, err = r.converge(ctx, b, r.subjects[i], held)
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		if views == nil && err == nil {
 			r.rec.failed("convergence", errNotConnected)
 		}
 		r.rec.view(views...)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		r.rec.failed("read the truth", err)
-	case limit.Err() == nil:
-		r.converged.add(r.rec.now() - began)
+		return nil
+	}
+	if took := r.rec.now() - b.began; took < b.patience {
+		r.converged.add(took)
+	}
+	if served, _ := r.rec.epoch(); held.Epoch < served {
+		return nil
+	}
+	return held
+}
+
+// bound is the time in which clients have to converge.
+type bound struct{ began, patience time.Duration }
+
+// last is the end of it all: for who comes and goes all the time, and for a database
+// that nobody serves.
+func (b bound) last() time.Duration { return b.began + 4*b.patience }
+
+// of is when a client has to show what Postgres holds: so long after writes have
+// stopped, after its stream has begun, or begun anew, and after anybody was told of
+// the epoch that it holds it in, whatever came last.
+func (b bound) of(s *subject, held *Held, rec *recorder) time.Duration {
+	served, begun := rec.epoch()
+	if held.Epoch != served {
+		return b.last() // a failover is going on
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(max(b.began, begun, s.since)+b.patience, b.last())
+}
+
+// isYoung says that its time wasn't over at the end of all.
+func (s *subject) isYoung(b bound) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since+b.patience > b.last()
+}
+
+// await asks what Postgres holds until it says so.
+func (r *run) await(ctx context.Context, b bound) (*Held, error) {
+	for {
+		held, err := r.holds(ctx)
+		if err == nil || ctx.Err() != nil || r.rec.now() > b.last() {
+			return held, err
+		}
+		r.rec.failed("read the truth", err)
+		pass(ctx, time.Second)
 	}
 }
 
@@ -68,42 +111,48 @@ func (r *run) countReplica(ctx context.Context) {
 // converge waits for one client. What Postgres holds may have changed since it
 // was read: a write whose answer was lost may be done late. So only a difference
 // counts that is still there when the truth has been read again and was the same.
-func (r *run) converge(ctx, limit context.Context, s *subject, truth map[string][]Cell) ([]View, map[string][]Cell, error) {
+func (r *run) converge(ctx context.Context, b bound, s *subject, held *Held) ([]View, *Held, error) {
 	for {
 		slice, cancel := context.WithTimeout(ctx, time.Second)
-		views := s.await(slice, truth, r.rec.now)
+		views := s.await(slice, held.Places, r.rec.now)
 		done := slice.Err() == nil
 		cancel()
 		if done || ctx.Err() != nil {
-			return views, truth, nil
+			return views, held, nil
 		}
-		again, err := r.holds(ctx)
+		again, err := r.await(ctx, b)
 		if err != nil {
-			return nil, truth, err
+			return nil, held, err
 		}
-		same := maps.EqualFunc(truth, again, slices.Equal[[]Cell])
-		if truth = again; limit.Err() != nil && same {
-			return views, truth, nil
+		same := again.Epoch == held.Epoch && maps.EqualFunc(held.Places, again.Places, slices.Equal[[]Cell])
+		if held = again; !same || r.rec.now() < b.of(s, held, r.rec) {
+			continue
 		}
+		if served, _ := r.rec.epoch(); held.Epoch < served || s.isYoung(b) {
+			return nil, held, nil // nobody can be held to this
+		}
+		return views, held, nil
 	}
 }
 
 // holds is what Postgres holds; without a database, what strong reads say.
-func (r *run) holds(ctx context.Context) (map[string][]Cell, error) {
+func (r *run) holds(ctx context.Context) (*Held, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if r.truth != nil {
-		return r.truth.Read(ctx, r.places)
+		held, err := r.truth.Read(ctx, r.places)
+		return &held, err
 	}
-	truth := map[string][]Cell{}
+	held := &Held{Places: map[string][]Cell{}}
+	held.Epoch, _ = r.rec.epoch() // there is no other to compare it with
 	for _, c := range r.places {
 		read := Read{Topic: c}
 		if err := r.readers[byPost].read(ctx, &read); err != nil {
 			return nil, err
 		}
-		truth[c] = read.Cells
+		held.Places[c] = read.Cells
 	}
-	return truth, nil
+	return held, nil
 }
 
 // witness follows everything and looks on the primary whenever it is told.
@@ -131,7 +180,10 @@ func (r *run) witness(ctx context.Context, session Session) {
 			return nil
 		}
 		for _, c := range places {
-			r.rec.read(Read{Client: name, Topic: c, Direct: true, Start: start, End: end, Content: contentOf(c, held)})
+			r.rec.read(Read{
+				Client: name, Topic: c, Direct: true, Start: start, End: end,
+				Stamp: freshet.Revision{Epoch: held.Epoch}, Content: contentOf(c, held.Places),
+			})
 		}
 		r.rec.did("SELECT on the primary")
 		return nil
@@ -190,15 +242,23 @@ func (r *run) settle(ctx context.Context) {
 	r.rec.closed()
 }
 
-// close ends a window: all its writes are known, and it is judged.
-func (r *run) close(ctx context.Context) {
+// close ends a window: all its writes are known, and it is judged. What it is judged by
+// is what Postgres holds, which says what was lost: as long as nobody knows that, the
+// window goes on.
+func (r *run) close(ctx context.Context, held *Held) {
 	r.phase("judging")
 	if r.truth != nil {
 		r.locateOnce(context.WithoutCancel(ctx))
 		r.settle(context.WithoutCancel(ctx))
+		if ctx.Err() != nil {
+			held, _ = r.holds(context.WithoutCancel(ctx)) // it was stopped before it was asked
+		}
+		if r.unjudged = held == nil; r.unjudged {
+			return
+		}
 	}
 	r.countReplica(ctx)
-	h := r.rec.cut()
+	h := r.rec.cut(r.holding(held))
 	_, before := r.judge.figures()
 	r.judge.take(h)
 	r.judge.x.latencies(r.unthrottled(), r.caused[r.judged:], &r.quiet, &r.disturbed)
@@ -210,4 +270,19 @@ func (r *run) close(ctx context.Context) {
 	r.rec.mu.Lock()
 	defer r.rec.mu.Unlock()
 	r.rec.progress.Observations, r.rec.progress.Violations = observations, violations
+}
+
+// holding is what a history says of it. A new epoch has the writers give up what is
+// otherwise than they left it.
+func (r *run) holding(held *Held) *Holding {
+	if r.truth == nil {
+		return nil // it is what the server says itself
+	}
+	if r.epoch != held.Epoch {
+		for _, w := range r.every {
+			w.forfeit(held)
+		}
+	}
+	r.epoch = held.Epoch
+	return &Holding{At: r.rec.now(), Epoch: held.Epoch, Cells: held.cells()}
 }

@@ -45,7 +45,9 @@ func (h *History) parse(fields []string) error {
 	switch who, what := fields[1], fields[2]; what {
 	case "write":
 		w := Write{Writer: who, Sent: start, Done: end, Topics: p.named("topics="), Emits: p.named("emits="), Outcome: p.outcome(), Changes: p.changes()}
-		p.pairs(map[string]*freshet.Revision{"at": &w.At, "after": &w.After, "upto": &w.Upto, "stamp": &w.Stamp})
+		var lost freshet.Revision
+		p.pairs(map[string]*freshet.Revision{"at": &w.At, "after": &w.After, "upto": &w.Upto, "stamp": &w.Stamp, "lost": &lost})
+		w.Lost = lost.Epoch
 		h.Writes = append(h.Writes, w)
 	case "read":
 		r := Read{Client: who, Start: start, End: end, Topic: p.next()}
@@ -59,6 +61,8 @@ func (h *History) parse(fields []string) error {
 		}
 		r.Partial = partial
 		h.Reads = append(h.Reads, r)
+	case "holds":
+		h.Held = &Holding{At: start, Epoch: p.revision(p.next()).Epoch, Cells: p.cells()}
 	case "shows":
 		v := View{Client: who, At: start, Topic: p.next()}
 		v.Shown = p.content(v.Topic)

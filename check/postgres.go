@@ -163,7 +163,9 @@ func (p *Postgres) Positions(ctx context.Context) (map[uint64]uint64, error) {
 }
 
 // Outcomes implements Database. A crash may give an xid again that was not
-// durable, so a row counts only together with its position.
+// durable, so a row counts only together with its position. And what another server
+// calls aborted, one that has taken over, may have been committed in the history before:
+// which may yet be the one that goes on.
 func (p *Postgres) Outcomes(ctx context.Context, writes []Write) ([]Outcome, error) {
 	conn, err := p.connect(ctx)
 	if err != nil {
@@ -174,14 +176,15 @@ func (p *Postgres) Outcomes(ctx context.Context, writes []Write) ([]Outcome, err
 	for i, w := range writes {
 		var here bool
 		var status *string
+		var now freshet.Epoch
 		err := conn.QueryRow(ctx, "select exists (select from "+p.table()+` where xid = $1::text::xid8 and position = '0/0'::pg_lsn + $2::bigint),
-			pg_xact_status($1::text::xid8)`, strconv.FormatUint(w.Xid, 10), int64(w.After.Position)).Scan(&here, &status)
+			pg_xact_status($1::text::xid8), (`+epoch+")", strconv.FormatUint(w.Xid, 10), int64(w.After.Position)).Scan(&here, &status, &now)
 		switch {
 		case err != nil: // an xid from before a crash may not have been given yet
 			continue
 		case here:
 			outcomes[i] = Committed
-		case status != nil && *status == "aborted":
+		case status != nil && *status == "aborted" && now == w.After.Epoch:
 			outcomes[i] = RolledBack
 		}
 	}
@@ -274,13 +277,12 @@ func (s *pgSession) write(ctx context.Context, w *Write, how Manner, now func() 
 
 // position is one that the WAL has reached.
 func position(ctx context.Context, conn *pgx.Conn) (freshet.Revision, error) {
-	var epoch, at int64
-	err := conn.QueryRow(ctx, `select coalesce((select epoch from freshet.incarnation), 0),
-		(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&epoch, &at)
-	if err != nil || epoch == 0 {
+	var rev freshet.Revision
+	err := conn.QueryRow(ctx, epoch+", (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").Scan(&rev.Epoch, &rev.Position)
+	if err != nil || rev.Epoch == 0 {
 		return freshet.Revision{}, err
 	}
-	return freshet.Revision{Epoch: freshet.Epoch(epoch), Position: uint64(at)}, nil
+	return rev, nil
 }
 
 // change runs a transaction's statements, but for COPY in one round trip.
@@ -322,7 +324,7 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner)
 		}
 	}
 	batch.Queue("insert into " + s.p.table() + ` (xid, position) values (pg_current_xact_id(), pg_current_wal_insert_lsn())
-		returning xid::text::bigint, (position - '0/0'::pg_lsn)::bigint`)
+		returning xid::text::bigint, (position - '0/0'::pg_lsn)::bigint, (` + epoch + ")")
 	results := tx.SendBatch(ctx, batch)
 	defer func() { _ = results.Close() }() // its error has been seen
 	if how.Truncate {
@@ -344,17 +346,12 @@ func (s *pgSession) change(ctx context.Context, tx pgx.Tx, w *Write, how Manner)
 			return err
 		}
 	}
-	var xid, at int64
-	if err := results.QueryRow().Scan(&xid, &at); err != nil {
-		return err
-	}
-	w.Xid, w.After.Position = uint64(xid), uint64(at)
-	return nil
+	return results.QueryRow().Scan(&w.Xid, &w.After.Position, &w.After.Epoch)
 }
 
 // Read implements Session. A connection that has been cut since it was used last
 // shows it only now, so it gets a second chance.
-func (s *pgSession) Read(ctx context.Context, places []string) (map[string][]Cell, error) {
+func (s *pgSession) Read(ctx context.Context, places []string) (Held, error) {
 	held, err := s.read(ctx, places)
 	if err != nil && s.conn.IsClosed() && ctx.Err() == nil {
 		held, err = s.read(ctx, places)
@@ -362,24 +359,36 @@ func (s *pgSession) Read(ctx context.Context, places []string) (map[string][]Cel
 	return held, err
 }
 
-func (s *pgSession) read(ctx context.Context, places []string) (map[string][]Cell, error) {
+func (s *pgSession) read(ctx context.Context, places []string) (Held, error) {
 	if err := s.alive(ctx); err != nil {
-		return nil, err
+		return Held{}, err
 	}
-	rows, err := s.conn.Query(ctx, s.p.of.read, places)
+	// Its epoch first: what is read then is as new as that.
+	batch := &pgx.Batch{}
+	batch.Queue(epoch)
+	batch.Queue(s.p.of.read, places)
+	results := s.conn.SendBatch(ctx, batch)
+	defer func() { _ = results.Close() }() // its error has been seen
+	held := Held{Places: map[string][]Cell{}}
+	if err := results.QueryRow().Scan(&held.Epoch); err != nil {
+		return Held{}, err
+	}
+	rows, err := results.Query()
 	if err != nil {
-		return nil, err
+		return Held{}, err
 	}
-	held := map[string][]Cell{}
 	var place, mark string
 	_, err = pgx.ForEachRow(rows, []any{&place, &mark}, func() error {
 		if cell, ok := s.p.of.cell(mark); ok {
-			held[place] = append(held[place], cell)
+			held.Places[place] = append(held.Places[place], cell)
 		}
 		return nil
 	})
-	for _, cells := range held {
+	for _, cells := range held.Places {
 		slices.SortFunc(cells, compareCells)
 	}
 	return held, err
 }
+
+// epoch is the one that a server has begun in the database, or zero.
+const epoch = "select coalesce((select epoch from freshet.incarnation), 0)"

@@ -71,6 +71,9 @@ func (r *reader) read(ctx context.Context, read *Read) error {
 	return nil
 }
 
+// errTorn: the pages of a list are of two histories of the database, and so it is of none.
+var errTorn = errors.New("an epoch began between two pages of a list")
+
 // pages reads all pages of an answer, however few they are.
 func (r *reader) pages(ctx context.Context, read *Read) error {
 	ask := Ask{Topic: r.names.full(read.Topic), PageSize: r.pageSize}
@@ -78,6 +81,9 @@ func (r *reader) pages(ctx context.Context, read *Read) error {
 	for rows := 0; rows < maxRows; rows += r.pageSize {
 		first := ask.PageToken == ""
 		page, stamp, err := r.page(ctx, read, ask)
+		if !first && err == nil && stamp.Epoch != read.Stamp.Epoch {
+			return errTorn
+		}
 		if first || stamp.Less(read.Stamp) {
 			read.Stamp = stamp
 		}

@@ -22,6 +22,7 @@ type recorder struct {
 	mu       sync.Mutex // guards all below
 	h        *History
 	heard    freshet.Revision   // the highest id that any stream showed
+	begun    time.Duration      // when the first of its epoch was shown
 	recent   []freshet.Revision // of the last notices, from all streams
 	failures map[string]int     // what went wrong on the way, which breaks no rule
 	progress Progress
@@ -56,6 +57,9 @@ func (r *recorder) frame(f Frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.h.Frames = append(r.h.Frames, f)
+	if r.heard.Epoch < f.Revision.Epoch {
+		r.begun = f.At
+	}
 	r.heard = r.heard.Max(f.Revision)
 	switch f.Kind {
 	case Invalidate, Part:
@@ -181,12 +185,20 @@ func (r *recorder) closed() {
 	r.unsettled = nil
 }
 
+// epoch is the highest that any stream has shown, and since when.
+func (r *recorder) epoch() (freshet.Epoch, time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard.Epoch, r.begun
+}
+
 // cut ends the window and returns it, with the exact positions put in. Writers
 // must be at rest.
-func (r *recorder) cut() *History {
+func (r *recorder) cut(held *Holding) *History {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := r.h
+	h.Held = held
 	for i := range h.Writes {
 		w := &h.Writes[i]
 		at, ok := r.positions[w.Xid&math.MaxUint32]

@@ -20,6 +20,9 @@ type Report struct {
 	Clients  int
 	Writes   int // committed
 	Exact    int // of them, those whose position is known exactly
+	// Lost are those that Postgres had acknowledged and that aren't in the history that
+	// went on, since a failover or a crash has lost them. That breaks no rule.
+	Lost     int
 	Notices  int
 	Reads    int
 	Verdicts []Verdict
@@ -45,7 +48,7 @@ type Report struct {
 func (r *run) report(elapsed time.Duration) *Report {
 	report := &Report{
 		URL: r.cfg.URL, Run: r.cfg.Run, Seed: r.cfg.Seed, Duration: elapsed, Clients: r.cfg.Clients,
-		Writes: r.rec.progress.Writes, Exact: r.rec.exact, Notices: r.rec.progress.Notices, Reads: r.rec.progress.Reads,
+		Writes: r.rec.progress.Writes, Exact: r.rec.exact, Lost: r.judge.x.lost, Notices: r.rec.progress.Notices, Reads: r.rec.progress.Reads,
 		Verdicts: r.judge.verdicts, Failures: r.rec.failures, Faults: r.caused, Exercised: r.exercised(),
 		Notice: r.quiet.notice.summary(), Data: r.quiet.data.summary(),
 		DisturbedNotice: r.disturbed.notice.summary(), DisturbedData: r.disturbed.data.summary(), Converged: r.converged.summary(),
@@ -62,6 +65,13 @@ func (r *run) report(elapsed time.Duration) *Report {
 	}
 	if n := r.rec.done[longList]; n > 0 {
 		report.Notes = append(report.Notes, fmt.Sprintf("%d times a list was longer than the %d rows that are read of it: what was missing in it could not be judged", n, maxRows))
+	}
+	if r.unjudged {
+		report.Notes = append(report.Notes, "at the end the database could not be asked what it holds: what happened after it last could was not judged")
+	}
+	if report.Lost > 0 {
+		report.Notes = append(report.Notes, fmt.Sprintf("Postgres acknowledged %d commits that were not in the history that went on, after a failover or a crash: "+
+			"in that history nobody is owed them, and nobody may be shown them", report.Lost))
 	}
 	for _, v := range report.Verdicts {
 		if v.Observations == 0 {
@@ -314,7 +324,7 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(object{
 		"url": r.URL, "run": r.Run, "seed": fmt.Sprint(r.Seed), "duration_ms": r.Duration.Milliseconds(),
-		"clients": r.Clients, "writes": r.Writes, "exact_positions": r.Exact, "notices": r.Notices, "reads": r.Reads,
+		"clients": r.Clients, "writes": r.Writes, "lost_writes": r.Lost, "exact_positions": r.Exact, "notices": r.Notices, "reads": r.Reads,
 		"observations": r.Observations(), "violations": r.Violations(), "rules": rules,
 		"commit_to_notice": latency(r.Notice), "commit_to_data": latency(r.Data), "convergence": latency(r.Converged),
 		"disturbed_commit_to_notice": latency(r.DisturbedNotice), "disturbed_commit_to_data": latency(r.DisturbedData),

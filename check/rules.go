@@ -309,7 +309,7 @@ func judgeG6(x *index, v *Verdict) {
 				h.Writes = []Write{*w}
 			}
 			v.Observations++
-			v.accusef(h, "%s was shown %v in %s, which was never committed there", r.Client, cell, r.Topic)
+			v.accusef(h, "%s was shown %v in %s, which %s", r.Client, cell, r.Topic, impossibility(w))
 			continue
 		}
 		if r.Direct {
@@ -327,6 +327,14 @@ func judgeG6(x *index, v *Verdict) {
 			v.accusef(x.excerpt(r, l), "an answer stamped %v doesn't show %s", r.Stamp, l.what)
 		}
 	}
+}
+
+// impossibility says why a write can't be shown.
+func impossibility(w *Write) string {
+	if w != nil && w.Lost != 0 {
+		return "was lost before the epoch of the answer's stamp began"
+	}
+	return "was never committed there"
 }
 
 // name says which of a write's cells a read of a place lacks.

@@ -15,6 +15,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	"github.com/freshet-dev/freshet/internal/badnet"
@@ -33,7 +34,9 @@ type run struct {
 	readers  [protocols]*reader // for who has none of its own
 	subjects []*subject
 	sessions []Session
-	truth    Session // nil: no database
+	truth    Session       // nil: no database
+	epoch    freshet.Epoch // that the database was at when it was asked last
+	unjudged bool          // the last window is not over
 
 	judge            *judge
 	quiet, disturbed delays   // of commits by themselves, and around faults
@@ -157,6 +160,11 @@ func (r *run) open(ctx context.Context) error {
 		r.sessions = append(r.sessions, s)
 	}
 	r.truth, r.longSession = r.sessions[r.cfg.Writers+1], r.sessions[r.cfg.Writers+2]
+	held, err := r.holds(ctx)
+	if err != nil {
+		return err
+	}
+	r.epoch = held.Epoch
 	return nil
 }
 
@@ -210,8 +218,7 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 		if r.cfg.Stage != nil && n%2 == 1 {
 			r.behindItsBack(ctx)
 		}
-		r.checkpoint(ctx)
-		r.close(ctx)
+		r.close(ctx, r.checkpoint(ctx))
 	}
 	return r.rec.now() - began, nil
 }

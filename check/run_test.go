@@ -184,7 +184,7 @@ func TestOpenPostgres_withoutSlot(t *testing.T) {
 	require.Positive(t, write.After.Position)
 	held, err := s.Read(ctx, []string{"check-slotless-0"})
 	require.NoError(t, err)
-	require.Equal(t, map[string][]check.Cell{"check-slotless-0": {{Row: 1, Version: 1}}}, held)
+	require.Equal(t, map[string][]check.Cell{"check-slotless-0": {{Row: 1, Version: 1}}}, held.Places)
 	require.NoError(t, database.Close(ctx, []string{"check-slotless-0"}))
 }
 
@@ -303,7 +303,7 @@ func TestPostgres_manners(t *testing.T) {
 	holds := func() []check.Cell {
 		held, err := s.Read(ctx, []string{"check-manners-0"})
 		require.NoError(t, err)
-		return held["check-manners-0"]
+		return held.Places["check-manners-0"]
 	}
 	how := check.Insert(1)
 	how.Copy, how.Emit = true, []string{"one.of.ours"}

@@ -45,6 +45,7 @@ type subject struct {
 	mu        sync.Mutex         // guards all below
 	shown     map[string]Content // by topic; what it follows no more isn't there
 	connected bool
+	since     time.Duration // when its stream was ready, or said reset
 	heartbeat time.Duration
 	changed   chan struct{} // closed at the next change
 }
@@ -280,6 +281,9 @@ func (s *subject) hear(ctx context.Context, e client.Event) {
 		s.setConnected(true, e.Heartbeat)
 		return
 	case client.Reset:
+		s.mu.Lock()
+		s.since = s.rec.now()
+		s.mu.Unlock()
 		s.last = e.Revision
 		in = rule.Input{Kind: rule.OnReset, Revision: e.Revision}
 	case client.Frontier:
@@ -356,7 +360,9 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 
 func (s *subject) setConnected(connected bool, heartbeat time.Duration) {
 	s.mu.Lock()
-	s.connected = connected
+	if s.connected = connected; connected {
+		s.since = s.rec.now()
+	}
 	if heartbeat > 0 {
 		s.heartbeat = heartbeat
 	}

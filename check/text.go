@@ -21,7 +21,12 @@ import (
 //	20      client-1  shows a r1@2 truth r1@2
 //
 // What is subscribed since another revision than the rest is written
-// `topic@revision`, and what the topic `counts` shows is written `a:2,b:1`.
+// `topic@revision`, what Postgres holds at the end is
+//
+//	30      postgres  holds 00000002-0000000000000000 r1@2
+//
+// where the epoch of a revision counts (as in a write's `lost=`), and what the topic
+// `counts` shows is written `a:2,b:1`.
 // A line may end in a comment, from # on.
 
 func (c Cell) String() string { return fmt.Sprintf("r%d@%d", c.Row, c.Version) }
@@ -137,7 +142,7 @@ func (h *History) lines() []line {
 	for i := range h.Writes {
 		w := &h.Writes[i]
 		lines = append(lines, line{w.Sent, millis(w.Sent) + ".." + millis(w.Done), w.Writer, "write " + w.Outcome.String() + " " + join(w.Changes) +
-			pair("at", w.At) + pair("after", w.After) + pair("upto", w.Upto) + pair("stamp", w.Stamp) + named("topics", w.Topics) + named("emits", w.Emits), 0})
+			pair("at", w.At) + pair("after", w.After) + pair("upto", w.Upto) + pair("stamp", w.Stamp) + pair("lost", freshet.Revision{Epoch: w.Lost}) + named("topics", w.Topics) + named("emits", w.Emits), 0})
 	}
 	for i, f := range h.Frames {
 		what := f.Kind.String()
@@ -160,6 +165,9 @@ func (h *History) lines() []line {
 	}
 	for _, v := range h.Views {
 		lines = append(lines, line{v.At, millis(v.At), v.Client, "shows " + v.Topic + " " + v.Shown.text(v.Topic) + " truth " + v.Truth.text(v.Topic), len(lines) + 1})
+	}
+	if held := h.Held; held != nil {
+		lines = append(lines, line{held.At, millis(held.At), "postgres", "holds " + freshet.Revision{Epoch: held.Epoch}.String() + " " + join(held.Cells), len(lines) + 1})
 	}
 	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.afterwards, b.afterwards)) })
 	return lines

@@ -100,6 +100,6 @@ func TestPostgres_names(t *testing.T) {
 	commits(ctx, t, s, check.Manner{Was: []int{1}}, check.Change{Cell: check.Cell{Row: 2, Version: 2}, From: "a"})
 	held, err := s.Read(ctx, []string{"a", "b"})
 	require.NoError(t, err)
-	require.Equal(t, map[string][]check.Cell{"b": {{Row: 1, Version: 2}}}, held)
+	require.Equal(t, map[string][]check.Cell{"b": {{Row: 1, Version: 2}}}, held.Places)
 	require.NoError(t, database.Close(ctx, []string{"a", "b"}))
 }

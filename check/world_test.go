@@ -3,6 +3,7 @@ package check_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -17,17 +18,21 @@ import (
 
 // world is a database in memory with what makes Postgres hard to follow: a
 // commit has its position in the log some time before others see it, and a later
-// one may be seen earlier. It is the checker's Database, too.
+// one may be seen earlier. Every now and then it fails over, and loses what was
+// committed last. It is the checker's Database, too.
 type world struct {
 	hub  *hub.Hub
 	flaw flaw
 
+	writing sync.RWMutex // read-locked by who writes, so that it fails over in between
+
 	mu       sync.Mutex // guards all below
 	epoch    freshet.Epoch
-	end      uint64    // of the log
-	log      []*commit // those that the frontier hasn't passed
-	commits  int
-	lifetime int                // of the first epoch, in commits: then a second one begins
+	end      uint64             // of the log
+	log      []*commit          // those that the frontier hasn't passed
+	commits  int                // of this epoch
+	lifetime int                // of an epoch, in commits
+	copied   map[string]message // what the standby has: older than messages; nil: nothing yet
 	messages map[string]message // by id
 	known    map[string]bool    // topics that there ever were
 	ids      int
@@ -40,7 +45,10 @@ type commit struct {
 	visible bool
 }
 
-const epoch = 7
+const (
+	epoch  = 7  // the first
+	behind = 15 // so many commits the standby is behind, about
+)
 
 func newWorld(flaw flaw) *world {
 	w := &world{hub: hub.New(hub.Config{}), flaw: flaw, epoch: epoch, lifetime: 150, end: 1000, messages: map[string]message{}, known: map[string]bool{}}
@@ -90,12 +98,42 @@ func (w *world) commit(ctx context.Context, topics []string, change func()) fres
 		}
 		w.log = w.log[1:]
 	}
-	if w.commits++; w.commits >= w.lifetime && len(w.log) == 0 && w.epoch == epoch {
-		w.epoch++
-		w.hub.Begin(w.at(w.end))
-		w.hub.Serve(w.at(w.end))
+	// What was committed after something that the standby has it may not have: so it has
+	// nothing that was committed after something that others don't see yet.
+	if w.commits++; w.commits >= w.lifetime-behind && len(w.log) == 0 && w.copied == nil {
+		w.copied = maps.Clone(w.messages)
 	}
 	return c.told.Revision
+}
+
+// write is held by a write from its beginning to its end. Before one it fails over, if it
+// is time to; not before a TRUNCATE, which names the rows that the checker knows of.
+func (w *world) write(how check.Manner) (end func()) {
+	if w.isDue() && !how.Truncate {
+		w.failOver()
+	}
+	w.writing.RLock()
+	return w.writing.RUnlock
+}
+
+func (w *world) isDue() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.commits >= w.lifetime && w.copied != nil
+}
+
+func (w *world) failOver() {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	if !w.isDue() {
+		return // another has seen to it
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.messages, w.copied, w.commits = w.copied, nil, 0
+	w.epoch++
+	w.hub.Begin(w.at(w.end))
+	w.hub.Serve(w.at(w.end))
 }
 
 // look is the watchdog's: something happened that the log doesn't show, so all
@@ -136,11 +174,18 @@ func pass(ctx context.Context, d time.Duration) {
 
 func topic(conversation string) string { return "conversations/" + conversation + "/messages" }
 
-// everything is all that is visible.
-func (w *world) everything() map[string]message {
+// everything is all that is visible, and in which epoch.
+func (w *world) everything() (map[string]message, freshet.Epoch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return maps.Clone(w.messages)
+	return maps.Clone(w.messages), w.epoch
+}
+
+func (w *world) has(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, ok := w.messages[id]
+	return ok
 }
 
 func (w *world) newID() string {
@@ -169,7 +214,11 @@ func (s session) Write(ctx context.Context, write *check.Write, how check.Manner
 	if how.Rollback {
 		return nil
 	}
-	topics, change := s.changes(write, how)
+	defer s.w.write(how)()
+	topics, change, err := s.changes(write, how)
+	if err != nil {
+		return err
+	}
 	if s.w.flaw != ignoresEmitted {
 		topics = append(topics, how.Emit...)
 	}
@@ -183,20 +232,24 @@ func (s session) Write(ctx context.Context, write *check.Write, how check.Manner
 }
 
 // changes are what a transaction does, and the topics that it concerns.
-func (s session) changes(write *check.Write, how check.Manner) (topics []string, change func()) {
-	held := s.w.everything()
+func (s session) changes(write *check.Write, how check.Manner) (topics []string, change func(), err error) {
+	held, _ := s.w.everything()
 	after := map[string]*message{}
 	for i, c := range write.Changes {
 		var id string
 		if i < len(how.IDs) {
 			id = how.IDs[i]
 		}
+		_, found := held[id]
+		found = found && c.From == ""
 		for other, m := range held {
-			if cell, _ := check.ParseCell(m.body); cell.Row == c.Row && m.conversation == c.From {
-				if id = other; !how.Truncate && cell.Version != how.Was[i] {
-					panic("the writer doesn't know what it wrote")
-				}
+			cell, _ := check.ParseCell(m.body)
+			if cell.Row == c.Row && m.conversation == c.From && (how.Truncate || cell.Version == how.Was[i]) {
+				id, found = other, true
 			}
+		}
+		if found == (c.From == "") && !how.Truncate {
+			return nil, nil, errors.New("the row isn't as the writer left it")
 		}
 		if after[id] = nil; c.To != "" {
 			after[id] = &message{c.To, c.Cell.String()}
@@ -214,23 +267,24 @@ func (s session) changes(write *check.Write, how check.Manner) (topics []string,
 				s.w.messages[id] = *m
 			}
 		}
-	}
+	}, nil
 }
 
-func (s session) Read(_ context.Context, conversations []string) (map[string][]check.Cell, error) {
+func (s session) Read(_ context.Context, conversations []string) (check.Held, error) {
+	messages, epoch := s.w.everything()
 	held := map[string][]check.Cell{}
-	for _, m := range s.w.everything() {
+	for _, m := range messages {
 		if !slices.Contains(conversations, m.conversation) {
 			continue
 		}
 		cell, err := check.ParseCell(m.body)
 		if err != nil {
-			return nil, err
+			return check.Held{}, err
 		}
 		held[m.conversation] = append(held[m.conversation], cell)
 	}
 	for _, cells := range held {
 		slices.SortFunc(cells, func(a, b check.Cell) int { return cmp.Compare(a.Row, b.Row) })
 	}
-	return held, nil
+	return check.Held{Epoch: epoch, Places: held}, nil
 }

@@ -30,8 +30,16 @@ type Session interface {
 	// outcome and position. An error leaves the outcome as far as it is known.
 	Write(ctx context.Context, w *Write, how Manner, now func() time.Duration) error
 	// Read returns what places hold.
-	Read(ctx context.Context, places []string) (map[string][]Cell, error)
+	Read(ctx context.Context, places []string) (Held, error)
 	Close()
+}
+
+// Held is what a database holds.
+type Held struct {
+	// Epoch of the history that a server has begun there; zero: none has, since the
+	// database started.
+	Epoch  freshet.Epoch
+	Places map[string][]Cell // ascending
 }
 
 // Manner is how a transaction does what it does.

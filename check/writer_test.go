@@ -16,7 +16,7 @@ import (
 // a server wrongly that way.)
 func TestWriter_deletedRowIsNotMadeAgain(t *testing.T) {
 	n := newNode(t, none)
-	n.world.lifetime = 1000 // a mutation over the end of an epoch fails
+	n.world.lifetime = 1000 // no failover takes rows away
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	gone := map[int]bool{}
