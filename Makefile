@@ -47,7 +47,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e tutorial generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/curves bench/scale check rolling failover release release/check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/curves bench/scale check model rolling failover release release/check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -260,6 +260,11 @@ failover: ## a switchover, a crash and a split brain under Patroni, etcd and HAP
 check: ## check a server: clients, writers, faults, rules G1 to G6 (ARGS=… are its flags: --url, --serve or --cluster, --faults, --duration)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	@bin/freshet check $(ARGS)
+
+# What the tests do for 80 steps, for 100,000: an hour or so. After a failure give it the
+# seed that it names (ARGS=-families.seed=… -families.steps=…).
+model: ## random schemas of parents and children, random moves: clients show what Postgres holds after each step
+	$(GO) test ./internal/systemtest -run TestFamilies_G3_model -count=1 -v -timeout 6h -families.steps=100000 -families.batch=1000 $(ARGS)
 
 # The page is part of the program, and the packages are as they are built here.
 release: page ## archives, bills of materials, npm packages and checksums of the commit that is checked out, into dist

@@ -28,6 +28,8 @@ type Config struct {
 	Front front.Config
 	// Handler is the service's, in the place of the message service's own.
 	Handler func(node *server.Node) (path string, handler http.Handler)
+	// Handlers are those of several services, in the place of Handler.
+	Handlers func(node *server.Node) []front.Service
 }
 
 // MessageConfig is a node's configuration with the message service in it.
@@ -96,14 +98,20 @@ func Launch(t testing.TB, database string, change func(*Config)) (s *Server, rea
 	cfg.OnReady = func() { isReady <- f.URL() }
 	node, err := server.New(cfg.Config)
 	require.NoError(t, err)
-	path, handler := cfg.Handler(node)
+	if cfg.Handlers == nil {
+		cfg.Handlers = func(node *server.Node) []front.Service {
+			path, handler := cfg.Handler(node)
+			return []front.Service{{Descriptor: cfg.Services[0], Path: path, Handler: handler}}
+		}
+	}
+	services := cfg.Handlers(node)
 
 	ctx, cancel := context.WithCancel(context.Background())
 	hasEnded, done := make(chan error, 1), make(chan struct{})
 	var result error
 	go func() {
 		defer close(done)
-		result = f.Run(ctx, node, nil, front.Service{Descriptor: cfg.Services[0], Path: path, Handler: handler})
+		result = f.Run(ctx, node, nil, services...)
 		hasEnded <- result
 	}()
 	s = &Server{Node: node, Stop: func() error {
