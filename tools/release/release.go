@@ -29,7 +29,7 @@ type release struct {
 	targets   []string // GOOS/GOARCH
 	dirty     bool     // a work tree with changes will do
 	packages  bool     // npm's too
-	sbom      []string // the command that writes a program's bill of materials; none: there is no such file
+	sbom      []string // the command that writes a program's bill of materials; none: there is no such file, nor npm's
 	log       io.Writer
 }
 
@@ -69,6 +69,11 @@ func (r release) build(ctx context.Context) error {
 	if r.packages {
 		if err := r.npm(ctx, version); err != nil {
 			return err
+		}
+		if len(r.sbom) > 0 {
+			if err := r.bills(ctx, version); err != nil {
+				return err
+			}
 		}
 	}
 	return r.sums()
