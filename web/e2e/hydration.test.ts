@@ -1,21 +1,30 @@
 // A page that is rendered on a server: what it shows carries the stamp of its data, so
 // that the browser reads again what changed since, and nothing else.
+import { join } from "node:path";
+import type { DehydratedState } from "@tanstack/react-query";
 import type { Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { Pages } from "./pages.js";
-import { Renderer } from "./rendered/server.js";
+import { render } from "./rendered/server.js";
+import { Site } from "./site.js";
 
 const pages = Pages.forFile();
-let renderer: Renderer;
+let site: Site;
+/** What is done to the state before it is written into the page. */
+let change: (state: DehydratedState) => void = () => {};
 let number = 0;
 
 beforeAll(async () => {
-  renderer = await Renderer.start(pages.program.url);
+  const api = pages.program.url;
+  site = await Site.start(api, join(import.meta.dirname, "rendered/client.tsx"), (response) => render(api, response, change));
 });
-afterAll(() => renderer?.close());
-beforeEach(() => pages.insert("hydrated", `before ${++number}`));
+afterAll(() => site?.close());
+beforeEach(async () => {
+  site.reads = 0;
+  await pages.insert("hydrated", `before ${++number}`);
+});
 afterEach(() => {
-  renderer.change = () => {};
+  change = () => {};
 });
 
 /** Opens the page; `between` happens when it is there as text, before its script runs. */
@@ -25,7 +34,7 @@ async function open(between: () => Promise<void> = async () => {}): Promise<Page
     await between();
     await route.continue();
   });
-  const rendered = await page.goto(renderer.url);
+  const rendered = await page.goto(site.url);
   expect(await rendered!.text()).toContain(`before ${number}`);
   return page;
 }
@@ -36,17 +45,17 @@ const live = (page: Page) => page.getByRole("status").filter({ hasText: /^live$/
 /** The page is live, so whatever was owed has been read, and what is written now is read once. */
 async function readsOnce(page: Page): Promise<void> {
   await live(page);
-  const before = renderer.reads;
+  const before = site.reads;
   await pages.insert("hydrated", `after ${number}`);
   await shows(page, `after ${number}`);
   await live(page);
-  expect(renderer.reads).toBe(before + 1);
+  expect(site.reads).toBe(before + 1);
 }
 
 test("nothing changed since it was rendered: nothing is read", async () => {
   const page = await open();
   await live(page);
-  expect(renderer.reads).toBe(0);
+  expect(site.reads).toBe(0);
   await readsOnce(page);
 });
 
@@ -54,22 +63,22 @@ test("changed between its rendering and its script: read once, and shown", async
   const page = await open(() => pages.insert("hydrated", `between ${number}`));
   await shows(page, `between ${number}`);
   await live(page);
-  expect(renderer.reads).toBe(1);
+  expect(site.reads).toBe(1);
   await readsOnce(page);
 });
 
 test("what changed elsewhere meanwhile costs nothing", async () => {
   const page = await open(() => pages.insert("another", "between"));
   await live(page);
-  expect(renderer.reads).toBe(0);
+  expect(site.reads).toBe(0);
   await readsOnce(page);
 });
 
 test("a state without its stamp is of unknown age: read once", async () => {
-  renderer.change = ({ queries }) => {
+  change = ({ queries }) => {
     for (const { state } of queries) delete (state as { freshet?: unknown }).freshet;
   };
   const page = await open();
-  await vi.waitFor(() => expect(renderer.reads).toBe(1));
+  await vi.waitFor(() => expect(site.reads).toBe(1));
   await readsOnce(page);
 });

@@ -1,8 +1,8 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
+import type { Devtools } from "@freshet/devtools";
 import type { QueryClient } from "@tanstack/react-query";
 import type { ListConversationsResponse, ListMessagesResponse } from "./gen/messages/v1/messages_service_pb.js";
-import type { Trace } from "./trace.js";
 
 /** Of a list; what else is read has no pages. */
 interface Pages {
@@ -10,17 +10,17 @@ interface Pages {
 }
 
 /**
- * Tells the trace when the newest row of an answer was written, by the
+ * Tells the inspector when the newest row of an answer was written, by the
  * database's clock. The stream itself carries no times. Of a deleted row there
  * is none left.
  */
-export function followCommits(queryClient: QueryClient, trace: Trace): void {
+export function followCommits(queryClient: QueryClient, devtools: Devtools): void {
   let latest = 0;
   queryClient.getQueryCache().subscribe((event) => {
     if (event.type !== "updated" || event.action.type !== "success" || event.action.manual) return;
     const newest = Math.max(0, ...timesOf(event.query.state.data as Pages));
     if (newest <= latest) return;
-    if (latest > 0) trace.committed(newest); // the first answer is no news
+    if (latest > 0) devtools.committed(newest); // the first answer is no news
     latest = newest;
   });
 }

@@ -1,19 +1,16 @@
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { Freshet } from "@freshet/query";
-import { freshetTransport, topicsOfServices } from "@freshet/query/connect";
-import { bindQueries } from "@freshet/query/tanstack";
+import { Devtools } from "@freshet/devtools";
+import { bindQueries, Freshet, freshetTransport, topicsOfServices } from "@freshet/query/connect-query";
 import { MutationCache, QueryCache, QueryClient } from "@tanstack/react-query";
 import { Faults } from "./faults.js";
 import { MessageService } from "./gen/messages/v1/messages_service_pb.js";
 import { followCommits } from "./commits.js";
 import { session } from "./session.js";
-import { Trace } from "./trace.js";
 
 // The inspector looks on, and may get in the way, between the page and its
 // network. An app without one leaves both out.
 export const faults = new Faults((input, init) => globalThis.fetch(input, init));
-export const trace = new Trace(faults.fetch);
 
 /** The stream: one for all tabs of the browser that are of one account. */
 export const freshet = new Freshet({
@@ -47,17 +44,19 @@ export const queryClient = new QueryClient({
 /** The one line that makes every query live. */
 export const queries = bindQueries({ freshet, queryClient, topicsOf: topicsOfServices(MessageService) });
 
+/** Looks on. */
+export const devtools = new Devtools({ freshet, queries, fetch: faults.fetch });
+
 /** Joins each request to its query, by at-least out and the stamp back. */
 export const transport = freshetTransport(
   freshet,
-  createConnectTransport({ baseUrl: window.location.origin, fetch: trace.fetch }),
+  createConnectTransport({ baseUrl: window.location.origin, fetch: devtools.fetch }),
 );
 
 /** The generated client, for writes. */
 export const client = createClient(MessageService, transport);
 
-trace.follow(freshet, queries);
-followCommits(queryClient, trace);
+followCommits(queryClient, devtools);
 // With the token before, the stream would end with that.
 session?.onRenewed(() => freshet.renew());
 // The session has ended, perhaps in another tab.

@@ -33,6 +33,7 @@ const sidebar = [
       { text: "From a Connect service", link: "/adopt-connect" },
       { text: "From WebSocket + Zustand", link: "/migrate" },
       { text: "From a REST app", link: "/adopt-rest" },
+      { text: "Devtools", link: "/devtools" },
       { text: "Lint rules", link: "/lint/" },
     ],
   },

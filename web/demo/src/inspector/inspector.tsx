@@ -1,13 +1,11 @@
+import { FreshetPanel } from "@freshet/devtools/react";
 import { useEffect, useRef, type ReactNode } from "react";
+import { devtools } from "../live.js";
 import { session } from "../session.js";
 import { showInspector } from "../ui-store.js";
 import { Controls } from "./controls.js";
-import { Frames } from "./frames.js";
-import { Journeys } from "./journeys.js";
 import { Psql } from "./psql.js";
-import { QueryTable } from "./query-table.js";
 import { Token } from "./token.js";
-import { usePicture } from "./use-picture.js";
 
 interface Props {
   readonly shown: boolean;
@@ -28,7 +26,6 @@ export function Inspector({ shown, covers, conversation }: Props) {
 }
 
 function Panel({ covers, conversation }: Omit<Props, "shown">) {
-  const { frames, journeys, counts } = usePicture();
   const panel = useRef<HTMLDivElement>(null);
   useEffect(() => {
     // Where it covers the page it is where one goes on reading; and Escape leads back.
@@ -44,16 +41,6 @@ function Panel({ covers, conversation }: Omit<Props, "shown">) {
 
   return (
     <div className="panel" ref={panel} tabIndex={-1}>
-      <dl className="counts" aria-label="Since this page was opened">
-        <Count name="notices" value={counts.notices} title="invalidate events heard" />
-        <Count name="refetches" value={counts.refetches} title="fetches begun because a notice made data old" />
-        <Count name="SQL run" value={counts.queries} title="reads that ran a query: Freshet-Cache: miss" />
-        <Count
-          name="SQL saved"
-          value={counts.saved}
-          title="reads that shared somebody’s query or were answered from what is proven unchanged: joined, hit"
-        />
-      </dl>
       <Section title="Try to break it">
         <Controls conversation={conversation} />
       </Section>
@@ -62,15 +49,7 @@ function Panel({ covers, conversation }: Omit<Props, "shown">) {
           <Token />
         </Section>
       )}
-      <Section title="Queries">
-        <QueryTable />
-      </Section>
-      <Section title="Commit → notice → refetch">
-        <Journeys journeys={journeys} />
-      </Section>
-      <Section title="The stream">
-        <Frames frames={frames} />
-      </Section>
+      <FreshetPanel className="looks" devtools={devtools} />
       <Section title="Behind the API’s back">
         <Psql conversation={conversation} />
       </Section>
@@ -84,14 +63,5 @@ function Section({ title, children }: { title: string; children: ReactNode }) {
       <h2 className="label">{title}</h2>
       {children}
     </section>
-  );
-}
-
-function Count({ name, value, title }: { name: string; value: number; title: string }) {
-  return (
-    <div title={title}>
-      <dt>{name}</dt>
-      <dd>{value}</dd>
-    </div>
   );
 }
