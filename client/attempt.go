@@ -67,6 +67,7 @@ func (s *stream) attempt(ctx context.Context, a *attempt, req request, stale str
 		if renews && token == stale {
 			return errSameToken
 		}
+		s.client.sent.note(token)
 		if a.token = token; token != "" {
 			req.header["Authorization"] = "Bearer " + token
 		}

@@ -21,6 +21,7 @@ type Client struct {
 	backoffMin     time.Duration
 	backoffMax     time.Duration
 	flightTimeout  time.Duration
+	sent           sentTokens
 }
 
 // Option configures a Client.

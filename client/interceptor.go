@@ -17,6 +17,7 @@ const (
 	headerAtLeast  = "Freshet-At-Least"
 	headerRevision = "Freshet-Revision"
 	headerTopics   = "Freshet-Topics"
+	headerCaller   = "Freshet-Principal"
 )
 
 // Stamp is what a response says about its age.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
@@ -44,14 +43,15 @@ func (s Snapshot[Res]) Loaded() bool { return s.Value != nil || s.Err != nil }
 type Query[Req, Res any] struct {
 	client *Client
 	method *contract.Method
-	asked  []string // topics of the request
+	asked  []string // topics of the request; nil: only an answer tells
 	call   func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error)
 	req    *Req
 
 	running sync.Mutex // held by Run; guards rule and stale
 	rule    *rule.Follower
-	stale   bool  // no stream yet of all topics, or a node that lags
-	trouble error // Snapshot.StreamErr
+	stale   bool            // no stream yet of all topics, or a node that lags
+	trouble error           // Snapshot.StreamErr
+	another <-chan struct{} // closed: another token is sent than what is held was read with; nil: it is the same to the answer
 
 	nudge chan struct{} // capacity 1: written is new
 
@@ -89,7 +89,9 @@ func WithProcedure(procedure string) QueryOption {
 // Which topics the answer depends on is in the contract: the method's
 // (freshet.v1.reads), in the generated code, and the request say it, and the answer
 // itself where that has topics of its own. The error, a *[QueryError], says why they
-// don't. NewQuery sends nothing. req must not be
+// don't. Topics that take claims of the caller are known with the first answer, and
+// followed from then on; when another token is sent, the query reads again, as the one
+// whom that names. NewQuery sends nothing. req must not be
 // modified afterwards.
 func NewQuery[Req, Res any](c *Client,
 	call func(context.Context, *connect.Request[Req]) (*connect.Response[Res], error), req *Req, opts ...QueryOption,
@@ -102,15 +104,20 @@ func NewQuery[Req, Res any](c *Client,
 	if err != nil {
 		return nil, err
 	}
-	return &Query[Req, Res]{
+	q := &Query[Req, Res]{
 		client: c, method: method, asked: topics, topics: topics, call: call, req: req,
 		rule:  rule.NewFollower(topics),
 		nudge: make(chan struct{}, 1), changed: make(chan struct{}),
-	}, nil
+	}
+	if len(method.Claims()) > 0 {
+		q.another = c.sent.another()
+	}
+	return q, nil
 }
 
 // Topics returns what the answer held depends on, in the order of the method's
-// templates; before the first answer, what the request says of it. The slice is the
+// templates; before the first answer, what the request says of it: nothing, where they
+// take claims of the caller. The slice is the
 // query's: don't modify it.
 func (q *Query[Req, Res]) Topics() []string {
 	q.mu.Lock()
@@ -148,16 +155,9 @@ func (q *Query[Req, Res]) Changes(ctx context.Context) iter.Seq[Snapshot[Res]] {
 	}
 }
 
-// outcome is the end of a flight.
-type outcome[Res any] struct {
-	in     rule.Input
-	topics []string // of an answer
-	value  *Res
-	err    error
-}
-
 // Run keeps the query fresh until ctx ends or the server refuses the stream for
-// good; its error is that of [Client.Stream]. Run may be called again
+// good; its error is that of [Client.Stream], or, where a stream waits for the answer
+// that tells its topics, that of a call that was denied. Run may be called again
 // afterwards, and goes on where it stopped; a call beside another waits for it.
 func (q *Query[Req, Res]) Run(ctx context.Context) error {
 	q.running.Lock()
@@ -171,7 +171,7 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 	stream := q.follow(ctx)
 	defer func() { stream.stop() }()
 	outcomes := make(chan outcome[Res])
-	timer := time.NewTimer(queryFirstWait)
+	timer := time.NewTimer(stream.firstWait())
 	defer timer.Stop()
 	poll := time.NewTimer(time.Hour) // strong reads while the node lags
 	poll.Stop()
@@ -183,18 +183,36 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 		var step rule.Step
 		select {
 		case err := <-stream.ended:
+			if q.deniedAnother(err, stream) {
+				stream.stop()
+				poll.Stop()
+				stream = q.unfollowed(ctx)
+				in = rule.Input{Kind: rule.OnAnother}
+				break
+			}
 			q.stale, q.trouble = true, err
 			q.publish(rule.Step{}, out)
 			return err
+		case <-stream.done:
+			return ctx.Err()
 		case <-timer.C:
 			in = rule.Input{Kind: rule.OnTimer}
 		case <-poll.C:
 			poll.Reset(pollWait())
 			in = rule.Input{Kind: rule.OnRefresh}
+		case <-q.another:
+			q.another = q.client.sent.another()
+			in = rule.Input{Kind: rule.OnAnother}
 		case <-q.nudge:
 			in = rule.Input{Kind: rule.OnInvalidate, Revision: q.takeWritten(), Own: true}
 		case out = <-outcomes:
 			in = out.in
+			if stream.events == nil && out.failed != nil {
+				if q.trouble = out.failed; out.final {
+					q.publish(rule.Step{}, out)
+					return out.failed
+				}
+			}
 		case e := <-stream.events:
 			var ok bool
 			in, ok = inputOf(e, stream.resumed)
@@ -237,42 +255,6 @@ func (q *Query[Req, Res]) Run(ctx context.Context) error {
 			})
 		}
 	}
-}
-
-// following is one stream of a query.
-type following struct {
-	events   chan Event
-	verdicts chan error // on each event
-	ended    chan error // capacity 1
-	stop     func()     // and waits for its end; not while an event waits for its verdict
-	resumed  bool       // it has begun at a since, or has had its ready
-}
-
-// follow opens a stream of the topics that there are now. The caller stops it.
-func (q *Query[Req, Res]) follow(ctx context.Context) *following {
-	ctx, cancel := context.WithCancel(ctx)
-	topics, since := q.rule.Open()
-	q.stale = true // until it is ready
-	f := &following{
-		events: make(chan Event), verdicts: make(chan error), ended: make(chan error, 1),
-		resumed: !q.rule.Have().IsZero(),
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		f.ended <- q.client.Stream(ctx, topics, func(e Event) error {
-			select {
-			case f.events <- e:
-				return <-f.verdicts
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}, WithSince(since))
-	})
-	f.stop = func() {
-		cancel()
-		wg.Wait()
-	}
-	return f
 }
 
 // heed takes what an event says of the stream itself.
@@ -330,33 +312,6 @@ func (q *Query[Req, Res]) publish(step rule.Step, out outcome[Res]) {
 		close(q.changed)
 		q.changed = make(chan struct{})
 	}
-}
-
-func (q *Query[Req, Res]) fetch(ctx context.Context, f rule.Request) outcome[Res] {
-	ctx, cancel := context.WithTimeout(ctx, q.client.flightTimeout)
-	defer cancel()
-	req := connect.NewRequest(q.req)
-	// Set here as well as by the interceptor, which the caller's client may lack.
-	ctx = withRead(AtLeast(Strong(ctx), f.AtLeast))
-	ask(ctx, req.Header())
-	resp, err := q.call(ctx, req)
-	if err == nil {
-		stamp := stampOf(resp.Header())
-		topics, err := q.method.AnswerTopics(any(q.req).(proto.Message), any(resp.Msg).(proto.Message))
-		if err != nil { // as the server has it, too: such an answer can't be followed
-			return outcome[Res]{in: rule.Input{Kind: rule.OnFailure, Flight: f.Flight}}
-		}
-		return outcome[Res]{
-			value: resp.Msg, topics: topics,
-			in: rule.Input{Kind: rule.OnAnswer, Flight: f.Flight, Revision: stamp.Revision},
-		}
-	}
-	in, answered := failureOf(err)
-	in.Flight = f.Flight
-	if !answered {
-		return outcome[Res]{in: in}
-	}
-	return outcome[Res]{err: err, in: in, topics: q.asked}
 }
 
 // Wrote tells the query of a mutation that may have changed its answer: what it

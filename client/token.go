@@ -84,6 +84,7 @@ func (b bearer) authorize(ctx context.Context, h http.Header, stale string) (tok
 	if token, err = b.client.token(withStale(ctx, stale)); err != nil {
 		return "", connect.NewError(connect.CodeUnauthenticated, fmt.Errorf("token: %w", err))
 	}
+	b.client.sent.note(token)
 	if token == "" {
 		h.Del("Authorization")
 	} else {

@@ -29,8 +29,9 @@ func (e *QueryError) Error() string { return "query " + e.Name + ": " + e.Err.Er
 func (e *QueryError) Unwrap() error { return e.Err }
 
 // topicsOf returns the topics of a request whose answer is of type res, and the
-// method, which knows those of its answers. There is at least one topic; every error
-// is a *QueryError.
+// method, which knows those of its answers. There is at least one topic, unless the
+// method takes claims of the caller, which only an answer tells; every error is a
+// *QueryError.
 func topicsOf(req, res any, procedure string) ([]string, *contract.Method, error) {
 	in, ok := req.(proto.Message)
 	out, alsoOK := res.(proto.Message)
@@ -52,15 +53,21 @@ func topicsOf(req, res any, procedure string) ([]string, *contract.Method, error
 		return nil, nil, &QueryError{Name: string(md.FullName()), Err: errors.New(
 			"it declares (freshet.v1.writes), and a query reads; call it as it is, and give its stamp to Wrote")}
 	}
+	if len(method.Claims()) > 0 {
+		return nil, method, nil
+	}
 	topics, err := method.Topics(in)
 	if err == nil && len(topics) == 0 {
-		err = fmt.Errorf("an unset or empty field leaves the request without topics; set those of %s",
-			strings.Join(method.Templates(), ", "))
+		err = errNoTopics(method)
 	}
 	if err != nil {
 		return nil, nil, &QueryError{Name: string(md.FullName()), Err: err}
 	}
 	return topics, method, nil
+}
+
+func errNoTopics(m *contract.Method) error {
+	return fmt.Errorf("an unset or empty field leaves the request without topics; set those of %s", strings.Join(m.Templates(), ", "))
 }
 
 // findMethod finds the method of a call among all whose generated code is in

@@ -47,6 +47,11 @@ func (f *Follower) Open() (topics []string, since freshet.Revision) {
 	return f.topics, since
 }
 
+// Unfollow says that there is no stream any more: the next answer that is kept has one
+// opened. That one says which history is current; until then a higher one is, whatever
+// the last stream said.
+func (f *Follower) Unfollow() { f.told, f.left = nil, 0 }
+
 // On takes what isn't a notice or an answer.
 func (f *Follower) On(in Input) Step {
 	if in.Kind == OnReset { // what was told before counts no more, even if it was higher

@@ -12,19 +12,20 @@ import (
 	"github.com/freshet-dev/freshet"
 )
 
-// shelf is a server with a board of elements that come and go, and change whether
-// they are on it or not; one client with a Follower; its stream, and its requests
-// under way. What the board shows depends on the topic "board" and on that of each
-// element which it shows.
+// shelf is a server with a board for each of two callers, of elements that come and go,
+// and change whether they are on it or not; one client with a Follower, which is one
+// caller or the other; its stream, and its requests under way. What the board shows
+// depends on the topic of the caller's board and on that of each element which it shows.
 type shelf struct {
 	t *rapid.T
 	*Follower
 
 	now     freshet.Revision
-	on      [elements]bool
+	who     int // calls now
+	on      [callers][elements]bool
 	count   [elements]int
 	changed map[string]freshet.Revision
-	shows   map[freshet.Revision]boardAnswer // at each revision
+	shows   map[freshet.Revision][callers]boardAnswer // at each revision
 
 	stream  []frame // of the one stream that is open; not delivered
 	follows []string
@@ -36,9 +37,10 @@ type shelf struct {
 	opened  int
 }
 
-const elements = 2
+const callers, elements = 2, 2
 
 type boardAnswer struct {
+	who    int
 	text   string
 	topics []string
 }
@@ -54,31 +56,37 @@ type shelfFlight struct {
 	processed bool
 	end       Input
 	version   freshet.Revision
+	who       int // called
 }
 
 func newShelf(t *rapid.T) *shelf {
 	s := &shelf{
-		t: t, Follower: NewFollower([]string{"board"}), now: rev(10),
-		changed: map[string]freshet.Revision{}, shows: map[freshet.Revision]boardAnswer{},
+		t: t, Follower: NewFollower([]string{boardTopic(0)}), now: rev(10),
+		changed: map[string]freshet.Revision{}, shows: map[freshet.Revision][callers]boardAnswer{},
 	}
 	s.shows[s.now] = s.look()
 	s.open()
 	return s
 }
 
+func boardTopic(who int) string { return fmt.Sprint("boards/", who) }
 func elementTopic(i int) string { return fmt.Sprint("elements/", i) }
 
-func (s *shelf) look() boardAnswer {
-	var text strings.Builder
-	a := boardAnswer{topics: []string{"board"}}
-	for i := range elements {
-		if s.on[i] {
-			fmt.Fprintf(&text, "%d:%d ", i, s.count[i])
-			a.topics = append(a.topics, elementTopic(i))
+func (s *shelf) look() (of [callers]boardAnswer) {
+	for who := range callers {
+		var text strings.Builder
+		a := boardAnswer{who: who, topics: []string{boardTopic(who)}}
+		fmt.Fprintf(&text, "of %d: ", who)
+		for i := range elements {
+			if s.on[who][i] {
+				fmt.Fprintf(&text, "%d:%d ", i, s.count[i])
+				a.topics = append(a.topics, elementTopic(i))
+			}
 		}
+		a.text = text.String()
+		of[who] = a
 	}
-	a.text = text.String()
-	return a
+	return of
 }
 
 func (s *shelf) commit(topics ...string) {
@@ -129,13 +137,13 @@ func (s *shelf) deliver() {
 func (s *shelf) did(step Step) {
 	if step.Fetch != nil {
 		s.fetches++
-		s.flights = append(s.flights, &shelfFlight{Request: *step.Fetch})
+		s.flights = append(s.flights, &shelfFlight{Request: *step.Fetch, who: s.who})
 	}
 	if s.Phase() == Idle && !s.Fresh() {
 		s.t.Fatal("idle, but not fresh")
 	}
 	if have := s.Have(); !have.IsZero() && s.held && have.Epoch == s.version.Epoch && s.version.Less(have) {
-		if then := s.shows[have].text; then != s.shown.text {
+		if then := s.shows[have][s.shown.who].text; then != s.shown.text {
 			s.t.Fatalf("have %v is a lie: %q of %v is shown, it was %q then", have, s.shown.text, s.version, then)
 		}
 	}
@@ -174,7 +182,7 @@ func (s *shelf) land(i int) {
 		s.did(s.On(f.end))
 		return
 	}
-	answer := s.shows[f.version]
+	answer := s.shows[f.version][f.who]
 	step, reopen := s.Answer(f.end, answer.topics)
 	if step.Keep {
 		s.shown, s.version = answer, f.version
@@ -210,9 +218,9 @@ func TestFollower_model(t *testing.T) {
 		element := func() int { return rapid.IntRange(0, elements-1).Draw(t, "element") }
 		t.Repeat(map[string]func(*rapid.T){
 			"move": func(*rapid.T) {
-				i := element()
-				s.on[i] = !s.on[i]
-				s.commit("board")
+				i, who := element(), rapid.IntRange(0, callers-1).Draw(t, "who")
+				s.on[who][i] = !s.on[who][i]
+				s.commit(boardTopic(who))
 			},
 			"change": func(*rapid.T) {
 				i := element()
@@ -263,16 +271,26 @@ func TestFollower_model(t *testing.T) {
 			"settle":  func(*rapid.T) { s.settle() },
 			"timer":   func(*rapid.T) { s.did(s.On(Input{Kind: OnTimer})) },
 			"refresh": func(*rapid.T) { s.did(s.On(Input{Kind: OnRefresh})) },
+			"another": func(*rapid.T) {
+				s.who = 1 - s.who
+				s.did(s.On(Input{Kind: OnAnother}))
+			},
+			"refused": func(*rapid.T) { // the stream, to the other caller
+				s.who = 1 - s.who
+				s.Unfollow()
+				s.follows, s.stream = nil, nil
+				s.did(s.On(Input{Kind: OnAnother}))
+			},
 		})
 
 		// Writes stop, the network heals: it converges (G3), and not by fetching or
 		// opening streams on and on.
 		fetches, opened := s.fetches, s.opened
 		s.settle()
-		if now := s.look(); s.shown.text != now.text {
+		if now := s.look()[s.who]; s.shown.text != now.text {
 			t.Fatalf("G3: shows %q, the database holds %q: %+v", s.shown.text, now.text, s.Follower)
 		}
-		if !slices.Equal(s.Topics(), s.look().topics) {
+		if !slices.Equal(s.Topics(), s.look()[s.who].topics) {
 			t.Fatalf("follows %v", s.Topics())
 		}
 		if s.fetches-fetches > 8 || s.opened-opened > 6 {
@@ -287,18 +305,18 @@ func TestFollower_rule8(t *testing.T) {
 	// still follows it.
 	start := func(t *rapid.T) *shelf {
 		s := newShelf(t)
-		s.on[0] = true
-		s.commit("board")
+		s.on[0][0] = true
+		s.commit(boardTopic(0))
 		s.settle()
-		s.on[0] = false
-		s.commit("board")
+		s.on[0][0] = false
+		s.commit(boardTopic(0))
 		s.settle()
 		return s
 	}
 	t.Run("told before the answer that has it", rapid.MakeCheck(func(t *rapid.T) {
 		s := start(t)
-		s.on[0] = true
-		s.commit("board")
+		s.on[0][0] = true
+		s.commit(boardTopic(0))
 		s.deliver() // asks at-least this
 		s.count[0]++
 		s.commit(elementTopic(0))
@@ -313,8 +331,8 @@ func TestFollower_rule8(t *testing.T) {
 	}))
 	t.Run("a frame before its topic is followed", rapid.MakeCheck(func(t *rapid.T) {
 		s := start(t)
-		s.on[1] = true
-		s.commit("board")
+		s.on[0][1] = true
+		s.commit(boardTopic(0))
 		s.deliver()
 		s.process(s.flights[0], 0, 0)
 		s.count[1]++
@@ -326,7 +344,7 @@ func TestFollower_rule8(t *testing.T) {
 			t.Fatalf("have is %v, and was %v", s.Have(), have)
 		}
 		s.settle()
-		if s.shown.text != s.look().text {
+		if s.shown.text != s.look()[0].text {
 			t.Fatalf("shows %q", s.shown.text)
 		}
 	}))

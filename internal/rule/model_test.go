@@ -288,6 +288,7 @@ func TestRule_model(t *testing.T) {
 			}),
 			"timer":   func(*rapid.T) { w.do(Input{Kind: OnTimer}, 0) },
 			"refresh": func(*rapid.T) { w.do(Input{Kind: OnRefresh}, 0) },
+			"another": func(*rapid.T) { w.do(Input{Kind: OnAnother}, 0) },
 		})
 
 		// Writes stop, the network heals: it converges (G3), and not by

@@ -35,6 +35,7 @@ type Rule struct {
 
 	left     freshet.Epoch // the highest epoch that a reset went back from
 	replaced uint64        // clock at the last reset
+	foreign  uint64        // clock when somebody else began to call
 	followed bool          // the stream has been ready: a frontier speaks of the answer held
 
 	clock   uint64 // counts inputs and requests, to order requests and answers
@@ -105,6 +106,7 @@ var table = [phases][kinds]transition{
 		OnFailure:    (*Rule).landed, // of a Refresh
 		OnTimer:      (*Rule).ignore, // what it was to fetch has come otherwise
 		OnRefresh:    (*Rule).refresh,
+		OnAnother:    (*Rule).another,
 	},
 	Flying: {
 		OnInvalidate: (*Rule).note, // the flight's end decides
@@ -115,6 +117,7 @@ var table = [phases][kinds]transition{
 		OnFailure:    (*Rule).failure,
 		OnTimer:      (*Rule).ignore,
 		OnRefresh:    (*Rule).refresh,
+		OnAnother:    (*Rule).another,
 	},
 	Pausing: {
 		OnInvalidate: (*Rule).note, // the timer decides
@@ -125,6 +128,7 @@ var table = [phases][kinds]transition{
 		OnFailure:    (*Rule).landed, // of a Refresh
 		OnTimer:      (*Rule).resume,
 		OnRefresh:    (*Rule).refresh,
+		OnAnother:    (*Rule).another,
 	},
 }
 
@@ -239,6 +243,21 @@ func (r *Rule) resume(Input) Step {
 	return r.fetch()
 }
 
+// another has the next answer kept, as the first one would be, if it isn't older than
+// what was held; and none that was asked for before.
+func (r *Rule) another(Input) Step {
+	r.foreign = r.clock
+	if !r.held {
+		return Step{} // and nothing was: what is under way is asked for again at its end
+	}
+	r.need = r.need.Max(r.have)
+	r.have, r.held, r.blind = freshet.Revision{}, false, false
+	if r.phase == Flying || r.phase == Pausing && r.patient {
+		return Step{}
+	}
+	return r.fetch()
+}
+
 // refresh adds a strong flight beside whatever goes on.
 func (r *Rule) refresh(Input) Step {
 	return r.send(freshet.Revision{}, false)
@@ -296,10 +315,12 @@ func (r *Rule) answer(in Input) Step {
 // less; and while what is held is in doubt nothing that was sent before it came takes its
 // place. The same goes for a strong read whose stamp is lower, as another node may
 // give it: it was sent to find out how things are now, and has. An answer of a
-// history that is over is never kept (F34), nor one without a stamp that may be of
+// history that is over is never kept (F34), nor one to another caller, nor one without a stamp that may be of
 // the history before the last reset.
 func (r *Rule) keeps(f flight, stamp freshet.Revision) bool {
 	switch {
+	case f.sent <= r.foreign:
+		return false // somebody else's
 	case !stamp.IsZero() && r.isOver(stamp):
 		return false // F34: another history
 	case stamp.IsZero() && r.replaced > 0 && f.sent <= r.replaced:

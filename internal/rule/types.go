@@ -46,6 +46,9 @@ const (
 	OnTimer
 	// OnRefresh: somebody wants a strong fetch now.
 	OnRefresh
+	// OnAnother: somebody else calls from now on, or the same with other claims. What
+	// is held, or under way, is no answer to them.
+	OnAnother
 	kinds
 )
 

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/freshet-dev/freshet"
@@ -56,7 +58,11 @@ func newOffices(t *testing.T) *offices {
 			}
 			all, err := claims.Parse(text)
 			who, _ := all["sub"].(string)
-			return server.Principal{Issuer: "test", Subject: who, Claims: all}.WithScope(), err
+			p := server.Principal{Issuer: "test", Subject: who, Claims: all}.WithScope()
+			if exp, ok := all["exp"].(int64); ok {
+				p.Expires = time.Unix(exp, 0)
+			}
+			return p, err
 		}
 		c.Authorize = func(ctx context.Context, who server.Principal, action server.Action, topics []string) error {
 			return granted.Authorize(ctx, grants.Caller{Issuer: who.Issuer, Subject: who.Subject, Claims: who.Claims}, action, topics)
@@ -230,9 +236,97 @@ func TestOrgs_claims(t *testing.T) {
 			}
 		}
 	}
+	// A Go client is told so, and doesn't ask for ever.
+	notes, c := o.caller(t, tokenOf(map[string]any{"sub": "ada"}))
+	q, err := client.NewQuery(c, notes.ListNotes, new(orgsv1.ListNotesRequest))
+	require.NoError(t, err)
+	err = q.Run(t.Context())
+	require.Equal(t, connect.CodePermissionDenied, connect.CodeOf(err))
+	require.ErrorContains(t, err, `"org_id"`)
+	require.Equal(t, err, q.Latest().StreamErr)
+
 	for _, value := range []any{7, true, "-"} {
 		notes, _ := o.caller(t, o.of("ada", value))
 		_, header := listNotes(t, notes, freshet.Revision{})
 		require.Equal(t, map[any]string{7: "org_id=7", true: "org_id=true", "-": "org_id=%2D"}[value], header.Get(intercept.HeaderPrincipal))
+	}
+}
+
+// G2, G3, G8: a Go client learns from an answer what to follow. When another token is
+// sent, of another organization here, it reads again and follows that one's topics;
+// whether a call has sent it, or the renewal of the stream, which is refused then.
+func TestOrgs_G3_client(t *testing.T) {
+	o := newOffices(t)
+	for name, byCall := range map[string]bool{"by a call": true, "by a renewal": false} {
+		t.Run(name, func(t *testing.T) {
+			first := o.of("ada", "acme")
+			if !byCall {
+				first = tokenOf(map[string]any{"sub": "ada", "org_id": "acme", "exp": time.Now().Add(4 * time.Second).Unix()})
+			}
+			var token atomic.Value
+			token.Store(first)
+			c, err := client.New(o.url, client.WithTokenSource(func(ctx context.Context) (string, error) {
+				if client.StaleToken(ctx) == first {
+					token.Store(o.of("ada", "globex"))
+				}
+				return token.Load().(string), nil
+			}))
+			require.NoError(t, err)
+			notes := orgsv1connect.NewNoteServiceClient(http.DefaultClient, o.url, connect.WithInterceptors(c.Interceptor()))
+			_, err = o.conn.Exec(t.Context(), "delete from notes; insert into notes (id, org_id, text) values (101, 'acme', 'a1'), (102, 'globex', 'g1')")
+			require.NoError(t, err)
+
+			q, err := client.NewQuery(c, notes.ListNotes, new(orgsv1.ListNotesRequest))
+			require.NoError(t, err)
+			require.Empty(t, q.Topics(), "only an answer tells")
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ended := make(chan error, 1)
+			go func() { ended <- q.Run(ctx) }()
+			defer func() {
+				cancel()
+				require.ErrorIs(t, <-ended, context.Canceled)
+			}()
+			holds := func(org string, topics ...string) {
+				t.Helper()
+				want, err := orgs.Look(t.Context(), o.conn, org)
+				require.NoError(t, err)
+				for s := range q.Changes(ctx) {
+					if s.Fresh && proto.Equal(s.Value, want) {
+						break
+					}
+				}
+				require.NoError(t, ctx.Err(), "G3: of %s %v", org, want)
+				require.Equal(t, topics, q.Topics())
+			}
+			holds("acme", "orgs/acme/notes", "orgs/acme/notes/101/tags")
+			_, err = o.conn.Exec(t.Context(), "insert into tags values (101, 'acme', 'new')")
+			require.NoError(t, err)
+			holds("acme", "orgs/acme/notes", "orgs/acme/notes/101/tags")
+
+			if byCall {
+				token.Store(o.of("ada", "globex"))
+				writeNote(t, notes, "g2") // nothing but a call says so
+				holds("globex", "orgs/globex/notes", "orgs/globex/notes/1/tags", "orgs/globex/notes/102/tags")
+			} else {
+				holds("globex", "orgs/globex/notes", "orgs/globex/notes/102/tags")
+			}
+			for _, sql := range []string{
+				"insert into tags values (102, 'globex', 'newer')",
+				"insert into notes (id, org_id, text) values (107, 'globex', 'g3')",
+				"delete from notes where id in (1, 107)",
+			} {
+				_, err = o.conn.Exec(t.Context(), sql)
+				require.NoError(t, err)
+				topics := []string{"orgs/globex/notes"}
+				if byCall && strings.HasPrefix(sql, "insert") {
+					topics = append(topics, "orgs/globex/notes/1/tags")
+				}
+				topics = append(topics, "orgs/globex/notes/102/tags")
+				if strings.Contains(sql, "'g3'") {
+					topics = append(topics, "orgs/globex/notes/107/tags")
+				}
+				holds("globex", topics...)
+			}
+		})
 	}
 }
