@@ -261,10 +261,10 @@ check: ## check a server: clients, writers, faults, rules G1 to G6 (ARGS=… are
 	$(GO) build -o bin/freshet ./cmd/freshet
 	@bin/freshet check $(ARGS)
 
-# What the tests do for 80 steps, for 100,000: an hour or so. After a failure give it the
-# seed that it names (ARGS=-families.seed=… -families.steps=…).
-model: ## random schemas of parents and children, random moves: clients show what Postgres holds after each step
-	$(GO) test ./internal/systemtest -run TestFamilies_G3_model -count=1 -v -timeout 6h -families.steps=100000 -families.batch=1000 $(ARGS)
+# What the tests do for 80 steps, for 100,000: Go clients and a page of @freshet/query, some
+# hours. After a failure give it what it names (ARGS='-families.seed=… -families.steps=…').
+model: $(MODULES) ## random schemas of parents and children, random moves: clients show what Postgres holds after each step
+	cd web && FAMILIES='-families.steps=100000 -families.batch=1000 $(ARGS)' node_modules/.bin/vitest run --project query packages/query/test/families.test.ts
 
 # The page is part of the program, and the packages are as they are built here.
 release: page ## archives, bills of materials, npm packages and checksums of the commit that is checked out, into dist

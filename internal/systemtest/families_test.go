@@ -206,10 +206,15 @@ func moveFamilies(t *testing.T, seed uint64, steps int) {
 		all = append(all, families.New(rng, fmt.Sprintf("f%d_%d", seed, i)))
 	}
 	url, database := liveFamilies(t, all)
-	group, ctx := errgroup.WithContext(t.Context())
-	for i, f := range all {
+	var households []*household
+	for _, f := range all {
 		h := &household{Family: f, conn: testkit.Conn(t, database)}
 		h.follow(t, url)
+		households = append(households, h)
+	}
+	openPage(t, url, households)
+	group, ctx := errgroup.WithContext(t.Context())
+	for i, h := range households {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)+1)) //nolint:gosec // not negative
 		group.Go(func() error {
 			err := h.disagreement(ctx, "the start")
