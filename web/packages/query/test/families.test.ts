@@ -17,14 +17,12 @@ test("shows what Postgres holds", { timeout: process.env["FAMILIES"] ? 0 : 300_0
       platform: "node",
     });
     await bundle.write({ dir, format: "esm", entryFileNames: "client.mjs", chunkFileNames: "[name]-[hash].mjs" });
-    const go = spawn(
-      "go",
-      [
-        ...["test", "./internal/systemtest", "-run", "TestFamilies_G3_model", "-count=1", "-v", "-timeout", "6h"],
-        ...["-families.page", join(dir, "client.mjs"), ...(process.env["FAMILIES"] ?? "").split(" ").filter(Boolean)],
-      ],
-      { cwd: fileURLToPath(new URL("../../../../", import.meta.url)), stdio: ["ignore", "pipe", "inherit"] },
-    );
+    const flags = (process.env["FAMILIES"] ?? "").split(" ").filter(Boolean);
+    const model = ["test", "./internal/systemtest", "-run", "TestFamilies_G3_model", "-count=1", "-v", "-timeout", "6h"];
+    const go = spawn("go", [...model, "-families.page", join(dir, "client.mjs"), ...flags], {
+      cwd: fileURLToPath(new URL("../../../../", import.meta.url)),
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     let said = "";
     go.stdout.on("data", (text: Buffer) => {
       said = (said + text.toString()).slice(-100_000);
