@@ -24,6 +24,8 @@ type fleet struct {
 	url   string
 	nodes []*node
 	write *writer
+
+	window time.Duration // that can be replayed; 0: the usual one
 }
 
 // node is what server.Node is made of, as far as it concerns the relay.
@@ -73,6 +75,7 @@ func (f *fleet) add(nats string, adjust ...func(*relay.Config)) *node {
 	n.publisher = publisher
 	var err error
 	n.feed, err = wal.New(wal.Config{
+		WindowAge: f.window, KeepInterval: f.window / 4,
 		URL: f.url, Slot: testkit.Slot(f.t, f.url), Program: testkit.Program(), Sink: publisher, BeforeTold: publisher.BeforeTold(nil),
 		Logger: log, WatchInterval: 200 * time.Millisecond, MaxLag: 2 * time.Second,
 	})

@@ -65,6 +65,7 @@ type badNATS struct {
 
 	mu     sync.Mutex // guards what follows
 	bad    bool
+	away   bool // nobody gets a connection
 	deaf   bool // to the node, which is sent no message
 	closed bool
 	going  chan struct{} // closed unless the way to the server is stalled
@@ -90,6 +91,12 @@ func (p *badNATS) be(bad bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bad = bad
+}
+
+func (p *badNATS) beAway(away bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away = away
 }
 
 func (p *badNATS) beDeaf(deaf bool) {
@@ -149,7 +156,7 @@ func (p *badNATS) close() {
 func (p *badNATS) keep(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || p.away {
 		_ = conn.Close()
 		return false
 	}

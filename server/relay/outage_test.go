@@ -52,6 +52,33 @@ func TestRelay_withoutNATS(t *testing.T) {
 	require.True(t, back.Gaps > 0 || back.Sent > 0, "%+v", back)
 }
 
+// F38: NATS is gone for longer than what can be replayed reaches back. Back, a node that
+// was told nothing leaves it to the one that has captured meanwhile to go on, though that
+// one is later, and asks it: so it begins nothing anew.
+func TestRelay_goneForLongerThanTheWindow(t *testing.T) {
+	nats := startNATS(t)
+	f := newFleet(t)
+	f.window = 400 * time.Millisecond
+	way := newBadNATS(t, nats.addr())
+	holder := f.add(way.addr())
+	f.caughtUp(holder)
+	stale := f.add(nats.addr())
+	f.caughtUp(f.nodes...)
+	begun := stale.hub.beginnings()
+	left := stale.hub.Frontier().Position
+	way.beAway(true)
+	nats.stop()
+	f.eventually("what it knows can't be replayed", func() bool { return holder.feed.Stats().Confirmed > left+100_000 })
+	nats.start(t)
+	f.eventually("it is connected", func() bool { return stale.relay.Stats().Connected })
+	require.Never(t, func() bool { return stale.relay.Stats().Capturing }, time.Second, 5*time.Millisecond)
+	way.beAway(false)
+	f.caughtUp(f.nodes...)
+	f.oneHolder(f.nodes...)
+	require.Equal(t, begun, stale.hub.beginnings(), "what it has missed it was told exactly")
+	require.True(t, holder.relay.Stats().Holder)
+}
+
 // F38: messages are lost, doubled, late, in another order.
 func TestRelay_badNetwork(t *testing.T) {
 	nats := startNATS(t)

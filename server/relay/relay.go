@@ -43,8 +43,10 @@ type Relay struct {
 	heard     time.Time // when another holder was last heard,
 	heardRank relayv1.Rank
 	heardID   uint64
-	unheard   bool // none was since the connection was made
-	capturing bool // this node captures
+	unheard   bool      // none was since the connection was made
+	was       bool      // there was a connection before this one,
+	back      time.Time // which this one has taken the place of
+	capturing bool      // this node captures
 
 	counters counters
 }
@@ -171,15 +173,20 @@ const heardFor = 4 * beatInterval
 // seatGrace is for how long NATS may be gone before the seat is left to others.
 const seatGrace = 2 * time.Second
 
+// stepBack is for how long after NATS was gone a node that doesn't capture leaves the seat
+// to those that do. It was told nothing meanwhile, which can be more than the replay window
+// has, so that it would have to begin anew; of them it can ask what it has missed.
+const stepBack = 3 * time.Second
+
 // usualPayload is what a server of NATS takes unless told otherwise.
 const usualPayload = 1 << 20
 
 // decide says whether this node is to capture, and what it is to others.
 func (r *Relay) decide(now time.Time) (capturing bool) {
 	gone, held := r.goneFor(now), r.seat.Held()
-	r.seat.Want(gone < seatGrace)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.seat.Want(gone < seatGrace && (r.capturing || now.Sub(r.back) > stepBack))
 	silent := now.Sub(r.heard)
 	why := ""
 	rank := relayv1.Rank(r.rank.Load())
@@ -223,7 +230,12 @@ func (r *Relay) connected(nc *nats.Conn) {
 	r.refusal.Store(nil)
 	r.gone.Store(0)
 	r.mu.Lock()
-	r.heard, r.unheard = time.Now(), true // from now on somebody could be
+	now := time.Now()
+	r.heard, r.unheard = now, true // from now on somebody could be
+	if r.was {
+		r.back = now
+	}
+	r.was = true
 	r.mu.Unlock()
 	r.log.Info("connected to NATS", "server", nc.ConnectedUrlRedacted())
 	r.look()
