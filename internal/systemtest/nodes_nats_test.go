@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func TestNodes_F38_fleetOverNATS(t *testing.T) {
 		nats.WaitForShutdown()
 	}
 	t.Cleanup(func() { stop() })
-	nodes := startNodes(t, binary, database, 3, "--nats-url=nats://127.0.0.1:"+strconv.Itoa(port), "--max-lag=1s", "--heartbeat=1s")
+	nodes := startNodes(t, binary, database, 3, "--nats-url=nats://127.0.0.1:"+strconv.Itoa(port), "--max-lag=1s", "--heartbeat=1s", "--explain")
 	conn := testkit.Conn(t, database)
 	copies := func(want int) {
 		t.Helper()
@@ -90,6 +91,18 @@ func TestNodes_F38_fleetOverNATS(t *testing.T) {
 		readable(listeners[(but+1)%3].now().told[topicOf("7")], but)
 	}
 	step(-1)
+	// Why, only who captures knows; the others know of which commit and topic.
+	rev, why := listeners[0].now().told[topicOf("7")], map[string]int{}
+	for _, c := range clients {
+		answer, err := c.list(ctx, "7", rev)
+		require.NoError(t, err)
+		cause := answer.Header().Get("Freshet-Cause")
+		require.Contains(t, cause, `topic="`+topicOf("7")+`"`)
+		require.Contains(t, cause, `revision="`+rev.String()+`"`)
+		kind, _, _ := strings.Cut(cause, ",")
+		why[kind]++
+	}
+	require.Equal(t, map[string]int{"change=insert": 1, "change=unknown": 2}, why)
 	for i, n := range nodes {
 		n.kill()
 		step(i)
