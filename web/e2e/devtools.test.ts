@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { desktop, Pages, phone, violations } from "./pages.js";
 import { Site } from "./site.js";
 
-const pages = Pages.forFile();
+const pages = Pages.forFile(["--explain"]);
 let site: Site;
 
 beforeAll(async () => {
@@ -31,7 +31,8 @@ async function follows(page: Page): Promise<void> {
   await pages.insert("devtools", "a row");
   await page.getByRole("list", { name: "Notices, newest first" }).getByText(/read/).first().waitFor();
   await page.getByRole("list", { name: "Events, newest first" }).getByText("conversations/devtools/messages").first().waitFor();
-  await row.waitFor();
+  await row.getByText("last change: insert of public.messages").waitFor();
+  await page.getByRole("list", { name: "Notices, newest first" }).getByText("insert of public.messages").first().waitFor();
   expect(await row.locator("td").nth(2).textContent()).toMatch(/^[0-9a-f]+$/);
 }
 

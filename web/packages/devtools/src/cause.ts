@@ -2,6 +2,9 @@
 export interface Cause {
   /** In words: `update of messages`. */
   readonly text: string;
+  /** One of the answer's topics that changed, or a pattern that matches one. */
+  readonly topic?: string | undefined;
+  readonly pattern?: string | undefined;
   /** The commit's revision. */
   readonly revision?: string | undefined;
   /** When it was committed, by the database's clock, in milliseconds of the epoch. */
@@ -23,7 +26,18 @@ export function parseCause(header: string | null): Cause | undefined {
   const rows = Number(members.get("rows"));
   const text = [change.replaceAll("_", " "), rows > 1 && `of ${rows} rows`, table && `of ${table}`].filter(Boolean).join(" ");
   const at = Date.parse(members.get("time") ?? "");
-  return { text, revision: members.get("revision"), at: Number.isNaN(at) ? undefined : at };
+  const topic = decode(members.get("topic"));
+  const pattern = decode(members.get("pattern"));
+  return { text, topic, pattern, revision: members.get("revision"), at: Number.isNaN(at) ? undefined : at };
+}
+
+/** What it says concerns a query with these topics. */
+export function concerns({ topic, pattern }: Cause, topics: readonly string[]): boolean {
+  if (topic !== undefined) return topics.includes(topic);
+  if (pattern === undefined) return false;
+  const source = pattern.replace(/\*\*|[*.+?^${}()|[\]\\]/g, (part) => (part === "**" ? ".*" : part === "*" ? "[^/]*" : `\\${part}`));
+  const matching = new RegExp(`^${source}$`);
+  return topics.some((each) => matching.test(each));
 }
 
 function decode(text: string | undefined): string | undefined {

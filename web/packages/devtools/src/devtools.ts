@@ -21,6 +21,7 @@ interface Read {
 
 const keptFrames = 60;
 const keptJourneys = 24;
+const keptCauses = 100;
 /** A panel need not render each of a thousand events. */
 const settleMs = 80;
 
@@ -35,6 +36,7 @@ export class Devtools {
   #journeys: readonly Journey[] = [];
   #reads: readonly Read[] = []; // the latest answers, the newest first
   #commits: readonly number[] = []; // the newest first
+  #causes: readonly Cause[] = []; // of each topic the latest, the newest first
   #number = 0;
   #counts = { notices: 0, reads: 0, queries: 0, saved: 0 };
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -42,7 +44,7 @@ export class Devtools {
 
   constructor(options: DevtoolsOptions) {
     this.#options = options;
-    this.#picture = { frames: [], journeys: [], counts: { ...this.#counts, refetches: 0 } };
+    this.#picture = { frames: [], journeys: [], causes: [], counts: { ...this.#counts, refetches: 0 } };
     const { freshet, queries } = options;
     this.#stops.push(freshet.onFrame((frame) => this.#frame(frame)), freshet.onStatus(() => this.#changed()));
     if (queries) this.#stops.push(queries.onChange(() => this.#arrived()));
@@ -103,6 +105,10 @@ export class Devtools {
     if (stamp) {
       const cause = parseCause(headers.get("freshet-cause"));
       this.#reads = [{ sentAt, stamp, cause }, ...this.#reads].slice(0, keptJourneys);
+      if (cause && cause.text !== "began") { // the server has, and knows of no change since
+        const others = this.#causes.filter(({ topic, pattern }) => topic !== cause.topic || pattern !== cause.pattern);
+        this.#causes = [cause, ...others].slice(0, keptCauses);
+      }
       if (cause?.at !== undefined) this.committed(cause.at);
     }
     this.#changed();
@@ -150,7 +156,7 @@ export class Devtools {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       const refetches = this.#options.queries?.refetches ?? 0;
-      this.#picture = { frames: this.#frames, journeys: this.#journeys, counts: { ...this.#counts, refetches } };
+      this.#picture = { frames: this.#frames, journeys: this.#journeys, causes: this.#causes, counts: { ...this.#counts, refetches } };
       for (const listener of this.#listeners) listener();
     }, settleMs);
   }

@@ -86,7 +86,7 @@ function build(make: Make, devtools: Devtools) {
   }
 
   function update(): void {
-    const { frames, journeys, counts } = devtools.picture;
+    const { frames, journeys, causes, counts } = devtools.picture;
     const { freshness, revision, lagMs, error, tokenError } = devtools.freshet.status;
     state.dataset["freshness"] = freshness;
     state.replaceChildren(
@@ -97,7 +97,7 @@ function build(make: Make, devtools: Devtools) {
       ...[error, tokenError].flatMap((failed) => (failed === undefined ? [] : make("span", {}, message(failed)))),
     );
     numbers.replaceChildren(...countItems(make, counts));
-    rows.replaceChildren(...queryRows(make, devtools.queries?.report() ?? []));
+    rows.replaceChildren(...queryRows(make, devtools.queries?.report() ?? [], causes));
     bars.replaceChildren(...journeyBars(make, journeys));
     none.hidden = journeys.length > 0;
     key.hidden = bars.hidden = journeys.length === 0;

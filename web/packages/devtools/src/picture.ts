@@ -40,5 +40,7 @@ export interface Counts {
 export interface Picture {
   readonly frames: readonly Seen[];
   readonly journeys: readonly Journey[];
+  /** What has changed, as answers say with `serve --explain`: of each topic the latest, the newest first. */
+  readonly causes: readonly Cause[];
   readonly counts: Counts;
 }

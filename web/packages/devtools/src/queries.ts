@@ -1,12 +1,14 @@
 import type { QueryReport } from "@freshet/query/tanstack";
+import { concerns, type Cause } from "./cause.js";
 import { short, type Make } from "./dom.js";
 
 /** The rows of the table of queries. */
-export function queryRows(make: Make, report: readonly QueryReport[]): HTMLElement[] {
+export function queryRows(make: Make, report: readonly QueryReport[], causes: readonly Cause[] = []): HTMLElement[] {
   return report.map((query) => {
     const { need, asked, have, fresh, freshness, watched, phase, topics, queryKey } = query;
     const flying = phase === "flying";
     const [name, of] = nameOf(queryKey);
+    const cause = causes.find((each) => concerns(each, topics));
     const state = flying ? "reading" : fresh || watched ? freshness : "marked";
     return make(
       "tr",
@@ -16,6 +18,7 @@ export function queryRows(make: Make, report: readonly QueryReport[]): HTMLEleme
         { scope: "row", title: topics.join("\n") },
         name,
         make("small", {}, [state, !watched && "not on show", of].filter(Boolean).join(" · ")),
+        cause && make("small", { class: "why", title: `${cause.topic ?? cause.pattern}\n${cause.revision ?? ""}` }, `last change: ${cause.text}`),
       ),
       make("td", { title: need }, short(need)),
       make("td", { title: asked }, flying && !asked ? "strong" : short(asked)),

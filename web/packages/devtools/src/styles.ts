@@ -48,6 +48,7 @@ thead th { color: var(--muted); font-weight: 500; }
 tbody tr { border-top: 1px solid var(--line); }
 tbody th { font-weight: 600; }
 small { display: block; overflow: hidden; color: var(--muted); font-weight: 400; text-overflow: ellipsis; }
+.why { overflow-wrap: anywhere; white-space: normal; }
 tr[data-state="live"] td:last-child { color: var(--ok); }
 tr[data-state="catching up"] td:nth-child(2), tr[data-state="reading"] td:nth-child(3) { color: var(--told); }
 
