@@ -2,7 +2,7 @@ import { getOption, hasOption, type DescField, type DescMessage, type DescMethod
 import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { reads } from "./gen/freshet/v1/options_pb.js";
-import { checkTopic, compileTemplate, escapeSegment, keyOf, maxTopics, TopicError, topicsOf, type Segment } from "./topics.js";
+import { bind, checkTopic, compileTemplate, escapeSegment, keyOf, maxTopics, TopicError, topicsOf, type Segment } from "./topics.js";
 
 /** A step into a response. Fields below one repeated field are of the same element. */
 interface Branch {
@@ -29,11 +29,12 @@ const compiled = new WeakMap<DescMethod, readonly Derived[]>();
  * All that an answer depends on: the topics of its request, and those that only the
  * answer names (`response_topics`), by the same rules and golden vectors as the
  * server's. At most 1,000: what is too many gives its wildcard, the last template
- * first. Throws a TopicError if not even a wildcard can be spelled.
+ * first. Throws a TopicError if not even a wildcard can be spelled. `principal` is the
+ * answer's `Freshet-Principal`; a CallerError says that it lacks what templates take.
  */
-export function topicsOfAnswer(method: DescMethod, request: Message, response: Message): string[] {
-  const asked = topicsOf(method, request);
-  const all = derivedOf(method);
+export function topicsOfAnswer(method: DescMethod, request: Message, response: Message, principal?: string | null): string[] {
+  const asked = topicsOf(method, request, principal ?? null);
+  const all = derivedOf(method).map((derived) => boundOf(derived, principal ?? null));
   if (all.length === 0) return asked;
   const message = reflect(method.output, response);
   const wild = all.map(({ wildcard }) => expand(wildcard, message));
@@ -62,11 +63,19 @@ function derivedOf(method: DescMethod): readonly Derived[] {
   return all;
 }
 
+function boundOf(derived: Derived, principal: string | null): Derived {
+  if (!derived.segments.some((s) => "claim" in s)) return derived;
+  const [segments] = bind([derived.segments], principal) as [readonly Segment[]];
+  const bound = { segments, roots: derived.roots } as { segments: typeof segments; roots: Branch[]; wildcard: Derived };
+  bound.wildcard = derived.wildcard === derived ? bound : boundOf(derived.wildcard, principal);
+  return bound;
+}
+
 function derive(text: string, schema: DescMessage): Derived {
-  const segments = compileTemplate(text, schema);
+  const segments = compileTemplate(text, schema, true);
   const roots: Branch[] = [];
   for (const segment of segments) {
-    if ("literal" in segment) continue;
+    if (!("path" in segment)) continue;
     let level = roots;
     segment.path.forEach((step, index) => {
       let branch = level.find((b) => b.step === step);
@@ -85,7 +94,7 @@ function derive(text: string, schema: DescMessage): Derived {
 function expand({ segments, roots }: Derived, message: ReflectMessage): string[] {
   const topics = rowsOf(roots, message).map((row) => {
     const parts = segments.map((segment) => {
-      if ("literal" in segment) return segment.literal;
+      if (!("path" in segment)) return "literal" in segment && segment.literal;
       const value = row[keyOf(segment.path)]!;
       return segment.rest ? value : escapeSegment(value);
     });

@@ -3,11 +3,12 @@ import { epochOf, laterOf, parseRevision, type Revision } from "./revision.js";
 export const atLeastHeader = "Freshet-At-Least";
 export const revisionHeader = "Freshet-Revision";
 export const topicsHeader = "Freshet-Topics";
+export const principalHeader = "Freshet-Principal";
 
 /** What the run's owner wants to know of its requests. */
 export interface AttemptHooks {
-  /** A request of the run depends on these topics. */
-  topics?(topics: readonly string[]): void;
+  /** A request of the run depends on these topics; `claimed`: and on others for another caller. */
+  topics?(topics: readonly string[], claimed: boolean): void;
   /** An answer of the run, which was let through, depends on these. */
   answered?(topics: readonly string[]): void;
   /** What an answer with this stamp lacks, that was told after it was sent. */

@@ -38,6 +38,7 @@ export class Freshet {
   readonly #frameListeners = new Set<(frame: Frame) => void>();
   readonly #resetListeners = new Set<(revision: Revision) => void>();
   readonly #accountListeners = new Set<() => void>();
+  readonly #renewedListeners = new Set<() => void>();
   readonly #stopListening: () => void;
   readonly #tokens: Tokens | undefined;
   readonly #stream: StreamOptions;
@@ -57,7 +58,10 @@ export class Freshet {
       retryMs,
       maxRetryMs,
       log: this.#log,
-      renewed: () => this.#feed.renew(),
+      renewed: () => {
+        this.#feed.renew();
+        for (const listener of this.#renewedListeners) guarded(listener);
+      },
       left: () => this.#leave(),
       changed: () => this.#update(),
     });
@@ -143,6 +147,12 @@ export class Freshet {
   onAccountChange(listener: () => void): () => void {
     this.#accountListeners.add(listener);
     return () => this.#accountListeners.delete(listener);
+  }
+
+  /** There is another token of the same account, whose claims may be others. */
+  onRenewed(listener: () => void): () => void {
+    this.#renewedListeners.add(listener);
+    return () => this.#renewedListeners.delete(listener);
   }
 
   /** Connects again now, and asks for a token again. */

@@ -10,7 +10,7 @@ export { topicsOfAnswer } from "./answer-topics.js";
 export { messageCodec, type Codec } from "./codec.js";
 export { topicsOfServices } from "./query-key.js";
 export { freshetTransport } from "./transport.js";
-export { TemplateError, TopicError, topicsOf, topicsOfTemplate } from "./topics.js";
+export { CallerError, TemplateError, TopicError, topicsOf, topicsOfTemplate } from "./topics.js";
 
 /**
  * Makes reads of a Connect transport follow the stream.

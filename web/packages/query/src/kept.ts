@@ -11,11 +11,12 @@ interface Kept {
 /**
  * Keeps the age of the data in the query's state, where `dehydrate` and the
  * persisters of TanStack Query take it along. Set in place: nobody renders it.
- * Not while writes are shown over it, which nothing would take away again.
+ * Not while writes are shown over it, which nothing would take away again; nor if the
+ * topics are the caller's, since nobody knows who it will be.
  */
-export function keep({ query, rule, topics }: Entry<Query>, patched: boolean): void {
+export function keep({ query, rule, topics, claimed }: Entry<Query>, patched: boolean): void {
   const state = query.state as { freshet?: Kept };
-  const have = !patched && rule.held && !rule.blind && query.state.data !== undefined ? rule.have : undefined;
+  const have = !patched && !claimed && rule.held && !rule.blind && query.state.data !== undefined ? rule.have : undefined;
   if (!have) delete state.freshet;
   else if (state.freshet?.have !== have || state.freshet.topics !== topics) state.freshet = { have, topics };
 }

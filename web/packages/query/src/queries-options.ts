@@ -20,7 +20,7 @@ export interface AnyQueryClient {
 export interface QueriesOptions {
   readonly freshet: Pick<
     Freshet,
-    "subscribe" | "onFrame" | "onReset" | "onAccountChange" | "onStatus" | "status" | "freshnessOf" | "atLeast" | "isCurrent"
+    "subscribe" | "onFrame" | "onReset" | "onAccountChange" | "onRenewed" | "onStatus" | "status" | "freshnessOf" | "atLeast" | "isCurrent"
   >;
   readonly queryClient: AnyQueryClient;
   /**

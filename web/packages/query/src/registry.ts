@@ -13,6 +13,8 @@ export interface Entry<Q> {
    * one that the caller may not follow has the stream of all others refused.
    */
   denied: boolean;
+  /** Its requests have other answers, and other topics, for another caller. */
+  claimed: boolean;
   /** The data on show, as it was seen last. */
   shown?: unknown;
 }
@@ -51,7 +53,7 @@ export class Registry<Q> {
   }
 
   add(query: Q): Entry<Q> {
-    const entry: Entry<Q> = { query, rule: new Rule(), topics: [], answered: new Set(), denied: false };
+    const entry: Entry<Q> = { query, rule: new Rule(), topics: [], answered: new Set(), denied: false, claimed: false };
     this.#entries.set(query, entry);
     return entry;
   }

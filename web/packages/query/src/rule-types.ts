@@ -58,6 +58,8 @@ export interface Inputs {
   written: { readonly stamp?: Revision; readonly patch?: boolean };
   /** The server is behind: ask strongly now and then. */
   poll: object;
+  /** Somebody else may be calling from now on: what is held, or on its way, is no answer to them. */
+  another: object;
 }
 
 export type Kind = keyof Inputs;

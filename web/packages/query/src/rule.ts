@@ -45,6 +45,8 @@ export class Rule {
   sent = 0;
   /** `clock` at the last reset. */
   replaced = 0;
+  /** `clock` when somebody else began to call. */
+  foreign = 0;
   /** The latest history that a reset went back from, by a revision of it. */
   left: Revision | undefined;
   clock = 0;
@@ -122,6 +124,11 @@ const table: Table = {
       rule.strong = true;
       return fetchNow;
     },
+    another: (rule) => {
+      another(rule);
+      if (rule.held && !rule.need) return rule.watched ? fetchNow : mark;
+      return settle(rule);
+    },
   },
   flying: {
     invalidate: note,
@@ -151,6 +158,7 @@ const table: Table = {
       return none;
     },
     poll: ignore,
+    another,
   },
   pausing: {
     invalidate: note,
@@ -174,6 +182,7 @@ const table: Table = {
       return none;
     },
     poll: ignore,
+    another,
   },
 };
 
@@ -238,6 +247,15 @@ function reset(rule: Rule, { revision }: Inputs["reset"]): Step {
   return settle(rule);
 }
 
+/** What is held stays on show, as of nobody knows when; the next answer isn't older. */
+function another(rule: Rule): Step {
+  rule.foreign = rule.clock;
+  if (rule.have) rule.need = laterOf(rule.need, rule.have);
+  rule.have = undefined;
+  rule.blind = true;
+  return none;
+}
+
 function send(rule: Rule, { heard, partial = false }: Inputs["send"]): Step {
   let atLeast: Revision | undefined;
   // Without a stream nothing is known of what changed: a strong read.
@@ -260,6 +278,7 @@ function send(rule: Rule, { heard, partial = false }: Inputs["send"]): Step {
  * kept, nor one without a stamp that may be of the history before the last reset.
  */
 function keeps(rule: Rule, flight: Flight, stamp: Revision | undefined): boolean {
+  if (flight.sent <= rule.foreign) return false; // somebody else's
   if (stamp && (isOver(rule, stamp) || wasLeft(rule, stamp))) return false;
   if (!stamp && flight.sent <= rule.replaced) return false;
   if (!rule.held) return true;

@@ -72,6 +72,7 @@ export class Queries {
       cache.subscribe((event) => this.#event(event)),
       freshet.onReset((revision) => this.#registry.reset(revision)),
       freshet.onAccountChange(() => this.#accountChanged()),
+      freshet.onRenewed(() => this.#renewed()),
       freshet.onFrame((frame) => this.#frame(frame)),
       freshet.onStatus(() => this.#changed()),
     );
@@ -141,6 +142,13 @@ export class Queries {
     for (const entry of this.#registry.entries) this.#removed(entry);
     this.#registry.forget();
     empty(this.#queryClient, (query) => this.#added(query));
+  }
+
+  /** Whose claims another token has, only the server knows. */
+  #renewed(): void {
+    for (const entry of this.#registry.entries) {
+      if (entry.claimed) this.#registry.on(entry, { type: "another" });
+    }
   }
 
   // What comes from the cache.
@@ -316,7 +324,8 @@ export class Queries {
     const learned = new Set<string>();
     const answered = new Set<string>();
     const attempt = new Attempt(() => flight.atLeast && laterOf(rule.need, flight.atLeast), {
-      topics: (topics) => {
+      topics: (topics, claimed) => {
+        entry.claimed ||= claimed;
         for (const topic of topics) learned.add(topic);
         this.#resolve(entry, learned);
       },

@@ -10,12 +10,22 @@ const maxTopicBytes = 512;
 /** @internal */
 export type Segment =
   | { readonly literal: string }
+  /** `{principal.…}`: a claim of the caller, which the server tells with the answer. */
+  | { readonly claim: string }
   /** `rest`: `{f=**}`, a resource path, inserted as it is. */
   | { readonly path: readonly DescField[]; readonly rest: boolean };
 
 /** A request's topics can't be spelled; the server refuses such a request, too. */
 export class TopicError extends Error {
   override readonly name = "TopicError";
+}
+
+/**
+ * An answer to a read whose topics take claims of the caller doesn't say what they
+ * are, so that it can't be followed: `Freshet-Principal` was lost on its way.
+ */
+export class CallerError extends Error {
+  override readonly name = "CallerError";
 }
 
 /** A template that names what its request does not have: a mistake in the proto. */
@@ -32,17 +42,51 @@ const control = /[\u0000-\u001f\u007f-\u009f]/;
  * The topics that a read depends on, from its method's `(freshet.v1.reads)`:
  * the same rules, and the same golden vectors, as the server's. Empty when the
  * method declares none, or when an unset field drops them all: then nothing is
- * known of what the answer depends on.
+ * known of what the answer depends on. Those that take claims of the caller are
+ * left out; with an answer's `Freshet-Principal` they are there.
  */
-export function topicsOf(method: DescMethod, request: Message): string[] {
+export function topicsOf(method: DescMethod, request: Message, principal?: string | null): string[] {
   let templates = compiled.get(method);
   const option = hasOption(method, reads) ? getOption(method, reads) : undefined;
   if (!templates) {
-    templates = (option?.topics ?? []).map((text) => compileTemplate(text, method.input));
+    templates = (option?.topics ?? []).map((text) => compileTemplate(text, method.input, true));
     compiled.set(method, templates);
   }
+  if (takesClaims(method)) templates = bind(templates, principal);
   // Room for the wildcards of what the answer adds.
   return expand(templates, method.input, request, maxTopics - (option?.responseTopics.length ?? 0));
+}
+
+/** Whether a read has other topics for another caller. @internal */
+export function takesClaims(method: DescMethod): boolean {
+  if (!hasOption(method, reads)) return false;
+  const { topics, responseTopics } = getOption(method, reads);
+  return [...topics, ...responseTopics].some((text) => text.includes("{principal."));
+}
+
+/**
+ * Puts what the server says of its caller into templates. Undefined: nothing yet,
+ * so templates that need it are left out. @internal
+ */
+export function bind(templates: readonly (readonly Segment[])[], principal: string | null | undefined): (readonly Segment[])[] {
+  if (principal === undefined) return templates.filter((segments) => !segments.some((s) => "claim" in s));
+  const claims = new Map(principal?.split(",").map((pair) => pair.split("=", 2) as [string, string | undefined]));
+  return templates.map((segments) =>
+    segments.map((segment) => {
+      if (!("claim" in segment)) return segment;
+      const literal = claims.get(segment.claim);
+      if (!literal || !isEscaped(literal)) throw new CallerError(`the answer doesn't say the caller's ${segment.claim}: is Freshet-Principal exposed?`);
+      return { literal };
+    }),
+  );
+}
+
+function isEscaped(literal: string): boolean {
+  try {
+    return escapeSegment(decodeURIComponent(literal)) === literal;
+  } catch {
+    return false;
+  }
 }
 
 /** The topics of one template for a request. */
@@ -51,9 +95,10 @@ export function topicsOfTemplate(template: string, schema: DescMessage, request:
 }
 
 /** @internal */
-export function compileTemplate(text: string, schema: DescMessage): readonly Segment[] {
+export function compileTemplate(text: string, schema: DescMessage, claims = false): readonly Segment[] {
   const segments = text.split("/").map((part): Segment => {
     const field = /^\{([A-Za-z_][\w.]*)(=\*\*)?\}$/.exec(part);
+    if (claims && field?.[1]!.startsWith("principal.")) return { claim: field[1]!.slice("principal.".length) };
     if (field) return { path: resolve(text, schema, field[1]!), rest: field[2] !== undefined };
     if (part === "" || /[{}*]/.test(part) || control.test(part)) {
       throw new TemplateError(`template "${text}": "${part}" is no segment`);
@@ -113,7 +158,7 @@ function combinations(segments: readonly Segment[], message: ReflectMessage): st
   const paths = new Map<string, string[]>();
   let count = 1;
   for (const segment of segments) {
-    if ("literal" in segment) continue;
+    if (!("path" in segment)) continue;
     const key = keyOf(segment.path);
     if (paths.has(key)) continue;
     const values = valuesOf(segment.path, message);
@@ -131,7 +176,7 @@ function combinations(segments: readonly Segment[], message: ReflectMessage): st
     }
     return segments
       .map((segment) => {
-        if ("literal" in segment) return segment.literal;
+        if (!("path" in segment)) return "literal" in segment && segment.literal;
         const value = chosen.get(keyOf(segment.path))!;
         return segment.rest ? value : escapeSegment(value);
       })

@@ -3,10 +3,10 @@ import { create } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type Transport, type UnaryResponse } from "@connectrpc/connect";
 import { topicsOfAnswer } from "./answer-topics.js";
-import { atLeastHeader, Attempt, attemptOf, parseTopics, revisionHeader, topicsHeader } from "./attempt.js";
+import { atLeastHeader, Attempt, attemptOf, parseTopics, principalHeader, revisionHeader, topicsHeader } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
-import { TopicError, topicsOf } from "./topics.js";
+import { takesClaims, TopicError, topicsOf } from "./topics.js";
 import { asCaller, refusalOf, retryDelayOf } from "./wire.js";
 
 /**
@@ -68,7 +68,7 @@ async function read<I extends DescMessage, O extends DescMessage>(
 ): Promise<UnaryResponse<I, O>> {
   attempt.requests++;
   const request = create(method.input, input);
-  attempt.hooks.topics?.(ifSpelled(() => topicsOf(method, request)));
+  attempt.hooks.topics?.(ifSpelled(() => topicsOf(method, request)), takesClaims(method));
   const explicit = headers.has(atLeastHeader);
   let atLeast = attempt.atLeast();
   let strongly = false;
@@ -98,7 +98,7 @@ async function read<I extends DescMessage, O extends DescMessage>(
     if (stamp) freshet.observe(stamp);
     const need = overtaken || explicit ? undefined : attempt.hooks.overtaken?.(stamp, atLeast);
     if (!need) {
-      attempt.hooks.answered?.(ifSpelled(() => topicsOfAnswer(method, request, response.message)));
+      attempt.hooks.answered?.(ifSpelled(() => topicsOfAnswer(method, request, response.message, response.header.get(principalHeader))));
       attempt.note(response.header);
       return response;
     }

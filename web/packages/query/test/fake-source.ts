@@ -27,6 +27,7 @@ export class FakeSource implements Source {
   readonly #listeners = new Set<(frame: Frame) => void>();
   readonly #resetListeners = new Set<(revision: Revision) => void>();
   readonly #accountListeners = new Set<() => void>();
+  readonly #renewedListeners = new Set<() => void>();
   readonly #era = new Era();
 
   subscribe(options: SubscribeOptions): ReturnType<Freshet["subscribe"]> {
@@ -57,6 +58,16 @@ export class FakeSource implements Source {
   onAccountChange(listener: () => void): () => void {
     this.#accountListeners.add(listener);
     return () => this.#accountListeners.delete(listener);
+  }
+
+  onRenewed(listener: () => void): () => void {
+    this.#renewedListeners.add(listener);
+    return () => this.#renewedListeners.delete(listener);
+  }
+
+  /** There is another token. */
+  renew(): void {
+    for (const listener of this.#renewedListeners) listener();
   }
 
   /** As `Freshet.changeAccount`; nothing is followed until `ready`. */

@@ -96,8 +96,8 @@ test("generated code and types fit, in an app with all peers", { timeout: patien
 test.each([
   ["index", 11_200],
   ["react", 800],
-  ["connect", 5000],
-  ["tanstack", 6500],
+  ["connect", 5400],
+  ["tanstack", 6600],
   ["connect-query", 19_200],
 ])("compressed and without peers %s has at most %d bytes", async (entry, most) => {
   const { first, later } = await sizeOf(join(root, "dist", `${entry}.js`), /^@bufbuild\//, /^@connectrpc\//, /^@tanstack\//, /^react$/);

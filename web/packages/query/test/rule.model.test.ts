@@ -217,6 +217,7 @@ const actions: Record<string, (world: World, n: number) => void> = {
     if (world.rule.watched) world.do({ type: "unwatch" });
   },
   poll: (world) => world.do({ type: "poll" }),
+  another: (world) => world.do({ type: "another" }),
 };
 
 const step = fc.record({ name: fc.constantFrom(...Object.keys(actions)), n: fc.nat(20) });

@@ -10,7 +10,7 @@ import {
 } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
 import { topicsOfAnswer } from "../src/answer-topics.js";
 import { reads, ReadsSchema } from "../src/gen/freshet/v1/options_pb.js";
-import { TemplateError, TopicError, topicsOf, topicsOfTemplate } from "../src/topics.js";
+import { CallerError, TemplateError, TopicError, topicsOf, topicsOfTemplate } from "../src/topics.js";
 
 interface Vectors {
   escapes: { value: string; segment: string }[];
@@ -23,6 +23,14 @@ interface Vectors {
     response: JsonValue;
     topics?: string[];
     error?: boolean;
+  }[];
+  principals: {
+    templates: string[];
+    response_templates?: string[];
+    request?: JsonValue;
+    response?: JsonValue;
+    caller?: string;
+    topics?: string[];
   }[];
   malformed: { template: string }[];
 }
@@ -69,6 +77,22 @@ describe("golden vectors", () => {
       const run = () => topicsOfAnswer(method, fromJson(schema, request), fromJson(schema, response));
       if (error) expect(run, what).toThrow(TopicError);
       else expect(run(), what).toEqual(topics);
+    }
+  });
+
+  test("principals", () => {
+    expect(vectors.principals.length).toBeGreaterThan(20);
+    for (const { templates, response_templates = [], request = {}, response = {}, caller, topics } of vectors.principals) {
+      const options = create(MethodOptionsSchema);
+      setExtension(options, reads, create(ReadsSchema, { topics: templates, responseTopics: response_templates }));
+      const method = { input: schema, output: schema, proto: { options } } as unknown as DescMethod;
+      const told = (principal?: string) => topicsOfAnswer(method, fromJson(schema, request), fromJson(schema, response), principal);
+      if (caller !== undefined) expect(told(caller), caller).toEqual(topics);
+      const before = topicsOf(method, fromJson(schema, request));
+      expect(before, "before there is an answer").toEqual(templates.includes("tags") ? ["tags"] : []);
+      if (!caller && topics) continue;
+      const wrong = [undefined, "", "org_id=", "org_id=a/b", "org_id=%zz", "org_id=-", "x=1", "org_id"];
+      for (const header of wrong) expect(() => told(header), header).toThrow(CallerError);
     }
   });
 
