@@ -81,6 +81,7 @@ func (n *Node) observeRelay() {
 		"freshet_relay_overflows_total":       {"Times that NATS took frames so slowly that those that waited were dropped: others find a gap, and ask.", func(s relay.Stats) uint64 { return s.Overflows }},
 		"freshet_relay_received_frames_total": {"Frames of other nodes.", func(s relay.Stats) uint64 { return s.Received }},
 		"freshet_relay_ignored_frames_total":  {"Frames of other nodes, of another history or not understood.", func(s relay.Stats) uint64 { return s.Ignored }},
+		"freshet_relay_forged_messages_total": {"Messages on the fleet's subjects that no node of this database has sealed: dropped. Somebody else publishes there.", func(s relay.Stats) uint64 { return s.Forged }},
 		"freshet_relay_gaps_total":            {"Times that something was missing between what the node knew and what it was told.", func(s relay.Stats) uint64 { return s.Gaps }},
 		"freshet_relay_requests_total":        {"Requests for what was missing.", func(s relay.Stats) uint64 { return s.Asked }},
 		"freshet_relay_answers_total":         {"Requests of others that the node has answered.", func(s relay.Stats) uint64 { return s.Answered }},

@@ -138,6 +138,7 @@ func New(cfg Config) (*Node, error) {
 		Slot:          cfg.Slot,
 		Publication:   cfg.Publication,
 		MaxLag:        cfg.MaxLag,
+		Secret:        cfg.relays(),
 		WindowAge:     cfg.ReplayWindow,
 		WindowBytes:   uint64(cfg.ReplayWindowBytes), //nolint:gosec // checked,
 		ProbeInterval: cfg.ProbeInterval,

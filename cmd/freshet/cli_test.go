@@ -175,7 +175,7 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 	code, stdout, _ = runs(t, "migrate", "status")
 	require.NotContains(t, stdout, "pending")
 	require.Equal(t, exitOK, code)
-	for _, name := range []string{"00001_messages.sql", "00003_incarnation_database.sql", "00001_freshet.sql"} {
+	for _, name := range []string{"00001_messages.sql", "00004_incarnation_secret.sql", "00003_incarnation_database.sql", "00001_freshet.sql"} {
 		code, stdout, stderr = runs(t, "migrate", "down", "--yes")
 		require.Equal(t, exitOK, code, stderr)
 		require.Contains(t, stdout, name)

@@ -26,7 +26,7 @@ func TestDatabase_fromOneRecord(t *testing.T) {
 	code, stdout, stderr = runs(t, "migrate", "status")
 	require.Equal(t, exitOK, code, stderr)
 	require.NotContains(t, stdout, "pending")
-	require.Equal(t, 3, strings.Count(stdout, "\n"), "each migration once: "+stdout)
+	require.Equal(t, 4, strings.Count(stdout, "\n"), "each migration once: "+stdout)
 
 	url, stop := serving(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -47,7 +47,7 @@ func TestDatabase_fromOneRecord(t *testing.T) {
 
 	code, _, stderr = runs(t, "teardown")
 	require.Equal(t, exitOK, code, stderr)
-	for _, name := range []string{"00001_messages.sql", "00003_incarnation_database.sql", "00001_freshet.sql"} {
+	for _, name := range []string{"00001_messages.sql", "00004_incarnation_secret.sql", "00003_incarnation_database.sql", "00001_freshet.sql"} {
 		code, stdout, stderr = runs(t, "migrate", "down", "--yes")
 		require.Equal(t, exitOK, code, stderr)
 		require.Contains(t, stdout, name)

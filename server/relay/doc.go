@@ -21,6 +21,7 @@
 //	R3  How old what a follower knows is, it judges by positions that it has read from
 //	    the primary itself (wal.Feed.Follow). No clock and no heartbeat of others counts.
 //	R4  What is too large for a message is left out, and what follows shows the gap.
+//	R5  What no node of the same history has sealed is dropped.
 //
 // # Who is the holder
 //
@@ -31,7 +32,8 @@
 //
 // # What it does not promise
 //
-//   - Protection from those who may publish to the subjects: they can have followers
-//     pass changes over. NATS is to keep them out, by accounts or permissions.
+//   - Protection from those who may read the subjects: they learn which topics change.
+//     Who may publish there can cost work, and repeat what was told; what they make up
+//     is dropped (seals). NATS is to keep them out, by accounts or permissions.
 //   - That nodes of two contracts share a holder: each contract has its own.
 package relay

@@ -69,3 +69,21 @@ func (p *Publisher) Overflows() uint64 { return p.overflown() }
 
 // Through has the connection to NATS made by d.
 func (c *Config) Through(d nats.CustomDialer) { c.more = append(c.more, nats.SetCustomDialer(d)) }
+
+// TagBytes is what a sealed message ends with.
+const TagBytes = tagBytes
+
+// Seals seals without a feed.
+type Seals struct{ s seals }
+
+func NewSeals(secret func(freshet.Epoch) []byte, scope string) *Seals {
+	return &Seals{seals{secret: secret, scope: scope}}
+}
+
+func (s *Seals) Seal(epoch freshet.Epoch, incarnation uint64, k byte, data []byte) []byte {
+	return s.s.seal(history{epoch, incarnation}, kind(k), data)
+}
+
+func (s *Seals) Open(epoch freshet.Epoch, incarnation uint64, k byte, data []byte) ([]byte, bool) {
+	return s.s.open(history{epoch, incarnation}, kind(k), data)
+}

@@ -77,7 +77,7 @@ func (f *fleet) add(nats string, adjust ...func(*relay.Config)) *node {
 	n.feed, err = wal.New(wal.Config{
 		WindowAge: f.window, KeepInterval: f.window / 4,
 		URL: f.url, Slot: testkit.Slot(f.t, f.url), Program: testkit.Program(), Sink: publisher, BeforeTold: publisher.BeforeTold(nil),
-		Logger: log, WatchInterval: 200 * time.Millisecond, MaxLag: 2 * time.Second,
+		Logger: log, WatchInterval: 200 * time.Millisecond, MaxLag: 2 * time.Second, Secret: true,
 	})
 	require.NoError(f.t, err)
 	cfg := relay.Config{Servers: []string{"nats://" + nats}, Scope: "test", State: n.hub, MaxLag: time.Second, Logger: log}

@@ -25,6 +25,7 @@ type Relay struct {
 	feed      *wal.Feed
 	publisher *Publisher
 	seat      *wal.Seat
+	seals     *seals
 	holder    uint64 // who we are to the others
 	log       *slog.Logger
 	changed   chan struct{} // capacity 1: somebody else is to capture, perhaps
@@ -52,10 +53,11 @@ type Relay struct {
 }
 
 type counters struct {
-	sent, sentBytes, received, asked, answered, unsent atomic.Uint64
+	sent, sentBytes, received, asked, answered, unsent, forged atomic.Uint64
 }
 
-// New returns a relay for a feed, whose sink is publisher.
+// New returns a relay for a feed, whose sink is publisher, and which reads the epoch's
+// secret (wal.Config.Secret).
 func New(cfg Config, feed *wal.Feed, publisher *Publisher) (*Relay, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -68,6 +70,7 @@ func New(cfg Config, feed *wal.Feed, publisher *Publisher) (*Relay, error) {
 		changed:  make(chan struct{}, 1),
 		patience: cfg.Patience + mathrand.N(cfg.Patience), //nolint:gosec // so that not all do the same at once
 		follower: follower{target: feed},
+		seals:    &seals{secret: feed.Secret, scope: cfg.Scope},
 		heard:    time.Now(),
 	}
 	r.limit.Store(usualPayload)
@@ -302,6 +305,7 @@ type Stats struct {
 	Overflows uint64 // times that NATS took frames so slowly that what waited was left out
 	Received  uint64 // frames of others
 	Ignored   uint64 // of them, of another history, or not understood
+	Forged    uint64 // messages that no node of this database has sealed
 	Gaps      uint64 // times that something was missing
 	Asked     uint64 // requests for it
 	Answered  uint64 // requests of others that this node has answered
@@ -314,6 +318,7 @@ func (r *Relay) Stats() Stats {
 		Connected: r.gone.Load() == 0, Holder: r.rank.Load() != int32(relayv1.Rank_RANK_UNSPECIFIED),
 		Sent: r.counters.sent.Load(), SentBytes: r.counters.sentBytes.Load(), Unsent: r.counters.unsent.Load(),
 		Received: r.counters.received.Load(), Asked: r.counters.asked.Load(), Answered: r.counters.answered.Load(),
+		Forged: r.counters.forged.Load(),
 	}
 	r.publisher.mu.Lock()
 	s.Left, s.Overflows = r.publisher.left, r.publisher.overflows

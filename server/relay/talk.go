@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,9 +34,10 @@ type history struct {
 
 func newTalk(r *Relay) *talk { return &talk{r: r, inbox: r.nc.NewInbox()} }
 
-// subject names what is about a history.
+// subject names what is about a history. 2 is the form of messages: nodes of another
+// version would not understand these.
 func (t *talk) subject(h history, kind string) string {
-	return fmt.Sprintf("%s.%s.%08x-%016x.%s", t.r.cfg.Subject, t.r.cfg.Scope, uint32(h.epoch), h.incarnation, kind)
+	return fmt.Sprintf("%s.2.%s.%08x-%016x.%s", t.r.cfg.Subject, t.r.cfg.Scope, uint32(h.epoch), h.incarnation, kind)
 }
 
 // What waits to be looked at, at most; more is dropped, and shows as a gap.
@@ -123,21 +125,63 @@ func (t *talk) ask(now time.Time) {
 		return
 	}
 	h := history{freshet.Epoch(req.GetEpoch()), req.GetIncarnation()}
-	data, err := proto.Marshal(req)
-	if err == nil {
-		err = r.nc.PublishRequest(t.subject(h, "state"), t.inbox, data)
-	}
-	if err == nil {
+	if t.publish(t.subject(h, "state"), t.inbox, h, kindRequest, req) == nil {
 		r.counters.asked.Add(1)
 	}
+}
+
+var errNoKey = errors.New("the epoch's secret is not known")
+
+// publish seals a message and sends it. reply may be empty.
+func (t *talk) publish(subject, reply string, h history, k kind, m proto.Message) error {
+	data, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 0, proto.Size(m)+tagBytes), m)
+	if err != nil {
+		return err
+	}
+	if data = t.r.seals.seal(h, k, data); data == nil {
+		return errNoKey
+	}
+	if reply == "" {
+		err = t.r.nc.Publish(subject, data)
+	} else {
+		err = t.r.nc.PublishRequest(subject, reply, data)
+	}
+	if err != nil {
+		return err
+	}
+	if k == kindFrame {
+		t.r.counters.sentBytes.Add(uint64(len(data)))
+	}
+	return nil
+}
+
+// opened returns what a message says, if a node of the history that the feed serves has
+// sealed it.
+func (t *talk) opened(m *nats.Msg, k kind) (data []byte, ok bool) {
+	r := t.r
+	epoch, incarnation := r.feed.History()
+	h := history{epoch, incarnation}
+	if epoch == 0 || k != kindState && m.Subject != t.subject(h, m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]) {
+		r.ignore() // of another history
+		return nil, false
+	}
+	if data, ok = r.seals.open(h, k, m.Data); !ok {
+		r.counters.forged.Add(1)
+		r.log.Warn("a message on the fleet's subjects of NATS is of no node of this database, and dropped: who else may publish there?", "subject", m.Subject)
+	}
+	return data, ok
 }
 
 // frame takes a message of the subject for frames. NATS calls it for one at a time.
 func (t *talk) frame(m *nats.Msg) {
 	r := t.r
 	r.counters.received.Add(1)
+	data, ok := t.opened(m, kindFrame)
+	if !ok {
+		return
+	}
 	fr := new(relayv1.Frame)
-	if err := understand(m.Data, fr); err != nil {
+	if err := understand(data, fr); err != nil {
 		r.ignore()
 		return
 	}
@@ -156,8 +200,12 @@ func (t *talk) answer(m *nats.Msg) {
 	if len(m.Data) == 0 { // NATS says that nobody answers such requests
 		return
 	}
+	data, ok := t.opened(m, kindState)
+	if !ok {
+		return
+	}
 	st := new(relayv1.State)
-	if err := understand(m.Data, st); err != nil {
+	if err := understand(data, st); err != nil {
 		r.ignore()
 		return
 	}
@@ -207,8 +255,9 @@ func understand(data []byte, into proto.Message) error {
 // request answers another node.
 func (t *talk) request(m *nats.Msg) {
 	r := t.r
+	data, ok := t.opened(m, kindRequest)
 	req := new(relayv1.StateRequest)
-	if proto.Unmarshal(m.Data, req) != nil || m.Reply == "" {
+	if !ok || proto.Unmarshal(data, req) != nil || m.Reply == "" {
 		return
 	}
 	epoch, incarnation := r.feed.History()
@@ -219,8 +268,7 @@ func (t *talk) request(m *nats.Msg) {
 	for _, part := range parts {
 		part.Frame.Holder, part.Frame.Incarnation = r.holder, incarnation
 		part.Frame.Rank = relayv1.Rank(r.rank.Load())
-		data, err := proto.Marshal(part)
-		if err != nil || r.nc.Publish(m.Reply, data) != nil {
+		if t.publish(m.Reply, "", history{epoch, incarnation}, kindState, part) != nil {
 			return // it will be asked for again
 		}
 	}
@@ -258,16 +306,12 @@ func (t *talk) send(ctx context.Context) {
 			fr.Incarnation, fr.Holder, fr.Rank = incarnation, r.holder, rank
 			fr.Sequence = r.sequence.Add(1)
 			fr.Received = r.feed.Received()
-			data, err := proto.Marshal(fr)
-			if err == nil {
-				err = r.nc.Publish(t.subject(history{epoch, incarnation}, "frames"), data)
-			}
-			if err != nil {
+			h := history{epoch, incarnation}
+			if t.publish(t.subject(h, "frames"), "", h, kindFrame, fr) != nil {
 				r.counters.unsent.Add(1)
 				continue
 			}
 			r.counters.sent.Add(1)
-			r.counters.sentBytes.Add(uint64(len(data)))
 		}
 	}
 }

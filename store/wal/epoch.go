@@ -85,7 +85,7 @@ returning last`, served.epoch).Scan(&epoch)
 		_, err = tx.Exec(ctx, `
 insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start, database) values ($1, $2, $3, $4, $5)
 on conflict ("only") do update set epoch = excluded.epoch, system_identifier = excluded.system_identifier,
-  timeline = excluded.timeline, postmaster_start = excluded.postmaster_start, database = excluded.database`,
+  timeline = excluded.timeline, postmaster_start = excluded.postmaster_start, database = excluded.database, secret = null`,
 			epoch, now.systemIdentifier, now.timeline, now.postmasterStart, now.database)
 		return err
 	})

@@ -68,6 +68,9 @@ type Config struct {
 	// for each topic of a transaction, and for each change in the gate.
 	Explain bool
 
+	// Secret says that nodes tell each other what happens, so Feed.Secret is wanted.
+	Secret bool
+
 	// Logger; nil discards.
 	Logger *slog.Logger
 
@@ -162,6 +165,8 @@ type Feed struct {
 	cut      chan struct{}           // closed when nobody answers probes any more; nil: nobody does
 	here     history                 // what the sessions serve; zero: there is none
 	nudge    bool
+	secret   []byte // of this epoch
+	secretOf freshet.Epoch
 }
 
 // New returns a feed that has not started. The error says which field of cfg

@@ -74,6 +74,9 @@ func (s *session) startFollowing(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := f.resolveSecret(ctx, s.probeConn, epoch); err != nil {
+		return err
+	}
 	if fresh {
 		s.log.InfoContext(ctx, "a new epoch begins", "epoch", uint64(epoch))
 	}

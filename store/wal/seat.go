@@ -33,10 +33,11 @@ const (
 	seatInterval = 250 * time.Millisecond
 )
 
-// NewSeat returns the seat of f's slot and contract. change is called when Held may
+// NewSeat returns the seat of f's slot and contract (and of the way in which nodes tell
+// each other what changes: those of an older version, with another, have a seat of their own). change is called when Held may
 // answer otherwise; it must not block.
 func (f *Feed) NewSeat(change func()) *Seat {
-	return &Seat{f: f, purpose: "/seat/" + f.cfg.Program.Hash(), change: change}
+	return &Seat{f: f, purpose: "/seat/2/" + f.cfg.Program.Hash(), change: change}
 }
 
 // Want says whether this node would capture for the others. One that doesn't lets go.

@@ -209,6 +209,9 @@ func (s *session) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := f.resolveSecret(ctx, s.watchConn, epoch); err != nil {
+		return err
+	}
 	if fresh {
 		s.log.LogAttrs(ctx, slog.LevelInfo, "a new epoch begins", slog.Uint64("epoch", uint64(epoch)))
 	}
