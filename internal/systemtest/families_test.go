@@ -141,8 +141,8 @@ func (h *household) follow(t *testing.T, url string) {
 	})
 }
 
-// step is some transactions, one or a few that nobody waits between: then answers, notices
-// and streams meet as they may.
+// step is some transactions, one or a few that come while answers to the ones before are
+// under way: then answers, notices and streams meet as they may.
 func (h *household) step(ctx context.Context, rng *rand.Rand, n int) (what string, err error) {
 	all := []string{fmt.Sprintf("step %d", n)}
 	for more := true; more && err == nil; more = rng.IntN(3) > 0 {
@@ -150,6 +150,9 @@ func (h *household) step(ctx context.Context, rng *rand.Rand, n int) (what strin
 		all = append(all, sql)
 		if _, err = h.conn.Exec(ctx, sql); err != nil {
 			err = fmt.Errorf("%w: %s\n%s", err, sql, h.Tables())
+		}
+		if rng.IntN(2) == 0 {
+			<-time.After(rand.N(10 * time.Millisecond))
 		}
 	}
 	return strings.Join(all, "\n"), err

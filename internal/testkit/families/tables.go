@@ -105,7 +105,7 @@ func (f *Family) Look(ctx context.Context, tx Querier, req *boardsv1.LookRequest
 }
 
 // slowest is how long an answer is under way at most, beside what it takes.
-const slowest = 10 * time.Millisecond
+const slowest = 20 * time.Millisecond
 
 // Handler serves it.
 func (f *Family) Handler(db *store.DB, opts ...connect.HandlerOption) (path string, handler http.Handler) {

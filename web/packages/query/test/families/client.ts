@@ -33,7 +33,7 @@ interface Family {
   readonly places: readonly JsonValue[];
 }
 
-const rowsOnAPage = 2;
+const rowsOnAPage = 1;
 
 function start(url: string, families: readonly Family[]): void {
   const freshet = new Freshet({ url: `${url}/events` });
