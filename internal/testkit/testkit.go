@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +24,11 @@ import (
 
 // Main runs a package's tests, then stops the shared server, and fails when a goroutine is left over.
 func Main(m *testing.M, options ...goleak.Option) {
+	// Programs that are begun with SIGHUP ignored, by tests under nohup, leave it so. What
+	// is caught here is as usual there.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	goleak.VerifyTestMain(runner{m}, options...)
 }
 
