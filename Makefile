@@ -47,7 +47,7 @@ PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
 .PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e tutorial generate verify \
-	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/curves bench/scale check model rolling failover release release/check clean
+	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/curves bench/scale check model rolling failover vanish release release/check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9/]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -254,6 +254,10 @@ rolling: ## roll a version with another contract out and back ROUNDS times (10) 
 failover: ## a switchover, a crash and a split brain under Patroni, etcd and HAProxy, judged by check, four minutes (ARGS=… are check's flags)
 	$(GO) build -o bin/freshet ./cmd/freshet
 	@scripts/failover.sh $(ARGS)
+
+vanish: ## a node whose network drops every packet, to Postgres and to its clients, judged by check, four minutes, as root (ARGS=seconds of each)
+	$(GO) build -o bin/freshet ./cmd/freshet
+	@scripts/vanish.sh $(ARGS)
 
 # Against a server that runs already (make run), or with ARGS='--serve --faults all'
 # against one of its own, with --cluster in its place against three nodes.

@@ -4,10 +4,12 @@
 # HAProxy's port, and `freshet check` judging all of it, meanwhile
 #
 #   a switchover      patronictl switchover
-#   a crash           the leader's Patroni and postmaster are killed; it comes back
-#                     rewound, as a standby
+#   a crash           the leader's Patroni and postmaster are killed, LOSE seconds (3) after
+#                     it has stopped sending its WAL to the standby, so that commits are
+#                     lost that were acknowledged; it comes back rewound, as a standby
 #   a split brain     the leader's Patroni and all of its Postgres are stopped by
-#                     SIGSTOP until the other has taken over, and wake as a primary
+#                     SIGSTOP until the other has taken over, and wake as a primary;
+#                     which of the two goes on is Patroni's choice
 #
 # one after the other. Needs patroni, etcd, haproxy and PostgreSQL's server programs
 # (Debian: patroni etcd-server python3-etcd haproxy postgresql); installs nothing. As
@@ -188,7 +190,10 @@ took b switchover
 await 60 "a follows" follows a
 sleep "$pause"
 
-say "crash of b"
+say "crash of b, of which the last ${LOSE:=3} s are lost"
+# shellcheck disable=SC2046 # a list of numbers
+kill -STOP $(pgrep -P "$(head -n 1 "$dir/pg/b/postmaster.pid")" -f 'postgres.*walsender replicator')
+sleep "$LOSE"
 kill -KILL "${patroni[b]}"
 signal_all KILL b
 took a crash
@@ -204,8 +209,12 @@ took b "split brain"
 signal_all CONT a # its Patroni, which would end it, a while later
 sleep 5
 kill -CONT "${patroni[a]}"
-await 120 "a follows" follows a
-say "split brain: a follows"
+# Which one, Patroni decides: it has been seen to give the lock back to the one that woke,
+# and to rewind the other, so that what was committed there meanwhile is lost.
+one_follows() { follows a || follows b; }
+await 120 "one follows" one_follows
+say "split brain: $(is_leader a && echo a || echo b) leads, the other follows"
+await 60 "both nodes are ready" both_ready
 
 code=0
 wait "$check" || code=$?
