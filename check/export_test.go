@@ -126,3 +126,6 @@ func ComeBack(ctx context.Context, of Workload, h *http.Client, url string, firs
 	s.flights.Wait()
 	return s.rec.cut(nil)
 }
+
+// UnlessCancelled is how something is done on a standby.
+var UnlessCancelled = unlessCancelled

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/check"
@@ -177,4 +178,22 @@ func TestPostgres_standby(t *testing.T) {
 	require.NoError(t, database.Conflict(ctx, 0))
 	require.ErrorContains(t, <-reading, "conflict with recovery")
 	require.NoError(t, database.Close(ctx, nil))
+}
+
+// What replay on the standby cancels is done again; what fails otherwise is not.
+func TestUnlessCancelled(t *testing.T) {
+	t.Parallel()
+	conflict, other := error(&pgconn.PgError{Code: "40001"}), error(&pgconn.PgError{Code: "55000"})
+	for _, answers := range [][]error{{nil}, {conflict, conflict, nil}, {conflict, other}} {
+		n := 0
+		err := check.UnlessCancelled(t.Context(), func() error {
+			n++
+			return answers[n-1]
+		})
+		require.Equal(t, answers[len(answers)-1], err)
+		require.Len(t, answers, n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, conflict, check.UnlessCancelled(ctx, func() error { return conflict }))
 }

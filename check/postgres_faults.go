@@ -53,9 +53,24 @@ func (p *Postgres) Conflict(ctx context.Context, length time.Duration) error {
 func PauseReplay(ctx context.Context, url string, on bool) error {
 	standby := Postgres{url: url}
 	return standby.once(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "select case when $1 then pg_wal_replay_pause() else pg_wal_replay_resume() end", on)
-		return err
+		return unlessCancelled(ctx, func() error {
+			_, err := conn.Exec(ctx, "select case when $1 then pg_wal_replay_pause() else pg_wal_replay_resume() end", on)
+			return err
+		})
 	})
+}
+
+// unlessCancelled does something on a standby, again when replay has cancelled it: there
+// it cancels whoever is in its way, us too.
+func unlessCancelled(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		const conflict = "40001"
+		if said, ok := errors.AsType[*pgconn.PgError](err); !ok || said.Code != conflict || ctx.Err() != nil {
+			return err
+		}
+		pass(ctx, 10*time.Millisecond)
+	}
 }
 
 // DropSlot drops a replication slot under whoever uses it, and then cuts off who
