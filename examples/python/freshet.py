@@ -45,14 +45,14 @@ class Query:
         self.name, self.procedure, self.request, self.topics = name, procedure, request, topics
         self.need = self.have = ""  # the highest notice; the stamp of what is held
         self.data = self.error = self.shown = None
-        self.flying = self.strong = self.patient = False
+        self.flying = self.strong = self.patient = self.doubted = False
         self.tries, self.timer = 0, None
 
     def held(self):
         return self.data is not None or self.error is not None
 
     def due(self):
-        return not self.held() or self.strong or self.have < self.need
+        return not self.held() or self.strong or self.doubted or self.have < self.need
 
 
 class Client:
@@ -106,6 +106,7 @@ class Client:
             self.history(stamp, but=q)  # 6
         if not stamp or not q.have or stamp >= q.have or not at_least:
             q.data, q.error, q.have = (None if error else data), error, max(q.have, stamp) if stamp else ""
+            q.doubted &= q.have != stamp
         self.again(q)
 
     def failed(self, q, body):
@@ -116,7 +117,7 @@ class Client:
                 wait = retry_delay(raw)
             elif detail["type"] == "google.rpc.ErrorInfo" and b"freshet.dev" in raw:
                 if b"AT_LEAST_UNKNOWN" in raw or b"EPOCH_CHANGED" in raw:  # forget it, ask strongly
-                    q.need, q.strong = "", True
+                    q.need, q.strong, q.have, q.doubted = "", True, "" if b"UNKNOWN" in raw else q.have, True
         self.again(q, wait, failed=True)
 
     def again(self, q, wait=None, failed=False):
@@ -170,7 +171,8 @@ class Client:
         first, self.epoch, self.last = not self.epoch, rev[:8], ""
         for q in self.queries:
             if not first:
-                q.need, q.have, q.strong = rev, "", False
+                kept = q.have if q.have[:8] == self.epoch else ""  # an answer was here before the stream
+                q.need, q.have, q.doubted, q.strong = max(rev, kept), kept, bool(kept), False
             if not first and q is not but and not q.flying:
                 self.later(q, random.uniform(0, 1))
 
@@ -197,7 +199,7 @@ class Client:
                 self.last = max(self.last, id)
                 for q in self.queries:  # 4
                     followed = self.live or all(subscribed[topic] for topic in q.topics)
-                    if followed and q.have and q.have >= q.need:
+                    if followed and q.have and not q.due():
                         q.have = max(q.have, id)
             self.report()
 

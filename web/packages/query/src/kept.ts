@@ -16,7 +16,8 @@ interface Kept {
  */
 export function keep({ query, rule, topics, claimed }: Entry<Query>, patched: boolean): void {
   const state = query.state as { freshet?: Kept };
-  const have = !patched && !claimed && rule.held && !rule.blind && query.state.data !== undefined ? rule.have : undefined;
+  const known = rule.held && !rule.blind && !rule.doubted && query.state.data !== undefined;
+  const have = known && !patched && !claimed ? rule.have : undefined;
   if (!have) delete state.freshet;
   else if (state.freshet?.have !== have || state.freshet.topics !== topics) state.freshet = { have, topics };
 }

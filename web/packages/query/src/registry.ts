@@ -129,7 +129,7 @@ export class Registry<Q> {
     let oldest: Revision | undefined;
     for (const { rule } of known?.entries ?? []) {
       if (!rule.held) continue; // its answer is still to come, and is younger
-      const have = rule.blind ? undefined : rule.have;
+      const have = rule.blind || rule.doubted ? undefined : rule.have;
       if (!have) return undefined;
       oldest = oldest && oldest < have ? oldest : have;
     }

@@ -1,4 +1,4 @@
-import { floorOf, isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
+import { epochOf, floorOf, isBefore, isEarlierEpoch, laterOf, type Revision } from "./revision.js";
 import type { Flight, Input, Inputs, Kind, Phase, Step, Verdict } from "./rule-types.js";
 
 export type { Flight, Input, Inputs, Kind, Phase, Step, Verdict } from "./rule-types.js";
@@ -40,6 +40,8 @@ export class Rule {
 
   /** The data can't be compared: its stamp is unknown, or of a history that is over. */
   blind = false;
+  /** A reset came since, to the history that the data is of: no answer has confirmed it yet. */
+  doubted = false;
   /** `clock` when the data arrived, and when it was asked for. */
   arrived = 0;
   sent = 0;
@@ -67,7 +69,7 @@ export class Rule {
 
   /** Whether data is held that is as fresh as anything heard. */
   get fresh(): boolean {
-    return this.held && !isBefore(this.have, this.need);
+    return this.held && !this.doubted && !isBefore(this.have, this.need);
   }
 
   /** The request to send for a fetch; the same as `on({type: "send"})`. */
@@ -235,11 +237,18 @@ function heard(rule: Rule, { revision, retry }: Inputs["heard"]): Step {
 function reset(rule: Rule, { revision }: Inputs["reset"]): Step {
   const known = rule.need && rule.have ? laterOf(rule.have, rule.need) : (rule.need ?? rule.have);
   if (known && isEarlierEpoch(revision, known)) rule.left = laterOf(rule.left, known);
-  // The data stays on show, but nothing is known of its age: it may be of a
-  // history that never was.
-  rule.need = revision;
-  rule.have = undefined;
-  rule.blind = true;
+  if (rule.held && !rule.blind && rule.have && epochOf(rule.have) === epochOf(revision)) {
+    // An answer has led here before the stream did, and its node may be further than
+    // the stream's (G4). Or the server doesn't know what we have, and will say so.
+    rule.need = laterOf(revision, rule.have);
+    rule.doubted = true;
+  } else {
+    // The data stays on show, but nothing is known of its age: it may be of a
+    // history that never was.
+    rule.need = revision;
+    rule.have = undefined;
+    rule.blind = true;
+  }
   rule.replaced = rule.clock;
   rule.calm = true;
   if (rule.phase === "flying") return none;
@@ -272,8 +281,8 @@ function send(rule: Rule, { heard, partial = false }: Inputs["send"]): Step {
  * compared if both have stamps of one history: then the higher wins (G4), and of
  * two with the same stamp the one that was asked for later. Without a stamp on
  * either side nothing says which of two overlapping requests saw more; only one
- * that was sent after the data held had come can't have seen less. The same goes
- * for a strong read whose stamp is lower, as another node may give it: it was sent
+ * that was sent after the data held had come can't have seen less; nor does any other
+ * take the place of data that is in doubt. The same goes for a strong read whose stamp is lower, as another node may give it: it was sent
  * to find out how things are now. An answer of a history that is over is never
  * kept, nor one without a stamp that may be of the history before the last reset.
  */
@@ -285,6 +294,7 @@ function keeps(rule: Rule, flight: Flight, stamp: Revision | undefined): boolean
   // A page more was added to what was held when it was asked for.
   if (flight.partial) return flight.sent > rule.arrived;
   if (!stamp || rule.blind) return flight.sent > rule.arrived;
+  if (rule.doubted && flight.sent <= rule.arrived) return false;
   if (isBefore(rule.have, stamp)) return true;
   if (stamp === rule.have) return flight.sent > rule.sent;
   return flight.atLeast === undefined && flight.sent > rule.arrived;
@@ -299,6 +309,7 @@ function answer(rule: Rule, { flight, stamp }: Inputs["answer"]): Step {
   } else {
     rule.have = stamp && laterOf(rule.have, stamp);
     rule.blind = !stamp;
+    rule.doubted &&= stamp !== undefined && stamp !== rule.have;
     rule.sent = flight.sent;
   }
   rule.held = true;
@@ -315,7 +326,10 @@ function answer(rule: Rule, { flight, stamp }: Inputs["answer"]): Step {
  * asked for before may not replace it.
  */
 function written(rule: Rule, { stamp, patch = false }: Inputs["written"]): Step {
-  if (!rule.held || !patch) rule.have = stamp;
+  if (!rule.held || !patch) {
+    rule.have = stamp;
+    rule.doubted = false;
+  }
   rule.blind = !stamp;
   rule.held = true;
   rule.arrived = rule.clock;
@@ -331,6 +345,7 @@ function forget(rule: Rule, { atLeast }: Inputs["unknown"]): Step {
   rule.need = floorOf(atLeast);
   rule.have = undefined;
   rule.blind = true;
+  rule.doubted = false;
   rule.strong = true;
   return none;
 }

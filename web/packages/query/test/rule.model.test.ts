@@ -32,6 +32,8 @@ class World {
   ordered = false;
   paused = false;
   shown: number | undefined;
+  /** What is shown had no stamp: it can't be compared with an answer that was kept. */
+  unstamped = false;
   shownEpoch = 0;
   /** The highest epoch that this query was told of. */
   toldEpoch = 0;
@@ -92,6 +94,32 @@ class World {
     request.result = { content: this.content, stamp: stamped ? this.now : undefined, refused };
   }
 
+  /** An older answer that a node has kept, as far as at-least allows. */
+  reuse(ago: number): void {
+    const { request } = this;
+    const atLeast = request?.flight.atLeast;
+    if (!request || request.result || this.unstamped || !atLeast || atLeast.slice(0, 8) !== this.now.slice(0, 8)) return;
+    const stamp = rev(Math.max(this.position - ago, Number.parseInt(atLeast.slice(9), 16)), this.epoch);
+    const content = this.at.get(stamp);
+    if (content !== undefined) request.result = { content, stamp, refused: false };
+  }
+
+  /** An answer leads to another history before the stream does. */
+  ahead(ago: number): void {
+    if (this.request || !this.connected) return;
+    this.stream = [];
+    this.newEpoch(1);
+    this.commit(true);
+    this.rule.strong = true;
+    this.send(false);
+    this.process(true);
+    this.land();
+    this.deliver();
+    if (this.paused) this.do({ type: "timer" });
+    if (this.ordered) this.fetch();
+    this.reuse(ago);
+  }
+
   /** The answer arrives. */
   land(): void {
     const { request } = this;
@@ -120,6 +148,7 @@ class World {
     if (this.shown !== undefined) expect(content).toBeGreaterThanOrEqual(this.shown);
     if (stamp) expect(Number.parseInt(stamp.slice(0, 8), 16)).toBeGreaterThanOrEqual(this.toldEpoch);
     this.shown = content;
+    this.unstamped = stamp === undefined;
     this.do({ type: "answer", flight: request.flight, stamp });
   }
 
@@ -200,6 +229,8 @@ const actions: Record<string, (world: World, n: number) => void> = {
   fetch: (world) => world.fetch(),
   process: (world) => world.process(true),
   unstamped: (world) => world.process(false),
+  reuse: (world, n) => world.reuse(1 + n),
+  ahead: (world, n) => world.ahead(n),
   land: (world) => world.land(),
   fail: (world) => world.fail(),
   cancel: (world) => world.cancel(),

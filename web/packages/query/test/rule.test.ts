@@ -183,11 +183,34 @@ describe("the rule", () => {
     expect(rule.begin({ heard: rev(2) }).atLeast).toBe(rev(1)); // that one only
   });
 
-  test("a reset of the same epoch, below what is held: nothing is known of that any more", () => {
+  // G4: an answer led to another history; the stream comes there later, by the reset
+  // of a node that is behind.
+  test("a reset to the history of the data: what replaces it is no older", () => {
     const rule = fetched();
     rule.on({ type: "heard", revision: rev(9) });
     expect(rule.on({ type: "reset", revision: rev(5) }).pause).toBeDefined();
+    expect(rule).toMatchObject({ have: rev(9), fresh: false });
+    rule.on({ type: "heard", revision: rev(20) });
+    expect(rule).toMatchObject({ have: rev(9), fresh: false }); // a frame doesn't speak of it
+    rule.on({ type: "timer" });
+    const flight = fly(rule);
+    expect(flight.atLeast).toBe(rev(9));
+    expect(rule.judge(flight, rev(7), true)).toBe("drop");
+    rule.on({ type: "answer", flight, stamp: rev(9) });
+    expect(rule).toMatchObject({ have: rev(9), fresh: true });
+  });
+
+  test("a reset from the future: the server doesn't know the data's age, and then nobody does", () => {
+    const rule = fetched();
+    rule.on({ type: "heard", revision: rev(1000) });
+    rule.on({ type: "reset", revision: rev(50) });
+    rule.on({ type: "timer" });
+    const flight = fly(rule);
+    rule.on({ type: "unknown", atLeast: rev(1000) });
     expect(rule).toMatchObject({ have: undefined, fresh: false });
+    expect(rule.judge(flight, rev(51), true)).toBe("keep"); // it asked again, strongly
+    rule.on({ type: "answer", flight, stamp: rev(51) });
+    expect(rule).toMatchObject({ have: rev(51), fresh: true });
   });
 
   // F77: a stream's reset wins.
