@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // SetCommitTimeouts shortens how long InTx waits for the answer to COMMIT, and
@@ -24,7 +26,8 @@ func (d *DB) Refused() bool {
 
 // Ask scans the value of a query on a connection of the pool.
 func (d *DB) Ask(ctx context.Context, sql string, value any) error {
-	return d.pool.QueryRow(ctx, sql).Scan(value)
+	// In one message: behind a pooler, the next may be another connection's.
+	return d.pool.QueryRow(ctx, sql, pgx.QueryExecModeExec).Scan(value)
 }
 
 // LookSeldom has nobody look at replicas but when a read finds fault. To be called before
