@@ -129,3 +129,10 @@ func ComeBack(ctx context.Context, of Workload, h *http.Client, url string, firs
 
 // UnlessCancelled is how something is done on a standby.
 var UnlessCancelled = unlessCancelled
+
+// ConvergeBy is when a client has to show what Postgres holds in an epoch: its stream began
+// at since, writes stopped at began, and the epoch served was told first at begun.
+func ConvergeBy(began, patience, since, begun time.Duration, served, held freshet.Epoch) time.Duration {
+	rec := &recorder{heard: freshet.Revision{Epoch: served}, begun: begun}
+	return bound{began: began, patience: patience}.of(&subject{since: since}, &Held{Epoch: held}, rec)
+}
