@@ -169,11 +169,10 @@ class Client:
     def history(self, rev, but=None):  # 6
         """Another history begins: all is due, but of the query whose answer says so."""
         first, self.epoch, self.last = not self.epoch, rev[:8], ""
-        for q in self.queries:
-            if not first:
-                kept = q.have if q.have[:8] == self.epoch else ""  # an answer was here before the stream
-                q.need, q.have, q.doubted, q.strong = max(rev, kept), kept, bool(kept), False
-            if not first and q is not but and not q.flying:
+        for q in () if first else self.queries:
+            kept = q.have if q.have[:8] == self.epoch else ""  # an answer was here before the stream
+            q.need, q.have, q.doubted, q.strong = max(rev, kept), kept, bool(kept), False
+            if q is not but and not q.flying:
                 self.later(q, random.uniform(0, 1))
 
     def event(self, name, data, id, subscribed):
@@ -270,8 +269,7 @@ class Client:
                     continue
                 field, _, value = line.decode("utf-8-sig").partition(":")
                 line, value = bytearray(), value[1:] if value.startswith(" ") else value
-                if field == "data":
-                    data.append(value)
+                data += [value] if field == "data" else []
                 name, id = value if field == "event" else name, value if field == "id" else id
                 if field == "retry" and value.isdigit():
                     self.retry = int(value) / 1000
