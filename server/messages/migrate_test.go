@@ -57,25 +57,26 @@ func TestMigrate_fromOneRecord(t *testing.T) {
 			up(t, url)
 			up(t, url)
 			require.Equal(t, "kept", value[string](t, url, `select body from messages`))
-			require.Equal(t, []int64{0, 1, 2, 3}, value[[]int64](t, url, record), "a node of the version before still finds what it knows")
+			require.Equal(t, []int64{0, 1, 2, 3, 4}, value[[]int64](t, url, record), "a node of the version before still finds what it knows")
 			own, err := messages.MigrateStatus(ctx, url)
 			require.NoError(t, err)
 			require.Len(t, own, 1)
 			require.WithinDuration(t, made, own[0].Applied, 0)
 
 			require.NoError(t, messages.MigrateDown(ctx, url))
-			require.Equal(t, []int64{0, 1, 3}, value[[]int64](t, url, record), "which shows it that the table is gone")
+			require.Equal(t, []int64{0, 1, 3, 4}, value[[]int64](t, url, record), "which shows it that the table is gone")
 			var pending *setup.PendingError
 			require.ErrorAs(t, messages.Verify(ctx, url), &pending)
 			require.ErrorContains(t, pending, "the database lacks migration 1 (00001_messages.sql)")
 			up(t, url)
 			require.Equal(t, int64(0), value[int64](t, url, `select count(*) from messages`), "made anew")
 
-			require.Equal(t, 3, applied(t, url))
+			require.Equal(t, 4, applied(t, url))
 			require.NoError(t, messages.MigrateDown(ctx, url))
 			require.NoError(t, messages.MigrateDown(ctx, url), "with none left")
-			require.NoError(t, setup.MigrateDown(ctx, url))
-			require.NoError(t, setup.MigrateDown(ctx, url))
+			for range 3 {
+				require.NoError(t, setup.MigrateDown(ctx, url))
+			}
 			require.Zero(t, applied(t, url))
 			up(t, url)
 		})
@@ -90,8 +91,9 @@ func TestMigrate_fromOneRecordWithoutTheService(t *testing.T) {
 	testkit.Exec(t, url, `drop table messages; drop function messages_insert, messages_update, message_request_hash`)
 	require.NoError(t, setup.Migrate(ctx, url))
 	require.NoError(t, setup.Verify(ctx, url))
-	require.NoError(t, setup.MigrateDown(ctx, url))
-	require.NoError(t, setup.MigrateDown(ctx, url))
+	for range 3 {
+		require.NoError(t, setup.MigrateDown(ctx, url))
+	}
 	require.NoError(t, setup.MigrateDown(ctx, url), "with none left")
 	up(t, url)
 	require.Equal(t, int64(0), value[int64](t, url, `select count(*) from messages`), "a record without its table is not believed")
