@@ -61,7 +61,10 @@ func explain(err error) *ConnectError {
 		fault = FaultServerName
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		fault = FaultServerExpired
-	case strings.Contains(err.Error(), "remote error: tls: "): // an alert's type is crypto/tls' own
+	case strings.Contains(err.Error(), "remote error: tls: "), // an alert's type is crypto/tls' own
+		errors.Is(err, nats.ErrTLS) && strings.Contains(err.Error(), "after TLS handshake"):
+		// By TLS 1.3 the server looks at our certificate when the handshake is over for
+		// us: if we write before its alert has come, all we see is that it has hung up.
 		fault = FaultOwnCertificate
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		fault = FaultServerCertificate

@@ -87,3 +87,6 @@ func (s *Seals) Seal(epoch freshet.Epoch, incarnation uint64, k byte, data []byt
 func (s *Seals) Open(epoch freshet.Epoch, incarnation uint64, k byte, data []byte) ([]byte, bool) {
 	return s.s.open(history{epoch, incarnation}, kind(k), data)
 }
+
+// Explain says which fault an error of NATS' client is.
+func Explain(err error) Fault { return explain(err).Fault }

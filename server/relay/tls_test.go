@@ -10,6 +10,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -17,11 +19,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"github.com/stretchr/testify/require"
 
@@ -148,6 +152,10 @@ func TestRelay_connectErrors(t *testing.T) {
 			require.ErrorContains(t, err, string(tt.fault))
 			require.NotContains(t, err.Error(), sesame)
 		})
+	}
+	for _, err := range []error{io.EOF, syscall.EPIPE, syscall.ECONNRESET} { // as nats.go words it, whose timing it is
+		err = fmt.Errorf("%w: connection closed by remote after TLS handshake: %w", nats.ErrTLS, err)
+		require.Equal(t, relay.FaultOwnCertificate, relay.Explain(err), err)
 	}
 	cfg := relay.Config{Servers: []string{url(ok)}, Credentials: filepath.Join(t.TempDir(), "none.creds")}
 	_, err := relay.Check(testkit.Context(t), cfg)
