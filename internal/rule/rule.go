@@ -315,8 +315,8 @@ func (r *Rule) answer(in Input) Step {
 // less; and while what is held is in doubt nothing that was sent before it came takes its
 // place. The same goes for a strong read whose stamp is lower, as another node may
 // give it: it was sent to find out how things are now, and has. An answer of a
-// history that is over is never kept (F34), nor one to another caller, nor one without a stamp that may be of
-// the history before the last reset.
+// history that is over is never kept (F34), nor one to another caller, nor one without a
+// stamp that may be of the history before the last reset.
 func (r *Rule) keeps(f flight, stamp freshet.Revision) bool {
 	switch {
 	case f.sent <= r.foreign:

@@ -246,11 +246,7 @@ func (s *session) apply(w *waiting) {
 		// At a position that is news to whoever holds what was read before.
 		unsure := f.quarantine.tell()
 		commit.Changes = f.inEpoch(rev, w.changes, unsure)
-		for _, floor := range unsure {
-			if !slices.Contains(commit.Floors, floor) {
-				commit.Floors = append(commit.Floors, floor)
-			}
-		}
+		commit.Floors = union(commit.Floors, unsure)
 		news := w.commits > 0 || len(commit.Floors) > 0
 		if news {
 			if f.cfg.BeforeTold != nil && w.commits == 1 {

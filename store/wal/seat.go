@@ -34,8 +34,8 @@ const (
 )
 
 // NewSeat returns the seat of f's slot and contract (and of the way in which nodes tell
-// each other what changes: those of an older version, with another, have a seat of their own). change is called when Held may
-// answer otherwise; it must not block.
+// each other what changes: those of an older version, with another, have a seat of their
+// own). change is called when Held may answer otherwise; it must not block.
 func (f *Feed) NewSeat(change func()) *Seat {
 	return &Seat{f: f, purpose: "/seat/2/" + f.cfg.Program.Hash(), change: change}
 }
