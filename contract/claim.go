@@ -26,6 +26,9 @@ import (
 // claimPrefix begins the fields that are claims.
 const claimPrefix = "principal."
 
+// isClaim reports whether a template's field is a claim of the caller.
+func isClaim(path string) bool { return strings.HasPrefix(path, claimPrefix) }
+
 // maxClaims bounds the claims of one method: its callers are told them in a header.
 const maxClaims = 8
 
@@ -137,7 +140,7 @@ func (m *Method) unknownCaller() bool { return len(m.claims) > 0 && m.values == 
 // valueOf returns the value of a claim; the method is known to have it.
 func (m *Method) valueOf(claim string) string { return m.values[slices.Index(m.claims, claim)] }
 
-// claimsOf returns the distinct claims that a method's templates take, sorted.
+// claims returns the distinct claims that a method's templates take, sorted.
 func (d *methodDecl) claims() []string {
 	var names []string
 	for _, t := range d.templates {

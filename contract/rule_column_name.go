@@ -11,7 +11,7 @@ var columnName = rule{"column-name", func(s *schema, report report) {
 			}
 			for _, column := range t.parsed.fields {
 				switch {
-				case strings.HasPrefix(column, claimPrefix):
+				case isClaim(column):
 					report(&d.element, t.at, "%s: %q is a claim of a caller, and a row is told to all; name the column that holds it", t.describe(), column)
 				case strings.Contains(column, "."):
 					report(&d.element, t.at, "%s: %q is a path; a source template takes columns of its table", t.describe(), column)

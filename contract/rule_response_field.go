@@ -1,9 +1,6 @@
 package contract
 
-import (
-	"slices"
-	"strings"
-)
+import "slices"
 
 // responseField: a response template has a field. Without one it says no more than
 // a request template, and what the request tells is known before the answer is.
@@ -17,4 +14,4 @@ var responseField = rule{"response-field", func(s *schema, report report) {
 	}
 }}
 
-func isResponseField(path string) bool { return !strings.HasPrefix(path, claimPrefix) }
+func isResponseField(path string) bool { return !isClaim(path) }
