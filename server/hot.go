@@ -75,11 +75,7 @@ func (n *Node) Hot(ctx context.Context, window time.Duration, worst int) (HotTop
 // measurable makes what Hot measures with.
 func (n *Node) measurable() {
 	n.heat = heat.New(n.cfg.MaxHotTopics)
-	n.hub.OnChanged(func(topic string, notices int) {
-		if n.heat.On() {
-			n.heat.Changed(topic, notices)
-		}
-	})
+	n.hub.OnChanged(n.heat.Changed)
 	if n.cfg.Registerer != nil {
 		n.gauge("freshet_hot_topics", "Topics that are counted, at most --max-hot-topics, while somebody measures (freshet doctor --hot); else 0.",
 			func() float64 { return float64(n.heat.Len()) })
