@@ -141,7 +141,10 @@ func (r *run) holds(ctx context.Context) (*Held, error) {
 	defer cancel()
 	if r.truth != nil {
 		held, err := r.truth.Read(ctx, r.places)
-		return &held, err
+		if err != nil {
+			return nil, err
+		}
+		return &held, nil
 	}
 	held := &Held{Places: map[string][]Cell{}}
 	held.Epoch, _ = r.rec.epoch() // there is no other to compare it with
