@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -44,7 +43,7 @@ func TestRun_F52_sampledAudit(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { testkit.Exec(t, database, "drop owned by audited; drop role audited") })
 
-	log := new(lockedLog)
+	log := new(testkit.Buffer)
 	var adminAddr string
 	r := start(t, testkit.WithParam(t, database, "user", "audited"), func(c *live.Config) {
 		c.CaptureURL, c.SkipMigrate, c.AuditReads = database, true, intercept.AuditSample
@@ -86,22 +85,4 @@ func TestRun_F52_sampledAudit(t *testing.T) {
 	}
 	require.Contains(t, ask("/readyz"), "public.shown")
 	require.Regexp(t, `(?m)^freshet_undeclared_reads_total\{procedure="/messages.v1.MessageService/ListMessages"\} [1-9]`, ask("/metrics"))
-}
-
-// lockedLog is a log that a test reads while others write.
-type lockedLog struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -65,8 +65,6 @@ func (p *Publisher) Most(bytes int) {
 	p.most = bytes
 }
 
-func (p *Publisher) Overflows() uint64 { return p.overflown() }
-
 // Through has the connection to NATS made by d.
 func (c *Config) Through(d nats.CustomDialer) { c.more = append(c.more, nats.SetCustomDialer(d)) }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -22,6 +23,7 @@ import (
 type fleet struct {
 	t     *testing.T
 	url   string
+	conn  *pgx.Conn // looks at what Postgres has
 	nodes []*node
 	write *writer
 
@@ -62,6 +64,7 @@ func (h *countingHub) beginnings() int {
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
 	f := &fleet{t: t, url: testkit.Template(t, "relay", testkit.SetUp)}
+	f.conn = testkit.Conn(t, f.url)
 	f.write = startWriter(t, f.url)
 	return f
 }
@@ -192,8 +195,7 @@ func (f *fleet) eventually(what string, yes func() bool) {
 
 // copies is how many nodes have a slot of their own: how often the primary decodes.
 func (f *fleet) copies() (n int) {
-	conn := testkit.Conn(f.t, f.url)
-	err := conn.QueryRow(testkit.Context(f.t), `select count(*) from pg_replication_slots where database = current_database() and temporary`).Scan(&n)
+	err := f.conn.QueryRow(f.t.Context(), `select count(*) from pg_replication_slots where database = current_database() and temporary`).Scan(&n)
 	require.NoError(f.t, err)
 	return n
 }

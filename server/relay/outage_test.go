@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -146,7 +145,7 @@ func TestRelay_queueOverflows(t *testing.T) {
 	nats := startNATS(t)
 	f := newFleet(t)
 	way := newBadNATS(t, nats.addr())
-	log := new(lines)
+	log := new(testkit.Buffer)
 	f.add(way.addr(), func(c *relay.Config) {
 		c.Through(shortBuffers{})
 		c.Logger = slog.New(slog.NewTextHandler(log, nil))
@@ -194,11 +193,10 @@ func (f *fleet) takeSeat(holder *node) (leave func()) {
 	f.t.Helper()
 	ctx, conn := testkit.Context(f.t), testkit.Conn(f.t, f.url)
 	var class, key int32
-	err := conn.QueryRow(ctx, `
+	err := f.conn.QueryRow(ctx, `
 select l.classid::int8::int4, (l.objid::int8 - case when l.objid::int8 > 2147483647 then 4294967296 else 0 end)::int4
 from pg_locks l join pg_stat_activity a using (pid)
-where l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.granted and a.query like '%pg_advisory_unlock%pg_try%' or
-  l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.granted and a.query like '%pg_try_advisory_lock%pg_advisory_unlock%'`).Scan(&class, &key)
+where l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.granted and a.query like '%pg_try_advisory_lock%pg_advisory_unlock%'`).Scan(&class, &key)
 	require.NoError(f.t, err)
 	held := make(chan error, 1)
 	go func() { // it queues for the lock, which those who only try for it don't
@@ -207,17 +205,15 @@ where l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and l.granted and a.q
 	}()
 	f.eventually("it waits", func() bool {
 		var waits bool
-		err := testkit.Conn(f.t, f.url).QueryRow(ctx, `select exists (select from pg_locks where locktype = 'advisory' and not granted)`).Scan(&waits)
+		err := f.conn.QueryRow(ctx, `select exists (select from pg_locks where locktype = 'advisory' and not granted)`).Scan(&waits)
 		return err == nil && waits
 	})
 	holder.stop()
 	require.NoError(f.t, <-held)
-	return func() { require.NoError(f.t, unlock(f.t, conn, class, key)) }
-}
-
-func unlock(t *testing.T, conn *pgx.Conn, class, key int32) error {
-	_, err := conn.Exec(testkit.Context(t), `select pg_advisory_unlock($1::int, $2::int)`, class, key)
-	return err
+	return func() {
+		_, err := conn.Exec(ctx, `select pg_advisory_unlock($1::int, $2::int)`, class, key)
+		require.NoError(f.t, err)
+	}
 }
 
 // F37: the node that captures is gone, and somebody else has the lock by which the next

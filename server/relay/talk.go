@@ -161,7 +161,7 @@ func (t *talk) opened(m *nats.Msg, k kind) (data []byte, ok bool) {
 	r := t.r
 	epoch, incarnation := r.feed.History()
 	h := history{epoch, incarnation}
-	if epoch == 0 || k != kindState && m.Subject != t.subject(h, m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]) {
+	if epoch == 0 || k != kindState && !strings.HasPrefix(m.Subject, t.subject(h, "")) {
 		r.ignore() // of another history
 		return nil, false
 	}

@@ -1,7 +1,6 @@
 package relay_test
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,7 +17,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -165,24 +163,6 @@ func TestRelay_connectErrors(t *testing.T) {
 	require.ErrorContains(t, err, "settings for NATS")
 }
 
-// lines is a log that is kept.
-type lines struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // A node that runs while the password is changed at the servers, for a second: it says
 // why it isn't ready, and comes back when it is let in again, over TLS. F38.
 func TestRelay_refusedForAWhile(t *testing.T) {
@@ -190,7 +170,7 @@ func TestRelay_refusedForAWhile(t *testing.T) {
 	password := sesame
 	nats := startNATS(t, ours.withTLS("127.0.0.1", time.Hour, nil), func(o *natsserver.Options) { o.Username, o.Password = "node", password })
 	f := newFleet(t)
-	log := new(lines)
+	log := new(testkit.Buffer)
 	tls := func(c *relay.Config) {
 		c.Servers, c.RootCAs = []string{"tls://node:" + sesame + "@" + nats.addr()}, ours.file
 		c.Logger = slog.New(slog.NewTextHandler(log, nil))
@@ -277,7 +257,7 @@ func TestRelay_credentialsExpire(t *testing.T) {
 	f := newFleet(t)
 	f.add(nats.addr(), func(c *relay.Config) { c.Credentials = lasting })
 	f.caughtUp(f.nodes[0])
-	log := new(lines)
+	log := new(testkit.Buffer)
 	secrets := o.write(file, time.Now().Add(4*time.Second))
 	follower := f.add(nats.addr(), func(c *relay.Config) {
 		c.Credentials, c.Logger = file, slog.New(slog.NewTextHandler(log, nil))
