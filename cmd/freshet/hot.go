@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/server"
 )
 
@@ -24,13 +25,6 @@ const (
 	// hotAnswerBytes bounds the answer: a thousand topics of 512 bytes, and their tables.
 	hotAnswerBytes = 16 << 20
 )
-
-// heatFound is what the admin port's /hot answers.
-type heatFound struct {
-	WindowMS int64             `json:"window_ms"`
-	Replaced int               `json:"replaced"`
-	Topics   []server.HotTopic `json:"topics"`
-}
 
 // measureHeat has the node at --url measure which topics cost most, and prints them
 // with what to do.
@@ -62,7 +56,7 @@ func (c *doctorCmd) measureHeat(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
-	var found heatFound
+	var found front.Heat
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("/hot is answered %s: %s%s", resp.Status, strings.TrimSpace(string(body[:min(len(body), 300)])), askedHot[resp.StatusCode])
 	}
@@ -80,7 +74,7 @@ var askedHot = map[int]string{
 }
 
 // printHeat prints a table, and below it what to do about which topic.
-func printHeat(w io.Writer, found heatFound) error {
+func printHeat(w io.Writer, found front.Heat) error {
 	window := time.Duration(found.WindowMS) * time.Millisecond
 	if len(found.Topics) == 0 {
 		fmt.Fprintf(w, "In %v no topic changed, and none was read again.\n", window)
