@@ -9,11 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
-	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
 	"github.com/freshet-dev/freshet/internal/testkit/orgs"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
@@ -59,12 +56,7 @@ func TestExplain_callerAndAnswer(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
-	set := &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{
-		protodesc.ToFileDescriptorProto(descriptorpb.File_google_protobuf_descriptor_proto),
-		protodesc.ToFileDescriptorProto(freshetv1.File_freshet_v1_options_proto),
-		protodesc.ToFileDescriptorProto(orgs.Service().ParentFile()),
-	}}
-	b, err := proto.Marshal(set)
+	b, err := imageOf([]protoreflect.FileDescriptor{orgs.Service().ParentFile()})
 	require.NoError(t, err)
 	image := write("image.binpb", string(b))
 	ada := write("ada.json", `{"sub": "ada", "org_id": 9007199254740993}`)

@@ -2,7 +2,6 @@ package systemtest_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -75,16 +74,10 @@ func (s *shelf) follow(t *testing.T) {
 // agree waits until every client holds what Postgres does.
 func (s *shelf) agree(t *testing.T, what string) {
 	t.Helper()
-	require.NoError(t, s.disagreement(t.Context(), what))
-}
-
-func (s *shelf) disagreement(ctx context.Context, what string) error {
 	for i, q := range s.queries {
-		want, err := boards.Look(ctx, s.conn, int64(i))
-		if err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		want, err := boards.Look(t.Context(), s.conn, int64(i))
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		var got client.Snapshot[boardsv1.GetBoardResponse]
 		for got = range q.Changes(ctx) {
 			if got.Fresh && proto.Equal(got.Value, want) {
@@ -93,11 +86,8 @@ func (s *shelf) disagreement(ctx context.Context, what string) error {
 		}
 		err = ctx.Err()
 		cancel()
-		if err != nil {
-			return fmt.Errorf("G3: after %s the client of board %d holds %v, Postgres %v; it follows %v", what, int64(i), got, want, q.Topics())
-		}
+		require.NoError(t, err, "G3: after %s the client of board %d holds %v, Postgres %v; it follows %v", what, i, got, want, q.Topics())
 	}
-	return nil
 }
 
 // An answer with too many elements is followed by the wildcard, and by its elements

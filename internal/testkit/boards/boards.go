@@ -23,8 +23,7 @@ func Service() protoreflect.ServiceDescriptor {
 	return boardsv1.File_boards_v1_boards_proto.Services().ByName("BoardService")
 }
 
-// Tables makes its tables, empty.
-const Tables = `
+const tables = `
 	create table if not exists tasks (id bigint primary key, board bigint not null, text varchar not null default '');
 	create table if not exists comments (id bigint primary key, task bigint not null references tasks on delete cascade, text varchar not null default '');
 	create table if not exists reactions (id bigint primary key, comment bigint not null references comments on delete cascade, text varchar not null default '');
@@ -42,7 +41,7 @@ func Migrate(ctx context.Context, config *pgx.ConnConfig) error {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	_, err = conn.Exec(ctx, Tables)
+	_, err = conn.Exec(ctx, tables)
 	return err
 }
 
