@@ -1,7 +1,7 @@
 import { getOption, hasOption, ScalarType, type DescField, type DescMessage, type DescMethod, type Message } from "@bufbuild/protobuf";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
-import { reads } from "./gen/freshet/v1/options_pb.js";
+import { reads, type Reads } from "./gen/freshet/v1/options_pb.js";
 
 /** More could not be subscribed to on one stream either. */
 export const maxTopics = 1000;
@@ -33,7 +33,16 @@ export class TemplateError extends Error {
   override readonly name = "TemplateError";
 }
 
-const compiled = new WeakMap<DescMethod, readonly (readonly Segment[])[]>();
+/** What a method's `(freshet.v1.reads)` comes to. */
+interface Compiled {
+  readonly templates: readonly (readonly Segment[])[];
+  /** It has other topics for another caller. */
+  readonly claims: boolean;
+  /** Topics of the request: there is room for the wildcards of what the answer adds. */
+  readonly most: number;
+}
+
+const compiled = new WeakMap<DescMethod, Compiled>();
 const encoder = new TextEncoder();
 // eslint-disable-next-line no-control-regex -- they are what is looked for
 const control = /[\u0000-\u001f\u007f-\u009f]/;
@@ -46,22 +55,30 @@ const control = /[\u0000-\u001f\u007f-\u009f]/;
  * left out; with an answer's `Freshet-Principal` they are there.
  */
 export function topicsOf(method: DescMethod, request: Message, principal?: string | null): string[] {
-  let templates = compiled.get(method);
-  const option = hasOption(method, reads) ? getOption(method, reads) : undefined;
-  if (!templates) {
-    templates = (option?.topics ?? []).map((text) => compileTemplate(text, method.input, true));
-    compiled.set(method, templates);
-  }
-  if (takesClaims(method)) templates = bind(templates, principal);
-  // Room for the wildcards of what the answer adds.
-  return expand(templates, method.input, request, maxTopics - (option?.responseTopics.length ?? 0));
+  const { templates, claims, most } = readsOf(method);
+  return expand(claims ? bind(templates, principal) : templates, method.input, request, most);
 }
 
 /** Whether a read has other topics for another caller. @internal */
 export function takesClaims(method: DescMethod): boolean {
-  if (!hasOption(method, reads)) return false;
-  const { topics, responseTopics } = getOption(method, reads);
-  return [...topics, ...responseTopics].some((text) => text.includes("{principal."));
+  return readsOf(method).claims;
+}
+
+/** Once for each method: an option is decoded whenever it is asked for. */
+function readsOf(method: DescMethod): Compiled {
+  let known = compiled.get(method);
+  if (!known) {
+    const { topics, responseTopics }: Pick<Reads, "topics" | "responseTopics"> = hasOption(method, reads)
+      ? getOption(method, reads)
+      : { topics: [], responseTopics: [] };
+    known = {
+      templates: topics.map((text) => compileTemplate(text, method.input, true)),
+      claims: [...topics, ...responseTopics].some((text) => text.includes("{principal.")),
+      most: maxTopics - responseTopics.length,
+    };
+    compiled.set(method, known);
+  }
+  return known;
 }
 
 /**
