@@ -1,7 +1,7 @@
 // The page of devtools.test.ts: a live query, and a panel as the address says.
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { createQueryOptions } from "@connectrpc/connect-query";
-import { Devtools, devtoolsPlugin, mountPanel, type Theme } from "@freshet/devtools";
+import { Devtools, devtoolsPlugin, mountPanel } from "@freshet/devtools";
 import { FreshetPanel, reactPlugin } from "@freshet/devtools/react";
 import { bindQueries, Freshet, freshetTransport, topicsOfServices } from "@freshet/query/connect-query";
 import { TanStackDevtoolsCore } from "@tanstack/devtools";
@@ -20,9 +20,9 @@ const options = createQueryOptions(MessageService.method.listMessages, { parent:
 new QueryObserver(queryClient, options as never).subscribe(() => {});
 
 const root = document.getElementById("root")!;
-const [how, theme] = location.hash.slice(1).split("/") as [string, Theme | undefined];
+const how = location.hash.slice(1);
 if (how === "alone") {
-  const panel = mountPanel(root, devtools, { theme });
+  const panel = mountPanel(root, devtools);
   Object.assign(window, { unmount: () => panel.unmount() });
 } else if (how === "component") {
   createRoot(root).render(

@@ -139,6 +139,8 @@ export class Devtools {
 
   /** Ends the journeys of which all that is on show has heard. */
   #arrived(): void {
+    this.#changed();
+    if (this.#journeys.every(({ freshAt }) => freshAt !== undefined)) return; // a report walks all queries
     const shown = (this.#options.queries?.report() ?? []).filter(({ watched }) => watched);
     this.#journeys = this.#journeys.map((journey) => {
       if (journey.freshAt !== undefined) return journey;
@@ -148,7 +150,6 @@ export class Devtools {
       const cause = this.#reads.find(({ cause }) => cause?.revision === journey.revision)?.cause;
       return { ...journey, askedAt: read?.sentAt, cause, freshAt: now() };
     });
-    this.#changed();
   }
 
   #changed(): void {

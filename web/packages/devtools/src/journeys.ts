@@ -1,7 +1,7 @@
 import { ms, short, type Make } from "./dom.js";
 import type { Journey } from "./picture.js";
 
-export const shownJourneys = 8;
+const shownJourneys = 8;
 
 /** To the notice: undefined where nothing says when the row was written. */
 function toldAfter({ committedAt, toldAt }: Journey): number | undefined {

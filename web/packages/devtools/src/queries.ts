@@ -3,7 +3,7 @@ import { concerns, type Cause } from "./cause.js";
 import { short, type Make } from "./dom.js";
 
 /** The rows of the table of queries. */
-export function queryRows(make: Make, report: readonly QueryReport[], causes: readonly Cause[] = []): HTMLElement[] {
+export function queryRows(make: Make, report: readonly QueryReport[], causes: readonly Cause[]): HTMLElement[] {
   return report.map((query) => {
     const { need, asked, have, fresh, freshness, watched, phase, topics, queryKey } = query;
     const flying = phase === "flying";
