@@ -2,7 +2,7 @@ import { addStaticKeyToTransport, createQueryOptions } from "@connectrpc/connect
 import { dehydrate, hydrate, notifyManager, type DehydratedState } from "@tanstack/react-query";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { freshetTransport } from "../src/connect.js";
-import { Life, list, parents, topics } from "./life.js";
+import { Life, list, parents, stamped, topics } from "./life.js";
 import { MessageApi } from "./message-api.js";
 import { rev, StreamServer, type StreamRequest } from "./server.js";
 
@@ -21,17 +21,8 @@ afterEach(async () => {
   await server.close();
 });
 
-/** Three queries, stamped 11, 12 and 13; returns what a store would keep of them. */
-async function firstLife(): Promise<DehydratedState> {
-  const first = new Life(server.url, api);
-  for (const [n, parent] of parents.entries()) {
-    first.mount(parent);
-    (await api.reads.next()).answer(`${n}`, rev(11 + n));
-  }
-  await vi.waitFor(() => expect(first.have()).toEqual([rev(11), rev(12), rev(13)]));
-  await server.requests.next();
-  return first.unload();
-}
+/** What a store would keep of a first life. */
+const firstLife = async (): Promise<DehydratedState> => (await stamped(server, api)).unload();
 
 async function reload(state: DehydratedState): Promise<StreamRequest> {
   life = new Life(server.url, api, state);
@@ -44,17 +35,12 @@ function sinceOf(stream: StreamRequest): unknown {
   return stream.body?.["since_by_topic"];
 }
 
-const idle = async (reads: number) => {
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  expect(api.reads.all).toHaveLength(reads);
-};
-
 test("a page that nothing changed costs no request but the stream", async () => {
   const stream = await reload(await firstLife());
   expect(sinceOf(stream)).toEqual({ [topics[0]!]: rev(11), [topics[1]!]: rev(12), [topics[2]!]: rev(13) });
   stream.ready(rev(20));
   await vi.waitFor(() => expect(life.have()).toEqual([rev(20), rev(20), rev(20)]));
-  await idle(3);
+  await life.idle(3);
   expect(server.requests.left).toBe(0);
 });
 
@@ -74,7 +60,7 @@ test("only what changed is read again", async () => {
   expect(read.atLeast).toBe(rev(18));
   read.answer("changed", rev(20));
   await vi.waitFor(() => expect(life.queries.report().every(({ fresh }) => fresh)).toBe(true));
-  await idle(4);
+  await life.idle(4);
 });
 
 test("what nobody shows is marked, and read when it is mounted", async () => {
@@ -84,11 +70,11 @@ test("what nobody shows is marked, and read when it is mounted", async () => {
   stream.invalidate(rev(18), [topics[0]!, topics[1]!]);
   stream.ready(rev(20));
   await vi.waitFor(() => expect(life.freshet.status.state).toBe("live"));
-  await idle(3);
+  await life.idle(3);
   life.mount(parents[0]);
   life.mount(parents[2]);
   (await api.reads.next()).answer("changed", rev(20));
-  await idle(4);
+  await life.idle(4);
 });
 
 test("another history: all of it is read again", async () => {
@@ -97,7 +83,7 @@ test("another history: all of it is read again", async () => {
   stream.ready(rev(3, 2));
   for (let n = 0; n < 3; n++) (await api.reads.next()).answer("new", rev(3, 2));
   await vi.waitFor(() => expect(life.have()).toEqual([rev(3, 2), rev(3, 2), rev(3, 2)]));
-  await idle(6);
+  await life.idle(6);
 });
 
 for (const [what, broken] of [
@@ -115,7 +101,7 @@ for (const [what, broken] of [
     const read = await api.reads.next();
     expect(read.atLeast).toBe(rev(20));
     read.answer("0", rev(20));
-    await idle(4);
+    await life.idle(4);
   });
 }
 
@@ -138,7 +124,7 @@ test("what is hydrated over newer data isn't shown, though a clock says it is yo
   expect(life.have()[1]).toBe(rev(20));
   expect(life.observers[1]!.getCurrentQuery().state).toHaveProperty("freshet.have", rev(20));
   stop();
-  await idle(4); // and nothing is read for its sake
+  await life.idle(4); // and nothing is read for its sake
 });
 
 test("hydrated over older data, newer is shown", async () => {
@@ -153,7 +139,7 @@ test("hydrated over older data, newer is shown", async () => {
   hydrate(life.queryClient, newer);
   expect(life.have()[1]).toBe(rev(22));
   expect(life.observers[1]!.getCurrentResult().data).toMatchObject({ messages: [{ body: "newer" }] });
-  await idle(3);
+  await life.idle(3);
 });
 
 test("data that the page wrote itself has no stamp to keep", async () => {
@@ -190,5 +176,5 @@ test("rendered on a server by a closed client: no stream there, and the page rea
   expect(sinceOf(stream)).toEqual({ [topics[0]!]: rev(11), [topics[1]!]: rev(12), [topics[2]!]: rev(13) });
   stream.ready(rev(20));
   await vi.waitFor(() => expect(life.have()).toEqual([rev(20), rev(20), rev(20)]));
-  await idle(3);
+  await life.idle(3);
 });

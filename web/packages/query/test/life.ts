@@ -1,10 +1,12 @@
 import { addStaticKeyToTransport, createQueryOptions } from "@connectrpc/connect-query";
 import { dehydrate, hydrate, QueryClient, QueryObserver, type DehydratedState } from "@tanstack/react-query";
+import { expect, vi } from "vitest";
 import { Freshet } from "../src/client.js";
 import { freshetTransport, topicsOfServices } from "../src/connect.js";
 import type { Revision } from "../src/revision.js";
 import { bindQueries, type Queries } from "../src/tanstack.js";
 import { MessageService, type MessageApi } from "./message-api.js";
+import { rev, type StreamServer } from "./server.js";
 
 export const list = MessageService.method.listMessages;
 export const parents = ["conversations/1", "conversations/2", "conversations/3"] as const;
@@ -39,6 +41,12 @@ export class Life {
     this.observers.push(observer);
   }
 
+  /** Nothing is read beyond so many requests of all lives. */
+  async idle(reads: number): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(this.api.reads.all).toHaveLength(reads);
+  }
+
   have(): (Revision | undefined)[] {
     return this.queries.report().map(({ have }) => have);
   }
@@ -52,4 +60,16 @@ export class Life {
     this.freshet.close();
     return state;
   }
+}
+
+/** A life with three queries, stamped 11, 12 and 13, and a stream that follows them. */
+export async function stamped(server: StreamServer, api: MessageApi, epoch = 1): Promise<Life> {
+  const life = new Life(server.url, api);
+  for (const [n, parent] of parents.entries()) {
+    life.mount(parent);
+    (await api.reads.next()).answer(`${n}`, rev(11 + n, epoch));
+  }
+  await vi.waitFor(() => expect(life.have()).toEqual([rev(11, epoch), rev(12, epoch), rev(13, epoch)]));
+  await server.requests.next();
+  return life;
 }

@@ -3,7 +3,7 @@ import { persistQueryClientRestore, persistQueryClientSave } from "@tanstack/que
 import { createSyncStoragePersister } from "@tanstack/query-sync-storage-persister";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { messageCodec } from "../src/connect.js";
-import { Life, list, parents, topics } from "./life.js";
+import { Life, list, parents, stamped, topics } from "./life.js";
 import { MessageApi } from "./message-api.js";
 import { rev, StreamServer, type StreamRequest } from "./server.js";
 
@@ -38,13 +38,7 @@ afterEach(async () => {
 
 /** Three queries, stamped 11, 12 and 13, in the store. */
 async function store(buster = "", epoch = 1): Promise<void> {
-  life = new Life(server.url, api);
-  for (const [n, parent] of parents.entries()) {
-    life.mount(parent);
-    (await api.reads.next()).answer(`${n}`, rev(11 + n, epoch));
-  }
-  await vi.waitFor(() => expect(life.have()).toEqual([rev(11, epoch), rev(12, epoch), rev(13, epoch)]));
-  await server.requests.next();
+  life = await stamped(server, api, epoch);
   persistQueryClientSave({ queryClient: life.queryClient as never, persister, buster });
   await vi.waitFor(() => expect(kept.size).toBe(1));
   life.unload();
@@ -67,10 +61,6 @@ const bodies = () =>
     return data?.messages.map(({ body }) => body).join();
   });
 const freshness = () => life.queries.report().map((report) => report.freshness);
-const idle = async (reads: number) => {
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  expect(api.reads.all).toHaveLength(reads);
-};
 
 test("nothing changed since: shown, followed from its stamps, and nothing is read", async () => {
   await store();
@@ -80,7 +70,7 @@ test("nothing changed since: shown, followed from its stamps, and nothing is rea
   expect(freshness()).not.toContain("live"); // nobody has said yet that it is
   stream.ready(rev(20));
   await vi.waitFor(() => expect(freshness()).toEqual(["live", "live", "live"]));
-  await idle(3);
+  await life.idle(3);
 });
 
 test("one of them changed since: that one is read, once", async () => {
@@ -94,7 +84,7 @@ test("one of them changed since: that one is read, once", async () => {
   read.answer("changed", rev(20));
   await vi.waitFor(() => expect(freshness()).toEqual(["live", "live", "live"]));
   expect(bodies()).toEqual(["0", "changed", "2"]);
-  await idle(4);
+  await life.idle(4);
 });
 
 test("another history began since: none of it counts as fresh, all is read", async () => {
@@ -110,7 +100,7 @@ test("another history began since: none of it counts as fresh, all is read", asy
   }
   await vi.waitFor(() => expect(freshness()).toEqual(["live", "live", "live"]));
   expect(bodies()).toEqual(["new", "new", "new"]);
-  await idle(6);
+  await life.idle(6);
 });
 
 test("restored onto a page that is in a later history already: read at once, with no reset for the others", async () => {
@@ -132,7 +122,7 @@ test("restored onto a page that is in a later history already: read at once, wit
   for (let n = 0; n < 2; n++) (await api.reads.next()).answer("read", rev(4, 2));
   await vi.waitFor(() => expect(freshness()).toEqual(["live", "live", "live"]));
   expect(bodies()).toEqual(["new", "read", "read"]);
-  await idle(6);
+  await life.idle(6);
 });
 
 test("old data never replaces new, whatever a clock says", async () => {
