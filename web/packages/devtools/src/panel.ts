@@ -40,7 +40,8 @@ export function mountPanel(container: Element, devtools: Devtools, options: Pane
   shadow.append(content.root);
   container.append(host);
 
-  // Once per frame of the screen at most, however often it changes.
+  // `Devtools` tells of what it saw, queries too, 80 ms apart at least. What it tells is
+  // drawn with the screen's next frame, and not at all while nobody sees the page.
   let frame = 0;
   const look = () => {
     frame = 0;
@@ -49,12 +50,12 @@ export function mountPanel(container: Element, devtools: Devtools, options: Pane
   const plan = () => {
     if (frame === 0) frame = view?.requestAnimationFrame(look) ?? 0;
   };
-  const stops = [devtools.onChange(plan), devtools.queries?.onChange(plan)];
+  const stop = devtools.onChange(plan);
   look();
   return {
     setTheme: (theme) => host.setAttribute("data-theme", theme),
     unmount() {
-      for (const stop of stops.splice(0)) stop?.();
+      stop();
       view?.cancelAnimationFrame(frame);
       host.remove();
     },
