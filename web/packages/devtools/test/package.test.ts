@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import type { TanStackDevtoolsPlugin } from "@tanstack/devtools";
 import type { TanStackDevtoolsReactPlugin } from "@tanstack/react-devtools";
 import { afterAll, beforeAll, expect, expectTypeOf, test } from "vitest";
-import { bin, complaints, install, pack, patience, run, sizeOf, wrongTypes } from "../../query/test/packed.js";
+import { bin, claimed, complaints, install, pack, patience, run, sizeOf, wrongTypes } from "../../query/test/packed.js";
 import type { devtoolsPlugin } from "../src/plugin.js";
 import type { reactPlugin } from "../src/react.js";
 
@@ -45,10 +45,11 @@ test("in an empty app, beside @freshet/query as that is packed", { timeout: pati
 });
 
 test.each([
-  ["index", 5900],
-  ["react", 4800],
-])("compressed and without peers %s has at most %d bytes", async (entry, most) => {
+  ["index", 5900, "without peers it is "],
+  ["react", 4800, undefined],
+])("compressed and without peers %s has at most %d bytes, and as many as the README says", async (entry, most, words) => {
   const { first } = await sizeOf(join(root, "dist", `${entry}.js`), /^@freshet\/query/, /^react/);
   console.log(`devtools/${entry}: ${first} bytes`);
   expect(first).toBeLessThanOrEqual(most);
+  if (words) expect(claimed(root, words)).toBeCloseTo(first, -2); // to 50 bytes
 });

@@ -3,8 +3,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { rolldown } from "rolldown";
 import { expect, test } from "vitest";
+import { bundle } from "./packed.js";
 
 // Topics out of the answer, for random schemas (rule 8): a page shows what Postgres holds
 // after each step, as the Go clients do. Go has servers, database and moves, and starts
@@ -12,14 +12,10 @@ import { expect, test } from "vitest";
 test("shows what Postgres holds", { timeout: process.env["FAMILIES"] ? 0 : 300_000 }, async () => {
   const dir = await mkdtemp(join(tmpdir(), "families-"));
   try {
-    const bundle = await rolldown({
-      input: fileURLToPath(new URL("./families/client.ts", import.meta.url)),
-      platform: "node",
-    });
-    await bundle.write({ dir, format: "esm", entryFileNames: "client.mjs", chunkFileNames: "[name]-[hash].mjs" });
+    const page = await bundle(fileURLToPath(new URL("./families/client.ts", import.meta.url)), dir);
     const flags = (process.env["FAMILIES"] ?? "").split(" ").filter(Boolean);
     const model = ["test", "./internal/systemtest", "-run", "TestFamilies_G3_model", "-count=1", "-v", "-timeout", "6h"];
-    const go = spawn("go", [...model, "-families.page", join(dir, "client.mjs"), ...flags], {
+    const go = spawn("go", [...model, "-families.page", page, ...flags], {
       cwd: fileURLToPath(new URL("../../../../", import.meta.url)),
       stdio: ["ignore", "pipe", "inherit"],
     });

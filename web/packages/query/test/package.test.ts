@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } fr
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { bin, complaints, install, pack, patience, run, sizeOf, wrongTypes } from "./packed.js";
+import { bin, claimed, complaints, install, pack, patience, run, sizeOf, wrongTypes } from "./packed.js";
 import { rev, StreamServer } from "./server.js";
 
 const root = resolve(import.meta.dirname, "..");
@@ -94,14 +94,16 @@ test("generated code and types fit, in an app with all peers", { timeout: patien
 
 // What a page loads to begin with. The sharing of tabs is loaded where it is used.
 test.each([
-  ["index", 11_200],
-  ["react", 800],
-  ["connect", 5400],
-  ["tanstack", 6600],
-  ["connect-query", 19_500],
-])("compressed and without peers %s has at most %d bytes", async (entry, most) => {
+  ["index", 11_200, "the core is "],
+  ["react", 800, "`/react` "],
+  ["connect", 5400, "`/connect` "],
+  ["tanstack", 6600, "`/tanstack` "],
+  ["connect-query", 19_500, undefined],
+])("compressed and without peers %s has at most %d bytes, and as many as the README says", async (entry, most, words) => {
   const { first, later } = await sizeOf(join(root, "dist", `${entry}.js`), /^@bufbuild\//, /^@connectrpc\//, /^@tanstack\//, /^react$/);
   console.log(`${entry}: ${first} bytes${later > 0 ? `, and ${later} when tabs share` : ""}`);
   expect(first).toBeLessThanOrEqual(most);
   expect(later).toBeLessThanOrEqual(4000);
+  if (words) expect(claimed(root, words)).toBeCloseTo(first, -2); // to 50 bytes
+  if (words && later > 0) expect(claimed(root, "kB, and ")).toBeCloseTo(later, -2);
 });

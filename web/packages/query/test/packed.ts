@@ -1,7 +1,7 @@
 // Packages as they are published: packed, and looked at.
 import { execFile } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { gzipSync } from "node:zlib";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
@@ -53,6 +53,13 @@ export async function wrongTypes(tarball: string): Promise<{ entrypoints: string
   return { entrypoints: Object.keys(analysis.entrypoints), wrong };
 }
 
+/** The bytes that a README says behind these words, as "5.3" for 5,300; NaN: it doesn't say. */
+export function claimed(root: string, words: string): number {
+  const text = readFileSync(join(root, "README.md"), "utf8");
+  const said = text.split(words).find((after, n) => n > 0 && /^\d/.test(after)) ?? "";
+  return Number.parseFloat(said) * 1000;
+}
+
 /** Bytes of an entry point, compressed: what a page loads to begin with, and what it loads later. */
 export async function sizeOf(input: string, ...external: RegExp[]): Promise<{ first: number; later: number }> {
   const { output } = await (await rolldown({ input, external })).generate({ format: "es", minify: true });
@@ -62,4 +69,12 @@ export async function sizeOf(input: string, ...external: RegExp[]): Promise<{ fi
   const bytes = (list: Iterable<{ code: string }>) => [...list].reduce((sum, { code }) => sum + gzipSync(code, { level: 9 }).length, 0);
   const size = bytes(first);
   return { first: size, later: bytes(chunks) - size };
+}
+
+/** One file for Node with all that a program of the tests needs, for Go to start. */
+export async function bundle(input: string, dir: string): Promise<string> {
+  const file = basename(input).replace(/\.ts$/, ".mjs");
+  const built = await rolldown({ input, platform: "node" });
+  await built.write({ dir, format: "esm", entryFileNames: file, chunkFileNames: "[name]-[hash].mjs" });
+  return join(dir, file);
 }
