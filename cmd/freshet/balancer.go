@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // balancer is HAProxy in front of several nodes. Nothing ties a client to a node: each
@@ -114,29 +112,8 @@ func (b *balancer) close() {
 
 // await waits until the balancer leads to a node that is ready.
 func (b *balancer) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyWithin)
-	defer cancel()
-	transport := new(http.Transport)
-	defer transport.CloseIdleConnections()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.addr()+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := (&http.Client{Transport: transport}).Do(req)
-		if err == nil {
-			_ = resp.Body.Close() // its status is all that counts
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			err = fmt.Errorf("it answers %s", resp.Status)
-		}
-		timer := time.NewTimer(50 * time.Millisecond)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("no node is behind the balancer: %w", err)
-		}
+	if err := awaitReady(ctx, "http://"+b.addr(), nil); err != nil {
+		return fmt.Errorf("no node is behind the balancer: %w", err)
 	}
+	return nil
 }

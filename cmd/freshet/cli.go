@@ -73,6 +73,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "freshet: %v\n", err)
 		var usage *kong.ParseError
 		if errors.As(err, &usage) && usage.Context != nil && usage.Context.Command() != "" {
+			if where := afterDashes(usage); where != "" {
+				fmt.Fprintln(stderr, where)
+			}
 			fmt.Fprintf(stderr, "Run `%s --help` for its flags.\n", usage.Context.Selected().FullPath())
 		} else {
 			fmt.Fprintln(stderr, "Run `freshet --help` for the commands.")

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/freshet-dev/freshet/internal/service"
@@ -26,12 +27,14 @@ import (
 const clusterNodes = 3
 
 type clusterCmd struct {
-	Addr        string   `default:"127.0.0.1:8080" help:"Address of the balancer, on loopback. The nodes take the ports after it."`
+	Addr        string   `default:"127.0.0.1:8080" help:"Address of the balancer, on loopback. The nodes take the ports after it, and for metrics those after them."`
 	Nodes       int      `default:"3" help:"How many nodes."`
 	NATS        bool     `name:"nats" help:"Start three servers of NATS, by which one node captures and tells the others (serve's --nats-url)."`
 	DataDir     string   `default:".freshet" type:"path" help:"Folder of the private Postgres, the same as serve's."`
 	PostgresBin string   `placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 	Serve       []string `arg:"" optional:"" help:"Flags of serve, for every node, after --."`
+
+	node *serveCmd // what they make of serve; set by Validate
 }
 
 // Help is printed by `freshet cluster --help`.
@@ -45,7 +48,7 @@ Try it:
 }
 
 // Validate is called by kong.
-func (c *clusterCmd) Validate() error {
+func (c *clusterCmd) Validate(parsed *kong.Context) error {
 	if c.Nodes < 1 || c.Nodes > 9 {
 		return fmt.Errorf("--nodes: want 1 to 9, not %d: each has 4 connections of the private Postgres, and more", c.Nodes)
 	}
@@ -53,7 +56,21 @@ func (c *clusterCmd) Validate() error {
 	if err != nil || !addr.Addr().IsLoopback() {
 		return fmt.Errorf("--addr: want an address of this machine alone, as 127.0.0.1:8080, not %q: nobody is kept out", c.Addr)
 	}
-	return nil
+	for _, path := range parsed.Path {
+		if path.Flag != nil && path.Flag.Name == "config" {
+			return errors.New("--config: the file is serve's: give it after --, as `freshet cluster -- --config FILE`")
+		}
+	}
+	c.node, err = c.checkServe()
+	return err
+}
+
+// nodeFlags are serve's for one node.
+func (c *clusterCmd) nodeFlags(addr, admin, primary, standby string) []string {
+	return append([]string{
+		"--database-url", primary, "--addr", addr, "--admin-addr", admin,
+		"--replica-url", standby, "--trusted-proxy", "127.0.0.1", "--shed-streams",
+	}, c.Serve...)
 }
 
 // cluster is what Run has started.
@@ -62,7 +79,7 @@ type cluster struct {
 	balancer         *balancer
 	nats             []*natsServer // none: each node captures
 	nodes            []*ownNode
-	urls             []string // of the nodes
+	admin            []string // of the nodes: where each has its metrics
 }
 
 // Run runs until ctx ends, and stops all in the reverse order.
@@ -97,7 +114,8 @@ func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Wri
 	if err != nil {
 		return nil, err
 	}
-	o := &cluster{}
+	o := &cluster{admin: addrs[c.Nodes:]}
+	addrs = addrs[:c.Nodes]
 	// First: that there is no HAProxy, or that the port is taken, is said at once.
 	if o.balancer, err = newBalancer(ctx, dir, c.Addr, addrs, log); err != nil {
 		return nil, err
@@ -177,13 +195,12 @@ func (o *cluster) startNATS(ctx context.Context, parts *service.Group, logger *s
 // startNodes starts all at once: they are identical but for their ports.
 func (c *clusterCmd) startNodes(ctx context.Context, o *cluster, parts *service.Group, addrs []string, log io.Writer, logger *slog.Logger) error {
 	var starting errgroup.Group
-	serve := slices.Concat(natsFlagsOf(o.nats), c.Serve)
 	for i, addr := range addrs {
-		n := &ownNode{name: fmt.Sprintf("node %d: ", i+1), log: log, args: append([]string{
-			"serve", "--database-url", o.primary.URL(""), "--addr", addr, "--admin-addr=",
-			"--replica-url", o.standby.URL(""), "--trusted-proxy", "127.0.0.1", "--shed-streams",
-		}, serve...)}
-		o.nodes, o.urls = append(o.nodes, n), append(o.urls, "http://"+addr)
+		n := &ownNode{
+			name: fmt.Sprintf("node %d: ", i+1), log: log, addr: addr,
+			args: slices.Concat([]string{"serve"}, natsFlagsOf(o.nats), c.nodeFlags(addr, o.admin[i], o.primary.URL(""), o.standby.URL(""))),
+		}
+		o.nodes = append(o.nodes, n)
 		starting.Go(func() error {
 			if _, err := n.start(ctx); err != nil {
 				return fmt.Errorf("node %d: %w", i+1, err)
@@ -215,7 +232,8 @@ func (o *cluster) stopNodes(ctx context.Context) {
 	all.Wait()
 }
 
-// nodeAddrs are the ports after the balancer's; if that takes any, any that are free.
+// nodeAddrs are the nodes' ports, those after the balancer's, and then their admin ports;
+// if the balancer takes any, any that are free.
 func (c *clusterCmd) nodeAddrs() ([]string, error) {
 	host, text, err := net.SplitHostPort(c.Addr)
 	if err != nil {
@@ -226,7 +244,7 @@ func (c *clusterCmd) nodeAddrs() ([]string, error) {
 		return nil, err
 	}
 	var addrs []string
-	for i := range c.Nodes {
+	for i := range 2 * c.Nodes {
 		at := port + 1 + i
 		if port == 0 {
 			at = 0
@@ -234,7 +252,7 @@ func (c *clusterCmd) nodeAddrs() ([]string, error) {
 		// Held while all are asked for, so that no two are the same.
 		free, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(at))) //nolint:noctx // it doesn't wait
 		if err != nil {
-			return nil, fmt.Errorf("node %d: %w; the nodes take the ports after --addr", i+1, err)
+			return nil, fmt.Errorf("node %d: %w; %d nodes take the %d ports after --addr", i%c.Nodes+1, err, c.Nodes, 2*c.Nodes)
 		}
 		defer func() { _ = free.Close() }() // nobody accepts from it
 		addrs = append(addrs, free.Addr().String())
@@ -245,15 +263,20 @@ func (c *clusterCmd) nodeAddrs() ([]string, error) {
 // words are what is printed once all is ready.
 func (o *cluster) words() string {
 	url := "http://" + o.balancer.addr()
-	nodes := make([]string, 0, len(o.nodes))
+	var parts strings.Builder
+	part := func(name string, pid int, where string) {
+		fmt.Fprintf(&parts, "  %-9s process %-7d %s\n", name, pid, where)
+	}
 	for i, n := range o.nodes {
-		nodes = append(nodes, fmt.Sprintf("  node %d   %s (process %d)", i+1, o.urls[i], n.run().cmd.Process.Pid))
+		part(fmt.Sprintf("node %d", i+1), n.run().cmd.Process.Pid, fmt.Sprintf("http://%s, http://%s/metrics", n.addr, o.admin[i]))
 	}
 	for i, s := range o.nats {
-		nodes = append(nodes, fmt.Sprintf("  NATS %d   nats://%s (process %d)", i+1, s.addr, s.run().cmd.Process.Pid))
+		part(fmt.Sprintf("NATS %d", i+1), s.run().cmd.Process.Pid, "nats://"+s.addr)
 	}
-	return strings.NewReplacer("URL", url, "ADDR", o.balancer.addr(), "NODES", strings.Join(nodes, "\n"),
-		"PRIMARY", o.primary.URL(""), "STANDBY", o.standby.URL("")).Replace(`
+	part("HAProxy", o.balancer.run().cmd.Process.Pid, url)
+	part("primary", o.primary.PID(), o.primary.URL(""))
+	part("standby", o.standby.PID(), o.standby.URL(""))
+	return strings.NewReplacer("URL", url, "ADDR", o.balancer.addr(), "PARTS", parts.String(), "PRIMARY", o.primary.URL(""), "ADMIN", o.admin[0]).Replace(`
 URL
 
 The page is there. By hand: follow a conversation, write, read, by gRPC.
@@ -266,13 +289,10 @@ The page is there. By hand: follow a conversation, write, read, by gRPC.
   go tool -modfile=tools/go.mod grpcurl -plaintext -d '{"topics": ["messages"]}' ADDR freshet.v1.InvalidationService/Watch
   psql 'PRIMARY' -c "insert into messages (conversation, author, body) values ('7', 'bob', 'by SQL')"
 
-Each request goes to another node, which the answer names (x-served-by). Kill one, or stop it (kill -STOP, later -CONT): streams go on at the others.
+Each request goes to another node, which the answer names (x-served-by). Kill a process (kill -9), or stop it (kill -STOP, later -CONT): streams go on at the others, and what has ended is started again, as another process. Why a node isn't ready, it says on its port of metrics: curl http://ADMIN/readyz
 Refetches at least what a stream has told are read on the standby, where that has it.
 
-NODES
-  primary  PRIMARY
-  standby  STANDBY
-
+PARTS
 Ctrl-C stops all of it, in order.
 `)
 }

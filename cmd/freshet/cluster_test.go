@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -41,9 +43,9 @@ func startCluster(t *testing.T) *clusterUnderTest {
 	dir, err := newScene("freshet-cluster-test-")
 	require.NoError(t, err)
 	c := &clusterUnderTest{said: new(testkit.Buffer), temp: filepath.Join(dir, "tmp")}
-	require.NoError(t, os.Mkdir(c.temp, 0o711))                                                                                                                //nolint:gosec // Postgres' user passes through
-	require.NoError(t, os.Chmod(c.temp, 0o711))                                                                                                                //nolint:gosec // the same
-	c.cmd = exec.CommandContext(testkit.Context(t), binary, "cluster", "--addr=127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--", "--heartbeat=1s") //nolint:gosec // this program
+	require.NoError(t, os.Mkdir(c.temp, 0o711))                                                                                                                                     //nolint:gosec // Postgres' user passes through
+	require.NoError(t, os.Chmod(c.temp, 0o711))                                                                                                                                     //nolint:gosec // the same
+	c.cmd = exec.CommandContext(testkit.Context(t), binary, "cluster", "--addr=127.0.0.1:0", "--data-dir", filepath.Join(dir, "data"), "--", "--heartbeat=1s", "--log-format=json") //nolint:gosec // this program
 	c.cmd.Env = append(environWithoutOurs(), "TMPDIR="+c.temp)
 	c.cmd.Stderr = c.said
 	out, err := c.cmd.StdoutPipe()
@@ -69,8 +71,10 @@ func startCluster(t *testing.T) *clusterUnderTest {
 	}
 	c.words = words.String()
 	require.Contains(t, c.words, "Ctrl-C", "it is ready")
+	require.Regexp(t, `(?m)^  primary +process \d+ +postgres:`, c.words)
+	require.Regexp(t, `(?m)^  HAProxy +process \d+ +http:`, c.words)
 	c.url = regexp.MustCompile(`(?m)^http://\S+$`).FindString(c.words)
-	for _, pid := range regexp.MustCompile(`\(process (\d+)\)`).FindAllStringSubmatch(c.words, -1) {
+	for _, pid := range regexp.MustCompile(`(?m)^  node \d +process (\d+)`).FindAllStringSubmatch(c.words, -1) {
 		n, err := strconv.Atoi(pid[1])
 		require.NoError(t, err)
 		c.pids = append(c.pids, n)
@@ -131,13 +135,17 @@ func TestCluster(t *testing.T) {
 	}
 	await("ready", func(e client.Event) bool { _, ok := e.(client.Ready); return ok })
 
+	for _, admin := range regexp.MustCompile(`http://\S+/metrics`).FindAllString(c.words, -1) {
+		_, err := counter(ctx, admin, "freshet_replica_reads_total")
+		require.NoError(t, err, "each node has its metrics")
+	}
 	require.NoError(t, syscall.Kill(c.pids[0], syscall.SIGKILL))
 	urls := regexp.MustCompile(`postgres://\S+`).FindAllString(c.words, -1)
 	primary, standby := urls[len(urls)-2], urls[len(urls)-1]
 	testkit.Exec(t, primary, `insert into messages (conversation, author, body) values ('7', 'bob', 'by SQL')`)
 	await("the write", func(e client.Event) bool { _, ok := e.(client.Invalidate); return ok })
 	require.Eventually(t, func() bool {
-		return strings.Count(c.said.String(), "node 1: ") > 0 && strings.Count(c.said.String(), "msg=ready") == clusterNodes+1
+		return strings.Count(c.said.String(), "node 1: ") > 0 && strings.Count(c.said.String(), `"msg":"ready"`) == clusterNodes+1
 	}, time.Minute, 20*time.Millisecond, "it is started again")
 	require.Eventually(t, func() bool { return holds(t, standby) == 1 }, time.Minute, 20*time.Millisecond, "the standby follows")
 
@@ -158,6 +166,50 @@ func TestCluster(t *testing.T) {
 	for _, name := range []string{"node 1", "node 2", "node 3"} {
 		require.Regexp(t, `(?m)^`+name+`: .*shutting down`, c.said.String(), "each was asked, none cut off")
 	}
+}
+
+// What can't be is said before anything is started, with what to do.
+func TestCluster_refusesFlagsOfServe(t *testing.T) {
+	t.Setenv("FRESHET_NONSENSE", "1")
+	t.Setenv("FRESHET_DATABASE_URL", "postgres://elsewhere/") // which nodes are not told
+	dir := t.TempDir()
+	config := filepath.Join(dir, "freshet.yaml")
+	require.NoError(t, os.WriteFile(config, []byte("heartbeat: 2s\naddr: 0.0.0.0:80\n"), 0o600))
+	for _, c := range []struct{ args, says string }{
+		{"--heartbeat 5s", "--heartbeat is a flag of serve: those go after --, as `freshet cluster -- --heartbeat …`"},
+		{"-- --nonsense", "what follows -- is for serve: unknown flag --nonsense"},
+		{"nonsense", "unexpected argument nonsense"},
+		{"-- --help", "`freshet serve --help` says"},
+		{"-- --demo-auth", "`freshet serve --demo-auth`"},
+		{"-- --heartbeat 1ms", "--heartbeat: want a value from"},
+		{"-- --host app.example.com", `--host "app.example.com": other machines come by that name`},
+		{"-- --jwt-audience x", "say whose, by --oidc-issuer or --jwt-keys"},
+		{"--nats -- --nats-url nats://n:1", "leave one of the two out"},
+		{"-- --config " + config, config + ":2: each node has its own"},
+		{"--config " + config, "give it after --"},
+	} {
+		code, out, said := runs(t, slices.Concat([]string{"cluster", "--data-dir", dir}, strings.Fields(c.args))...)
+		require.Equal(t, exitUsage, code, c.args)
+		require.Contains(t, said, c.says, c.args)
+		require.Empty(t, out)
+	}
+	parser, err := newParser(new(cli), io.Discard, io.Discard, func(int) {})
+	require.NoError(t, err)
+	all := settable(parser.Model)
+	for name, instead := range notAfterDashes {
+		at := slices.IndexFunc(all, func(f *kong.Flag) bool { return f.Name == name })
+		require.GreaterOrEqual(t, at, 0, "serve has --%s", name)
+		flag := "--" + name
+		if !all[at].IsBool() {
+			flag += "=1m" // whatever it is
+		}
+		code, _, said := runs(t, "cluster", "--data-dir", dir, "--", flag)
+		require.Equal(t, exitUsage, code, name)
+		require.Contains(t, said, flag[:len("--"+name)]+": "+instead)
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "nothing was started")
 }
 
 func holds(t *testing.T, url string) (n int) {

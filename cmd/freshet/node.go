@@ -15,6 +15,7 @@ import (
 // turns.
 type ownNode struct {
 	args []string
+	addr string    // where args has it listen; empty: its log says where, which has to be in our form then
 	name string    // before its lines in log; empty: it is the only one
 	log  io.Writer // what it logs goes there
 	died func(*process)
@@ -40,6 +41,14 @@ func (n *ownNode) start(ctx context.Context) (string, error) {
 		return "", err
 	}
 	n.process = p
+	if n.addr != "" {
+		url := "http://" + n.addr
+		err := awaitReady(ctx, url, p.ended)
+		if err != nil && ctx.Err() == nil { // else whoever doesn't want to wait ends it, in order
+			err = p.unready(err)
+		}
+		return url, err
+	}
 	url, err := p.url(ctx)
 	if err == nil && n.front != nil {
 		n.front.Point(strings.TrimPrefix(url, "http://"))

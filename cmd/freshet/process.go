@@ -131,7 +131,7 @@ func (p *process) stop(ctx context.Context) {
 // readyWithin is what a server may take to get ready.
 const readyWithin = 2 * time.Minute
 
-// url returns the URL of a server once it is ready.
+// url returns the URL of a server once it is ready, by its log.
 func (p *process) url(ctx context.Context) (_ string, err error) {
 	timer := time.NewTimer(readyWithin)
 	defer timer.Stop()
@@ -139,14 +139,19 @@ func (p *process) url(ctx context.Context) (_ string, err error) {
 	case url := <-p.ready:
 		return url, nil
 	case <-p.ended:
-		err = errors.New("the server ended")
+		err = errEnded
 	case <-timer.C:
 		err = fmt.Errorf("the server did not get ready within %v", readyWithin)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
+	return "", p.unready(err)
+}
+
+// unready ends a server that did not get ready, and returns why, with its last words.
+func (p *process) unready(err error) error {
 	p.kill()
-	return "", fmt.Errorf("%w; its last words:\n%s", err, p.tail())
+	return fmt.Errorf("%w; its last words:\n%s", err, p.tail())
 }
 
 // environWithoutOurs is the environment without what configures this program.

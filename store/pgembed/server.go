@@ -170,6 +170,9 @@ func (s *Server) Version() string {
 	return s.version
 }
 
+// PID is the process of the current run's postmaster, or of the last one's if that has ended.
+func (s *Server) PID() int { return s.current().cmd.Process.Pid }
+
 // DataDir is PostgreSQL's own data directory.
 func (s *Server) DataDir() string { return s.site.cluster }
 
