@@ -2,6 +2,7 @@ package check_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -17,15 +18,59 @@ func TestBound(t *testing.T) {
 	const began, patience = 100 * time.Second, 10 * time.Second
 	for name, c := range map[string]struct {
 		since, begun time.Duration
+		stood        time.Duration
 		held         freshet.Epoch
 		want         time.Duration
+		unknown      bool
 	}{
 		"connected long ago":           {since: 5 * time.Second, begun: time.Second, held: 2, want: 110 * time.Second},
 		"its stream began late":        {since: 108 * time.Second, begun: time.Second, held: 2, want: 118 * time.Second},
 		"a history was served late":    {since: 5 * time.Second, begun: 115 * time.Second, held: 2, want: 125 * time.Second},
 		"nobody serves what is held":   {since: 5 * time.Second, begun: time.Second, held: 3, want: 140 * time.Second},
-		"it comes and goes, and again": {since: 139 * time.Second, begun: time.Second, held: 2, want: 140 * time.Second},
+		"it is served no more":         {since: 5 * time.Second, begun: time.Second, held: 1, want: 140 * time.Second, unknown: true},
+		"it comes and goes, and again": {since: 139 * time.Second, begun: time.Second, held: 2, want: 140 * time.Second, unknown: true},
+		"the machine was paused":       {since: 5 * time.Second, begun: time.Second, stood: 20 * time.Second, held: 2, want: 130 * time.Second},
+		"paused, and connected late":   {since: 135 * time.Second, begun: time.Second, stood: 20 * time.Second, held: 2, want: 160 * time.Second, unknown: true},
+		"it is served at the very end": {since: 5 * time.Second, begun: 131 * time.Second, held: 2, want: 140 * time.Second, unknown: true},
 	} {
-		require.Equal(t, c.want, check.ConvergeBy(began, patience, c.since, c.begun, 2, c.held), name)
+		due, known := check.ConvergeBy(began, patience, c.since, c.begun, c.stood, 2, c.held)
+		require.Equal(t, c.want, due, name)
+		require.Equal(t, !c.unknown, known, name)
 	}
+}
+
+// G3: nobody is accused of what it showed before its time was over, be it that its stream
+// was down until late (of 30 s it would have had 11), or that Postgres took so long to say
+// what it holds that the time was over then. Who shows it too late is accused.
+func TestConverge(t *testing.T) {
+	for name, c := range map[string]struct {
+		connected, shows, reading time.Duration
+		late                      bool
+	}{
+		"at once":                      {shows: time.Second},
+		"in time":                      {shows: 29 * time.Second},
+		"too late":                     {shows: 40 * time.Second, late: true},
+		"connected for 11 s":           {connected: 19 * time.Second, shows: 35 * time.Second},
+		"connected, and late":          {connected: 19 * time.Second, shows: 60 * time.Second, late: true},
+		"Postgres is slow":             {shows: 25 * time.Second, reading: 16 * time.Second},
+		"Postgres is slow, and it too": {shows: 80 * time.Second, reading: 16 * time.Second, late: true},
+		"never connected":              {connected: time.Hour, shows: 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				views := check.Late(t.Context(), 30*time.Second, c.connected, c.shows, c.reading)
+				require.Equal(t, c.late, len(views) > 0, "%v", views)
+			})
+		})
+	}
+}
+
+// G3: time in which the checker got none is nobody's.
+func TestStillness(t *testing.T) {
+	const s, ms = time.Second, time.Millisecond
+	require.Zero(t, check.Stood(40*s), "nobody ticks")
+	require.Zero(t, check.Stood(3*s, 1*s, 1900*ms, 2100*ms))
+	require.Equal(t, 30*s, check.Stood(32*s, 1*s, 31*s, 31100*ms), "it was paused")
+	require.Equal(t, 30*s, check.Stood(31*s, 1*s), "and nobody has ticked since")
+	require.Equal(t, 35*s, check.Stood(36500*ms, 1*s, 31*s, 31100*ms, 36100*ms), "twice")
 }

@@ -109,8 +109,9 @@
 // which its nodes tell each other are killed and frozen. Then writers rest, every client must
 // come to show what Postgres holds by what it is told alone, and the round is judged: so long
 // after writes have stopped, after its stream began, and after anybody was told of the
-// epoch that Postgres is at, whichever was last. While Postgres can't be asked, the round
-// isn't judged but goes on with the next.
+// epoch that Postgres is at, whichever was last. Time in which the checker stood still, with
+// its clients, counts for nobody. While Postgres can't be asked, the round isn't judged but
+// goes on with the next.
 // What rules need of it later they remember; the rest is forgotten, but for its
 // writes. Every fourth round has no faults.
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -131,8 +132,57 @@ func ComeBack(ctx context.Context, of Workload, h *http.Client, url string, firs
 var UnlessCancelled = unlessCancelled
 
 // ConvergeBy is when a client has to show what Postgres holds in an epoch: its stream began
-// at since, writes stopped at began, and the epoch served was told first at begun.
-func ConvergeBy(began, patience, since, begun time.Duration, served, held freshet.Epoch) time.Duration {
-	rec := &recorder{heard: freshet.Revision{Epoch: served}, begun: begun}
+// at since, writes stopped at began, the epoch served was told first at begun, and the
+// checker stood still for stood. Unless known, nobody can be held to it.
+func ConvergeBy(began, patience, since, begun, stood time.Duration, served, held freshet.Epoch) (due time.Duration, known bool) {
+	rec := &recorder{heard: freshet.Revision{Epoch: served}, begun: begun, still: stillness{sum: stood}}
 	return bound{began: began, patience: patience}.of(&subject{since: since}, &Held{Epoch: held}, rec)
+}
+
+// Stood is how long a process stood still until now that had time at the ticks.
+func Stood(now time.Duration, ticks ...time.Duration) time.Duration {
+	var s stillness
+	for _, at := range ticks {
+		s.tick(at)
+	}
+	return s.at(now)
+}
+
+// Late waits for a client whose stream begins at connected, and which shows what Postgres
+// holds from shows on, as a round does whose writes stopped at zero. Postgres takes reading to
+// say what it holds. It returns what the client is accused of showing; nil: of nothing.
+func Late(ctx context.Context, patience, connected, shows, reading time.Duration) []View {
+	truth := map[string][]Cell{"a": {{1, 1}}}
+	rec := newRecorder(nil)
+	r := &run{rec: rec, truth: slowSession{reading, Held{Places: truth}}}
+	s := &subject{shown: map[string]Content{"a": {}}, changed: make(chan struct{}), rec: rec}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go rec.tick(ctx)
+	go func() {
+		pass(ctx, connected)
+		s.setConnected(true, 0)
+		pass(ctx, shows-connected)
+		s.mu.Lock()
+		s.shown["a"] = Content{Cells: truth["a"]}
+		s.mu.Unlock()
+		s.news()
+	}()
+	views, _, err := r.converge(ctx, bound{patience: patience}, s, &Held{Places: truth})
+	if err != nil {
+		panic(err)
+	}
+	return slices.DeleteFunc(views, func(v View) bool { return v.Shown.equal(v.Truth) })
+}
+
+type slowSession struct {
+	reading time.Duration
+	held    Held
+}
+
+func (s slowSession) Write(context.Context, *Write, Manner, func() time.Duration) error { return nil }
+func (s slowSession) Close()                                                            {}
+func (s slowSession) Read(ctx context.Context, _ []string) (Held, error) {
+	pass(ctx, s.reading)
+	return s.held, ctx.Err()
 }

@@ -19,7 +19,7 @@ var errNotConnected = errors.New("a client isn't connected")
 func (r *run) checkpoint(ctx context.Context) *Held {
 	r.phase("converging")
 	r.calm.Store(true)
-	b := bound{patience: r.cfg.Patience, began: r.rec.now()}
+	b := bound{patience: r.cfg.Patience, began: r.rec.now(), stood: r.rec.stood()}
 	for _, s := range r.subjects {
 		s.mu.Lock()
 		b.patience = max(b.patience, 2*s.heartbeat+2*time.Second)
@@ -53,38 +53,11 @@ func (r *run) checkpoint(ctx context.Context) *Held {
 	return held
 }
 
-// bound is the time in which clients have to converge.
-type bound struct{ began, patience time.Duration }
-
-// last is the end of it all: for who comes and goes all the time, and for a database
-// that nobody serves.
-func (b bound) last() time.Duration { return b.began + 4*b.patience }
-
-// of is when a client has to show what Postgres holds: so long after writes have
-// stopped, after its stream has begun, or begun anew, and after anybody was told of
-// the epoch that it holds it in, whatever came last.
-func (b bound) of(s *subject, held *Held, rec *recorder) time.Duration {
-	served, begun := rec.epoch()
-	if held.Epoch != served {
-		return b.last() // a failover is going on
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return min(max(b.began, begun, s.since)+b.patience, b.last())
-}
-
-// isYoung says that its time wasn't over at the end of all.
-func (s *subject) isYoung(b bound) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.since+b.patience > b.last()
-}
-
 // await asks what Postgres holds until it says so.
 func (r *run) await(ctx context.Context, b bound) (*Held, error) {
 	for {
 		held, err := r.holds(ctx)
-		if err == nil || ctx.Err() != nil || r.rec.now() > b.last() {
+		if err == nil || ctx.Err() != nil || r.rec.now() > b.last(r.rec) {
 			return held, err
 		}
 		r.rec.failed("read the truth", err)
@@ -110,12 +83,14 @@ func (r *run) countReplica(ctx context.Context) {
 
 // converge waits for one client. What Postgres holds may have changed since it
 // was read: a write whose answer was lost may be done late. So only a difference
-// counts that is still there when the truth has been read again and was the same.
+// counts that is still there when the truth has been read again and was the same. That
+// may take long, and is time in which nobody has looked at the client: it is late if it
+// was when it was looked at.
 func (r *run) converge(ctx context.Context, b bound, s *subject, held *Held) ([]View, *Held, error) {
 	for {
 		slice, cancel := context.WithTimeout(ctx, time.Second)
 		views := s.await(slice, held.Places, r.rec.now)
-		done := slice.Err() == nil
+		done, looked := slice.Err() == nil, r.rec.now()
 		cancel()
 		if done || ctx.Err() != nil {
 			return views, held, nil
@@ -125,11 +100,13 @@ func (r *run) converge(ctx context.Context, b bound, s *subject, held *Held) ([]
 			return nil, held, err
 		}
 		same := again.Epoch == held.Epoch && maps.EqualFunc(held.Places, again.Places, slices.Equal[[]Cell])
-		if held = again; !same || r.rec.now() < b.of(s, held, r.rec) {
+		held = again
+		due, known := b.of(s, held, r.rec)
+		if !same || looked < due {
 			continue
 		}
-		if served, _ := r.rec.epoch(); held.Epoch < served || s.isYoung(b) {
-			return nil, held, nil // nobody can be held to this
+		if !known {
+			return nil, held, nil
 		}
 		return views, held, nil
 	}

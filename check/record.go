@@ -28,6 +28,7 @@ type recorder struct {
 	progress Progress
 	exact    int
 	done     map[Exercise]int
+	still    stillness
 
 	// Exact positions of commits, by the low bits of xid: those that were learnt
 	// during this window, and during the one before.

@@ -197,6 +197,7 @@ func (r *run) all(ctx context.Context) (time.Duration, error) {
 		background.Go(func() { r.locate(ctx) })
 	}
 	background.Go(func() { r.tellProgress(ctx) })
+	background.Go(func() { r.rec.tick(ctx) })
 
 	r.phase("connecting")
 	r.startUp(ctx)
