@@ -11,6 +11,11 @@
 set -euo pipefail
 
 LENGTH=${1:-30}
+[[ $LENGTH =~ ^[0-9]{1,4}$ ]] && [ "$((10#$LENGTH))" -ge 15 ] || {
+	echo "vanish: $LENGTH: want seconds, 15 or more: the node says that it isn't ready after five, and gives up what is silent after ten" >&2
+	exit 2
+}
+LENGTH=$((10#$LENGTH))
 LIMIT=${LIMIT:-20}
 PORT=${PORT:-15590}
 CLIENTS=40
@@ -85,7 +90,7 @@ clients=(vc$$ 10.231.77.5 10.231.77.6)
 cable "${database[@]}"
 cable "${clients[@]}"
 
-as_postgres "$BIN/initdb" -D "$dir/pg/data" -A trust -U postgres >"$dir/initdb.log"
+as_postgres "$BIN/initdb" -D "$dir/pg/data" -E UTF8 -A trust -U postgres >"$dir/initdb.log"
 cat >>"$dir/pg/data/postgresql.conf" <<-END
 	listen_addresses = '${database[1]}'
 	port = $PORT
@@ -114,7 +119,8 @@ say "the cable to Postgres is unplugged for $LENGTH s"
 unplug "${database[@]}"
 until_plugged=$((SECONDS + LENGTH))
 within "$LIMIT" "the node isn't ready" unready
-sleep $((until_plugged - SECONDS))
+left=$((until_plugged - SECONDS)) # none, where that took longer
+[ "$left" -le 0 ] || sleep "$left"
 plug "${database[@]}"
 say "and plugged in"
 within "$LIMIT" "the node is ready" ready
