@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -24,7 +25,17 @@ type watchCmd struct {
 	Throttle  *time.Duration `name:"throttle" placeholder:"DURATION" help:"Least time between two notices, 0 to 10s; unset: the server's default."`
 	TokenFile string         `name:"token-file" placeholder:"FILE" env:"FRESHET_TOKEN_FILE" help:"File with a bearer token; read again before every connection."`
 	JSON      bool           `name:"json" help:"Print one JSON object per line."`
+
+	http *http.Client // nil: the default
 }
+
+// Somebody sits before it and waits, so that it asks oftener than programs do, of
+// which there may be thousands: after three seconds at most, with what is added at
+// random, unless the server asks for more.
+const (
+	watchRetry        = 500 * time.Millisecond
+	watchLongestRetry = 2 * time.Second
+)
 
 // Run follows the topics until ctx ends, which is no error: that is how one
 // leaves it.
@@ -47,7 +58,10 @@ func (c *watchCmd) run(ctx context.Context, stdout, stderr io.Writer, colourOut,
 		}
 		opts = append(opts, client.WithThrottle(*c.Throttle))
 	}
-	var with []client.Option
+	with := []client.Option{client.WithBackoff(watchRetry, watchLongestRetry)}
+	if c.http != nil {
+		with = append(with, client.WithHTTPClient(c.http))
+	}
 	if c.TokenFile != "" {
 		if _, err := readToken(c.TokenFile); err != nil {
 			return err // at once, not again and again as a failed attempt

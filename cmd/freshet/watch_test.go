@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -123,6 +124,32 @@ func TestWatch_refused(t *testing.T) {
 	err := cmd.run(t.Context(), io.Discard, io.Discard, false, false)
 	require.EqualError(t, err, "the server answered 403 Forbidden: permission_denied: no grant on messages")
 }
+
+// However long a server was away, its follower is back within three seconds of it.
+func TestWatch_isBackSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		back := began.Add(time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		asks := 0
+		cmd := watchCmd{Topics: []string{"messages"}, URL: "http://freshet.test", http: &http.Client{
+			Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				if asks++; time.Now().Before(back) {
+					return nil, errors.New("connection refused")
+				}
+				cancel()
+				return nil, context.Canceled
+			}),
+		}}
+		require.NoError(t, cmd.run(ctx, io.Discard, io.Discard, false, false))
+		require.LessOrEqual(t, time.Since(back), 3*time.Second)
+		require.LessOrEqual(t, asks, int(time.Hour/(2*time.Second))+2, "nor does it hammer")
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestWatch_badFlags(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
