@@ -26,6 +26,8 @@ type NotReadyError struct {
 	Reason string
 	// Detail is for operators: it may name databases, addresses and users.
 	Detail string
+
+	kind string // Detail without what grows by itself; unset: nothing does
 }
 
 func (e *NotReadyError) Error() string { return e.Detail }
@@ -60,7 +62,7 @@ func (r *readiness) enter(reason, detail string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.phase == nil || r.phase.Reason != ReasonStopping {
-		r.phase = &NotReadyError{reason, detail}
+		r.phase = &NotReadyError{Reason: reason, Detail: detail}
 	}
 }
 
@@ -87,10 +89,21 @@ func (r *readiness) check() error {
 	}
 	for _, c := range r.conditions {
 		if err := c.check(); err != nil {
-			return &NotReadyError{c.reason, err.Error()}
+			why := &NotReadyError{Reason: c.reason, Detail: err.Error()}
+			if lasting, ok := errors.AsType[lastingError](err); ok {
+				why.kind = lasting.Kind()
+			}
+			return why
 		}
 	}
 	return nil
+}
+
+// lastingError has a text that says for how long it has been so, which each look finds
+// changed. Kind is its text without.
+type lastingError interface {
+	error
+	Kind() string
 }
 
 // Ready returns nil while the node should get traffic, else a *NotReadyError. It
@@ -156,8 +169,8 @@ const (
 	// lookInterval is how often readiness is looked at while it is gone, though
 	// nobody says that it has changed: that a lag falls is nothing anybody tells.
 	lookInterval = 250 * time.Millisecond
-	// reasonInterval is how often a reason that changes is logged anew: "3.1s
-	// behind" changes with every look.
+	// reasonInterval is how often another reason is logged at most: while Postgres
+	// starts, attempts to connect fail by turns for two.
 	reasonInterval = 5 * time.Second
 )
 
@@ -168,7 +181,7 @@ const (
 func (n *Node) watchReadiness(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	told, first := "", true
+	told, first := "", true            // what was logged last: ready, or a reason's kind
 	at, gone := time.Now(), time.Now() // when told was logged; since when it isn't ready
 	for {
 		select {
@@ -205,9 +218,18 @@ func (n *Node) watchReadiness(ctx context.Context) error {
 		case err == nil && told != "ready":
 			told = "ready"
 			n.cfg.Logger.InfoContext(ctx, "ready again")
-		case err != nil && (told == "ready" || told != err.Error() && time.Since(at) >= reasonInterval):
-			told, at = err.Error(), time.Now()
-			n.cfg.Logger.WarnContext(ctx, "not ready", "reason", told)
+		case err != nil && (told == "ready" || told != kindOf(err) && time.Since(at) >= reasonInterval):
+			told, at = kindOf(err), time.Now()
+			n.cfg.Logger.WarnContext(ctx, "not ready", "reason", err.Error())
 		}
 	}
+}
+
+// kindOf is why a node isn't ready, in words that stay while nothing but the time passes.
+func kindOf(err error) string {
+	var why *NotReadyError
+	if errors.As(err, &why) && why.kind != "" {
+		return why.kind
+	}
+	return err.Error()
 }

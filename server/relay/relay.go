@@ -284,13 +284,37 @@ func (r *Relay) Ready() error {
 	capturing := r.capturing
 	r.mu.Unlock()
 	if gone := r.goneFor(time.Now()); !capturing && gone > r.cfg.MaxLag {
-		err := fmt.Errorf("%w: for %s nobody has been able to tell this node what changes", ErrNoNATS, gone.Round(time.Second))
-		if why := r.refusal.Load(); why != nil {
-			err = fmt.Errorf("%w: %w", err, why)
-		}
-		return err
+		return &goneError{gone, r.refusal.Load()}
 	}
 	return nil
+}
+
+// goneError says for how long there has been no connection, and why, as far as it is known.
+type goneError struct {
+	gone time.Duration
+	why  *ConnectError // nil: not known
+}
+
+func (e *goneError) Error() string {
+	return e.text(fmt.Sprintf("for %s nobody", e.gone.Round(time.Second)))
+}
+
+// Kind is the same for each with the same reason.
+func (e *goneError) Kind() string { return e.text("nobody") }
+
+func (e *goneError) text(nobody string) string {
+	text := fmt.Sprintf("%s: %s has been able to tell this node what changes", ErrNoNATS, nobody)
+	if e.why != nil {
+		text += ": " + e.why.Error()
+	}
+	return text
+}
+
+func (e *goneError) Unwrap() []error {
+	if e.why == nil {
+		return []error{ErrNoNATS}
+	}
+	return []error{ErrNoNATS, e.why}
 }
 
 // Stats is a reading of a relay's counters.

@@ -138,10 +138,20 @@ func (f *Feed) Ready() error {
 		return f.unsound
 	}
 	if lag := time.Since(f.decoded); lag > f.cfg.MaxLag {
-		return fmt.Errorf("decoding is %s behind the database", lag.Round(time.Millisecond))
+		return behindError(lag)
 	}
 	return nil
 }
+
+// behindError is by how much decoding is behind the database.
+type behindError time.Duration
+
+func (e behindError) Error() string {
+	return fmt.Sprintf("decoding is %s behind the database", time.Duration(e).Round(time.Millisecond))
+}
+
+// Kind is the same for each.
+func (e behindError) Kind() string { return "decoding is behind the database" }
 
 func (f *Feed) setNotReady(err error) {
 	f.mu.Lock()
