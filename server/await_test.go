@@ -4,7 +4,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,11 +33,11 @@ func TestRun_startsBeforeItsDatabase(t *testing.T) {
 	postgres := testkit.NewServer(t, map[string]string{"fsync": "off"})
 	database := postgres.Database(t)
 	postgres.Kill()
-	log := new(waitingLog)
+	log := new(testkit.Buffer)
 	r, ready, failed := launch(t, database, func(c *live.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
 	})
-	require.Eventually(t, func() bool { return log.times("waiting for it") > 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return log.Contains("waiting for it") }, 20*time.Second, 10*time.Millisecond)
 	select {
 	case <-ready:
 		require.FailNow(t, "ready without a database")
@@ -56,22 +55,4 @@ func TestRun_startsBeforeItsDatabase(t *testing.T) {
 	}
 	_, err := r.client().ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/1"}))
 	require.NoError(t, err)
-}
-
-// waitingLog counts lines.
-type waitingLog struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *waitingLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *waitingLog) times(part string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), part)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -10,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,16 +25,10 @@ type programUnderTest struct {
 	cmd  *exec.Cmd
 	url  string
 	done chan struct{} // closed when it has ended
-
-	mu  sync.Mutex // guards log
-	log strings.Builder
+	log  testkit.Buffer
 }
 
-func (p *programUnderTest) said() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
-}
+func (p *programUnderTest) said() string { return p.log.String() }
 
 // startProgram returns when it is ready.
 func startProgram(t *testing.T, args ...string) *programUnderTest {
@@ -51,9 +45,7 @@ func startProgram(t *testing.T, args ...string) *programUnderTest {
 	go func() {
 		defer close(p.done)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			p.mu.Lock()
-			p.log.WriteString(lines.Text() + "\n")
-			p.mu.Unlock()
+			fmt.Fprintln(&p.log, lines.Text())
 			if _, url, ok := strings.Cut(lines.Text(), "msg=ready url="); ok {
 				ready <- url
 			}
@@ -102,7 +94,7 @@ func TestServe_F80_SIGTERM(t *testing.T) {
 	addr := strings.TrimPrefix(p.url, "http://")
 
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	require.Eventually(t, func() bool { return strings.Contains(p.said(), "nothing to reload") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), "nothing to reload") }, 20*time.Second, 10*time.Millisecond)
 
 	stuck, err := new(net.Dialer).DialContext(testkit.Context(t), "tcp", addr)
 	require.NoError(t, err)
@@ -129,8 +121,8 @@ func TestServe_F80_SIGTERM(t *testing.T) {
 		require.FailNow(t, "it did not end")
 	}
 	require.Zero(t, p.cmd.ProcessState.ExitCode(), p.said())
-	require.Contains(t, p.said(), "calls were cut", "the stuck one")
-	require.NotContains(t, p.said(), "still running")
+	require.Contains(t, p.log.String(), "calls were cut", "the stuck one")
+	require.NotContains(t, p.log.String(), "still running")
 	heard, err := io.ReadAll(stream)
 	require.NoError(t, err)
 	require.Regexp(t, `retry: \d+\nid: \S+\nevent: frontier\ndata: .*\n\n\r\n0\r\n\r\n$`, string(heard), "a goodbye, and an end in good order")

@@ -2,6 +2,8 @@ package testkit
 
 import (
 	"bytes"
+	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -24,3 +26,9 @@ func (b *Buffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// Contains reports whether text was written.
+func (b *Buffer) Contains(text string) bool { return strings.Contains(b.String(), text) }
+
+// Logger returns one that logs to the buffer, as text.
+func (b *Buffer) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }

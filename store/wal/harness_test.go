@@ -2,7 +2,6 @@ package wal_test
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -223,34 +222,6 @@ func (r *running) caughtUp(t *testing.T) freshet.Revision {
 	defer cancel()
 	require.NoError(t, r.Wait(ctx, here))
 	return here
-}
-
-// logs keeps what was logged.
-type logs struct {
-	mu  sync.Mutex // guards buf
-	buf strings.Builder
-}
-
-func newLogs() *logs { return &logs{} }
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *logs) contains(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.buf.String(), text)
 }
 
 // Bounds of waits for something that nothing signals.

@@ -32,8 +32,8 @@ func TestHazard_F39_synchronousStandby(t *testing.T) {
 			if user != "" {
 				ours = asOwner(t, url, user)
 			}
-			log := newLogs()
-			feed := start(t, ours, func(c *wal.Config) { c.Logger, c.WatchInterval = log.logger(), time.Hour }).live(t)
+			log := new(testkit.Buffer)
+			feed := start(t, ours, func(c *wal.Config) { c.Logger, c.WatchInterval = log.Logger(), time.Hour }).live(t)
 			receiver := receiveWAL(t, url) // a standby that answers
 			configure(t, url, "synchronous_standby_names", "*")
 
@@ -45,7 +45,7 @@ func TestHazard_F39_synchronousStandby(t *testing.T) {
 			require.NoError(t, err, "a commit of the application hangs")
 			t.Logf("a commit took %s", time.Since(began).Round(time.Millisecond))
 			require.Less(t, time.Since(began), 4*time.Second)
-			feed.await(t, "the feed closes", func() bool { return log.contains("would be a synchronous standby") })
+			feed.await(t, "the feed closes", func() bool { return log.Contains("would be a synchronous standby") })
 			feed.await(t, "readiness fails, for this reason", func() bool {
 				err := feed.Ready()
 				return err != nil && strings.Contains(err.Error(), "alter system set synchronous_standby_names")
@@ -219,9 +219,9 @@ func TestHazard_openTransactionHoldsUpTheSlot(t *testing.T) {
 	url := database(t)
 	ctx := testkit.Context(t)
 	tx := begin(t, url)
-	log := newLogs()
-	feed := start(t, url, func(c *wal.Config) { c.Logger = log.logger() })
-	feed.await(t, "the log names the transaction", func() bool { return log.contains("waits for open transactions") && log.contains("pid ") })
+	log := new(testkit.Buffer)
+	feed := start(t, url, func(c *wal.Config) { c.Logger = log.Logger() })
+	feed.await(t, "the log names the transaction", func() bool { return log.Contains("waits for open transactions") && log.Contains("pid ") })
 	require.True(t, feed.Frontier().IsZero())
 	require.NoError(t, tx.Rollback(ctx))
 	feed.live(t)
