@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/check"
-	"github.com/freshet-dev/freshet/server/messages/workload"
 )
 
 // flaw is what is wrong with a node.
@@ -65,6 +64,14 @@ const (
 	ignoresEmitted      flaw = "doesn't tell what pg_logical_emit_message says"
 	turnsToOldPages     flaw = "has older rows on the second page of a list"
 
+	// Topics out of the caller.
+	silentOnCallers flaw = "never tells topics of callers"
+	sharesCallers   flaw = "answers a caller by what it kept for another"
+	judgesByAnother flaw = "judges what it kept for a caller by another one's topic"
+	namesAnother    flaw = "says that an answer depends on another caller's topic"
+	namesNobody     flaw = "doesn't say whose answer it is"
+	tagsForAll      flaw = "has one ETag for the answers to all callers"
+
 	// F86: what a failover has lost survives it.
 	keepsOverFailover   flaw = "keeps answers over a failover"
 	leavesStreamsBehind flaw = "leaves streams behind that were there before a failover"
@@ -80,6 +87,7 @@ var caughtBy = map[flaw]string{
 	ignoresSinceByTopic: "G2", putsIDsOnParts: "G2", tellsNoReset: "G2", beatsAhead: "G2", saysNotModified: "G6", tagsByNumber: "G6",
 	ignoresAtLeastByGet: "G1", trustsCacheOfCounts: "G6", trustsCacheOfItems: "G6", keepsForStrong: "G5", leavesOneOut: "G6",
 	countsTooMany: "G6", findsNothing: "G6", stampsNothing: "G6", stampsBefore: "G5", namesTheFirst: "G5",
+	silentOnCallers: "G2", sharesCallers: "G6", judgesByAnother: "G6", namesAnother: "G2", namesNobody: "G2", tagsForAll: "G6",
 	ignoresEmitted: "G2", turnsToOldPages: "G6", keepsOverFailover: "G6", leavesStreamsBehind: "G3",
 }
 
@@ -180,7 +188,7 @@ func (n *node) judgeOnce(ctx context.Context, seed uint64, length time.Duration)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cfg := check.Config{
-		URL: n.url, Workload: workload.Messages(), Database: n.world, Run: fmt.Sprintf("test%d", seed), Seed: seed, Duration: length, Round: length / 2,
+		URL: n.url, Workload: withCallers(), TokenOf: tokenOf, Database: n.world, Run: fmt.Sprintf("test%d", seed), Seed: seed, Duration: length, Round: length / 2,
 		Clients: 12, Places: 6, Writers: 3, Rate: 120,
 		Stage:     &check.Stage{}, // the world is the checker's own
 		Condemned: func(*check.History) { cancel() },

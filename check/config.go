@@ -54,6 +54,10 @@ type Config struct {
 	// Token is asked for a bearer token before every request and connection;
 	// nil or an empty token: none is sent. It must be safe for concurrent use.
 	Token func(context.Context) (string, error)
+	// TokenOf is asked for the token of the caller whose claim is a place, for a workload
+	// with a topic OfCaller. Each of them must be allowed all reads and topics but those
+	// of other callers, and whoever Token is, all. It must be safe for concurrent use.
+	TokenOf func(ctx context.Context, place string) (string, error)
 	// Progress is told once a second; nil: nobody is.
 	Progress func(Progress)
 	// Condemned is told all that happened in the first round in which a rule was
@@ -101,14 +105,12 @@ func (c *Config) places() int {
 func (c *Config) bearer() connect.UnaryInterceptorFunc {
 	return func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-			if c.Token != nil {
-				token, err := c.Token(ctx)
-				if err != nil {
-					return nil, connect.NewError(connect.CodeUnauthenticated, err)
-				}
-				if token != "" {
-					req.Header().Set("Authorization", "Bearer "+token)
-				}
+			token, err := c.bearerToken(ctx)
+			if err != nil {
+				return nil, connect.NewError(connect.CodeUnauthenticated, err)
+			}
+			if token != "" {
+				req.Header().Set("Authorization", "Bearer "+token)
 			}
 			return next(ctx, req)
 		}

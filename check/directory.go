@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/freshet-dev/freshet"
@@ -89,8 +90,8 @@ func (d *directory) parts(topic string) (place, id string) {
 	switch {
 	case isItem:
 		return place, d.id(row)
-	case kindOf(topic) == OfPlace:
-		return topic, ""
+	case kindOf(topic) == OfPlace || kindOf(topic) == OfCaller:
+		return strings.TrimPrefix(topic, callerPrefix), ""
 	default:
 		return "", ""
 	}
@@ -104,8 +105,15 @@ func (d *directory) fullAll(topics []string) []string {
 	return all
 }
 
-// short is what the history calls a topic. One that isn't the checker's stays as it is.
-func (d *directory) short(topic string) string {
+// short is what the history calls a topic: two things, if a place has the same one by
+// requests and by callers. One that isn't the checker's stays as it is.
+func (d *directory) short(topic string) []string {
+	var all []string
+	if t := d.of.topics[OfCaller]; t != nil {
+		if place, _, ok := t.pattern.match(topic); ok {
+			all = append(all, callerTopic(place))
+		}
+	}
 	for _, kind := range []Kind{OfAll, OfCounts, OfItem, OfRow, OfPlace} { // the narrowest first
 		t := d.of.topics[kind]
 		if t == nil {
@@ -117,20 +125,23 @@ func (d *directory) short(topic string) string {
 		}
 		switch kind {
 		case OfAll:
-			return Everything
+			return append(all, Everything)
 		case OfCounts:
-			return Counted
+			return append(all, Counted)
 		case OfPlace:
-			return place
+			return append(all, place)
 		}
 		d.mu.Lock()
 		row, known := d.rows[id]
 		d.mu.Unlock()
 		if known {
-			return itemTopic(place, row)
+			return append(all, itemTopic(place, row))
 		}
 	}
-	return topic
+	if len(all) == 0 {
+		return []string{topic}
+	}
+	return all
 }
 
 func (d *directory) fullKeys(by map[string]freshet.Revision) map[string]freshet.Revision {
@@ -147,7 +158,7 @@ func (d *directory) shortAll(topics []string) []string {
 	}
 	all := make([]string, 0, len(topics))
 	for _, topic := range topics {
-		all = append(all, d.short(topic))
+		all = append(all, d.short(topic)...)
 	}
 	return all
 }

@@ -29,7 +29,8 @@
 //   - G2, nothing lost: when a stream shows an id R, it has told before of every
 //     commit up to R on its topics, or has said `reset`; also across reconnects, and
 //     since whatever revision each topic was subscribed with. An id of another epoch
-//     (another history of the database) comes after a reset only.
+//     (another history of the database) comes after a reset only. An answer whose topic
+//     takes a claim of the caller names the one of whoever called.
 //   - G3, convergence: when writes stop, every connected client comes to show what
 //     Postgres holds, within two heartbeats.
 //   - G4, never backwards: no client replaces an answer by an older one, no request
@@ -50,7 +51,10 @@
 // with more than one table is checked by one workload for each. Where an answer depends
 // on rows that its request doesn't name (response_topics), the topic of a place is
 // ByRow: clients follow what their answers depend on then, and subscribe anew when that
-// is something else.
+// is something else. Where it depends on who asks (a topic that takes a claim of the
+// caller), there is a topic [OfCaller]: each client asks as somebody, follows what the
+// answer names by that one's claim, and now and then is taken over by somebody else, to
+// whom nothing belongs that was shown before.
 //
 // # What is asked of the server
 //

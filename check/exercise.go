@@ -16,6 +16,9 @@ const longList Exercise = "a list longer than what is read of it"
 // otherTopics is for services with a topic that is ByRow.
 const otherTopics Exercise = "a stream of the topics of another answer"
 
+// anotherCaller is for services with a topic OfCaller.
+const anotherCaller Exercise = "a client that another caller takes over"
+
 // onReplica is counted by the server.
 const onReplica Exercise = "reads that a replica served"
 
@@ -46,6 +49,9 @@ func (s *service) exercises() []asked {
 	}
 	if s.kinds&byRow != 0 {
 		list(anything, otherTopics)
+	}
+	if s.kinds.has(OfCaller) {
+		list(anything, anotherCaller)
 	}
 	list(anything, "lists in several pages")
 	list(anything, protocolNames[byPost], protocolNames[byGet], "304", protocolNames[byGRPCWeb], protocolNames[byJSON])

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -93,7 +94,7 @@ var JoinPages = joinPages
 func Full(of Workload, short string) string { return directoryOf(of).full(short) }
 
 // Short is what a history calls a topic.
-func Short(of Workload, full string) string { return directoryOf(of).short(full) }
+func Short(of Workload, full string) string { return strings.Join(directoryOf(of).short(full), " ") }
 
 func directoryOf(w Workload) *directory {
 	s, err := w.prepare()

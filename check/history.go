@@ -133,6 +133,9 @@ type Read struct {
 	Start, End time.Duration    // sent; taken in by the client, one after the other
 	Failed     bool             // no answer; all below is unset
 	Stamp      freshet.Revision // zero: none
+	// Names are the topics that the answer says it depends on, of a read that is OfCaller;
+	// nil: it says nothing.
+	Names []string
 	Content
 	Kept bool // the client showed it from now on
 	// First: it is Kept and took nothing's place. The client had not had this query

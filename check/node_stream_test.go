@@ -114,6 +114,8 @@ func (n *node) heard(topics []string) []string {
 			return topic == "messages"
 		case silentOnAll:
 			return topic == "conversations/-/messages"
+		case silentOnCallers:
+			return strings.HasPrefix(topic, callersTopic)
 		case silentOnItems:
 			return strings.Count(topic, "/") == 3
 		default:

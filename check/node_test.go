@@ -35,6 +35,7 @@ type node struct {
 	url   string
 
 	mu      sync.Mutex // guards all below
+	caller  string     // who has read what is theirs last
 	kept    map[string]*flight
 	flying  map[string]*flight
 	replica struct {
@@ -67,6 +68,7 @@ func startNode(flaw flaw) (n *node, stop func()) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/events", n.events)
 	mux.Handle(messagesv1connect.NewMessageServiceHandler(n))
+	mux.Handle(n.ownHandler())
 	mux.Handle(freshetv1connect.NewInvalidationServiceHandler(watcher{n}))
 	server := httptest.NewServer(mux)
 	n.url = server.URL
@@ -84,13 +86,14 @@ func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision)
 		}
 	}
 	asked := n.hub.Frontier()
-	floor := n.hub.Floor([]string{topic})
+	key, judged := n.callerKey(topic)
+	floor := n.hub.Floor([]string{judged})
 	answers := func(f *flight, unchecked bool) bool {
 		return f != nil && !atLeast.IsZero() && (unchecked || !f.start.Less(floor))
 	}
 	trusts := n.flaw == trustsCache || n.flaw == trustsCacheOfCounts && topic == "messages" || n.flaw == trustsCacheOfItems && strings.Count(topic, "/") == 3
 	n.mu.Lock()
-	f := n.kept[topic]
+	f := n.kept[key]
 	if n.flaw == keepsOverFailover && f != nil && f.start.Epoch < asked.Epoch && !atLeast.IsZero() {
 		n.mu.Unlock()
 		return f.found, asked, nil
@@ -99,15 +102,15 @@ func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision)
 		n.mu.Unlock()
 		return f.found, asked, nil
 	}
-	f = n.flying[topic]
+	f = n.flying[key]
 	if answers(f, n.flaw == joinsAny) {
 		n.mu.Unlock()
 		<-f.done
 	} else {
 		f = &flight{start: n.hub.Frontier(), done: make(chan struct{})}
-		n.flying[topic] = f
+		n.flying[key] = f
 		n.mu.Unlock()
-		n.fly(ctx, topic, f, &asked)
+		n.fly(ctx, topic, key, f, &asked)
 	}
 	switch {
 	case f.torn:
@@ -121,7 +124,7 @@ func (n *node) read(ctx context.Context, topic string, atLeast freshet.Revision)
 }
 
 // fly runs a query whose answer takes its time.
-func (n *node) fly(ctx context.Context, topic string, f *flight, stamp *freshet.Revision) {
+func (n *node) fly(ctx context.Context, topic, key string, f *flight, stamp *freshet.Revision) {
 	messages, epoch := n.world.everything()
 	f.found, f.torn = within(topic, messages), epoch != f.start.Epoch || epoch != stamp.Epoch
 	if n.flaw == stampsWAL {
@@ -130,12 +133,12 @@ func (n *node) fly(ctx context.Context, topic string, f *flight, stamp *freshet.
 	pass(context.WithoutCancel(ctx), rand.N(8*time.Millisecond)) // others may have joined
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.flying[topic] == f {
-		delete(n.flying, topic)
+	if n.flying[key] == f {
+		delete(n.flying, key)
 	}
 	f.ended = time.Now()
-	if old := n.kept[topic]; !f.torn && (old == nil || !f.start.Less(old.start)) {
-		n.kept[topic] = f
+	if old := n.kept[key]; !f.torn && (old == nil || !f.start.Less(old.start)) {
+		n.kept[key] = f
 	}
 	close(f.done)
 }
@@ -145,7 +148,7 @@ func within(of string, messages map[string]message) map[string]message {
 	found := map[string]message{}
 	for id, m := range messages {
 		switch of {
-		case "messages", "conversations/-/messages", topic(m.conversation), topic(m.conversation) + "/" + id:
+		case "messages", "conversations/-/messages", topic(m.conversation), topic(m.conversation) + "/" + id, ownTopic(m.conversation):
 			found[id] = m
 		}
 	}
@@ -193,7 +196,7 @@ func answer[Q, A any](ctx context.Context, n *node, req *connect.Request[Q], top
 	if req.HTTPMethod() != http.MethodGet {
 		return resp, nil
 	}
-	tag := n.tag(found)
+	tag := n.tag(topic, found)
 	if asked := req.Header().Get("If-None-Match"); asked == tag || asked != "" && n.flaw == saysNotModified {
 		return nil, connect.NewNotModifiedError(http.Header{"Freshet-Revision": {stamp.String()}, "Etag": {tag}})
 	}
@@ -202,8 +205,8 @@ func answer[Q, A any](ctx context.Context, n *node, req *connect.Request[Q], top
 }
 
 // tag names an answer's content.
-func (n *node) tag(found map[string]message) string {
-	if n.flaw == tagsByNumber {
+func (n *node) tag(topic string, found map[string]message) string {
+	if n.flaw == tagsByNumber || n.flaw == tagsForAll && strings.HasPrefix(topic, callersTopic) {
 		return fmt.Sprintf(`"%d"`, len(found))
 	}
 	return fmt.Sprintf("%q", fmt.Sprintf("%x", fmt.Sprint(found))) // maps are printed in order

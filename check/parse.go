@@ -50,7 +50,7 @@ func (h *History) parse(fields []string) error {
 		w.Lost = lost.Epoch
 		h.Writes = append(h.Writes, w)
 	case "read":
-		r := Read{Client: who, Start: start, End: end, Topic: p.next()}
+		r := Read{Client: who, Start: start, End: end, Topic: p.next(), Names: p.named("names=")}
 		p.pairs(map[string]*freshet.Revision{"at-least": &r.AtLeast, "stamp": &r.Stamp})
 		p.flag("strong")
 		r.Direct, r.Failed, r.First = p.flag("direct"), p.flag("failed"), p.flag("first")

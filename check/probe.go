@@ -53,7 +53,11 @@ func (p *probe) once(ctx context.Context) error {
 	if since.IsZero() {
 		return nil // nothing has been told yet
 	}
-	topics := append(p.names.of.wide(), p.ours[p.rng.IntN(len(p.ours))])
+	place := p.ours[p.rng.IntN(len(p.ours))]
+	if p.names.of.kinds.has(OfCaller) && p.rng.IntN(2) == 0 {
+		place = callerTopic(place)
+	}
+	topics := append(p.names.of.wide(), place)
 	p.rng.Shuffle(len(topics), func(i, j int) { topics[i], topics[j] = topics[j], topics[i] })
 	topics = slices.Compact(append(topics[:1+p.rng.IntN(len(topics))], p.names.pick(p.rng, 3)...))
 	if len(p.own) > 0 {

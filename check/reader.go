@@ -62,7 +62,7 @@ func (r *reader) read(ctx context.Context, read *Read) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	if err := r.pages(ctx, read); err != nil {
-		read.Failed, read.Stamp, read.Content = true, freshet.Revision{}, Content{}
+		read.Failed, read.Stamp, read.Names, read.Content = true, freshet.Revision{}, nil, Content{}
 		return err
 	}
 	r.rec.did(r.names.of.topics[kindOf(read.Topic)].reading, protocolNames[r.wire.protocol])
@@ -78,6 +78,9 @@ var errTorn = errors.New("an epoch began between two pages of a list")
 func (r *reader) pages(ctx context.Context, read *Read) error {
 	ask := Ask{Topic: r.names.full(read.Topic), PageSize: r.pageSize}
 	ask.Place, ask.ID = r.names.parts(read.Topic)
+	if kindOf(read.Topic) == OfCaller {
+		ctx, ask = asCaller(ctx, ask.Place), Ask{PageSize: r.pageSize} // which is all that the request says
+	}
 	for rows := 0; rows < maxRows; rows += r.pageSize {
 		first := ask.PageToken == ""
 		page, stamp, err := r.page(ctx, read, ask)
@@ -146,6 +149,9 @@ func (r *reader) page(ctx context.Context, read *Read, ask Ask) (Page, freshet.R
 	var stamp client.Stamp
 	ctx = client.CaptureStamp(client.AtLeast(client.Strong(ctx), read.AtLeast), &stamp)
 	kind, key := kindOf(read.Topic), read.Topic+" "+ask.PageToken
+	if kind == OfCaller {
+		key = callerPrefix + " " + ask.PageToken // one URL, as a browser's cache has it, whoever asks
+	}
 	show := r.names.of.topics[kind].Read.page
 	var held tagged
 	if r.wire.protocol == byGet {
@@ -153,7 +159,10 @@ func (r *reader) page(ctx context.Context, read *Read, ask Ask) (Page, freshet.R
 		held = r.kept[key]
 		r.mu.Unlock()
 	}
-	answer, tag, err := r.wire.reads[kind](ctx, ask, held.tag)
+	answer, tag, principal, err := r.wire.reads[kind](ctx, ask, held.tag)
+	if kind == OfCaller && ask.PageToken == "" {
+		read.Names = r.names.named(principal)
+	}
 	switch {
 	case held.tag != "" && connect.IsNotModifiedError(err):
 		r.rec.did("304")

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -65,8 +66,8 @@ type Query struct {
 }
 
 // asker sends a read, with the entity tag of an answer that is at hand. It returns
-// the answer and its tag; empty: it has none.
-type asker func(ctx context.Context, ask Ask, tag string) (answer any, fresh string, err error)
+// the answer and its tag; empty: it has none; and what it says of its caller.
+type asker func(ctx context.Context, ask Ask, tag string) (answer any, fresh, principal string, err error)
 
 // NewQuery makes one of a procedure (as generated code names it,
 // "/tasks.v1.TaskService/ListTasks"), what builds its request, and what reads its
@@ -77,16 +78,19 @@ func NewQuery[Q, A any](procedure string, request func(Ask) *Q, page func(*A) Pa
 		page: func(answer any) Page { return page(answer.(*A)) },
 		open: func(h connect.HTTPClient, url string, opts ...connect.ClientOption) asker {
 			c := newClient[Q, A](h, url, procedure, append(opts, connect.WithIdempotency(connect.IdempotencyNoSideEffects))...)
-			return func(ctx context.Context, ask Ask, tag string) (any, string, error) {
+			return func(ctx context.Context, ask Ask, tag string) (any, string, string, error) {
 				req := connect.NewRequest(request(ask))
 				if tag != "" {
 					req.Header().Set("If-None-Match", tag)
 				}
 				resp, err := c.CallUnary(ctx, req)
-				if err != nil {
-					return nil, "", err
+				if failed, ok := errors.AsType[*connect.Error](err); ok {
+					return nil, "", failed.Meta().Get(headerPrincipal), err
 				}
-				return resp.Msg, resp.Header().Get("ETag"), nil
+				if err != nil {
+					return nil, "", "", err
+				}
+				return resp.Msg, resp.Header().Get("ETag"), resp.Header().Get(headerPrincipal), nil
 			}
 		},
 	}

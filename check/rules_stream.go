@@ -8,8 +8,20 @@ import (
 )
 
 // judgeG2: whenever a stream shows an id, every commit up to it on its topics
-// has been told, or a reset.
+// has been told, or a reset; and an answer whose topic takes a claim of the caller says
+// which one: who follows another is told nothing.
 func judgeG2(x *index, v *Verdict) {
+	for _, r := range x.allReads() {
+		if kindOf(r.Topic) != OfCaller {
+			continue
+		}
+		v.Observations++
+		if !slices.Contains(r.Names, r.Topic) {
+			alone := *r
+			alone.Content = Content{}
+			v.accusef(&History{Reads: []Read{alone}}, "an answer of %s to %s says that it depends on %v: who follows that isn't told of what changes it", r.Topic, r.Client, r.Names)
+		}
+	}
 	for _, name := range x.clients {
 		l := x.listeners[name]
 		if l == nil {

@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -70,6 +71,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.kinds.has(OfCaller) && cfg.TokenOf == nil {
+		return nil, errors.New("who calls? the workload has a topic OfCaller: set TokenOf")
+	}
 	r := &run{cfg: cfg, rec: newRecorder(s), service: s, names: newDirectory(s), places: cfg.PlaceNames(), judge: newJudge(s.kinds)}
 	if cfg.Database != nil {
 		for i := range 4 {
@@ -103,10 +107,10 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		r.readers[p] = newReader(l, r.names, r.rec, r.places)
 	}
 	h := &http.Client{Transport: lines}
-	r.streams = &streams{http: h, url: cfg.URL, token: cfg.Token, watch: freshetv1connect.NewInvalidationServiceClient(h, cfg.URL)}
+	r.streams = &streams{http: h, url: cfg.URL, token: cfg.bearerToken, watch: freshetv1connect.NewInvalidationServiceClient(h, cfg.URL)}
 	options := []client.Option{client.WithHTTPClient(h), client.WithBackoff(50*time.Millisecond, time.Second)}
-	if cfg.Token != nil {
-		options = append(options, client.WithTokenSource(cfg.Token))
+	if cfg.Token != nil || cfg.TokenOf != nil {
+		options = append(options, client.WithTokenSource(cfg.bearerToken))
 	}
 	if r.streams.freshet, err = client.New(cfg.URL, options...); err != nil {
 		return nil, err
@@ -250,6 +254,10 @@ func (r *run) subject(i int) *subject {
 	}
 	s.by = [...]transport{getStream, postStream, watchStream, getStream}[i%4]
 	s.reader = r.reader([...]protocol{byJSON, byGet, byGRPCWeb, byPost, byGet, byPost}[i%6])
+	if i%2 == 0 && r.service.kinds.has(OfCaller) {
+		// Not those that it follows by name, whose topics may be the same.
+		s.callers = slices.DeleteFunc(slices.Clone(r.places), func(place string) bool { return slices.Contains(topics, place) })
+	}
 	s.streams, s.names, s.rec, s.calm = r.streams, r.names, r.rec, &r.calm
 	return s
 }

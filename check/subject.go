@@ -28,6 +28,8 @@ type subject struct {
 	rng      *rand.Rand
 	throttle time.Duration // negative: the server's
 	items    int           // rows that it follows beside the rest; others after each nap
+	callers  []string      // who may use it; nil: always the same, who is nobody of a place
+	caller   string        // of them, now
 	calm     *atomic.Bool  // neither naps nor reloads: writes have stopped
 	pace     int           // one when there are few clients: naps and reloads are rarer when there are many
 
@@ -73,7 +75,7 @@ func newSubject(name string, topics []string, rng *rand.Rand) *subject {
 }
 
 func (s *subject) add(topic string) {
-	s.screens[topic] = &screen{topic: topic, rule: rule.NewFollower([]string{topic}), young: true}
+	s.screens[topic] = &screen{topic: topic, rule: rule.NewFollower(followed(topic)), young: true}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shown[topic] = Content{}
@@ -84,15 +86,20 @@ func (s *subject) add(topic string) {
 func (s *subject) lookElsewhere() {
 	for topic := range s.screens {
 		if _, _, isRow := itemOf(topic); isRow {
-			delete(s.screens, topic)
-			s.mu.Lock()
-			delete(s.shown, topic)
-			s.mu.Unlock()
+			s.drop(topic)
 		}
 	}
 	for _, topic := range s.names.pick(s.rng, s.items) {
 		s.add(topic)
 	}
+}
+
+// drop follows a topic no more; what was shown of it is gone.
+func (s *subject) drop(topic string) {
+	delete(s.screens, topic)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.shown, topic)
 }
 
 // subscribe is what the next stream has to follow: the topics of all answers. With what
@@ -148,6 +155,7 @@ func obey(ctx context.Context, fault *atomic.Pointer[chan struct{}]) {
 // run lives until ctx ends.
 func (s *subject) run(ctx context.Context) {
 	defer s.flights.Wait()
+	s.another()
 	s.lookElsewhere()
 	s.listen(ctx)
 	nap := time.NewTimer(s.untilNap())
@@ -178,6 +186,7 @@ func (s *subject) run(ctx context.Context) {
 			s.hush()
 			s.later(ctx, s.between(time.Millisecond, 200*time.Millisecond), func(ctx context.Context) {
 				s.napping = false
+				s.another()
 				s.lookElsewhere()
 				s.listen(ctx)
 			})
@@ -218,7 +227,7 @@ func (s *subject) listen(ctx context.Context) {
 	s.rec.frame(Frame{Client: s.name, At: s.rec.now(), Kind: Subscribe, Since: s.last, SinceBy: sinceBy, Topics: topics})
 	s.rec.did(Exercise("stream by " + s.by.String()))
 	sub := subscription{topics: s.names.fullAll(topics), since: s.last, sinceBy: s.names.fullKeys(sinceBy), throttle: s.throttle}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(asCaller(ctx, s.caller))
 	done := make(chan struct{})
 	s.hush = func() {
 		cancel()
@@ -311,10 +320,10 @@ func (s *subject) do(ctx context.Context, sc *screen, step rule.Step) {
 			}
 		})
 	}
-	if f := step.Fetch; f != nil {
+	if f, caller := step.Fetch, s.caller; f != nil {
 		s.flights.Go(func() {
 			read := Read{Client: s.name, Topic: sc.topic, AtLeast: f.AtLeast, Start: s.rec.now()}
-			err := s.reader.read(ctx, &read)
+			err := s.reader.read(asCaller(ctx, caller), &read)
 			s.tell(ctx, func(ctx context.Context) { s.land(ctx, sc, f.Flight, read, err) })
 		})
 	}
@@ -337,7 +346,7 @@ func (s *subject) land(ctx context.Context, sc *screen, flight int, read Read, e
 	var step rule.Step
 	reopen := false
 	if in.Kind == rule.OnAnswer {
-		step, reopen = sc.rule.Answer(in, s.names.of.answerTopics(sc.topic, read.Cells))
+		step, reopen = sc.rule.Answer(in, s.names.of.answerTopics(&read))
 	} else {
 		step = sc.rule.On(in)
 	}

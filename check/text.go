@@ -20,6 +20,7 @@ import (
 //	14..16  client-1  read a at-least=00000001-0000000000000064 stamp=00000001-0000000000000064 kept
 //	20      client-1  shows a r1@2 truth r1@2
 //
+// An answer that says which topic of its caller's it depends on does so by `names=~a`.
 // What is subscribed since another revision than the rest is written
 // `topic@revision`, what Postgres holds at the end is
 //
@@ -157,7 +158,7 @@ func (h *History) lines() []line {
 	for i := range h.Reads {
 		r := &h.Reads[i]
 		what := "read " + r.Topic + word(r.AtLeast.IsZero(), "strong") + pair("at-least", r.AtLeast) +
-			word(r.Direct, "direct") + word(r.Failed, "failed") + word(r.First, "first") + word(r.Kept, "kept") + pair("stamp", r.Stamp)
+			word(r.Direct, "direct") + word(r.Failed, "failed") + word(r.First, "first") + word(r.Kept, "kept") + pair("stamp", r.Stamp) + named("names", r.Names)
 		if !r.Failed {
 			what += word(r.Partial, "partial") + " shows " + r.text(r.Topic)
 		}

@@ -24,6 +24,9 @@ const (
 	OfRow
 	// OfCounts is how many rows each place has: `counts`.
 	OfCounts
+	// OfCaller is the rows of one place, read by a request that doesn't name it: `~a`. A
+	// claim of whoever calls does, and the topic takes that.
+	OfCaller
 	allKinds
 )
 
@@ -32,7 +35,12 @@ const (
 	Everything = "-"
 	// Counted is the topic of the numbers of rows in a history.
 	Counted = "counts"
+
+	callerPrefix = "~"
 )
+
+// callerTopic is the topic of a place's rows, asked for by the caller whose it is.
+func callerTopic(place string) string { return callerPrefix + place }
 
 // kinds are a set.
 type kinds uint8
@@ -63,6 +71,8 @@ func kindOf(topic string) Kind {
 		return OfAll
 	case topic == Counted:
 		return OfCounts
+	case strings.HasPrefix(topic, callerPrefix):
+		return OfCaller
 	case isItem && place == "":
 		return OfRow
 	case isItem:
@@ -104,6 +114,7 @@ func (c Change) topics(of kinds) []string {
 		if moves := c.From != c.To; moves || of&byRow == 0 {
 			add(OfPlace, place)
 		}
+		add(OfCaller, callerTopic(place))
 		add(OfItem, itemTopic(place, c.Row))
 	}
 	add(OfRow, itemTopic("", c.Row))
@@ -122,7 +133,7 @@ func (c Change) within(topic string) bool {
 	if ok {
 		return c.Row == row && c.To != "" && (place == "" || place == c.To)
 	}
-	return c.To == topic
+	return c.To != "" && c.To == strings.TrimPrefix(topic, callerPrefix)
 }
 
 // topicsOf are those that a transaction concerns, distinct.
@@ -180,7 +191,7 @@ func contentOf(topic string, held map[string][]Cell) Content {
 			}
 		}
 	default:
-		c.Cells = held[topic]
+		c.Cells = held[strings.TrimPrefix(topic, callerPrefix)]
 	}
 	return c
 }

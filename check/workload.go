@@ -39,8 +39,8 @@ type Workload struct {
 type Topic struct {
 	Kind Kind
 	// Name is its template, as in the contract: {id} is the id of a row, and
-	// whatever else stands in braces is the name of a place. Both must come out of
-	// the service as they went in.
+	// whatever else stands in braces is the name of a place: of the kind OfCaller a
+	// claim, {principal.org}. Both must come out of the service as they went in.
 	Name string
 	Read Query
 	// ByRow, of the kind OfPlace: the topic tells which rows the place has, and no more.
@@ -98,9 +98,9 @@ func (w Workload) prepare() (*service, error) {
 		case err != nil:
 			return nil, fmt.Errorf("workload: topic %q: %w", t.Name, err)
 		case t.Kind == ofNobody || t.Kind >= allKinds:
-			return nil, fmt.Errorf("workload: topic %q: %d is no kind: set Kind to OfPlace, OfAll, OfItem, OfRow or OfCounts", t.Name, t.Kind)
+			return nil, fmt.Errorf("workload: topic %q: %d is no kind: set Kind to OfPlace, OfAll, OfItem, OfRow, OfCounts or OfCaller", t.Name, t.Kind)
 		case !p.fits(t.Kind):
-			return nil, fmt.Errorf("workload: topic %q doesn't name what its kind needs: OfPlace a {place}, OfRow an {id}, OfItem both, the others neither", t.Name)
+			return nil, fmt.Errorf("workload: topic %q doesn't name what its kind needs: OfPlace a {place}, OfCaller a {principal.claim}, OfRow an {id}, OfItem both, the others neither", t.Name)
 		case s.topics[t.Kind] != nil:
 			return nil, fmt.Errorf("workload: topics %q and %q are of one kind: leave one to another workload", s.topics[t.Kind].Name, t.Name)
 		case t.Read.open == nil:
@@ -134,8 +134,21 @@ func (s *service) wide() []string {
 	return topics
 }
 
-// answerTopics are all that an answer to the read of a topic depends on.
-func (s *service) answerTopics(topic string, cells []Cell) []string {
+// followed is what a request names of the topics that its answer depends on.
+func followed(topic string) []string {
+	if kindOf(topic) == OfCaller {
+		return nil
+	}
+	return []string{topic}
+}
+
+// answerTopics are all that an answer to the read of a topic depends on, as far as a
+// client can know.
+func (s *service) answerTopics(read *Read) []string {
+	topic, cells := read.Topic, read.Cells
+	if kindOf(topic) == OfCaller {
+		return read.Names
+	}
 	topics := []string{topic}
 	if s.kinds&byRow != 0 && kindOf(topic) == OfPlace {
 		for _, cell := range cells {
@@ -170,6 +183,7 @@ func methodOf(procedure string) string { return path.Base(procedure) }
 type pattern struct {
 	literals []string
 	ids      []bool // which of the values are ids of rows; the others are places
+	claim    string // of the caller, which the place is; empty: none is
 }
 
 func parsePattern(template string) (pattern, error) {
@@ -187,6 +201,9 @@ func parsePattern(template string) (pattern, error) {
 		if !closed {
 			return p, errors.New("a brace isn't closed")
 		}
+		if claim, ok := strings.CutPrefix(name, "principal."); ok {
+			p.claim = claim
+		}
 		p.ids, rest = append(p.ids, name == "id"), next
 	}
 	if n := len(p.ids); n > 2 || n == 2 && p.ids[0] == p.ids[1] {
@@ -198,7 +215,7 @@ func parsePattern(template string) (pattern, error) {
 // fits says that the pattern holds what topics of the kind have in their names.
 func (p pattern) fits(kind Kind) bool {
 	place, id := slices.Contains(p.ids, false), slices.Contains(p.ids, true)
-	return place == (kind == OfPlace || kind == OfItem) && id == (kind == OfRow || kind == OfItem)
+	return place == (kind == OfPlace || kind == OfItem || kind == OfCaller) && id == (kind == OfRow || kind == OfItem) && (p.claim != "") == (kind == OfCaller)
 }
 
 func (p pattern) format(place, id string) string {

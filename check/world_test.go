@@ -155,7 +155,7 @@ func (w *world) topicsOf(id string, places ...string) []string {
 	topics := []string{"messages", "conversations/-/messages"}
 	for _, conversation := range places {
 		if conversation != "" {
-			topics = append(topics, topic(conversation), topic(conversation)+"/"+id)
+			topics = append(topics, topic(conversation), topic(conversation)+"/"+id, ownTopic(conversation))
 		}
 	}
 	slices.Sort(topics)
