@@ -17,10 +17,10 @@ type Call struct {
 	// fails with ErrEpoch. Zero: any.
 	Epoch freshet.Epoch
 
-	// Guarded is the only epoch whose connections a guarded pool hands out to the
-	// call, where Epoch is zero: that of the node as a write begins. InTx asks its
-	// transaction afterwards where it went; a foreign pool's can't be asked. Zero:
-	// any.
+	// Guarded is the epoch of the node as a write begins, where Epoch is zero. A
+	// guarded pool hands out no connections of another one to the call; InTx has none of
+	// an earlier one, and asks its transaction afterwards where it went, which a foreign
+	// pool's can't be. Zero: any.
 	Guarded freshet.Epoch
 
 	// AtLeast lets the call's reads run on a replica that has replayed this much (see

@@ -17,9 +17,22 @@ import (
 	"github.com/freshet-dev/freshet"
 )
 
-// tag is what a connection is known to read. It can't change under a live
-// connection: a standby that is promoted, and a server that crashes, end or
-// refuse theirs. Behind a pooler it is only what the last transaction has proved.
+// tag is what a connection is known to read. What is written on a connection is
+// stamped with its tag, whatever the call has asked for. So these hold:
+//
+//	T1  A tag names the epoch of the server's history for as long as the connection
+//	    lives. It is only taken from a row that was written since this postmaster
+//	    started, so what ends that epoch comes later, and ends or refuses all
+//	    connections: a shutdown, a crash, a promotion. An older row says nothing:
+//	    crash recovery and a promotion empty the table, but a clean shutdown keeps
+//	    it, and a cold copy has it. Until a node begins the next epoch, then, there is
+//	    none (ErrNoEpoch), as after a crash.
+//	T2  No connection is handed out of an epoch that is known to have ended: one below
+//	    DB.latest. A node may also begin the next epoch of a server that goes on (see
+//	    resolveEpoch in store/wal), and a copy's epoch may be a lower one.
+//
+// Behind a pooler the tag is only what the last transaction has proved, by the same
+// statement.
 type tag struct {
 	epoch  freshet.Epoch
 	opened time.Time
@@ -42,7 +55,9 @@ func setTag(conn *pgx.Conn, t tag) { conn.PgConn().CustomData()[tagKey] = t }
 // tagSQL asks which history a session reads, and which process serves it. It
 // stands here because it is sent by the simple protocol: nothing of ours is
 // prepared behind a pooler, and several statements cost one round trip.
-// A row that has come here with a dump of another database says nothing.
+// Rows that say nothing (T1) are left out: of before the server's start, or come here
+// with a dump of another database. But a standby is to be known as one, also where
+// somebody has made the table a logged one.
 const tagSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid()" + fromIncarnationSQL
 
 // lineageSQL asks for the lineage, too: of the primary, where there are replicas.
@@ -50,7 +65,8 @@ const lineageSQL = "select epoch, pg_is_in_recovery(), pg_backend_pid(), system_
 	"(select oid from pg_database where datname = current_database())" + fromIncarnationSQL
 
 const fromIncarnationSQL = " from freshet.incarnation " +
-	"where database in (0, (select oid from pg_database where datname = current_database()))"
+	"where database in (0, (select oid from pg_database where datname = current_database())) " +
+	"and (pg_is_in_recovery() or postmaster_start = pg_postmaster_start_time())"
 
 // lockTimeoutSQL bounds waits for locks, where neither the URL nor anybody else
 // has; for the transaction only, or for the session.
@@ -170,7 +186,7 @@ func (d *DB) beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, 
 	t := tagOf(conn.Conn())
 	t.epoch = proven.epoch
 	setTag(conn.Conn(), t)
-	if epoch != 0 && epoch != t.epoch {
+	if epoch != 0 && epoch != t.epoch || t.epoch < d.known() {
 		return ErrEpoch
 	}
 	return nil
@@ -185,17 +201,18 @@ type want struct {
 }
 
 // checkTag decides whether a connection may serve the call: see
-// pgxpool.Config.PrepareConn for the four answers.
-func checkTag(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
+// pgxpool.Config.PrepareConn for the four answers. It holds T2.
+func (d *DB) checkTag(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
 	w, _ := ctx.Value(wantKey{}).(want)
 	t := tagOf(conn)
 	switch {
 	case t.pooled:
 		return !t.prepares, nil // which epoch it is, its transaction will tell
-	case w.epoch == 0 || w.epoch == t.epoch:
+	case t.epoch >= max(w.epoch, d.known()):
+		if w.epoch != 0 && w.epoch != t.epoch {
+			return true, ErrEpoch // the caller is behind, the connection is not
+		}
 		return true, nil
-	case t.epoch > w.epoch:
-		return true, ErrEpoch // the caller is behind, the connection is not
 	case t.opened.After(w.since):
 		return false, ErrEpoch // just opened, and the database is still behind
 	default:

@@ -48,6 +48,7 @@ func (d *DB) acquireWrite(ctx context.Context, call *Call) (*lease, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: every connection that writes may have is in use", ErrBusy)
 	}
+	d.meet(call.Guarded)
 	conn, err := d.take(ctx, bounded, call.Epoch)
 	if err != nil {
 		d.writes.Release()
@@ -97,6 +98,9 @@ func (d *DB) meet(epoch freshet.Epoch) {
 		}
 	}
 }
+
+// known is the latest epoch that there is, as far as is known.
+func (d *DB) known() freshet.Epoch { return freshet.Epoch(d.latest.Load()) }
 
 // Stats is a snapshot of the pool.
 type Stats struct {

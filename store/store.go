@@ -91,8 +91,8 @@ type DB struct {
 	execModeGiven bool
 	pooled        atomic.Bool
 
-	// latest is the highest epoch that a call has asked for, or that a connection was
-	// found to read; 0: none yet.
+	// latest is the highest epoch that a call has named, or that a connection was
+	// found to read: all below have ended. 0: none yet.
 	latest atomic.Uint32
 
 	// writes are the connections that InTx may hold, of which callers have their turns.
@@ -180,7 +180,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	config.PingTimeout = pingTimeout
 	config.BeforeConnect = d.beforeConnect
 	config.AfterConnect = d.afterConnect
-	config.PrepareConn = checkTag
+	config.PrepareConn = d.checkTag
 	if d.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		d.replicas.close()
 		return nil, fmt.Errorf("open pool: %w", err)

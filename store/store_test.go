@@ -50,6 +50,8 @@ func TestRead_noEpochYet(t *testing.T) {
 	require.ErrorIs(t, d.Read(ctx, list), store.ErrNoEpoch, "migrated")
 
 	testkit.Exec(t, url, `insert into freshet.incarnation values (true, 5, 'test', 1, now())`)
+	require.ErrorIs(t, d.Read(ctx, list), store.ErrNoEpoch, "of before the server's start")
+	testkit.Exec(t, url, `update freshet.incarnation set postmaster_start = pg_postmaster_start_time()`)
 	require.NoError(t, d.Read(ctx, list))
 }
 

@@ -18,9 +18,10 @@ import (
 // crash-consistent restore empty: just when commits that clients saw under
 // synchronous_commit=off may be gone, and their positions be reused. (The
 // system identifier, the timeline and the postmaster's start time all stay the
-// same over a crash recovery.) A cold copy of the data directory keeps the row,
-// but not the postmaster's start time; a dump, or a database made from another
-// as its template, keeps the row, but not the database's oid.
+// same over a crash recovery.) A clean shutdown and a cold copy of the data
+// directory keep the row, but not the postmaster's start time; a dump, or a
+// database made from another as its template, keeps the row, but not the
+// database's oid.
 type incarnation struct {
 	systemIdentifier string
 	timeline         int64
