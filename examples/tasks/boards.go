@@ -9,6 +9,7 @@ import (
 
 	boardv1 "example.com/tasks/gen/board/v1"
 
+	"github.com/freshet-dev/freshet/server"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -49,6 +50,28 @@ group by t.id, t.title, t.status, t.due order by t.title, t.id`, req.Msg.GetTena
 		answer.Tasks, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*boardv1.Task, error) {
 			t := new(boardv1.Task)
 			return t, row.Scan(&t.Id, &t.Title, &t.Status, &t.Due, &t.Comments, &t.Labels, &t.LastComment)
+		})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(answer), nil
+}
+
+func (s *boards) ListOwn(ctx context.Context, _ *connect.Request[boardv1.ListOwnRequest]) (*connect.Response[boardv1.ListOwnResponse], error) {
+	answer := new(boardv1.ListOwnResponse)
+	err := s.db.Read(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		who := server.PrincipalOf(ctx)
+		rows, err := tx.Query(ctx, `
+select id::text, title, status::text, coalesce(due::text, '') from work.tasks
+where tenant = $1 and project = $2 and deleted_at is null order by title, id`, who.Claims["tenant"], who.Claims["sub"])
+		if err != nil {
+			return err
+		}
+		answer.Tasks, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*boardv1.Task, error) {
+			t := new(boardv1.Task)
+			return t, row.Scan(&t.Id, &t.Title, &t.Status, &t.Due)
 		})
 		return err
 	})

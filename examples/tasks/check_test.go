@@ -63,7 +63,7 @@ func judge(ctx context.Context, t *testing.T, url string, w check.Workload, chan
 	require.NoError(t, err)
 	cfg := check.Config{
 		URL: url, Workload: w, Run: check.RunName(), Duration: duration, Round: 3 * time.Second, Patience: time.Minute, Clients: 40, Places: 4, Rate: 30,
-		Token: func(context.Context) (string, error) { return workload.Tenant + ":checker", nil },
+		Token: func(context.Context) (string, error) { return workload.Tenant + ":checker", nil }, TokenOf: workload.TokenOf,
 	}
 	if change != nil {
 		change(&cfg)

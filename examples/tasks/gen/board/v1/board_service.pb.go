@@ -555,6 +555,89 @@ func (x *ListBoardResponse) GetLastActivity() string {
 	return ""
 }
 
+// ListOwnRequest asks for what is the caller's own.
+type ListOwnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOwnRequest) Reset() {
+	*x = ListOwnRequest{}
+	mi := &file_board_v1_board_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOwnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOwnRequest) ProtoMessage() {}
+
+func (x *ListOwnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_board_v1_board_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOwnRequest.ProtoReflect.Descriptor instead.
+func (*ListOwnRequest) Descriptor() ([]byte, []int) {
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{9}
+}
+
+// ListOwnResponse carries it.
+type ListOwnResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tasks, without comments and labels.
+	Tasks         []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOwnResponse) Reset() {
+	*x = ListOwnResponse{}
+	mi := &file_board_v1_board_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOwnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOwnResponse) ProtoMessage() {}
+
+func (x *ListOwnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_board_v1_board_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOwnResponse.ProtoReflect.Descriptor instead.
+func (*ListOwnResponse) Descriptor() ([]byte, []int) {
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListOwnResponse) GetTasks() []*Task {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
 // CreateTaskRequest asks for a new task.
 type CreateTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -574,7 +657,7 @@ type CreateTaskRequest struct {
 
 func (x *CreateTaskRequest) Reset() {
 	*x = CreateTaskRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[9]
+	mi := &file_board_v1_board_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +669,7 @@ func (x *CreateTaskRequest) String() string {
 func (*CreateTaskRequest) ProtoMessage() {}
 
 func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[9]
+	mi := &file_board_v1_board_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +682,7 @@ func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskRequest.ProtoReflect.Descriptor instead.
 func (*CreateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{9}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateTaskRequest) GetTenant() string {
@@ -648,7 +731,7 @@ type CreateTaskResponse struct {
 
 func (x *CreateTaskResponse) Reset() {
 	*x = CreateTaskResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[10]
+	mi := &file_board_v1_board_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +743,7 @@ func (x *CreateTaskResponse) String() string {
 func (*CreateTaskResponse) ProtoMessage() {}
 
 func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[10]
+	mi := &file_board_v1_board_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +756,7 @@ func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskResponse.ProtoReflect.Descriptor instead.
 func (*CreateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{10}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateTaskResponse) GetTask() *Task {
@@ -700,7 +783,7 @@ type MoveTaskRequest struct {
 
 func (x *MoveTaskRequest) Reset() {
 	*x = MoveTaskRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[11]
+	mi := &file_board_v1_board_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +795,7 @@ func (x *MoveTaskRequest) String() string {
 func (*MoveTaskRequest) ProtoMessage() {}
 
 func (x *MoveTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[11]
+	mi := &file_board_v1_board_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +808,7 @@ func (x *MoveTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveTaskRequest.ProtoReflect.Descriptor instead.
 func (*MoveTaskRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{11}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MoveTaskRequest) GetTenant() string {
@@ -765,7 +848,7 @@ type MoveTaskResponse struct {
 
 func (x *MoveTaskResponse) Reset() {
 	*x = MoveTaskResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[12]
+	mi := &file_board_v1_board_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +860,7 @@ func (x *MoveTaskResponse) String() string {
 func (*MoveTaskResponse) ProtoMessage() {}
 
 func (x *MoveTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[12]
+	mi := &file_board_v1_board_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +873,7 @@ func (x *MoveTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveTaskResponse.ProtoReflect.Descriptor instead.
 func (*MoveTaskResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{12}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{14}
 }
 
 // DeleteTaskRequest asks for a task to be hidden.
@@ -808,7 +891,7 @@ type DeleteTaskRequest struct {
 
 func (x *DeleteTaskRequest) Reset() {
 	*x = DeleteTaskRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[13]
+	mi := &file_board_v1_board_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +903,7 @@ func (x *DeleteTaskRequest) String() string {
 func (*DeleteTaskRequest) ProtoMessage() {}
 
 func (x *DeleteTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[13]
+	mi := &file_board_v1_board_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +916,7 @@ func (x *DeleteTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTaskRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTaskRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{13}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteTaskRequest) GetTenant() string {
@@ -866,7 +949,7 @@ type DeleteTaskResponse struct {
 
 func (x *DeleteTaskResponse) Reset() {
 	*x = DeleteTaskResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[14]
+	mi := &file_board_v1_board_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +961,7 @@ func (x *DeleteTaskResponse) String() string {
 func (*DeleteTaskResponse) ProtoMessage() {}
 
 func (x *DeleteTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[14]
+	mi := &file_board_v1_board_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +974,7 @@ func (x *DeleteTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTaskResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTaskResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{14}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{16}
 }
 
 // ListTasksRequest asks for tasks by status.
@@ -909,7 +992,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[15]
+	mi := &file_board_v1_board_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1004,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[15]
+	mi := &file_board_v1_board_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1017,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{15}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListTasksRequest) GetTenant() string {
@@ -969,7 +1052,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[16]
+	mi := &file_board_v1_board_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1064,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[16]
+	mi := &file_board_v1_board_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1077,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{16}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1017,7 +1100,7 @@ type ListDueRequest struct {
 
 func (x *ListDueRequest) Reset() {
 	*x = ListDueRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[17]
+	mi := &file_board_v1_board_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1112,7 @@ func (x *ListDueRequest) String() string {
 func (*ListDueRequest) ProtoMessage() {}
 
 func (x *ListDueRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[17]
+	mi := &file_board_v1_board_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1125,7 @@ func (x *ListDueRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDueRequest.ProtoReflect.Descriptor instead.
 func (*ListDueRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{17}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListDueRequest) GetTenant() string {
@@ -1070,7 +1153,7 @@ type ListDueResponse struct {
 
 func (x *ListDueResponse) Reset() {
 	*x = ListDueResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[18]
+	mi := &file_board_v1_board_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1165,7 @@ func (x *ListDueResponse) String() string {
 func (*ListDueResponse) ProtoMessage() {}
 
 func (x *ListDueResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[18]
+	mi := &file_board_v1_board_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1178,7 @@ func (x *ListDueResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDueResponse.ProtoReflect.Descriptor instead.
 func (*ListDueResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{18}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListDueResponse) GetTasks() []*Task {
@@ -1118,7 +1201,7 @@ type ListCommentsRequest struct {
 
 func (x *ListCommentsRequest) Reset() {
 	*x = ListCommentsRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[19]
+	mi := &file_board_v1_board_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1213,7 @@ func (x *ListCommentsRequest) String() string {
 func (*ListCommentsRequest) ProtoMessage() {}
 
 func (x *ListCommentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[19]
+	mi := &file_board_v1_board_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1226,7 @@ func (x *ListCommentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommentsRequest.ProtoReflect.Descriptor instead.
 func (*ListCommentsRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{19}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListCommentsRequest) GetTenant() string {
@@ -1171,7 +1254,7 @@ type ListCommentsResponse struct {
 
 func (x *ListCommentsResponse) Reset() {
 	*x = ListCommentsResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[20]
+	mi := &file_board_v1_board_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1266,7 @@ func (x *ListCommentsResponse) String() string {
 func (*ListCommentsResponse) ProtoMessage() {}
 
 func (x *ListCommentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[20]
+	mi := &file_board_v1_board_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1279,7 @@ func (x *ListCommentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCommentsResponse.ProtoReflect.Descriptor instead.
 func (*ListCommentsResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{20}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListCommentsResponse) GetComments() []*Comment {
@@ -1221,7 +1304,7 @@ type AddCommentRequest struct {
 
 func (x *AddCommentRequest) Reset() {
 	*x = AddCommentRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[21]
+	mi := &file_board_v1_board_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1316,7 @@ func (x *AddCommentRequest) String() string {
 func (*AddCommentRequest) ProtoMessage() {}
 
 func (x *AddCommentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[21]
+	mi := &file_board_v1_board_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1329,7 @@ func (x *AddCommentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddCommentRequest.ProtoReflect.Descriptor instead.
 func (*AddCommentRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{21}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AddCommentRequest) GetTenant() string {
@@ -1279,7 +1362,7 @@ type AddCommentResponse struct {
 
 func (x *AddCommentResponse) Reset() {
 	*x = AddCommentResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[22]
+	mi := &file_board_v1_board_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1374,7 @@ func (x *AddCommentResponse) String() string {
 func (*AddCommentResponse) ProtoMessage() {}
 
 func (x *AddCommentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[22]
+	mi := &file_board_v1_board_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1387,7 @@ func (x *AddCommentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddCommentResponse.ProtoReflect.Descriptor instead.
 func (*AddCommentResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{22}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{24}
 }
 
 // AddLabelRequest asks for a label on a task.
@@ -1322,7 +1405,7 @@ type AddLabelRequest struct {
 
 func (x *AddLabelRequest) Reset() {
 	*x = AddLabelRequest{}
-	mi := &file_board_v1_board_service_proto_msgTypes[23]
+	mi := &file_board_v1_board_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1417,7 @@ func (x *AddLabelRequest) String() string {
 func (*AddLabelRequest) ProtoMessage() {}
 
 func (x *AddLabelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[23]
+	mi := &file_board_v1_board_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1430,7 @@ func (x *AddLabelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLabelRequest.ProtoReflect.Descriptor instead.
 func (*AddLabelRequest) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{23}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AddLabelRequest) GetTenant() string {
@@ -1380,7 +1463,7 @@ type AddLabelResponse struct {
 
 func (x *AddLabelResponse) Reset() {
 	*x = AddLabelResponse{}
-	mi := &file_board_v1_board_service_proto_msgTypes[24]
+	mi := &file_board_v1_board_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1475,7 @@ func (x *AddLabelResponse) String() string {
 func (*AddLabelResponse) ProtoMessage() {}
 
 func (x *AddLabelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_board_v1_board_service_proto_msgTypes[24]
+	mi := &file_board_v1_board_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1488,7 @@ func (x *AddLabelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLabelResponse.ProtoReflect.Descriptor instead.
 func (*AddLabelResponse) Descriptor() ([]byte, []int) {
-	return file_board_v1_board_service_proto_rawDescGZIP(), []int{24}
+	return file_board_v1_board_service_proto_rawDescGZIP(), []int{26}
 }
 
 var File_board_v1_board_service_proto protoreflect.FileDescriptor
@@ -1451,7 +1534,10 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\aproject\x18\x01 \x01(\v2\x11.board.v1.ProjectR\aproject\x12$\n" +
 	"\x05tasks\x18\x02 \x03(\v2\x0e.board.v1.TaskR\x05tasks\x12%\n" +
 	"\x05stats\x18\x03 \x01(\v2\x0f.board.v1.StatsR\x05stats\x12#\n" +
-	"\rlast_activity\x18\x04 \x01(\tR\flastActivity\"\x9a\x01\n" +
+	"\rlast_activity\x18\x04 \x01(\tR\flastActivity\"\x10\n" +
+	"\x0eListOwnRequest\"7\n" +
+	"\x0fListOwnResponse\x12$\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x0e.board.v1.TaskR\x05tasks\"\x9a\x01\n" +
 	"\x11CreateTaskRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\aproject\x18\x02 \x01(\tR\aproject\x12\x14\n" +
@@ -1496,7 +1582,7 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x14\n" +
 	"\x05label\x18\x03 \x01(\tR\x05label\"\x12\n" +
-	"\x10AddLabelResponse2\x80\x06\n" +
+	"\x10AddLabelResponse2\x85\a\n" +
 	"\fBoardService\x12\xe3\x02\n" +
 	"\tListBoard\x12\x1a.board.v1.ListBoardRequest\x1a\x1b.board.v1.ListBoardResponse\"\x9c\x02\xaa\xd4\x18\x94\x02\n" +
 	"#tenants/{tenant}/projects/{project}\n" +
@@ -1504,7 +1590,9 @@ const file_board_v1_board_service_proto_rawDesc = "" +
 	"\x1ctenants/{tenant}/task-labels\n" +
 	"\x17tenants/{tenant}/labels\n" +
 	",tenants/{tenant}/projects/{project}/activity\n" +
-	")tenants/{tenant}/projects/{project}/stats\"2tenants/{project.tenant}/tasks/{tasks.id}/comments\x90\x02\x01\x12\x9b\x01\n" +
+	")tenants/{tenant}/projects/{project}/stats\"2tenants/{project.tenant}/tasks/{tasks.id}/comments\x90\x02\x01\x12\x82\x01\n" +
+	"\aListOwn\x12\x18.board.v1.ListOwnRequest\x1a\x19.board.v1.ListOwnResponse\"B\xaa\xd4\x18;\n" +
+	"9tenants/{principal.tenant}/projects/{principal.sub}/tasks\x90\x02\x01\x12\x9b\x01\n" +
 	"\n" +
 	"CreateTask\x12\x1b.board.v1.CreateTaskRequest\x1a\x1c.board.v1.CreateTaskResponse\"R\xb2\xd4\x18N\n" +
 	")tenants/{tenant}/projects/{project}/tasks\n" +
@@ -1539,7 +1627,7 @@ func file_board_v1_board_service_proto_rawDescGZIP() []byte {
 	return file_board_v1_board_service_proto_rawDescData
 }
 
-var file_board_v1_board_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_board_v1_board_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_board_v1_board_service_proto_goTypes = []any{
 	(*Project)(nil),              // 0: board.v1.Project
 	(*Task)(nil),                 // 1: board.v1.Task
@@ -1550,56 +1638,61 @@ var file_board_v1_board_service_proto_goTypes = []any{
 	(*Stats)(nil),                // 6: board.v1.Stats
 	(*ListBoardRequest)(nil),     // 7: board.v1.ListBoardRequest
 	(*ListBoardResponse)(nil),    // 8: board.v1.ListBoardResponse
-	(*CreateTaskRequest)(nil),    // 9: board.v1.CreateTaskRequest
-	(*CreateTaskResponse)(nil),   // 10: board.v1.CreateTaskResponse
-	(*MoveTaskRequest)(nil),      // 11: board.v1.MoveTaskRequest
-	(*MoveTaskResponse)(nil),     // 12: board.v1.MoveTaskResponse
-	(*DeleteTaskRequest)(nil),    // 13: board.v1.DeleteTaskRequest
-	(*DeleteTaskResponse)(nil),   // 14: board.v1.DeleteTaskResponse
-	(*ListTasksRequest)(nil),     // 15: board.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),    // 16: board.v1.ListTasksResponse
-	(*ListDueRequest)(nil),       // 17: board.v1.ListDueRequest
-	(*ListDueResponse)(nil),      // 18: board.v1.ListDueResponse
-	(*ListCommentsRequest)(nil),  // 19: board.v1.ListCommentsRequest
-	(*ListCommentsResponse)(nil), // 20: board.v1.ListCommentsResponse
-	(*AddCommentRequest)(nil),    // 21: board.v1.AddCommentRequest
-	(*AddCommentResponse)(nil),   // 22: board.v1.AddCommentResponse
-	(*AddLabelRequest)(nil),      // 23: board.v1.AddLabelRequest
-	(*AddLabelResponse)(nil),     // 24: board.v1.AddLabelResponse
+	(*ListOwnRequest)(nil),       // 9: board.v1.ListOwnRequest
+	(*ListOwnResponse)(nil),      // 10: board.v1.ListOwnResponse
+	(*CreateTaskRequest)(nil),    // 11: board.v1.CreateTaskRequest
+	(*CreateTaskResponse)(nil),   // 12: board.v1.CreateTaskResponse
+	(*MoveTaskRequest)(nil),      // 13: board.v1.MoveTaskRequest
+	(*MoveTaskResponse)(nil),     // 14: board.v1.MoveTaskResponse
+	(*DeleteTaskRequest)(nil),    // 15: board.v1.DeleteTaskRequest
+	(*DeleteTaskResponse)(nil),   // 16: board.v1.DeleteTaskResponse
+	(*ListTasksRequest)(nil),     // 17: board.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),    // 18: board.v1.ListTasksResponse
+	(*ListDueRequest)(nil),       // 19: board.v1.ListDueRequest
+	(*ListDueResponse)(nil),      // 20: board.v1.ListDueResponse
+	(*ListCommentsRequest)(nil),  // 21: board.v1.ListCommentsRequest
+	(*ListCommentsResponse)(nil), // 22: board.v1.ListCommentsResponse
+	(*AddCommentRequest)(nil),    // 23: board.v1.AddCommentRequest
+	(*AddCommentResponse)(nil),   // 24: board.v1.AddCommentResponse
+	(*AddLabelRequest)(nil),      // 25: board.v1.AddLabelRequest
+	(*AddLabelResponse)(nil),     // 26: board.v1.AddLabelResponse
 }
 var file_board_v1_board_service_proto_depIdxs = []int32{
 	0,  // 0: board.v1.ListBoardResponse.project:type_name -> board.v1.Project
 	1,  // 1: board.v1.ListBoardResponse.tasks:type_name -> board.v1.Task
 	6,  // 2: board.v1.ListBoardResponse.stats:type_name -> board.v1.Stats
-	2,  // 3: board.v1.CreateTaskRequest.comment:type_name -> board.v1.Comment
-	1,  // 4: board.v1.CreateTaskResponse.task:type_name -> board.v1.Task
-	1,  // 5: board.v1.ListTasksResponse.tasks:type_name -> board.v1.Task
-	1,  // 6: board.v1.ListDueResponse.tasks:type_name -> board.v1.Task
-	2,  // 7: board.v1.ListCommentsResponse.comments:type_name -> board.v1.Comment
-	2,  // 8: board.v1.AddCommentRequest.comment:type_name -> board.v1.Comment
-	7,  // 9: board.v1.BoardService.ListBoard:input_type -> board.v1.ListBoardRequest
-	9,  // 10: board.v1.BoardService.CreateTask:input_type -> board.v1.CreateTaskRequest
-	11, // 11: board.v1.BoardService.MoveTask:input_type -> board.v1.MoveTaskRequest
-	13, // 12: board.v1.BoardService.DeleteTask:input_type -> board.v1.DeleteTaskRequest
-	15, // 13: board.v1.TaskService.ListTasks:input_type -> board.v1.ListTasksRequest
-	17, // 14: board.v1.TaskService.ListDue:input_type -> board.v1.ListDueRequest
-	19, // 15: board.v1.TaskService.ListComments:input_type -> board.v1.ListCommentsRequest
-	21, // 16: board.v1.TaskService.AddComment:input_type -> board.v1.AddCommentRequest
-	23, // 17: board.v1.TaskService.AddLabel:input_type -> board.v1.AddLabelRequest
-	8,  // 18: board.v1.BoardService.ListBoard:output_type -> board.v1.ListBoardResponse
-	10, // 19: board.v1.BoardService.CreateTask:output_type -> board.v1.CreateTaskResponse
-	12, // 20: board.v1.BoardService.MoveTask:output_type -> board.v1.MoveTaskResponse
-	14, // 21: board.v1.BoardService.DeleteTask:output_type -> board.v1.DeleteTaskResponse
-	16, // 22: board.v1.TaskService.ListTasks:output_type -> board.v1.ListTasksResponse
-	18, // 23: board.v1.TaskService.ListDue:output_type -> board.v1.ListDueResponse
-	20, // 24: board.v1.TaskService.ListComments:output_type -> board.v1.ListCommentsResponse
-	22, // 25: board.v1.TaskService.AddComment:output_type -> board.v1.AddCommentResponse
-	24, // 26: board.v1.TaskService.AddLabel:output_type -> board.v1.AddLabelResponse
-	18, // [18:27] is the sub-list for method output_type
-	9,  // [9:18] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	1,  // 3: board.v1.ListOwnResponse.tasks:type_name -> board.v1.Task
+	2,  // 4: board.v1.CreateTaskRequest.comment:type_name -> board.v1.Comment
+	1,  // 5: board.v1.CreateTaskResponse.task:type_name -> board.v1.Task
+	1,  // 6: board.v1.ListTasksResponse.tasks:type_name -> board.v1.Task
+	1,  // 7: board.v1.ListDueResponse.tasks:type_name -> board.v1.Task
+	2,  // 8: board.v1.ListCommentsResponse.comments:type_name -> board.v1.Comment
+	2,  // 9: board.v1.AddCommentRequest.comment:type_name -> board.v1.Comment
+	7,  // 10: board.v1.BoardService.ListBoard:input_type -> board.v1.ListBoardRequest
+	9,  // 11: board.v1.BoardService.ListOwn:input_type -> board.v1.ListOwnRequest
+	11, // 12: board.v1.BoardService.CreateTask:input_type -> board.v1.CreateTaskRequest
+	13, // 13: board.v1.BoardService.MoveTask:input_type -> board.v1.MoveTaskRequest
+	15, // 14: board.v1.BoardService.DeleteTask:input_type -> board.v1.DeleteTaskRequest
+	17, // 15: board.v1.TaskService.ListTasks:input_type -> board.v1.ListTasksRequest
+	19, // 16: board.v1.TaskService.ListDue:input_type -> board.v1.ListDueRequest
+	21, // 17: board.v1.TaskService.ListComments:input_type -> board.v1.ListCommentsRequest
+	23, // 18: board.v1.TaskService.AddComment:input_type -> board.v1.AddCommentRequest
+	25, // 19: board.v1.TaskService.AddLabel:input_type -> board.v1.AddLabelRequest
+	8,  // 20: board.v1.BoardService.ListBoard:output_type -> board.v1.ListBoardResponse
+	10, // 21: board.v1.BoardService.ListOwn:output_type -> board.v1.ListOwnResponse
+	12, // 22: board.v1.BoardService.CreateTask:output_type -> board.v1.CreateTaskResponse
+	14, // 23: board.v1.BoardService.MoveTask:output_type -> board.v1.MoveTaskResponse
+	16, // 24: board.v1.BoardService.DeleteTask:output_type -> board.v1.DeleteTaskResponse
+	18, // 25: board.v1.TaskService.ListTasks:output_type -> board.v1.ListTasksResponse
+	20, // 26: board.v1.TaskService.ListDue:output_type -> board.v1.ListDueResponse
+	22, // 27: board.v1.TaskService.ListComments:output_type -> board.v1.ListCommentsResponse
+	24, // 28: board.v1.TaskService.AddComment:output_type -> board.v1.AddCommentResponse
+	26, // 29: board.v1.TaskService.AddLabel:output_type -> board.v1.AddLabelResponse
+	20, // [20:30] is the sub-list for method output_type
+	10, // [10:20] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_board_v1_board_service_proto_init() }
@@ -1613,7 +1706,7 @@ func file_board_v1_board_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_board_v1_board_service_proto_rawDesc), len(file_board_v1_board_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -37,6 +37,8 @@ const (
 const (
 	// BoardServiceListBoardProcedure is the fully-qualified name of the BoardService's ListBoard RPC.
 	BoardServiceListBoardProcedure = "/board.v1.BoardService/ListBoard"
+	// BoardServiceListOwnProcedure is the fully-qualified name of the BoardService's ListOwn RPC.
+	BoardServiceListOwnProcedure = "/board.v1.BoardService/ListOwn"
 	// BoardServiceCreateTaskProcedure is the fully-qualified name of the BoardService's CreateTask RPC.
 	BoardServiceCreateTaskProcedure = "/board.v1.BoardService/CreateTask"
 	// BoardServiceMoveTaskProcedure is the fully-qualified name of the BoardService's MoveTask RPC.
@@ -62,6 +64,9 @@ type BoardServiceClient interface {
 	// labels named: what it depends on are all the tables that it joins. Which tasks'
 	// comments these are only the answer says.
 	ListBoard(context.Context, *connect.Request[v1.ListBoardRequest]) (*connect.Response[v1.ListBoardResponse], error)
+	// ListOwn returns the tasks of the caller's own project, which is the one that is
+	// called as they are. Who calls is all that it depends on: the request is empty.
+	ListOwn(context.Context, *connect.Request[v1.ListOwnRequest]) (*connect.Response[v1.ListOwnResponse], error)
 	// CreateTask adds a task to a project.
 	CreateTask(context.Context, *connect.Request[v1.CreateTaskRequest]) (*connect.Response[v1.CreateTaskResponse], error)
 	// MoveTask gives a task another status.
@@ -85,6 +90,13 @@ func NewBoardServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+BoardServiceListBoardProcedure,
 			connect.WithSchema(boardServiceMethods.ByName("ListBoard")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listOwn: connect.NewClient[v1.ListOwnRequest, v1.ListOwnResponse](
+			httpClient,
+			baseURL+BoardServiceListOwnProcedure,
+			connect.WithSchema(boardServiceMethods.ByName("ListOwn")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
@@ -112,6 +124,7 @@ func NewBoardServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 // boardServiceClient implements BoardServiceClient.
 type boardServiceClient struct {
 	listBoard  *connect.Client[v1.ListBoardRequest, v1.ListBoardResponse]
+	listOwn    *connect.Client[v1.ListOwnRequest, v1.ListOwnResponse]
 	createTask *connect.Client[v1.CreateTaskRequest, v1.CreateTaskResponse]
 	moveTask   *connect.Client[v1.MoveTaskRequest, v1.MoveTaskResponse]
 	deleteTask *connect.Client[v1.DeleteTaskRequest, v1.DeleteTaskResponse]
@@ -120,6 +133,11 @@ type boardServiceClient struct {
 // ListBoard calls board.v1.BoardService.ListBoard.
 func (c *boardServiceClient) ListBoard(ctx context.Context, req *connect.Request[v1.ListBoardRequest]) (*connect.Response[v1.ListBoardResponse], error) {
 	return c.listBoard.CallUnary(ctx, req)
+}
+
+// ListOwn calls board.v1.BoardService.ListOwn.
+func (c *boardServiceClient) ListOwn(ctx context.Context, req *connect.Request[v1.ListOwnRequest]) (*connect.Response[v1.ListOwnResponse], error) {
+	return c.listOwn.CallUnary(ctx, req)
 }
 
 // CreateTask calls board.v1.BoardService.CreateTask.
@@ -143,6 +161,9 @@ type BoardServiceHandler interface {
 	// labels named: what it depends on are all the tables that it joins. Which tasks'
 	// comments these are only the answer says.
 	ListBoard(context.Context, *connect.Request[v1.ListBoardRequest]) (*connect.Response[v1.ListBoardResponse], error)
+	// ListOwn returns the tasks of the caller's own project, which is the one that is
+	// called as they are. Who calls is all that it depends on: the request is empty.
+	ListOwn(context.Context, *connect.Request[v1.ListOwnRequest]) (*connect.Response[v1.ListOwnResponse], error)
 	// CreateTask adds a task to a project.
 	CreateTask(context.Context, *connect.Request[v1.CreateTaskRequest]) (*connect.Response[v1.CreateTaskResponse], error)
 	// MoveTask gives a task another status.
@@ -162,6 +183,13 @@ func NewBoardServiceHandler(svc BoardServiceHandler, opts ...connect.HandlerOpti
 		BoardServiceListBoardProcedure,
 		svc.ListBoard,
 		connect.WithSchema(boardServiceMethods.ByName("ListBoard")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	boardServiceListOwnHandler := connect.NewUnaryHandler(
+		BoardServiceListOwnProcedure,
+		svc.ListOwn,
+		connect.WithSchema(boardServiceMethods.ByName("ListOwn")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -187,6 +215,8 @@ func NewBoardServiceHandler(svc BoardServiceHandler, opts ...connect.HandlerOpti
 		switch r.URL.Path {
 		case BoardServiceListBoardProcedure:
 			boardServiceListBoardHandler.ServeHTTP(w, r)
+		case BoardServiceListOwnProcedure:
+			boardServiceListOwnHandler.ServeHTTP(w, r)
 		case BoardServiceCreateTaskProcedure:
 			boardServiceCreateTaskHandler.ServeHTTP(w, r)
 		case BoardServiceMoveTaskProcedure:
@@ -204,6 +234,10 @@ type UnimplementedBoardServiceHandler struct{}
 
 func (UnimplementedBoardServiceHandler) ListBoard(context.Context, *connect.Request[v1.ListBoardRequest]) (*connect.Response[v1.ListBoardResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("board.v1.BoardService.ListBoard is not implemented"))
+}
+
+func (UnimplementedBoardServiceHandler) ListOwn(context.Context, *connect.Request[v1.ListOwnRequest]) (*connect.Response[v1.ListOwnResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("board.v1.BoardService.ListOwn is not implemented"))
 }
 
 func (UnimplementedBoardServiceHandler) CreateTask(context.Context, *connect.Request[v1.CreateTaskRequest]) (*connect.Response[v1.CreateTaskResponse], error) {

@@ -11,7 +11,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file board/v1/board_service.proto.
  */
 export const file_board_v1_board_service: GenFile = /*@__PURE__*/
-  fileDesc("Chxib2FyZC92MS9ib2FyZF9zZXJ2aWNlLnByb3RvEghib2FyZC52MSJpCgdQcm9qZWN0EgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEg4KBnRlbmFudBgDIAEoCTozotQYLwoNd29yay5wcm9qZWN0cxIedGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97aWR9IoYCCgRUYXNrEgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEg4KBnN0YXR1cxgDIAEoCRILCgNkdWUYBCABKAkSEAoIY29tbWVudHMYBSABKAUSDgoGbGFiZWxzGAYgAygJEhQKDGxhc3RfY29tbWVudBgHIAEoCTqNAaLUGIgBCgp3b3JrLnRhc2tzEil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS90YXNrcxIzdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vc3RhdHVzL3tzdGF0dXN9Ehp0ZW5hbnRzL3t0ZW5hbnR9L2R1ZS97ZHVlfSKLAQoHQ29tbWVudBIOCgZhdXRob3IYASABKAkSDAoEYm9keRgCIAEoCTpiotQYXgoRd29yay50YXNrQ29tbWVudHMSJnRlbmFudHMve3RlbmFudH0vdGFza3Mve3Rhc2t9L2NvbW1lbnRzEiF0ZW5hbnRzL3t0ZW5hbnR9L3Rhc2tzLy0vY29tbWVudHMiSAoFTGFiZWwSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCTolotQYIQoGbGFiZWxzEhd0ZW5hbnRzL3t0ZW5hbnR9L2xhYmVscyI8CglUYXNrTGFiZWw6L6LUGCsKC3Rhc2tfbGFiZWxzEhx0ZW5hbnRzL3t0ZW5hbnR9L3Rhc2stbGFiZWxzIkgKCEFjdGl2aXR5Ojyi1Bg4CghhY3Rpdml0eRIsdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vYWN0aXZpdHkiaAoFU3RhdHMSDAoEb3BlbhgBIAEoBRIMCgRkb25lGAIgASgFOkOi1Bg/ChB3b3JrLmJvYXJkX3N0YXRzEil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS9zdGF0cxgBIjMKEExpc3RCb2FyZFJlcXVlc3QSDgoGdGVuYW50GAEgASgJEg8KB3Byb2plY3QYAiABKAkijQEKEUxpc3RCb2FyZFJlc3BvbnNlEiIKB3Byb2plY3QYASABKAsyES5ib2FyZC52MS5Qcm9qZWN0Eh0KBXRhc2tzGAIgAygLMg4uYm9hcmQudjEuVGFzaxIeCgVzdGF0cxgDIAEoCzIPLmJvYXJkLnYxLlN0YXRzEhUKDWxhc3RfYWN0aXZpdHkYBCABKAkidAoRQ3JlYXRlVGFza1JlcXVlc3QSDgoGdGVuYW50GAEgASgJEg8KB3Byb2plY3QYAiABKAkSDQoFdGl0bGUYAyABKAkSCwoDZHVlGAQgASgJEiIKB2NvbW1lbnQYBSABKAsyES5ib2FyZC52MS5Db21tZW50IjIKEkNyZWF0ZVRhc2tSZXNwb25zZRIcCgR0YXNrGAEgASgLMg4uYm9hcmQudjEuVGFzayJQCg9Nb3ZlVGFza1JlcXVlc3QSDgoGdGVuYW50GAEgASgJEg8KB3Byb2plY3QYAiABKAkSDAoEdGFzaxgDIAEoCRIOCgZzdGF0dXMYBCABKAkiEgoQTW92ZVRhc2tSZXNwb25zZSJCChFEZWxldGVUYXNrUmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIMCgR0YXNrGAMgASgJIhQKEkRlbGV0ZVRhc2tSZXNwb25zZSJDChBMaXN0VGFza3NSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEg4KBnN0YXR1cxgDIAEoCSIyChFMaXN0VGFza3NSZXNwb25zZRIdCgV0YXNrcxgBIAMoCzIOLmJvYXJkLnYxLlRhc2siLQoOTGlzdER1ZVJlcXVlc3QSDgoGdGVuYW50GAEgASgJEgsKA2R1ZRgCIAEoCSIwCg9MaXN0RHVlUmVzcG9uc2USHQoFdGFza3MYASADKAsyDi5ib2FyZC52MS5UYXNrIjMKE0xpc3RDb21tZW50c1JlcXVlc3QSDgoGdGVuYW50GAEgASgJEgwKBHRhc2sYAiABKAkiOwoUTGlzdENvbW1lbnRzUmVzcG9uc2USIwoIY29tbWVudHMYASADKAsyES5ib2FyZC52MS5Db21tZW50IlUKEUFkZENvbW1lbnRSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCRIMCgR0YXNrGAIgASgJEiIKB2NvbW1lbnQYAyABKAsyES5ib2FyZC52MS5Db21tZW50IhQKEkFkZENvbW1lbnRSZXNwb25zZSI+Cg9BZGRMYWJlbFJlcXVlc3QSDgoGdGVuYW50GAEgASgJEgwKBHRhc2sYAiABKAkSDQoFbGFiZWwYAyABKAkiEgoQQWRkTGFiZWxSZXNwb25zZTKABgoMQm9hcmRTZXJ2aWNlEuMCCglMaXN0Qm9hcmQSGi5ib2FyZC52MS5MaXN0Qm9hcmRSZXF1ZXN0GhsuYm9hcmQudjEuTGlzdEJvYXJkUmVzcG9uc2UinAKQAgGq1BiUAgojdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0KKXRlbmFudHMve3RlbmFudH0vcHJvamVjdHMve3Byb2plY3R9L3Rhc2tzChx0ZW5hbnRzL3t0ZW5hbnR9L3Rhc2stbGFiZWxzChd0ZW5hbnRzL3t0ZW5hbnR9L2xhYmVscwosdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vYWN0aXZpdHkKKXRlbmFudHMve3RlbmFudH0vcHJvamVjdHMve3Byb2plY3R9L3N0YXRzIjJ0ZW5hbnRzL3twcm9qZWN0LnRlbmFudH0vdGFza3Mve3Rhc2tzLmlkfS9jb21tZW50cxKbAQoKQ3JlYXRlVGFzaxIbLmJvYXJkLnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GhwuYm9hcmQudjEuQ3JlYXRlVGFza1Jlc3BvbnNlIlKy1BhOCil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS90YXNrcwohdGVuYW50cy97dGVuYW50fS90YXNrcy8tL2NvbW1lbnRzEnIKCE1vdmVUYXNrEhkuYm9hcmQudjEuTW92ZVRhc2tSZXF1ZXN0GhouYm9hcmQudjEuTW92ZVRhc2tSZXNwb25zZSIvstQYKwopdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vdGFza3MSeAoKRGVsZXRlVGFzaxIbLmJvYXJkLnYxLkRlbGV0ZVRhc2tSZXF1ZXN0GhwuYm9hcmQudjEuRGVsZXRlVGFza1Jlc3BvbnNlIi+y1BgrCil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS90YXNrczLVBAoLVGFza1NlcnZpY2USggEKCUxpc3RUYXNrcxIaLmJvYXJkLnYxLkxpc3RUYXNrc1JlcXVlc3QaGy5ib2FyZC52MS5MaXN0VGFza3NSZXNwb25zZSI8kAIBqtQYNQozdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vc3RhdHVzL3tzdGF0dXN9EmMKB0xpc3REdWUSGC5ib2FyZC52MS5MaXN0RHVlUmVxdWVzdBoZLmJvYXJkLnYxLkxpc3REdWVSZXNwb25zZSIjkAIBqtQYHAoadGVuYW50cy97dGVuYW50fS9kdWUve2R1ZX0SfgoMTGlzdENvbW1lbnRzEh0uYm9hcmQudjEuTGlzdENvbW1lbnRzUmVxdWVzdBoeLmJvYXJkLnYxLkxpc3RDb21tZW50c1Jlc3BvbnNlIi+QAgGq1BgoCiZ0ZW5hbnRzL3t0ZW5hbnR9L3Rhc2tzL3t0YXNrfS9jb21tZW50cxJ1CgpBZGRDb21tZW50EhsuYm9hcmQudjEuQWRkQ29tbWVudFJlcXVlc3QaHC5ib2FyZC52MS5BZGRDb21tZW50UmVzcG9uc2UiLLLUGCgKJnRlbmFudHMve3RlbmFudH0vdGFza3Mve3Rhc2t9L2NvbW1lbnRzEmUKCEFkZExhYmVsEhkuYm9hcmQudjEuQWRkTGFiZWxSZXF1ZXN0GhouYm9hcmQudjEuQWRkTGFiZWxSZXNwb25zZSIistQYHgocdGVuYW50cy97dGVuYW50fS90YXNrLWxhYmVsc0IoWiZleGFtcGxlLmNvbS90YXNrcy9nZW4vYm9hcmQvdjE7Ym9hcmR2MWIGcHJvdG8z", [file_freshet_v1_options]);
+  fileDesc("Chxib2FyZC92MS9ib2FyZF9zZXJ2aWNlLnByb3RvEghib2FyZC52MSJpCgdQcm9qZWN0EgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEg4KBnRlbmFudBgDIAEoCTozotQYLwoNd29yay5wcm9qZWN0cxIedGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97aWR9IoYCCgRUYXNrEgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEg4KBnN0YXR1cxgDIAEoCRILCgNkdWUYBCABKAkSEAoIY29tbWVudHMYBSABKAUSDgoGbGFiZWxzGAYgAygJEhQKDGxhc3RfY29tbWVudBgHIAEoCTqNAaLUGIgBCgp3b3JrLnRhc2tzEil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS90YXNrcxIzdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vc3RhdHVzL3tzdGF0dXN9Ehp0ZW5hbnRzL3t0ZW5hbnR9L2R1ZS97ZHVlfSKLAQoHQ29tbWVudBIOCgZhdXRob3IYASABKAkSDAoEYm9keRgCIAEoCTpiotQYXgoRd29yay50YXNrQ29tbWVudHMSJnRlbmFudHMve3RlbmFudH0vdGFza3Mve3Rhc2t9L2NvbW1lbnRzEiF0ZW5hbnRzL3t0ZW5hbnR9L3Rhc2tzLy0vY29tbWVudHMiSAoFTGFiZWwSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCTolotQYIQoGbGFiZWxzEhd0ZW5hbnRzL3t0ZW5hbnR9L2xhYmVscyI8CglUYXNrTGFiZWw6L6LUGCsKC3Rhc2tfbGFiZWxzEhx0ZW5hbnRzL3t0ZW5hbnR9L3Rhc2stbGFiZWxzIkgKCEFjdGl2aXR5Ojyi1Bg4CghhY3Rpdml0eRIsdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vYWN0aXZpdHkiaAoFU3RhdHMSDAoEb3BlbhgBIAEoBRIMCgRkb25lGAIgASgFOkOi1Bg/ChB3b3JrLmJvYXJkX3N0YXRzEil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS9zdGF0cxgBIjMKEExpc3RCb2FyZFJlcXVlc3QSDgoGdGVuYW50GAEgASgJEg8KB3Byb2plY3QYAiABKAkijQEKEUxpc3RCb2FyZFJlc3BvbnNlEiIKB3Byb2plY3QYASABKAsyES5ib2FyZC52MS5Qcm9qZWN0Eh0KBXRhc2tzGAIgAygLMg4uYm9hcmQudjEuVGFzaxIeCgVzdGF0cxgDIAEoCzIPLmJvYXJkLnYxLlN0YXRzEhUKDWxhc3RfYWN0aXZpdHkYBCABKAkiEAoOTGlzdE93blJlcXVlc3QiMAoPTGlzdE93blJlc3BvbnNlEh0KBXRhc2tzGAEgAygLMg4uYm9hcmQudjEuVGFzayJ0ChFDcmVhdGVUYXNrUmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDwoHcHJvamVjdBgCIAEoCRINCgV0aXRsZRgDIAEoCRILCgNkdWUYBCABKAkSIgoHY29tbWVudBgFIAEoCzIRLmJvYXJkLnYxLkNvbW1lbnQiMgoSQ3JlYXRlVGFza1Jlc3BvbnNlEhwKBHRhc2sYASABKAsyDi5ib2FyZC52MS5UYXNrIlAKD01vdmVUYXNrUmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDwoHcHJvamVjdBgCIAEoCRIMCgR0YXNrGAMgASgJEg4KBnN0YXR1cxgEIAEoCSISChBNb3ZlVGFza1Jlc3BvbnNlIkIKEURlbGV0ZVRhc2tSZXF1ZXN0Eg4KBnRlbmFudBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJEgwKBHRhc2sYAyABKAkiFAoSRGVsZXRlVGFza1Jlc3BvbnNlIkMKEExpc3RUYXNrc1JlcXVlc3QSDgoGdGVuYW50GAEgASgJEg8KB3Byb2plY3QYAiABKAkSDgoGc3RhdHVzGAMgASgJIjIKEUxpc3RUYXNrc1Jlc3BvbnNlEh0KBXRhc2tzGAEgAygLMg4uYm9hcmQudjEuVGFzayItCg5MaXN0RHVlUmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSCwoDZHVlGAIgASgJIjAKD0xpc3REdWVSZXNwb25zZRIdCgV0YXNrcxgBIAMoCzIOLmJvYXJkLnYxLlRhc2siMwoTTGlzdENvbW1lbnRzUmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDAoEdGFzaxgCIAEoCSI7ChRMaXN0Q29tbWVudHNSZXNwb25zZRIjCghjb21tZW50cxgBIAMoCzIRLmJvYXJkLnYxLkNvbW1lbnQiVQoRQWRkQ29tbWVudFJlcXVlc3QSDgoGdGVuYW50GAEgASgJEgwKBHRhc2sYAiABKAkSIgoHY29tbWVudBgDIAEoCzIRLmJvYXJkLnYxLkNvbW1lbnQiFAoSQWRkQ29tbWVudFJlc3BvbnNlIj4KD0FkZExhYmVsUmVxdWVzdBIOCgZ0ZW5hbnQYASABKAkSDAoEdGFzaxgCIAEoCRINCgVsYWJlbBgDIAEoCSISChBBZGRMYWJlbFJlc3BvbnNlMoUHCgxCb2FyZFNlcnZpY2US4wIKCUxpc3RCb2FyZBIaLmJvYXJkLnYxLkxpc3RCb2FyZFJlcXVlc3QaGy5ib2FyZC52MS5MaXN0Qm9hcmRSZXNwb25zZSKcApACAarUGJQCCiN0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fQopdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vdGFza3MKHHRlbmFudHMve3RlbmFudH0vdGFzay1sYWJlbHMKF3RlbmFudHMve3RlbmFudH0vbGFiZWxzCix0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS9hY3Rpdml0eQopdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vc3RhdHMiMnRlbmFudHMve3Byb2plY3QudGVuYW50fS90YXNrcy97dGFza3MuaWR9L2NvbW1lbnRzEoIBCgdMaXN0T3duEhguYm9hcmQudjEuTGlzdE93blJlcXVlc3QaGS5ib2FyZC52MS5MaXN0T3duUmVzcG9uc2UiQpACAarUGDsKOXRlbmFudHMve3ByaW5jaXBhbC50ZW5hbnR9L3Byb2plY3RzL3twcmluY2lwYWwuc3VifS90YXNrcxKbAQoKQ3JlYXRlVGFzaxIbLmJvYXJkLnYxLkNyZWF0ZVRhc2tSZXF1ZXN0GhwuYm9hcmQudjEuQ3JlYXRlVGFza1Jlc3BvbnNlIlKy1BhOCil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS90YXNrcwohdGVuYW50cy97dGVuYW50fS90YXNrcy8tL2NvbW1lbnRzEnIKCE1vdmVUYXNrEhkuYm9hcmQudjEuTW92ZVRhc2tSZXF1ZXN0GhouYm9hcmQudjEuTW92ZVRhc2tSZXNwb25zZSIvstQYKwopdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vdGFza3MSeAoKRGVsZXRlVGFzaxIbLmJvYXJkLnYxLkRlbGV0ZVRhc2tSZXF1ZXN0GhwuYm9hcmQudjEuRGVsZXRlVGFza1Jlc3BvbnNlIi+y1BgrCil0ZW5hbnRzL3t0ZW5hbnR9L3Byb2plY3RzL3twcm9qZWN0fS90YXNrczLVBAoLVGFza1NlcnZpY2USggEKCUxpc3RUYXNrcxIaLmJvYXJkLnYxLkxpc3RUYXNrc1JlcXVlc3QaGy5ib2FyZC52MS5MaXN0VGFza3NSZXNwb25zZSI8kAIBqtQYNQozdGVuYW50cy97dGVuYW50fS9wcm9qZWN0cy97cHJvamVjdH0vc3RhdHVzL3tzdGF0dXN9EmMKB0xpc3REdWUSGC5ib2FyZC52MS5MaXN0RHVlUmVxdWVzdBoZLmJvYXJkLnYxLkxpc3REdWVSZXNwb25zZSIjkAIBqtQYHAoadGVuYW50cy97dGVuYW50fS9kdWUve2R1ZX0SfgoMTGlzdENvbW1lbnRzEh0uYm9hcmQudjEuTGlzdENvbW1lbnRzUmVxdWVzdBoeLmJvYXJkLnYxLkxpc3RDb21tZW50c1Jlc3BvbnNlIi+QAgGq1BgoCiZ0ZW5hbnRzL3t0ZW5hbnR9L3Rhc2tzL3t0YXNrfS9jb21tZW50cxJ1CgpBZGRDb21tZW50EhsuYm9hcmQudjEuQWRkQ29tbWVudFJlcXVlc3QaHC5ib2FyZC52MS5BZGRDb21tZW50UmVzcG9uc2UiLLLUGCgKJnRlbmFudHMve3RlbmFudH0vdGFza3Mve3Rhc2t9L2NvbW1lbnRzEmUKCEFkZExhYmVsEhkuYm9hcmQudjEuQWRkTGFiZWxSZXF1ZXN0GhouYm9hcmQudjEuQWRkTGFiZWxSZXNwb25zZSIistQYHgocdGVuYW50cy97dGVuYW50fS90YXNrLWxhYmVsc0IoWiZleGFtcGxlLmNvbS90YXNrcy9nZW4vYm9hcmQvdjE7Ym9hcmR2MWIGcHJvdG8z", [file_freshet_v1_options]);
 
 /**
  * Project is a board.
@@ -298,6 +298,42 @@ export const ListBoardResponseSchema: GenMessage<ListBoardResponse> = /*@__PURE_
   messageDesc(file_board_v1_board_service, 8);
 
 /**
+ * ListOwnRequest asks for what is the caller's own.
+ *
+ * @generated from message board.v1.ListOwnRequest
+ */
+export type ListOwnRequest = Message<"board.v1.ListOwnRequest"> & {
+};
+
+/**
+ * Describes the message board.v1.ListOwnRequest.
+ * Use `create(ListOwnRequestSchema)` to create a new message.
+ */
+export const ListOwnRequestSchema: GenMessage<ListOwnRequest> = /*@__PURE__*/
+  messageDesc(file_board_v1_board_service, 9);
+
+/**
+ * ListOwnResponse carries it.
+ *
+ * @generated from message board.v1.ListOwnResponse
+ */
+export type ListOwnResponse = Message<"board.v1.ListOwnResponse"> & {
+  /**
+   * The tasks, without comments and labels.
+   *
+   * @generated from field: repeated board.v1.Task tasks = 1;
+   */
+  tasks: Task[];
+};
+
+/**
+ * Describes the message board.v1.ListOwnResponse.
+ * Use `create(ListOwnResponseSchema)` to create a new message.
+ */
+export const ListOwnResponseSchema: GenMessage<ListOwnResponse> = /*@__PURE__*/
+  messageDesc(file_board_v1_board_service, 10);
+
+/**
  * CreateTaskRequest asks for a new task.
  *
  * @generated from message board.v1.CreateTaskRequest
@@ -344,7 +380,7 @@ export type CreateTaskRequest = Message<"board.v1.CreateTaskRequest"> & {
  * Use `create(CreateTaskRequestSchema)` to create a new message.
  */
 export const CreateTaskRequestSchema: GenMessage<CreateTaskRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 9);
+  messageDesc(file_board_v1_board_service, 11);
 
 /**
  * CreateTaskResponse carries the new task.
@@ -365,7 +401,7 @@ export type CreateTaskResponse = Message<"board.v1.CreateTaskResponse"> & {
  * Use `create(CreateTaskResponseSchema)` to create a new message.
  */
 export const CreateTaskResponseSchema: GenMessage<CreateTaskResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 10);
+  messageDesc(file_board_v1_board_service, 12);
 
 /**
  * MoveTaskRequest asks for another status.
@@ -407,7 +443,7 @@ export type MoveTaskRequest = Message<"board.v1.MoveTaskRequest"> & {
  * Use `create(MoveTaskRequestSchema)` to create a new message.
  */
 export const MoveTaskRequestSchema: GenMessage<MoveTaskRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 11);
+  messageDesc(file_board_v1_board_service, 13);
 
 /**
  * MoveTaskResponse says that it was moved.
@@ -422,7 +458,7 @@ export type MoveTaskResponse = Message<"board.v1.MoveTaskResponse"> & {
  * Use `create(MoveTaskResponseSchema)` to create a new message.
  */
 export const MoveTaskResponseSchema: GenMessage<MoveTaskResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 12);
+  messageDesc(file_board_v1_board_service, 14);
 
 /**
  * DeleteTaskRequest asks for a task to be hidden.
@@ -457,7 +493,7 @@ export type DeleteTaskRequest = Message<"board.v1.DeleteTaskRequest"> & {
  * Use `create(DeleteTaskRequestSchema)` to create a new message.
  */
 export const DeleteTaskRequestSchema: GenMessage<DeleteTaskRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 13);
+  messageDesc(file_board_v1_board_service, 15);
 
 /**
  * DeleteTaskResponse says that it is.
@@ -472,7 +508,7 @@ export type DeleteTaskResponse = Message<"board.v1.DeleteTaskResponse"> & {
  * Use `create(DeleteTaskResponseSchema)` to create a new message.
  */
 export const DeleteTaskResponseSchema: GenMessage<DeleteTaskResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 14);
+  messageDesc(file_board_v1_board_service, 16);
 
 /**
  * ListTasksRequest asks for tasks by status.
@@ -507,7 +543,7 @@ export type ListTasksRequest = Message<"board.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 15);
+  messageDesc(file_board_v1_board_service, 17);
 
 /**
  * ListTasksResponse carries them.
@@ -528,7 +564,7 @@ export type ListTasksResponse = Message<"board.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 16);
+  messageDesc(file_board_v1_board_service, 18);
 
 /**
  * ListDueRequest asks for tasks by day.
@@ -556,7 +592,7 @@ export type ListDueRequest = Message<"board.v1.ListDueRequest"> & {
  * Use `create(ListDueRequestSchema)` to create a new message.
  */
 export const ListDueRequestSchema: GenMessage<ListDueRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 17);
+  messageDesc(file_board_v1_board_service, 19);
 
 /**
  * ListDueResponse carries them.
@@ -577,7 +613,7 @@ export type ListDueResponse = Message<"board.v1.ListDueResponse"> & {
  * Use `create(ListDueResponseSchema)` to create a new message.
  */
 export const ListDueResponseSchema: GenMessage<ListDueResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 18);
+  messageDesc(file_board_v1_board_service, 20);
 
 /**
  * ListCommentsRequest asks for the comments on a task.
@@ -605,7 +641,7 @@ export type ListCommentsRequest = Message<"board.v1.ListCommentsRequest"> & {
  * Use `create(ListCommentsRequestSchema)` to create a new message.
  */
 export const ListCommentsRequestSchema: GenMessage<ListCommentsRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 19);
+  messageDesc(file_board_v1_board_service, 21);
 
 /**
  * ListCommentsResponse carries them.
@@ -626,7 +662,7 @@ export type ListCommentsResponse = Message<"board.v1.ListCommentsResponse"> & {
  * Use `create(ListCommentsResponseSchema)` to create a new message.
  */
 export const ListCommentsResponseSchema: GenMessage<ListCommentsResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 20);
+  messageDesc(file_board_v1_board_service, 22);
 
 /**
  * AddCommentRequest asks for a comment.
@@ -661,7 +697,7 @@ export type AddCommentRequest = Message<"board.v1.AddCommentRequest"> & {
  * Use `create(AddCommentRequestSchema)` to create a new message.
  */
 export const AddCommentRequestSchema: GenMessage<AddCommentRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 21);
+  messageDesc(file_board_v1_board_service, 23);
 
 /**
  * AddCommentResponse says that it is there.
@@ -676,7 +712,7 @@ export type AddCommentResponse = Message<"board.v1.AddCommentResponse"> & {
  * Use `create(AddCommentResponseSchema)` to create a new message.
  */
 export const AddCommentResponseSchema: GenMessage<AddCommentResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 22);
+  messageDesc(file_board_v1_board_service, 24);
 
 /**
  * AddLabelRequest asks for a label on a task.
@@ -711,7 +747,7 @@ export type AddLabelRequest = Message<"board.v1.AddLabelRequest"> & {
  * Use `create(AddLabelRequestSchema)` to create a new message.
  */
 export const AddLabelRequestSchema: GenMessage<AddLabelRequest> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 23);
+  messageDesc(file_board_v1_board_service, 25);
 
 /**
  * AddLabelResponse says that it is there.
@@ -726,7 +762,7 @@ export type AddLabelResponse = Message<"board.v1.AddLabelResponse"> & {
  * Use `create(AddLabelResponseSchema)` to create a new message.
  */
 export const AddLabelResponseSchema: GenMessage<AddLabelResponse> = /*@__PURE__*/
-  messageDesc(file_board_v1_board_service, 24);
+  messageDesc(file_board_v1_board_service, 26);
 
 /**
  * BoardService shows the boards of projects, and moves the tasks on them.
@@ -745,6 +781,17 @@ export const BoardService: GenService<{
     methodKind: "unary";
     input: typeof ListBoardRequestSchema;
     output: typeof ListBoardResponseSchema;
+  },
+  /**
+   * ListOwn returns the tasks of the caller's own project, which is the one that is
+   * called as they are. Who calls is all that it depends on: the request is empty.
+   *
+   * @generated from rpc board.v1.BoardService.ListOwn
+   */
+  listOwn: {
+    methodKind: "unary";
+    input: typeof ListOwnRequestSchema;
+    output: typeof ListOwnResponseSchema;
   },
   /**
    * CreateTask adds a task to a project.
