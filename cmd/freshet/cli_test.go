@@ -168,7 +168,7 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 
 	code, stdout, _ = runs(t, "teardown")
 	require.Equal(t, exitOK, code)
-	require.Contains(t, stdout, "are gone")
+	require.Equal(t, "There is no slot \"freshet\".\nThe publication \"freshet\" is gone.\n", stdout)
 	code, _, stderr = runs(t, "migrate", "down")
 	require.Equal(t, exitFailed, code, "data isn't dropped without a word")
 	require.Contains(t, stderr, "ALL THE DATA")
@@ -262,12 +262,27 @@ func TestDatabase_inUse(t *testing.T) {
 	t.Setenv("DATABASE_URL", database)
 	code, _, stderr := runs(t, "teardown")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "--force takes it down all the same")
+	require.Contains(t, stderr, "--force drops the slot all the same")
 	code, _, stderr = runs(t, "migrate", "down", "--yes")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "nodes follow this database (")
 	code, stdout, _ := runs(t, "doctor")
 	require.Equal(t, exitOK, code, stdout)
+
+	// Another slot than the node's: the publication is the node's, too.
+	other := testkit.Slot(t, database) + "_other"
+	testkit.Exec(t, database, `select pg_create_logical_replication_slot($1, 'pgoutput')`, other)
+	code, stdout, stderr = runs(t, "teardown", "--slot", other, "--force")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, `The slot "`+other+`" is gone.`)
+	require.Contains(t, stdout, `The publication "freshet" stays`)
+	require.Contains(t, stdout, `drop publication "freshet";`)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+	testkit.Exec(t, database, `select pg_create_logical_replication_slot($1, 'pgoutput')`, other)
+	code, _, stderr = runs(t, "teardown", "--force")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "would make the slot")
 	require.Equal(t, exitOK, stop())
 }
 

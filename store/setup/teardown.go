@@ -47,40 +47,88 @@ where a.datname = current_database() and a.application_name = $1 and a.pid <> pg
 	return nil
 }
 
-// Teardown drops the publication and the slot. Nothing of Freshet holds WAL back
-// after it, unless there are further slots: see Orphans. While nodes follow the
-// database, somebody reads the slot or a copy of it, or there are such slots, it
-// changes nothing and returns an *InUseError; with force it cuts the readers off, and
-// nodes fail.
-func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, force bool) error {
+// Removed is what Teardown has removed.
+type Removed struct {
+	Slot        bool // false: there was none
+	Publication bool // false: there was none, or others need it
+	// NeededBy names the further slots that may be read by way of the publication, which
+	// stays for them; none: nobody needs it.
+	NeededBy []string
+}
+
+// Teardown drops the slot, and the publication, which is of all slots: as long as there
+// are others of this database that may need it, it stays. Nothing of Freshet holds WAL
+// back after it, unless there are such slots: see Orphans. While nodes follow the
+// database, somebody reads the slot or a copy of it, or there are further slots of which
+// nobody reads, it changes nothing and returns an *InUseError. With force it drops the
+// slot all the same, and cuts off who reads it; but not where the publication stays, by
+// which they would make the slot anew.
+func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, force bool) (Removed, error) {
+	var removed Removed
 	readers, err := slotReaders(ctx, conn, slot)
 	if err != nil {
-		return err
+		return removed, err
 	}
 	if !force {
 		if err := CheckUnused(ctx, conn); err != nil {
-			return err
+			return removed, err
 		}
 		if len(readers) > 0 {
-			return &InUseError{Nodes: readers}
+			return removed, &InUseError{Nodes: readers}
 		}
 		if idle, err := Orphans(ctx, conn, slot); err != nil {
-			return err
+			return removed, err
 		} else if len(idle) > 0 {
-			return &InUseError{Idle: idle}
+			return removed, &InUseError{Idle: idle}
 		}
 	}
-	// First, so that no node that is cut off, or keeps the slot, makes it anew.
-	if _, err := conn.Exec(ctx, "drop publication if exists "+quoteIdent(publication)); err != nil {
-		return fmt.Errorf("drop publication %q: %w", publication, err)
+	if removed.NeededBy, err = otherSlots(ctx, conn, slot); err != nil {
+		return removed, err
 	}
-	if err := dropSlot(ctx, conn, slot); err != nil {
-		return fmt.Errorf("drop slot %q: %w", slot, err)
+	if len(readers) > 0 && len(removed.NeededBy) > 0 {
+		return Removed{}, &InUseError{Nodes: readers}
+	}
+	if len(removed.NeededBy) == 0 {
+		// First, so that no node that is cut off, or keeps the slot, makes it anew.
+		if removed.Publication, err = dropPublication(ctx, conn, publication); err != nil {
+			return removed, err
+		}
+	}
+	if removed.Slot, err = dropSlot(ctx, conn, slot); err != nil {
+		return removed, fmt.Errorf("drop slot %q: %w", slot, err)
+	}
+	return removed, nil
+}
+
+// otherSlots names the slots of this database, but one and its copies, that may be read
+// by way of our publication: which one somebody reads by, Postgres doesn't keep.
+func otherSlots(ctx context.Context, conn *pgx.Conn, slot string) ([]string, error) {
+	rows, err := conn.Query(ctx, `
+select format('slot %s%s', quote_ident(slot_name), ' with pid ' || active_pid) from pg_replication_slots
+where database = current_database() and plugin = 'pgoutput' and not (`+ofSlot+`) order by slot_name`, slot, CopiesOf(slot))
+	if err != nil {
+		return nil, fmt.Errorf("look for further slots: %w", err)
+	}
+	others, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look for further slots: %w", err)
+	}
+	return others, nil
+}
+
+// dropPublication drops a publication, and what is known of its sources; it returns
+// whether there was one.
+func dropPublication(ctx context.Context, conn *pgx.Conn, publication string) (was bool, err error) {
+	if err := conn.QueryRow(ctx, `select exists (select from pg_publication where pubname = $1)`, publication).Scan(&was); err != nil {
+		return false, fmt.Errorf("look up publication: %w", err)
+	}
+	if _, err := conn.Exec(ctx, "drop publication if exists "+quoteIdent(publication)); err != nil {
+		return false, fmt.Errorf("drop publication %q: %w", publication, err)
 	}
 	if _, err := conn.Exec(ctx, `delete from freshet.fingerprint`); err != nil && SQLState(err) != codeUndefinedTable {
-		return fmt.Errorf("forget the sources' fingerprints: %w", err)
+		return was, fmt.Errorf("forget the sources' fingerprints: %w", err)
 	}
-	return nil
+	return was, nil
 }
 
 // ofSlot are this database's slot of the name $1, and the copies of it that $2
@@ -105,29 +153,30 @@ where active_pid is not null and `+ofSlot+` order by slot_name`, slot, CopiesOf(
 // dropTimeout bounds how long dropSlot waits for a slot's readers to let go.
 const dropTimeout = 10 * time.Second
 
-// dropSlot drops a slot, if it is there, and cuts off whoever reads it or a copy of
-// it; the copies go with that.
-func dropSlot(ctx context.Context, conn *pgx.Conn, slot string) error {
+// dropSlot drops a slot, and cuts off whoever reads it or a copy of it; the copies go
+// with that. It returns whether the slot was there.
+func dropSlot(ctx context.Context, conn *pgx.Conn, slot string) (was bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
 	for {
 		_, err := conn.Exec(ctx, `select pg_terminate_backend(active_pid) from pg_replication_slots where active_pid is not null and `+ofSlot, slot, CopiesOf(slot))
 		if err != nil {
-			return err
+			return was, err
 		}
 		// A walsender that was told to end holds the slot for a little longer.
-		_, err = conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where not temporary and `+ofSlot, slot, CopiesOf(slot))
+		dropped, err := conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where not temporary and `+ofSlot, slot, CopiesOf(slot))
 		if code := SQLState(err); err != nil && code != CodeUndefinedObject && code != CodeObjectInUse {
-			return err
+			return was, err
 		}
+		was = was || dropped.RowsAffected() > 0
 		var left int
 		if e := conn.QueryRow(ctx, `select count(*) from pg_replication_slots where `+ofSlot, slot, CopiesOf(slot)).Scan(&left); e != nil || left == 0 {
-			return e
+			return was, e
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return ctx.Err()
+			return was, ctx.Err()
 		}
 	}
 }
