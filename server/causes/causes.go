@@ -6,8 +6,8 @@
 //
 // # What it does not promise
 //
-// That it knows: a node that is told by another one, that has just begun, or that has
-// forgotten says so.
+// That it knows: a node that has just begun, that another one tells without saying why, or
+// that has forgotten says so.
 package causes
 
 import (

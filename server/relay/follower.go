@@ -280,6 +280,7 @@ func (f *follower) apply(fr *relayv1.Frame, begin bool) bool {
 		t.Commits = append(t.Commits, wal.ToldCommit{
 			Commit: freshet.Commit{
 				Revision: freshet.Revision{Epoch: t.Epoch, Position: c.GetPosition()}, Topics: c.GetTopics(), Floors: patterns(c.GetFloors()),
+				Changes: changesOf(t.Epoch, c),
 			},
 			XID: c.GetXid(), Alone: c.Xid != nil,
 		})

@@ -149,6 +149,13 @@ func (p *Publisher) add(c freshet.Commit, xid *uint32) {
 	}
 	commit := &relayv1.Commit{Position: c.Revision.Position, Topics: c.Topics, Floors: textsOf(c.Floors), Xid: xid}
 	size := proto.Size(commit) + 8
+	if commit.Causes = causesOf(c, xid); commit.Causes != nil {
+		if with := proto.Size(commit) + 8; with <= p.limit-frameOverhead {
+			size = with
+		} else {
+			commit.Causes = nil
+		}
+	}
 	if size > p.limit-frameOverhead {
 		// Who follows finds a gap, and asks: an answer has parts.
 		p.open, p.beat = false, true

@@ -131,13 +131,23 @@ func (f *Feed) inEpoch(rev freshet.Revision, changes []freshet.Change, unsure []
 	if !f.cfg.Explain {
 		return nil
 	}
-	all := make([]freshet.Change, 0, len(unsure)+len(changes))
-	for _, floor := range unsure {
+	all := make([]freshet.Change, len(changes))
+	for i, c := range changes {
+		c.Revision.Epoch = rev.Epoch
+		all[i] = c
+	}
+	return unsureOf(rev, unsure, all)
+}
+
+// unsureOf adds floors to the changes of a commit that another node has told, before
+// them, if that one says why at all.
+func unsureOf(rev freshet.Revision, floors []freshet.Pattern, changes []freshet.Change) []freshet.Change {
+	if changes == nil || len(floors) == 0 {
+		return changes
+	}
+	all := make([]freshet.Change, 0, len(floors)+len(changes))
+	for _, floor := range floors {
 		all = append(all, freshet.Change{Pattern: floor, What: freshet.Unsure, Revision: rev})
 	}
-	for _, c := range changes {
-		c.Revision.Epoch = rev.Epoch
-		all = append(all, c)
-	}
-	return all
+	return append(all, changes...)
 }

@@ -114,6 +114,7 @@ func (w *Following) Apply(t Told) bool {
 		if c.Revision.Position <= w.applied.Position {
 			continue
 		}
+		c.Changes = unsureOf(c.Revision, untold, c.Changes)
 		c.Floors, untold = union(c.Floors, untold), nil
 		w.publish(c)
 		w.applied.Position = c.Revision.Position

@@ -74,6 +74,83 @@ func (Rank) EnumDescriptor() ([]byte, []int) {
 	return file_freshet_relay_v1_relay_proto_rawDescGZIP(), []int{0}
 }
 
+// ChangeKind is what was done to a row, a table, or what is known of it.
+type ChangeKind int32
+
+const (
+	// It isn't known, or of a version that knows more.
+	ChangeKind_CHANGE_KIND_UNSPECIFIED ChangeKind = 0
+	// Rows were inserted.
+	ChangeKind_CHANGE_KIND_INSERT ChangeKind = 1
+	// Rows were updated.
+	ChangeKind_CHANGE_KIND_UPDATE ChangeKind = 2
+	// Rows were deleted.
+	ChangeKind_CHANGE_KIND_DELETE ChangeKind = 3
+	// The table was truncated.
+	ChangeKind_CHANGE_KIND_TRUNCATE ChangeKind = 4
+	// Somebody told the topic by pg_logical_emit_message.
+	ChangeKind_CHANGE_KIND_MESSAGE ChangeKind = 5
+	// There were too many topics to name.
+	ChangeKind_CHANGE_KIND_TOO_MANY ChangeKind = 6
+	// For a while, capture couldn't be sure to see the table's changes.
+	ChangeKind_CHANGE_KIND_UNSURE ChangeKind = 7
+	// A node began to be told of changes.
+	ChangeKind_CHANGE_KIND_BEGAN ChangeKind = 8
+)
+
+// Enum value maps for ChangeKind.
+var (
+	ChangeKind_name = map[int32]string{
+		0: "CHANGE_KIND_UNSPECIFIED",
+		1: "CHANGE_KIND_INSERT",
+		2: "CHANGE_KIND_UPDATE",
+		3: "CHANGE_KIND_DELETE",
+		4: "CHANGE_KIND_TRUNCATE",
+		5: "CHANGE_KIND_MESSAGE",
+		6: "CHANGE_KIND_TOO_MANY",
+		7: "CHANGE_KIND_UNSURE",
+		8: "CHANGE_KIND_BEGAN",
+	}
+	ChangeKind_value = map[string]int32{
+		"CHANGE_KIND_UNSPECIFIED": 0,
+		"CHANGE_KIND_INSERT":      1,
+		"CHANGE_KIND_UPDATE":      2,
+		"CHANGE_KIND_DELETE":      3,
+		"CHANGE_KIND_TRUNCATE":    4,
+		"CHANGE_KIND_MESSAGE":     5,
+		"CHANGE_KIND_TOO_MANY":    6,
+		"CHANGE_KIND_UNSURE":      7,
+		"CHANGE_KIND_BEGAN":       8,
+	}
+)
+
+func (x ChangeKind) Enum() *ChangeKind {
+	p := new(ChangeKind)
+	*p = x
+	return p
+}
+
+func (x ChangeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_freshet_relay_v1_relay_proto_enumTypes[1].Descriptor()
+}
+
+func (ChangeKind) Type() protoreflect.EnumType {
+	return &file_freshet_relay_v1_relay_proto_enumTypes[1]
+}
+
+func (x ChangeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangeKind.Descriptor instead.
+func (ChangeKind) EnumDescriptor() ([]byte, []int) {
+	return file_freshet_relay_v1_relay_proto_rawDescGZIP(), []int{1}
+}
+
 // Frame is a stretch of the WAL that has passed the gate of the node that captures for
 // others (the holder): all that ends above `previous`, and at or below `position`. It
 // is a fact about the database, whoever tells it, how often, and in which order.
@@ -223,7 +300,10 @@ type Commit struct {
 	Floors []string `protobuf:"bytes,3,rep,name=floors,proto3" json:"floors,omitempty"`
 	// The low 32 bits of the transaction's id, for whoever waits for it. Unset: there are
 	// several, or it isn't known.
-	Xid           *uint32 `protobuf:"varint,4,opt,name=xid,proto3,oneof" json:"xid,omitempty"`
+	Xid *uint32 `protobuf:"varint,4,opt,name=xid,proto3,oneof" json:"xid,omitempty"`
+	// Why it tells what, where the holder explains itself (--explain): for people, who ask.
+	// Topics and patterns of which none says so have changed for reasons unknown.
+	Causes        []*Cause `protobuf:"bytes,5,rep,name=causes,proto3" json:"causes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -286,6 +366,116 @@ func (x *Commit) GetXid() uint32 {
 	return 0
 }
 
+func (x *Commit) GetCauses() []*Cause {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+// Cause is what made a commit tell some of its topics. It has nothing of a row but what
+// they show.
+type Cause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done to the first of the rows.
+	What ChangeKind `protobuf:"varint,1,opt,name=what,proto3,enum=freshet.relay.v1.ChangeKind" json:"what,omitempty"`
+	// The table of that row, as schema.table. Empty: there is none.
+	Table string `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	// How many rows of the commit have changed each of the topics. Zero: they were not
+	// counted.
+	Rows uint32 `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	// How far before the commit's position this one ends, if the commit is several.
+	Before uint64 `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"`
+	// As the commit's, where it is another one. Zero: it isn't known.
+	Xid *uint32 `protobuf:"varint,5,opt,name=xid,proto3,oneof" json:"xid,omitempty"`
+	// When it was committed, by the database's clock, in microseconds since 1970. Zero: it
+	// isn't known.
+	Time int64 `protobuf:"varint,6,opt,name=time,proto3" json:"time,omitempty"`
+	// Numbers of the commit's topics, from 0 on; after these the floors have theirs.
+	Of            []uint32 `protobuf:"varint,7,rep,packed,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cause) Reset() {
+	*x = Cause{}
+	mi := &file_freshet_relay_v1_relay_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cause) ProtoMessage() {}
+
+func (x *Cause) ProtoReflect() protoreflect.Message {
+	mi := &file_freshet_relay_v1_relay_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cause.ProtoReflect.Descriptor instead.
+func (*Cause) Descriptor() ([]byte, []int) {
+	return file_freshet_relay_v1_relay_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Cause) GetWhat() ChangeKind {
+	if x != nil {
+		return x.What
+	}
+	return ChangeKind_CHANGE_KIND_UNSPECIFIED
+}
+
+func (x *Cause) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *Cause) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *Cause) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *Cause) GetXid() uint32 {
+	if x != nil && x.Xid != nil {
+		return *x.Xid
+	}
+	return 0
+}
+
+func (x *Cause) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *Cause) GetOf() []uint32 {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
 // StateRequest asks holders what has changed, where a frame is missing.
 type StateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -301,7 +491,7 @@ type StateRequest struct {
 
 func (x *StateRequest) Reset() {
 	*x = StateRequest{}
-	mi := &file_freshet_relay_v1_relay_proto_msgTypes[2]
+	mi := &file_freshet_relay_v1_relay_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +503,7 @@ func (x *StateRequest) String() string {
 func (*StateRequest) ProtoMessage() {}
 
 func (x *StateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_freshet_relay_v1_relay_proto_msgTypes[2]
+	mi := &file_freshet_relay_v1_relay_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +516,7 @@ func (x *StateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRequest.ProtoReflect.Descriptor instead.
 func (*StateRequest) Descriptor() ([]byte, []int) {
-	return file_freshet_relay_v1_relay_proto_rawDescGZIP(), []int{2}
+	return file_freshet_relay_v1_relay_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StateRequest) GetEpoch() uint32 {
@@ -368,7 +558,7 @@ type State struct {
 
 func (x *State) Reset() {
 	*x = State{}
-	mi := &file_freshet_relay_v1_relay_proto_msgTypes[3]
+	mi := &file_freshet_relay_v1_relay_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +570,7 @@ func (x *State) String() string {
 func (*State) ProtoMessage() {}
 
 func (x *State) ProtoReflect() protoreflect.Message {
-	mi := &file_freshet_relay_v1_relay_proto_msgTypes[3]
+	mi := &file_freshet_relay_v1_relay_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +583,7 @@ func (x *State) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use State.ProtoReflect.Descriptor instead.
 func (*State) Descriptor() ([]byte, []int) {
-	return file_freshet_relay_v1_relay_proto_rawDescGZIP(), []int{3}
+	return file_freshet_relay_v1_relay_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *State) GetFrame() *Frame {
@@ -436,12 +626,22 @@ const file_freshet_relay_v1_relay_proto_rawDesc = "" +
 	" \x03(\v2\x18.freshet.relay.v1.CommitR\acommits\x12\x1e\n" +
 	"\n" +
 	"quarantine\x18\v \x03(\tR\n" +
-	"quarantine\"s\n" +
+	"quarantine\"\xa4\x01\n" +
 	"\x06Commit\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x16\n" +
 	"\x06topics\x18\x02 \x03(\tR\x06topics\x12\x16\n" +
 	"\x06floors\x18\x03 \x03(\tR\x06floors\x12\x15\n" +
-	"\x03xid\x18\x04 \x01(\rH\x00R\x03xid\x88\x01\x01B\x06\n" +
+	"\x03xid\x18\x04 \x01(\rH\x00R\x03xid\x88\x01\x01\x12/\n" +
+	"\x06causes\x18\x05 \x03(\v2\x17.freshet.relay.v1.CauseR\x06causesB\x06\n" +
+	"\x04_xid\"\xbe\x01\n" +
+	"\x05Cause\x120\n" +
+	"\x04what\x18\x01 \x01(\x0e2\x1c.freshet.relay.v1.ChangeKindR\x04what\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\rR\x04rows\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\x04R\x06before\x12\x15\n" +
+	"\x03xid\x18\x05 \x01(\rH\x00R\x03xid\x88\x01\x01\x12\x12\n" +
+	"\x04time\x18\x06 \x01(\x03R\x04time\x12\x0e\n" +
+	"\x02of\x18\a \x03(\rR\x02ofB\x06\n" +
 	"\x04_xid\"\\\n" +
 	"\fStateRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\rR\x05epoch\x12 \n" +
@@ -454,7 +654,18 @@ const file_freshet_relay_v1_relay_proto_rawDesc = "" +
 	"\x04Rank\x12\x14\n" +
 	"\x10RANK_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vRANK_ACTING\x10\x01\x12\x0f\n" +
-	"\vRANK_SEATED\x10\x02B=Z;github.com/freshet-dev/freshet/gen/freshet/relay/v1;relayv1b\x06proto3"
+	"\vRANK_SEATED\x10\x02*\xed\x01\n" +
+	"\n" +
+	"ChangeKind\x12\x1b\n" +
+	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12CHANGE_KIND_INSERT\x10\x01\x12\x16\n" +
+	"\x12CHANGE_KIND_UPDATE\x10\x02\x12\x16\n" +
+	"\x12CHANGE_KIND_DELETE\x10\x03\x12\x18\n" +
+	"\x14CHANGE_KIND_TRUNCATE\x10\x04\x12\x17\n" +
+	"\x13CHANGE_KIND_MESSAGE\x10\x05\x12\x18\n" +
+	"\x14CHANGE_KIND_TOO_MANY\x10\x06\x12\x16\n" +
+	"\x12CHANGE_KIND_UNSURE\x10\a\x12\x15\n" +
+	"\x11CHANGE_KIND_BEGAN\x10\bB=Z;github.com/freshet-dev/freshet/gen/freshet/relay/v1;relayv1b\x06proto3"
 
 var (
 	file_freshet_relay_v1_relay_proto_rawDescOnce sync.Once
@@ -468,24 +679,28 @@ func file_freshet_relay_v1_relay_proto_rawDescGZIP() []byte {
 	return file_freshet_relay_v1_relay_proto_rawDescData
 }
 
-var file_freshet_relay_v1_relay_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_freshet_relay_v1_relay_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_freshet_relay_v1_relay_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_freshet_relay_v1_relay_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_freshet_relay_v1_relay_proto_goTypes = []any{
 	(Rank)(0),            // 0: freshet.relay.v1.Rank
-	(*Frame)(nil),        // 1: freshet.relay.v1.Frame
-	(*Commit)(nil),       // 2: freshet.relay.v1.Commit
-	(*StateRequest)(nil), // 3: freshet.relay.v1.StateRequest
-	(*State)(nil),        // 4: freshet.relay.v1.State
+	(ChangeKind)(0),      // 1: freshet.relay.v1.ChangeKind
+	(*Frame)(nil),        // 2: freshet.relay.v1.Frame
+	(*Commit)(nil),       // 3: freshet.relay.v1.Commit
+	(*Cause)(nil),        // 4: freshet.relay.v1.Cause
+	(*StateRequest)(nil), // 5: freshet.relay.v1.StateRequest
+	(*State)(nil),        // 6: freshet.relay.v1.State
 }
 var file_freshet_relay_v1_relay_proto_depIdxs = []int32{
 	0, // 0: freshet.relay.v1.Frame.rank:type_name -> freshet.relay.v1.Rank
-	2, // 1: freshet.relay.v1.Frame.commits:type_name -> freshet.relay.v1.Commit
-	1, // 2: freshet.relay.v1.State.frame:type_name -> freshet.relay.v1.Frame
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 1: freshet.relay.v1.Frame.commits:type_name -> freshet.relay.v1.Commit
+	4, // 2: freshet.relay.v1.Commit.causes:type_name -> freshet.relay.v1.Cause
+	1, // 3: freshet.relay.v1.Cause.what:type_name -> freshet.relay.v1.ChangeKind
+	2, // 4: freshet.relay.v1.State.frame:type_name -> freshet.relay.v1.Frame
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_freshet_relay_v1_relay_proto_init() }
@@ -494,13 +709,14 @@ func file_freshet_relay_v1_relay_proto_init() {
 		return
 	}
 	file_freshet_relay_v1_relay_proto_msgTypes[1].OneofWrappers = []any{}
+	file_freshet_relay_v1_relay_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_freshet_relay_v1_relay_proto_rawDesc), len(file_freshet_relay_v1_relay_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   4,
+			NumEnums:      2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
