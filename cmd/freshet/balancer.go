@@ -26,9 +26,10 @@ type balancer struct {
 
 var errNoBalancer = errors.New("there is no haproxy, which several nodes need in front: `make deps` installs it (Debian: apt-get install haproxy)")
 
-// newBalancer prepares one at addr, before nodes at these addresses. dir is for its
-// configuration. Whoever made it closes it.
-func newBalancer(ctx context.Context, dir, addr string, nodes []string, log io.Writer) (*balancer, error) {
+// newBalancer prepares one at addr, before nodes at these addresses, which it asks at
+// others how they are, if checks has any. dir is for its configuration. Whoever made it
+// closes it.
+func newBalancer(ctx context.Context, dir, addr string, nodes, checks []string, log io.Writer) (*balancer, error) {
 	program, err := exec.LookPath("haproxy")
 	if err != nil {
 		program, err = exec.LookPath("/usr/sbin/haproxy") // not in everybody's PATH
@@ -37,7 +38,7 @@ func newBalancer(ctx context.Context, dir, addr string, nodes []string, log io.W
 		return nil, errNoBalancer
 	}
 	b := &balancer{program: program, file: filepath.Join(dir, "haproxy.cfg"), log: log}
-	if err := os.WriteFile(b.file, []byte(balancerConfig(nodes)), 0o600); err != nil {
+	if err := os.WriteFile(b.file, []byte(balancerConfig(nodes, checks)), 0o600); err != nil {
 		return nil, err
 	}
 	if b.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err != nil {
@@ -49,20 +50,27 @@ func newBalancer(ctx context.Context, dir, addr string, nodes []string, log io.W
 // balancerConfig is what docs/deploy.md says of HAProxy, for these nodes, and a header
 // that says which one answered. The port is a descriptor that HAProxy is started with:
 // one that is taken is found out before.
-func balancerConfig(nodes []string) string {
+func balancerConfig(nodes, checks []string) string {
 	var plain, grpc strings.Builder
 	for i, addr := range nodes {
-		fmt.Fprintf(&plain, "    server node-%d %s\n", i+1, addr)
-		fmt.Fprintf(&grpc, "    server node-%d %s proto h2 check-proto h1\n", i+1, addr)
+		check := ""
+		if checks != nil {
+			check = " port " + checks[i][strings.LastIndexByte(checks[i], ':')+1:]
+		}
+		fmt.Fprintf(&plain, "    server node-%d %s%s\n", i+1, addr, check)
+		fmt.Fprintf(&grpc, "    server node-%d %s%s proto h2 check-proto h1\n", i+1, addr, check)
 	}
 	return `defaults
     mode http
     balance roundrobin
     option http-no-delay
     option forwardfor
-    option redispatch
+    retries 2
+    option redispatch 1
     option httpchk GET /readyz
-    default-server check inter 1s fall 2 rise 1
+    http-check expect ! status 503 error-status L7OKC
+    http-check expect status 200
+    default-server check inter 1s fall 3 rise 1 on-marked-down shutdown-sessions
     timeout connect 2s
     timeout http-request 20s
     timeout client 60s
@@ -74,6 +82,8 @@ frontend public
     use_backend freshet_grpc if { req.hdr(content-type) -m reg ^application/grpc([+;]|$) }
     default_backend freshet
 backend freshet
+    retry-on conn-failure empty-response 503
+    http-request disable-l7-retry unless METH_GET
 ` + plain.String() + `backend freshet_grpc
 ` + grpc.String()
 }

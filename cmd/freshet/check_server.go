@@ -176,7 +176,7 @@ func (o *checkedServer) balance(ctx context.Context) (url string, err error) {
 	if err := starting.Wait(); err != nil {
 		return "", err
 	}
-	if o.balancer, err = newBalancer(ctx, o.dir, "127.0.0.1:0", addrs, o.log); err != nil {
+	if o.balancer, err = newBalancer(ctx, o.dir, "127.0.0.1:0", addrs, nil, o.log); err != nil {
 		return "", err
 	}
 	o.balancer.died = func(p *process) { o.ended(fmt.Errorf("the balancer %w", p.how())) }

@@ -117,7 +117,7 @@ func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Wri
 	o := &cluster{admin: addrs[c.Nodes:]}
 	addrs = addrs[:c.Nodes]
 	// First: that there is no HAProxy, or that the port is taken, is said at once.
-	if o.balancer, err = newBalancer(ctx, dir, c.Addr, addrs, log); err != nil {
+	if o.balancer, err = newBalancer(ctx, dir, c.Addr, addrs, o.admin, log); err != nil {
 		return nil, err
 	}
 	parts.Defer("balancer's port", func(context.Context) error { o.balancer.close(); return nil })
@@ -289,7 +289,7 @@ The page is there. By hand: follow a conversation, write, read, by gRPC.
   go tool -modfile=tools/go.mod grpcurl -plaintext -d '{"topics": ["messages"]}' ADDR freshet.v1.InvalidationService/Watch
   psql 'PRIMARY' -c "insert into messages (conversation, author, body) values ('7', 'bob', 'by SQL')"
 
-Each request goes to another node, which the answer names (x-served-by). Kill a process (kill -9), or stop it (kill -STOP, later -CONT): streams go on at the others, and what has ended is started again, as another process. Why a node isn't ready, it says on its port of metrics: curl http://ADMIN/readyz
+Each request goes to another node, which the answer names (x-served-by). Kill a process (kill -9), or stop it (kill -STOP, later -CONT): streams go on at the others, of one that is killed after a second or two, of one that is stopped after some ten, when HAProxy's checks have found out; and what has ended is started again, as another process. Why a node isn't ready, it says on its port of metrics: curl http://ADMIN/readyz
 Refetches at least what a stream has told are read on the standby, where that has it.
 
 PARTS

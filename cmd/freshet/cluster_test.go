@@ -220,7 +220,7 @@ func holds(t *testing.T, url string) (n int) {
 
 // Without HAProxy, or on a port that is taken, it says so at once.
 func TestCluster_refuses(t *testing.T) {
-	taken, err := newBalancer(t.Context(), t.TempDir(), "127.0.0.1:0", nil, new(testkit.Buffer))
+	taken, err := newBalancer(t.Context(), t.TempDir(), "127.0.0.1:0", nil, nil, new(testkit.Buffer))
 	require.NoError(t, err)
 	defer taken.close()
 	code, _, said := runs(t, "cluster", "--addr", taken.addr(), "--data-dir", filepath.Join(t.TempDir(), "data"))

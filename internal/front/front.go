@@ -44,7 +44,7 @@ type Front struct {
 	ready    *readiness
 	retired  atomic.Bool
 	draining context.Context //nolint:containedctx // until when those who are served may go on; set when the stop begins
-	https    []*http.Server  // drained when the parts that answer begin to stop
+	https    []*http.Server  // everybody's, then perhaps the admin port's; drained when the parts that answer begin to stop
 }
 
 // New validates the configuration, and reads the certificate. It opens nothing.
@@ -152,27 +152,28 @@ func (f *Front) Retire(ctx context.Context, node *server.Node) {
 }
 
 // drain lets running requests end, and cuts those that don't; no new ones are
-// accepted. Meanwhile streams end, one after the other if the node has retired.
+// accepted. Meanwhile streams end, one after the other if the node has retired. The
+// admin port goes last: until then a balancer that checks it is told that we stop,
+// rather than finding nobody, and has no reason to cut what is still to end.
 func (f *Front) drain(ctx context.Context, node *server.Node) error {
 	streams := make(chan error, 1)
 	go func() { streams <- node.Drain(f.draining) }()
-	err := f.drainRequests(ctx)
-	return errors.Join(err, <-streams)
+	err := f.drainRequests(ctx, f.https[0])
+	err = errors.Join(err, <-streams)
+	for _, admin := range f.https[1:] {
+		err = errors.Join(err, f.drainRequests(ctx, admin))
+	}
+	return err
 }
 
-// drainRequests shuts one port after the other: the first is everybody's, and on
-// the admin port its end can be watched.
-func (f *Front) drainRequests(ctx context.Context) error {
-	var all error
-	for _, server := range f.https {
-		err := server.Shutdown(f.draining)
-		if errors.Is(err, context.DeadlineExceeded) {
-			f.cfg.Logger.WarnContext(ctx, "calls were cut: they did not end in time (--drain)")
-			err = server.Close()
-		}
-		all = errors.Join(all, err)
+// drainRequests shuts one port.
+func (f *Front) drainRequests(ctx context.Context, server *http.Server) error {
+	err := server.Shutdown(f.draining)
+	if errors.Is(err, context.DeadlineExceeded) {
+		f.cfg.Logger.WarnContext(ctx, "calls were cut: they did not end in time (--drain)")
+		err = server.Close()
 	}
-	return all
+	return err
 }
 
 // page returns the handler of `/`.

@@ -3,6 +3,7 @@ package systemtest_test
 import (
 	"context"
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,8 @@ func TestBalancer_F19_F37(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(way.Close)
 	const second = "server two 127.0.0.1:8081\n"
-	config := strings.ReplaceAll(severalBehind(t, "haproxy"), second, "server two "+way.Addr()+"\n    server three "+addr(nodes[2])+"\n")
+	// By the way that vanishes, and no other: without the admin port.
+	config := strings.ReplaceAll(regexp.MustCompile(` port \d+\n`).ReplaceAllString(severalBehind(t, "haproxy"), "\n"), second, "server two "+way.Addr()+"\n    server three "+addr(nodes[2])+"\n")
 	front, _ := testkit.NewWebProxy(t, "haproxy", addr(nodes[0]), config)
 
 	const streams, writes = 24, 240

@@ -3,7 +3,9 @@ package systemtest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -44,12 +46,12 @@ func TestSeveralNodes_oneMoreCommand(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "freshet.yaml")
 	require.NoError(t, os.WriteFile(config, []byte("database-url: "+database+"\nshed-streams: true\n"), 0o600))
 	nodes := make([]*child, 0, 2)
-	addrs := make([]string, 0, 2)
+	addrs, admins := make([]string, 0, 2), make([]string, 0, 2)
 	for _, command := range []string{first + " --addr 127.0.0.1:8080 --admin-addr 127.0.0.1:9090", second} {
-		addr := live.FreeAddr(t)
+		addr, admin := live.FreeAddr(t), live.FreeAddr(t)
 		c := &child{binary: binary, url: "http://" + addr, log: func(line string) { logger(t).Info("freshet: " + line) }}
 		c.args = strings.Fields(regexp.MustCompile(`--admin-addr \S+`).ReplaceAllString(
-			regexp.MustCompile(`--addr \S+`).ReplaceAllString(command, "--addr "+addr), "--admin-addr="))[1:]
+			regexp.MustCompile(`--addr \S+`).ReplaceAllString(command, "--addr "+addr), "--admin-addr "+admin))[1:]
 		for i, arg := range c.args {
 			if arg == "/etc/freshet/freshet.yaml" {
 				c.args[i] = config
@@ -57,13 +59,18 @@ func TestSeveralNodes_oneMoreCommand(t *testing.T) {
 		}
 		c.start(t)
 		t.Cleanup(c.kill)
-		nodes, addrs = append(nodes, c), append(addrs, addr)
+		nodes, addrs, admins = append(nodes, c), append(addrs, addr), append(admins, admin)
 	}
 
 	fronts := map[string]string{}
 	for _, name := range []string{"haproxy", "nginx"} {
 		config := severalBehind(t, name)
 		config = strings.ReplaceAll(config, "127.0.0.1:8081", addrs[1])
+		for i, admin := range admins { // HAProxy's checks
+			_, port, err := net.SplitHostPort(admin)
+			require.NoError(t, err)
+			config = strings.ReplaceAll(config, fmt.Sprintf(" port %d\n", 9090+i), " port "+port+"\n")
+		}
 		fronts[name], _ = testkit.NewWebProxy(t, name, addrs[0], config)
 		created := call(t, fronts[name], "CreateMessage", `{"parent": "conversations/`+name+`", "message": {"author": "ada", "body": "for all"}}`)
 		require.Contains(t, created, "for all")
