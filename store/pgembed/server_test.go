@@ -121,6 +121,7 @@ func TestStart_concurrently(t *testing.T) {
 	require.Len(t, errs, 5)
 	for _, err := range errs {
 		require.ErrorIs(t, err, ErrInUse)
+		quoted(t, err, "DATABASE_URL='"+servers[0].URL("")+"' freshet serve --addr")
 	}
 	require.Equal(t, "1", query(t, servers[0].URL(""), "select 1"), "the losers leave the winner alone")
 	stop(t, servers[0])

@@ -136,8 +136,10 @@ func (s *site) takeLock() error {
 			return fmt.Errorf("lock %s: %w", name, err)
 		}
 		holder, _ := os.ReadFile(name)
-		return fmt.Errorf("%w: another freshet (process %s) runs the private PostgreSQL of %s; stop it, or choose another data directory",
-			ErrInUse, strings.TrimSpace(string(holder)), s.home)
+		s.socketDir, _ = s.socketPath()
+		return fmt.Errorf("%w: another freshet (process %s) runs the private PostgreSQL of %s; stop it, or choose another data directory (--data-dir). For a second node on the same data:\n"+
+			"  DATABASE_URL='%s' freshet serve --addr 127.0.0.1:8081 --admin-addr 127.0.0.1:9091",
+			ErrInUse, strings.TrimSpace(string(holder)), s.home, s.url(""))
 	}
 	s.lock = f
 	if err := f.Truncate(0); err != nil {
@@ -150,12 +152,7 @@ func (s *site) takeLock() error {
 // makeSocketDir makes the door: a folder that only the account can enter. It is beside the cluster,
 // or, where the path would be too long for a socket, in /tmp.
 func (s *site) makeSocketDir() (string, error) {
-	dir := filepath.Join(s.home, "socket")
-	shared := len(filepath.Join(dir, socketName)) > maxSocketPath
-	if shared {
-		sum := sha256.Sum256([]byte(s.home))
-		dir = filepath.Join("/tmp", fmt.Sprintf("freshet-%d-%s", os.Geteuid(), hex.EncodeToString(sum[:8])))
-	}
+	dir, shared := s.socketPath()
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
 		err = nil
@@ -170,6 +167,16 @@ func (s *site) makeSocketDir() (string, error) {
 		return "", err
 	}
 	return dir, nil
+}
+
+// socketPath is where the door is, and whether others may make folders there.
+func (s *site) socketPath() (dir string, shared bool) {
+	dir = filepath.Join(s.home, "socket")
+	if len(filepath.Join(dir, socketName)) <= maxSocketPath {
+		return dir, false
+	}
+	sum := sha256.Sum256([]byte(s.home))
+	return filepath.Join("/tmp", fmt.Sprintf("freshet-%d-%s", os.Geteuid(), hex.EncodeToString(sum[:8]))), true
 }
 
 // checkOwner refuses what isn't a folder of ours. (Nobody else can replace one in /tmp, which is
