@@ -101,16 +101,6 @@ func (o *checkedServer) startStandby(ctx context.Context, binaries string) (err 
 	return err
 }
 
-// newScene makes a folder for what is to be removed afterwards.
-func newScene(prefix string) (string, error) {
-	dir, err := os.MkdirTemp("", prefix)
-	if err != nil {
-		return "", err
-	}
-	// For root: Postgres' own user passes through here.
-	return dir, os.Chmod(dir, 0o711) //nolint:gosec // nothing but names can be found out
-}
-
 func (o *checkedServer) database(name, binaries string) pgembed.Config {
 	return pgembed.Config{
 		DataDir: filepath.Join(o.dir, name), RootDir: filepath.Join(o.dir, name+"-root"), Binaries: binaries,
