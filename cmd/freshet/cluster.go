@@ -33,8 +33,6 @@ type clusterCmd struct {
 	DataDir     string   `default:".freshet" type:"path" help:"Folder of the private Postgres, the same as serve's."`
 	PostgresBin string   `placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 	Serve       []string `arg:"" optional:"" help:"Flags of serve, for every node, after --."`
-
-	node *serveCmd // what they make of serve; set by Validate
 }
 
 // Help is printed by `freshet cluster --help`.
@@ -61,8 +59,7 @@ func (c *clusterCmd) Validate(parsed *kong.Context) error {
 			return errors.New("--config: the file is serve's: give it after --, as `freshet cluster -- --config FILE`")
 		}
 	}
-	c.node, err = c.checkServe()
-	return err
+	return c.checkServe()
 }
 
 // nodeFlags are serve's for one node.

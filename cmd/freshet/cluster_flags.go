@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -35,17 +36,20 @@ const (
 	demoIsOne    = "its accounts, and who has signed out, are one process' own: try it with one node, `freshet serve --demo-auth`. Here callers are known by --jwt-keys or --oidc-issuer"
 )
 
-// checkServe returns what serve will be told, of flags given after --, or why it would
-// not start: before anything is.
-func (c *clusterCmd) checkServe() (*serveCmd, error) {
+// checkServe returns why nodes would not start, or not work here, with the flags given
+// after --: before anything is started.
+func (c *clusterCmd) checkServe() error {
 	if err := c.checkGiven(); err != nil {
-		return nil, err
+		return err
 	}
 	s, _, err := parseServe(c.nodeFlags("127.0.0.1:1", "127.0.0.1:2", "postgres:///primary", "postgres:///standby"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &s.Serve, s.Serve.judge(context.Background())
+	if s.Serve.Heartbeat > 30*time.Second {
+		return fmt.Errorf("--heartbeat: want 30s at most here, not %s: the balancer ends what is silent for a minute", s.Serve.Heartbeat)
+	}
+	return s.Serve.judge(context.Background())
 }
 
 // checkGiven refuses what is not to be given after --, or in a file that is named there.

@@ -182,6 +182,7 @@ func TestCluster_refusesFlagsOfServe(t *testing.T) {
 		{"-- --help", "`freshet serve --help` says"},
 		{"-- --demo-auth", "`freshet serve --demo-auth`"},
 		{"-- --heartbeat 1ms", "--heartbeat: want a value from"},
+		{"-- --heartbeat 2m", "--heartbeat: want 30s at most"},
 		{"-- --host app.example.com", `--host "app.example.com": other machines come by that name`},
 		{"-- --jwt-audience x", "say whose, by --oidc-issuer or --jwt-keys"},
 		{"--nats -- --nats-url nats://n:1", "leave one of the two out"},
