@@ -313,7 +313,8 @@ func TestStreams_revokedInAGap(t *testing.T) {
 	stream := followed(t, b, h2, ways[0], tokenOf("ada", "x", time.Time{}), "conversations/one/messages")
 	require.Equal(t, "ready", receive(t, b.ctx, stream))
 	who.ban(t, "x", "ada", false) // nobody says so
-	require.Equal(t, 1, who.count("x ada"))
+	// The node's start is a gap, too, which may be asked about after the stream is ready.
+	require.LessOrEqual(t, who.count("x ada"), 2)
 	conn := testkit.Conn(t, b.database)
 	require.Eventually(t, func() bool {
 		// Between the two the walsender may still be there, or another one.
