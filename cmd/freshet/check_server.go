@@ -15,6 +15,7 @@ import (
 
 	"github.com/freshet-dev/freshet/check"
 	"github.com/freshet-dev/freshet/internal/badnet"
+	"github.com/freshet-dev/freshet/internal/scratch"
 	"github.com/freshet-dev/freshet/store/pgembed"
 )
 
@@ -22,7 +23,7 @@ import (
 // nodes of this program, on a private Postgres that is removed afterwards. Between
 // the two, and between each node, the standby and the balancer, are proxies.
 type checkedServer struct {
-	dir      string
+	dir      *scratch.Dir
 	postgres *pgembed.Server
 	nodes    []*ownNode
 	log      io.Writer // of all of them
@@ -48,7 +49,7 @@ func startChecked(ctx context.Context, binaries string, nodes int, log io.Writer
 			err = errors.Join(err, o.Close())
 		}
 	}()
-	if o.dir, err = newScene("freshet-check-"); err != nil {
+	if o.dir, err = scratch.New("freshet-check-", leftOver); err != nil {
 		return nil, "", err
 	}
 	o.postgres, err = pgembed.Start(ctx, o.database("primary", binaries))
@@ -103,7 +104,7 @@ func (o *checkedServer) startStandby(ctx context.Context, binaries string) (err 
 
 func (o *checkedServer) database(name, binaries string) pgembed.Config {
 	return pgembed.Config{
-		DataDir: filepath.Join(o.dir, name), RootDir: filepath.Join(o.dir, name+"-root"), Binaries: binaries,
+		DataDir: filepath.Join(o.dir.Path, name), RootDir: filepath.Join(o.dir.Path, name+"-root"), Binaries: binaries,
 		Logger: slog.New(slog.NewTextHandler(o.log, nil)),
 		Settings: map[string]string{
 			"fsync":         "off", // what a crash of the machine would lose is not what is checked
@@ -166,7 +167,7 @@ func (o *checkedServer) balance(ctx context.Context) (url string, err error) {
 	if err := starting.Wait(); err != nil {
 		return "", err
 	}
-	if o.balancer, err = newBalancer(ctx, o.dir, "127.0.0.1:0", addrs, nil, o.log); err != nil {
+	if o.balancer, err = newBalancer(ctx, o.dir.Path, "127.0.0.1:0", addrs, nil, o.log); err != nil {
 		return "", err
 	}
 	o.balancer.died = func(p *process) { o.ended(fmt.Errorf("the balancer %w", p.how())) }
@@ -255,5 +256,5 @@ func (o *checkedServer) Close() error {
 			cancel()
 		}
 	}
-	return errors.Join(err, os.RemoveAll(o.dir))
+	return errors.Join(err, o.dir.Remove())
 }

@@ -100,7 +100,7 @@ func TestCheckedServer(t *testing.T) {
 		require.FailNow(t, "nobody was told")
 	}
 	require.NoError(t, own.Close())
-	require.NoDirExists(t, own.dir)
+	require.NoDirExists(t, own.dir.Path)
 	require.NoError(t, own.Close(), "again")
 }
 

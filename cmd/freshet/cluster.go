@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet-dev/freshet/internal/scratch"
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/store/pgembed"
 )
@@ -100,13 +100,16 @@ func (c *clusterCmd) Run(ctx context.Context, to streams, logger *slog.Logger) (
 	return parts.Wait(ctx)
 }
 
+// leftOver is how old a folder has to be that is removed if nobody uses it.
+const leftOver = 10 * time.Second
+
 // start starts everything, and adds it to parts in that order.
 func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Writer, logger *slog.Logger) (_ *cluster, err error) {
-	dir, err := newScene("freshet-cluster-")
+	dir, err := scratch.New("freshet-cluster-", leftOver)
 	if err != nil {
 		return nil, err
 	}
-	parts.Defer("folder", func(context.Context) error { return os.RemoveAll(dir) })
+	parts.Defer("folder", func(context.Context) error { return dir.Remove() })
 	addrs, err := c.nodeAddrs()
 	if err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Wri
 	o := &cluster{admin: addrs[c.Nodes:]}
 	addrs = addrs[:c.Nodes]
 	// First: that there is no HAProxy, or that the port is taken, is said at once.
-	if o.balancer, err = newBalancer(ctx, dir, c.Addr, addrs, o.admin, log); err != nil {
+	if o.balancer, err = newBalancer(ctx, dir.Path, c.Addr, addrs, o.admin, log); err != nil {
 		return nil, err
 	}
 	parts.Defer("balancer's port", func(context.Context) error { o.balancer.close(); return nil })
@@ -123,7 +126,7 @@ func (c *clusterCmd) start(ctx context.Context, parts *service.Group, log io.Wri
 			return nil, err
 		}
 	}
-	if err := c.startPostgres(ctx, o, parts, dir, logger); err != nil {
+	if err := c.startPostgres(ctx, o, parts, dir.Path, logger); err != nil {
 		return nil, err
 	}
 	if err := o.startNATS(ctx, parts, logger); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/client"
+	"github.com/freshet-dev/freshet/internal/scratch"
 	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
@@ -40,8 +41,9 @@ func startCluster(t *testing.T) *clusterUnderTest {
 	t.Helper()
 	binary, err := os.Executable()
 	require.NoError(t, err)
-	dir, err := newScene("freshet-cluster-test-")
+	made, err := scratch.New("freshet-cluster-test-", leftOver)
 	require.NoError(t, err)
+	dir := made.Path
 	c := &clusterUnderTest{said: new(testkit.Buffer), temp: filepath.Join(dir, "tmp")}
 	require.NoError(t, os.Mkdir(c.temp, 0o711))                                                                                                                                     //nolint:gosec // Postgres' user passes through
 	require.NoError(t, os.Chmod(c.temp, 0o711))                                                                                                                                     //nolint:gosec // the same
@@ -60,7 +62,7 @@ func startCluster(t *testing.T) *clusterUnderTest {
 		if link, err := os.Readlink(filepath.Join(dir, "data/postgres")); err == nil { // root's
 			_ = os.RemoveAll(filepath.Dir(link))
 		}
-		_ = os.RemoveAll(dir)
+		_ = made.Remove()
 	})
 	var words strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {

@@ -34,6 +34,7 @@ var tiers = map[string]int{
 	"internal/primary": 1,
 	"internal/badnet":  1,
 	"internal/inflate": 1,
+	"internal/scratch": 1,
 	"internal/share":   1,
 	"internal/rule":    1,
 	"contract":         1,

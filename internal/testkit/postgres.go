@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet/internal/scratch"
 	"github.com/freshet-dev/freshet/store/pgembed"
 )
 
@@ -36,8 +36,7 @@ var settings = map[string]string{
 // Server is a PostgreSQL server that tests run against. Safe for concurrent use.
 type Server struct {
 	server *pgembed.Server
-	dir    string
-	held   *os.File // see hold
+	dir    *scratch.Dir
 
 	mu        sync.Mutex           // guards templates
 	templates map[string]*template // by name
@@ -117,42 +116,33 @@ func Majors(t testing.TB) []int {
 func npmDir() string { return filepath.Join(Root(), "web", "node_modules") }
 
 func start(major int, own map[string]string, log *slog.Logger) (*Server, error) {
-	dir, err := os.MkdirTemp("", dirPattern)
+	dir, err := scratch.New("freshet-test-", 30*time.Minute)
 	if err != nil {
 		return nil, err
 	}
-	// For root: the server's own user passes through here.
-	if err := os.Chmod(dir, 0o711); err != nil {
-		return nil, err
-	}
-	held, err := hold(dir)
-	if err != nil {
-		return nil, err
-	}
-	sweep(os.TempDir(), 30*time.Minute)
 	all := maps.Clone(settings)
 	maps.Copy(all, own)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	server, err := pgembed.Start(ctx, pgembed.Config{
-		DataDir:  filepath.Join(dir, "data"),
-		RootDir:  filepath.Join(dir, "root"),
+		DataDir:  filepath.Join(dir.Path, "data"),
+		RootDir:  filepath.Join(dir.Path, "root"),
 		Major:    major,
 		NPMDir:   npmDir(),
 		Logger:   log,
 		Settings: all,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w (tests need a real PostgreSQL)", errors.Join(err, os.RemoveAll(dir), held.Close()))
+		return nil, fmt.Errorf("%w (tests need a real PostgreSQL)", errors.Join(err, dir.Remove()))
 	}
-	return &Server{server: server, dir: dir, held: held, templates: map[string]*template{}}, nil
+	return &Server{server: server, dir: dir, templates: map[string]*template{}}, nil
 }
 
 // stop ends the server and removes its data.
 func (p *Server) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	return errors.Join(p.server.Stop(ctx), os.RemoveAll(p.dir), p.held.Close())
+	return errors.Join(p.server.Stop(ctx), p.dir.Remove())
 }
 
 // URL is the connection string of a database, as superuser; "" is the database "freshet".
