@@ -103,17 +103,7 @@ func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, for
 // otherSlots names the slots of this database, but one and its copies, that may be read
 // by way of our publication: which one somebody reads by, Postgres doesn't keep.
 func otherSlots(ctx context.Context, conn *pgx.Conn, slot string) ([]string, error) {
-	rows, err := conn.Query(ctx, `
-select format('slot %s%s', quote_ident(slot_name), ' with pid ' || active_pid) from pg_replication_slots
-where database = current_database() and plugin = 'pgoutput' and not (`+ofSlot+`) order by slot_name`, slot, CopiesOf(slot))
-	if err != nil {
-		return nil, fmt.Errorf("look for further slots: %w", err)
-	}
-	others, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("look for further slots: %w", err)
-	}
-	return others, nil
+	return slotsWhere(ctx, conn, `database = current_database() and plugin = 'pgoutput' and not (`+ofSlot+`)`, slot)
 }
 
 // dropPublication drops a publication, and what is known of its sources; it returns
@@ -137,17 +127,22 @@ const ofSlot = `database = current_database() and (slot_name = $1 or temporary a
 
 // slotReaders names who reads the slot, or a copy of it.
 func slotReaders(ctx context.Context, conn *pgx.Conn, slot string) ([]string, error) {
+	return slotsWhere(ctx, conn, `active_pid is not null and `+ofSlot, slot)
+}
+
+// slotsWhere names the slots of a condition in which ofSlot is, and who reads each.
+func slotsWhere(ctx context.Context, conn *pgx.Conn, condition, slot string) ([]string, error) {
 	rows, err := conn.Query(ctx, `
-select format('slot %s with pid %s', quote_ident(slot_name), active_pid) from pg_replication_slots
-where active_pid is not null and `+ofSlot+` order by slot_name`, slot, CopiesOf(slot))
+select format('slot %s%s', quote_ident(slot_name), ' with pid ' || active_pid) from pg_replication_slots
+where `+condition+` order by slot_name`, slot, CopiesOf(slot))
 	if err != nil {
-		return nil, fmt.Errorf("look up slot: %w", err)
+		return nil, fmt.Errorf("look for slots: %w", err)
 	}
-	readers, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	slots, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, fmt.Errorf("look up slot: %w", err)
+		return nil, fmt.Errorf("look for slots: %w", err)
 	}
-	return readers, nil
+	return slots, nil
 }
 
 // dropTimeout bounds how long dropSlot waits for a slot's readers to let go.
