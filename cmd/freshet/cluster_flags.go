@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +48,7 @@ func (c *clusterCmd) checkServe() error {
 	if s.Serve.Heartbeat > 30*time.Second {
 		return fmt.Errorf("--heartbeat: want 30s at most here, not %s: the balancer ends what is silent for a minute", s.Serve.Heartbeat)
 	}
-	return s.Serve.judge(context.Background())
+	return s.Serve.judge()
 }
 
 // checkGiven refuses what is not to be given after --, or in a file that is named there.

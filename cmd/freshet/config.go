@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding"
 	"fmt"
 	"io"
@@ -39,7 +38,7 @@ func (*configCheckCmd) Help() string {
 }
 
 // Run tells, then judges.
-func (c *configCheckCmd) Run(ctx context.Context, parsed *kong.Context, s *settings, to streams) error {
+func (c *configCheckCmd) Run(parsed *kong.Context, s *settings, to streams) error {
 	if err := tellSettings(to.out, parsed, s); err != nil {
 		return err
 	}
@@ -49,11 +48,11 @@ func (c *configCheckCmd) Run(ctx context.Context, parsed *kong.Context, s *setti
 	if err := s.readableByAll(); err != nil {
 		fmt.Fprintln(to.err, "freshet:", err)
 	}
-	return c.Serve.judge(ctx)
+	return c.Serve.judge()
 }
 
 // judge does what serve does before it opens anything.
-func (c *serveCmd) judge(context.Context) error {
+func (c *serveCmd) judge() error {
 	logger := slog.New(slog.DiscardHandler)
 	f, err := front.New(c.front(logger))
 	if err != nil {

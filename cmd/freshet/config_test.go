@@ -186,7 +186,7 @@ func TestConfig_serve(t *testing.T) {
 	p := startProgram(t, "--config", file)
 	status, _ := p.status(t, "/readyz")
 	require.Equal(t, http.StatusOK, status)
-	require.Contains(t, p.said(), "from_the_file")
+	require.Contains(t, p.log.String(), "from_the_file")
 	code, stdout, stderr := runs(t, "doctor", "--config", file)
 	require.Equal(t, exitOK, code, stdout+stderr)
 }

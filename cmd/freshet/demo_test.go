@@ -131,7 +131,7 @@ func (e *events) until(t *testing.T, event string) string {
 func TestServe_demoAuth(t *testing.T) {
 	args := []string{"--demo-auth", "--addr=" + live.FreeAddr(t), "--data-dir=" + t.TempDir(), "--database-url=" + testkit.Migrated(t)}
 	p := startProgram(t, args...)
-	require.NotContains(t, p.said(), "level=WARN", "the keys were fetched before the port was open")
+	require.NotContains(t, p.log.String(), "level=WARN", "the keys were fetched before the port was open")
 
 	nobody := newBrowser(t, p.url)
 	status, page := nobody.send(t, http.MethodGet, "/", "", "")
@@ -201,7 +201,7 @@ func TestServe_demoAuth(t *testing.T) {
 	stream.close()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
 	<-p.done
-	require.NotContains(t, p.said(), "eyJ", "a token is in the log")
+	require.NotContains(t, p.log.String(), "eyJ", "a token is in the log")
 	startProgram(t, args...)
 	status, _ = in["bob"].list(t, "7")
 	require.Equal(t, http.StatusOK, status, "a restart has signed bob out")

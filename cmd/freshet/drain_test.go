@@ -150,8 +150,8 @@ func TestServe_drainIsSpread(t *testing.T) {
 
 	reading.Wait()
 	<-p.done
-	require.Zero(t, p.cmd.ProcessState.ExitCode(), p.said())
-	require.NotContains(t, p.said(), "were cut")
+	require.Zero(t, p.cmd.ProcessState.ExitCode(), p.log.String())
+	require.NotContains(t, p.log.String(), "were cut")
 	require.Len(t, retries, streams, "each ended in order, by a goodbye")
 
 	slices.SortFunc(ends, time.Time.Compare)

@@ -102,6 +102,6 @@ func TestServe_grants(t *testing.T) {
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	require.Eventually(t, func() bool { return list("a") == http.StatusForbidden }, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, http.StatusOK, list("b"))
-	require.Contains(t, p.said(), "other grants are in force")
-	require.NotContains(t, p.said(), "nothing to reload")
+	require.Contains(t, p.log.String(), "other grants are in force")
+	require.NotContains(t, p.log.String(), "nothing to reload")
 }

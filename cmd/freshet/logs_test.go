@@ -120,7 +120,7 @@ func TestServe_logs(t *testing.T) {
 			require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 			<-p.done
 
-			log := p.said()
+			log := p.log.String()
 			planted.notIn(t, log)
 			require.NotContains(t, log, strings.ToUpper(planted.body))
 			lines := map[string]int{}

@@ -31,14 +31,11 @@ func awaitReady(ctx context.Context, url string, ended <-chan struct{}) error {
 			}
 			err = fmt.Errorf("it answers %s", resp.Status)
 		}
-		timer := time.NewTimer(50 * time.Millisecond)
 		select {
-		case <-timer.C:
+		case <-time.After(50 * time.Millisecond):
 		case <-ended:
-			timer.Stop()
 			return errEnded
 		case <-ctx.Done():
-			timer.Stop()
 			return err
 		}
 	}

@@ -28,8 +28,6 @@ type programUnderTest struct {
 	log  testkit.Buffer
 }
 
-func (p *programUnderTest) said() string { return p.log.String() }
-
 // startProgram returns when it is ready.
 func startProgram(t *testing.T, args ...string) *programUnderTest {
 	t.Helper()
@@ -56,15 +54,15 @@ func startProgram(t *testing.T, args ...string) *programUnderTest {
 		_ = p.cmd.Process.Kill() // gone already: as well
 		<-p.done
 		if t.Failed() {
-			t.Log(p.said())
+			t.Log(p.log.String())
 		}
 	})
 	select {
 	case p.url = <-ready:
 	case <-p.done:
-		require.FailNow(t, "it ended", p.said())
+		require.FailNow(t, "it ended", p.log.String())
 	case <-ctx.Done():
-		require.FailNow(t, "it did not get ready", p.said())
+		require.FailNow(t, "it did not get ready", p.log.String())
 	}
 	return p
 }
@@ -94,7 +92,7 @@ func TestServe_F80_SIGTERM(t *testing.T) {
 	addr := strings.TrimPrefix(p.url, "http://")
 
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), "nothing to reload") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return p.log.Contains("nothing to reload") }, 20*time.Second, 10*time.Millisecond)
 
 	stuck, err := new(net.Dialer).DialContext(testkit.Context(t), "tcp", addr)
 	require.NoError(t, err)
@@ -120,7 +118,7 @@ func TestServe_F80_SIGTERM(t *testing.T) {
 	case <-testkit.Context(t).Done():
 		require.FailNow(t, "it did not end")
 	}
-	require.Zero(t, p.cmd.ProcessState.ExitCode(), p.said())
+	require.Zero(t, p.cmd.ProcessState.ExitCode(), p.log.String())
 	require.Contains(t, p.log.String(), "calls were cut", "the stuck one")
 	require.NotContains(t, p.log.String(), "still running")
 	heard, err := io.ReadAll(stream)

@@ -124,9 +124,9 @@ func TestBalancer_F37_frozen(t *testing.T) {
 func followByHand(t *testing.T, url string, n int) (requireClosed func(context.Context)) {
 	t.Helper()
 	h, ends := transport(t, false), make(chan error, n)
+	streaming := testkit.Context(t)
 	for range n {
-		ctx, cancel := context.WithCancel(context.Background())
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		req, err := http.NewRequestWithContext(streaming, http.MethodGet, url, nil)
 		require.NoError(t, err)
 		req.Header.Set("X-To", "stops")
 		resp, err := h.Do(req)
@@ -140,7 +140,7 @@ func followByHand(t *testing.T, url string, n int) (requireClosed func(context.C
 			_ = resp.Body.Close()
 			ends <- err
 		}()
-		t.Cleanup(func() { cancel(); <-done })
+		t.Cleanup(func() { <-done })
 	}
 	return func(ctx context.Context) {
 		t.Helper()

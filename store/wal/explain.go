@@ -139,8 +139,8 @@ func (f *Feed) inEpoch(rev freshet.Revision, changes []freshet.Change, unsure []
 	return unsureOf(rev, unsure, all)
 }
 
-// unsureOf adds floors to the changes of a commit that another node has told, before
-// them, if that one says why at all.
+// unsureOf puts floors of a quarantine before the changes of a commit; nil: it doesn't say
+// why it tells what, and still doesn't.
 func unsureOf(rev freshet.Revision, floors []freshet.Pattern, changes []freshet.Change) []freshet.Change {
 	if changes == nil || len(floors) == 0 {
 		return changes
