@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/client"
+	"github.com/freshet-dev/freshet/internal/rule"
 )
 
 // JudgeWindows is Judge of a history that comes in windows.
@@ -127,6 +128,36 @@ func ComeBack(ctx context.Context, of Workload, h *http.Client, url string, firs
 	land()
 	s.flights.Wait()
 	return s.rec.cut(nil)
+}
+
+// Reopen has a client that was told up to told, of place a, and of row 5 if both, open a
+// stream because an answer of revision answered has row 5 in a; and again before that
+// stream was ready, and after it. It returns since when each is to tell of row 5; zero:
+// as of the rest.
+func Reopen(of Workload, both bool, told, answered freshet.Revision) (since [3]freshet.Revision) {
+	names := directoryOf(of)
+	names.place(5, "a")
+	row := itemTopic("a", 5)
+	s := newSubject("client-1", []string{"a"}, rand.New(rand.NewPCG(1, 1)))
+	if both {
+		s.add(row)
+	}
+	s.names, s.rec = names, newRecorder(names.of)
+	s.reader = newReader(names.of.dial(http.DefaultClient, "http://127.0.0.1:1")[byPost], names, s.rec, []string{"a"})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // so that nothing is read
+	s.subscribe()
+	s.hear(ctx, client.Ready{Revision: told})
+	s.screens["a"].rule.Answer(rule.Input{Kind: rule.OnAnswer, Flight: 1, Revision: answered}, []string{"a", row})
+	for i := range since {
+		_, sinceBy := s.subscribe()
+		since[i] = sinceBy[row]
+		if i == 1 {
+			s.hear(ctx, client.Ready{Revision: told.Max(answered)})
+		}
+	}
+	s.flights.Wait()
+	return since
 }
 
 // UnlessCancelled is how something is done on a standby.

@@ -56,7 +56,8 @@ type subject struct {
 type screen struct {
 	topic   string // that it is of: the request's
 	rule    *rule.Follower
-	follows []string // what the last stream was opened with for it: told until now
+	opened  []string // what the last stream was opened with for it
+	follows []string // what a stream that was ready was opened with: told until now
 	pause   int      // the pause that the timer is for
 	young   bool     // the stream hasn't been ready since it was added: nothing is known of the time before
 	shows   bool     // an answer
@@ -105,28 +106,32 @@ func (s *subject) drop(topic string) {
 // subscribe is what the next stream has to follow: the topics of all answers. With what
 // a query has followed the stream goes on from the last id, and it begins where the
 // answer is with what is new to the query, be it that others have followed it: they
-// were told, the query wasn't.
+// were told, the query wasn't. Where both want a topic it is the earlier of the two: an
+// answer may have come before what the stream will tell the others.
 func (s *subject) subscribe() (topics []string, sinceBy map[string]freshet.Revision) {
-	all := map[string]bool{}
+	begin := map[string]freshet.Revision{}
 	for _, sc := range s.screens {
 		of, since := sc.rule.Open()
 		for _, topic := range of {
-			all[topic] = true
-			if slices.Contains(sc.follows, topic) || sc.young || s.last.IsZero() {
-				continue
-			}
-			if since.Position == 0 {
+			at := s.last
+			switch {
+			case slices.Contains(sc.follows, topic) || sc.young || s.last.IsZero():
+			case since.Position == 0:
 				sc.young = true // nothing is known of the answer's age
-			} else if known, ok := sinceBy[topic]; !ok || since.Less(known) {
-				if sinceBy == nil {
-					sinceBy = map[string]freshet.Revision{}
-				}
-				sinceBy[topic] = since
+			default:
+				at = since
+			}
+			if known, ok := begin[topic]; !ok || at.Less(known) {
+				begin[topic] = at
 			}
 		}
-		sc.follows = of
+		sc.opened = of
+		// From now on nobody tells of the others.
+		sc.follows = slices.DeleteFunc(slices.Clone(sc.follows), func(topic string) bool { return !slices.Contains(of, topic) })
 	}
-	return slices.Sorted(maps.Keys(all)), sinceBy
+	topics = slices.Sorted(maps.Keys(begin))
+	maps.DeleteFunc(begin, func(_ string, at freshet.Revision) bool { return at == s.last })
+	return topics, begin
 }
 
 // between is a random time.
@@ -284,7 +289,7 @@ func (s *subject) hear(ctx context.Context, e client.Event) {
 			if sc.young {
 				in.Revision = s.last // rule 3: a node that is behind begins below what another one has told
 			}
-			sc.young = false
+			sc.young, sc.follows = false, sc.opened
 			s.do(ctx, sc, sc.rule.On(in))
 		}
 		s.setConnected(true, e.Heartbeat)

@@ -57,3 +57,22 @@ func TestSubject_G4_comesBackToARow(t *testing.T) {
 	h.Reads[1].First = false // had the first been on show all the time
 	require.Equal(t, 1, verdict(t, h, "G4").Violations)
 }
+
+// G3: a stream that is opened for one query's sake loses nothing for another that has the
+// same topic, be the answer of the one ahead of what the other was told; and what a
+// stream was to tell that never got ready, the next one is to tell.
+func TestSubject_G3_opensAnotherStream(t *testing.T) {
+	at := func(p uint64) freshet.Revision { return freshet.Revision{Epoch: 1, Position: p} }
+	for name, c := range map[string]struct {
+		both     bool
+		answered freshet.Revision
+		want     [3]freshet.Revision
+	}{
+		"the answer is older":              {answered: at(50), want: [3]freshet.Revision{at(50), at(50), {}}},
+		"older, and the row is followed":   {both: true, answered: at(50), want: [3]freshet.Revision{at(50), at(50), {}}},
+		"the answer is younger":            {answered: at(150), want: [3]freshet.Revision{at(150), at(150), {}}},
+		"younger, and the row is followed": {both: true, answered: at(150)},
+	} {
+		require.Equal(t, c.want, check.Reopen(workload.Messages(), c.both, at(100), c.answered), name)
+	}
+}
