@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/bufbuild/protocompile"
 	"github.com/jackc/pgx/v5"
@@ -36,6 +38,8 @@ func (*adoptCmd) Help() string {
   freshet adopt proto --database-url postgres://app@db/shop
   freshet adopt proto --database-url postgres://app@db/shop --write
 
+What it leaves out it names behind a !, with why, and what to do: a column that comes from another table, a message or a table without a counterpart, a field that no topic goes by. When you have given a message its source by hand, run it again: it goes by that.
+
 Read what it proposes as you would a colleague's change. The program says at its start what a contract lacks, and --audit-reads what a handler reads beyond it.`
 }
 
@@ -49,47 +53,87 @@ func (c *adoptCmd) Run(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
+	if !slices.ContainsFunc(files, func(fd protoreflect.FileDescriptor) bool { return fd.Services().Len() > 0 }) {
+		return fmt.Errorf("no file in %s has a service: name the folder with the service's protos", c.Proto)
+	}
 	tables, err := c.tables(ctx)
 	if err != nil {
 		return err
 	}
-	proposals := adopt.Propose(files, tables)
-	open := 0 // of them, those that are somebody's to decide
-	for _, p := range proposals {
-		at := p.Element.ParentFile().SourceLocations().ByDescriptor(p.Element)
-		fmt.Fprintf(to.out, "%s:%d: %s\n", filepath.Join(c.Proto, p.Element.ParentFile().Path()), at.StartLine+1, p.Element.FullName())
-		for _, line := range p.Options {
-			fmt.Fprintf(to.out, "    %s\n", line)
-		}
-		for _, why := range p.Why {
-			fmt.Fprintf(to.out, "  - %s\n", why)
-		}
-		if _, method := p.Element.(protoreflect.MethodDescriptor); method && len(p.Options) == 0 {
-			open++
-		}
+	found := adopt.Propose(files, tables)
+	for _, p := range found.Proposals {
+		c.print(to.out, p)
 	}
-	changed, err := c.apply(ctx, sources, files, proposals)
+	if len(found.Unread) > 0 {
+		fmt.Fprintf(to.out, "No message is a row of these tables: %s\n  ! what a method reads or joins of one of them changes without its being told: give it a message with a source, and the method a topic of it\n", names(found.Unread))
+	}
+	changed, err := c.apply(ctx, sources, files, found.Proposals)
 	if err != nil {
 		return err
 	}
 	switch {
 	case len(changed) == 0:
-		fmt.Fprintln(to.out, "There is nothing to propose.")
+		fmt.Fprintln(to.out, nothing(found, len(tables)))
 	case !c.Write:
-		fmt.Fprintf(to.out, "Nothing was written. With --write, %d files are changed as above.\n", len(changed))
+		fmt.Fprintf(to.out, "Nothing was written. With --write, %s changed as above.\n", are(len(changed), "file"))
 	default:
 		for path, text := range changed {
 			if err := os.WriteFile(filepath.Join(c.Proto, path), []byte(text), 0o600); err != nil {
 				return err
 			}
 		}
-		fmt.Fprintf(to.out, "%d files are changed. Look at them, and generate the code anew.\n", len(changed))
+		fmt.Fprintf(to.out, "%s changed. Look at them, and generate the code anew.\n", are(len(changed), "file"))
 	}
-	if open > 0 {
-		fmt.Fprintf(to.out, "%d methods are yours to decide.\n", open)
+	if found.Open > 0 {
+		fmt.Fprintf(to.out, "%s yours to decide: a service starts once each of its methods has a contract, or stands in a service of its own.\n", are(found.Open, "method"))
 		return errFindings
 	}
 	return nil
+}
+
+// print prints a proposal: its options, why (-), and what was left out (!).
+func (c *adoptCmd) print(out io.Writer, p adopt.Proposal) {
+	at := p.Element.ParentFile().SourceLocations().ByDescriptor(p.Element)
+	fmt.Fprintf(out, "%s:%d: %s\n", filepath.Join(c.Proto, p.Element.ParentFile().Path()), at.StartLine+1, p.Element.FullName())
+	for _, line := range p.Options {
+		fmt.Fprintf(out, "    %s\n", line)
+	}
+	for _, why := range p.Why {
+		fmt.Fprintf(out, "  - %s\n", why)
+	}
+	for _, left := range p.Left {
+		fmt.Fprintf(out, "  ! %s\n", left)
+	}
+}
+
+// nothing says why there is nothing to propose.
+func nothing(found adopt.Outcome, tables int) string {
+	switch {
+	case found.Declared > 0 && found.Open == 0:
+		return fmt.Sprintf("There is nothing to propose: %s declared already.", are(found.Declared, "method"))
+	case found.Declared > 0:
+		return fmt.Sprintf("There is nothing to propose for what is left; %s declared already.", are(found.Declared, "method"))
+	case found.Rows == 0:
+		return fmt.Sprintf("There is nothing to propose: no message is named like one of the %d tables. Is this the service's database?", tables)
+	default:
+		return "There is nothing to propose: no method deals with a message that is a row of a table."
+	}
+}
+
+// are is a number of things with its verb.
+func are(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing + " is"
+	}
+	return fmt.Sprintf("%d %ss are", n, thing)
+}
+
+func names(tables []*adopt.Table) string {
+	all := make([]string, len(tables))
+	for i, t := range tables {
+		all[i] = t.String()
+	}
+	return strings.Join(all, ", ")
 }
 
 // tables reads those of the database.
@@ -99,7 +143,11 @@ func (c *adoptCmd) tables(ctx context.Context) ([]*adopt.Table, error) {
 		return nil, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has only read
-	return adopt.Tables(ctx, conn)
+	tables, err := adopt.Tables(ctx, conn)
+	if err == nil && len(tables) == 0 {
+		err = fmt.Errorf("database %q has no tables: run the service's migrations there first, or name another by --database-url", conn.Config().Database)
+	}
+	return tables, err
 }
 
 // apply returns the new texts of the files that the proposals change, by their paths. What

@@ -52,10 +52,11 @@ func TestAdopt(t *testing.T) {
 		code       int
 		same       []string // options, as the original has them
 		said       string
+		again      string // when it has been written
 	}{
-		{"examples/notes/proto", "notes/v1/note_service.proto", exitOK, []string{`table: "notes.notes"`, `topics: "boards/{board}/notes"`}, "1 files are changed"},
-		{"proto", "messages/v1/messages_service.proto", exitFailed, []string{`topics: "{parent=**}/messages"`, `topics: "{name=**}"`, `topics: "{message.name=**}"`}, "1 methods are yours to decide"},
-		{"proto", "messages/v1/messages.proto", exitFailed, []string{`topics: "conversations/{conversation}/messages"`, `topics: "conversations/{conversation}/messages/{id}"`}, "ListConversations"},
+		{"examples/notes/proto", "notes/v1/note_service.proto", exitOK, []string{`table: "notes.notes"`, `topics: "boards/{board}/notes"`}, "1 file is changed", "There is nothing to propose: 2 methods are declared already."},
+		{"proto", "messages/v1/messages_service.proto", exitFailed, []string{`topics: "{parent=**}/messages"`, `topics: "{name=**}"`, `topics: "{message.name=**}"`}, "1 method is yours to decide", "There is nothing to propose for what is left; 5 methods are declared already."},
+		{"proto", "messages/v1/messages.proto", exitFailed, []string{`topics: "conversations/{conversation}/messages"`, `topics: "conversations/{conversation}/messages/{id}"`}, "No message is a row of these tables: ", "messages.v1.MessageService.ListConversations"},
 	} {
 		dir := bare(t, tt.from)
 		file := filepath.Join(dir, tt.file)
@@ -81,7 +82,7 @@ func TestAdopt(t *testing.T) {
 		}
 		code, out, _ = runs(t, "adopt", dir, "--database-url", database)
 		require.Equal(t, tt.code, code)
-		require.Contains(t, out, "There is nothing to propose")
+		require.Contains(t, out, tt.again)
 	}
 }
 
@@ -94,4 +95,24 @@ func TestAdopt_refuses(t *testing.T) {
 	code, _, said = runs(t, "adopt", dir, "--database-url", "postgres://nowhere.invalid/x")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, said, "x.proto:1:9")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.proto"), []byte(`syntax = "proto3";`), 0o600))
+	code, _, said = runs(t, "adopt", dir, "--database-url", "postgres://nowhere.invalid/x")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "has a service")
+}
+
+// A database without tables, one of something else, and nothing left to do are told apart.
+func TestAdopt_saysWhyThereIsNothing(t *testing.T) {
+	t.Parallel()
+	dir := bare(t, "examples/notes/proto")
+	database := testkit.Database(t)
+	code, out, said := runs(t, "adopt", dir, "--database-url", database)
+	require.Equal(t, exitFailed, code)
+	require.Empty(t, out)
+	require.Contains(t, said, "has no tables: run the service's migrations")
+	testkit.Exec(t, database, "create table elsewhere (id int primary key)")
+	code, out, _ = runs(t, "adopt", dir, "--database-url", database)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, out, "no message is named like one of the 1 tables. Is this the service's database?")
+	require.Contains(t, out, "No message is a row of these tables: elsewhere")
 }

@@ -1,7 +1,8 @@
 // Package adopt proposes a contract for a service that has none: which messages are
 // rows of which tables, which topics their changes are told under, and which of them
 // each method reads or writes. It goes by names, as a reader would who is new to the
-// service, and says of each proposal why; what it can't tell it leaves out and says so.
+// service, and says of each proposal why; what it can't tell it leaves out, and says what
+// that is, why, and what is to be done about it.
 //
 // Its proposals err on one side: where fields and columns don't tell which rows an
 // answer holds, the topic is the whole table's, which is told too often and never too
@@ -25,33 +26,54 @@ type Proposal struct {
 	Element protoreflect.Descriptor // a message or a method
 	Options []string                // lines of proto, without indentation; none: nothing can be told
 	Why     []string                // for people
+	Left    []string                // what was left out: why, and what to do about it
+}
+
+// Outcome is what there is to say about some files and a database.
+type Outcome struct {
+	Proposals []Proposal // in the order of the files: messages, then methods
+	Rows      int        // messages that are rows of a table, with an option or without
+	Unread    []*Table   // tables that no message is a row of, if methods are without an option
+	Declared  int        // methods that have an option already, and are left as they are
+	Open      int        // methods that nothing is proposed for: somebody's to decide
 }
 
 // Propose returns proposals for all services of some files and the messages that are
-// rows of tables, in the order of the files. What has an option of freshet.v1 already
-// is left as it is.
-func Propose(files []protoreflect.FileDescriptor, tables []*Table) []Proposal {
+// rows of tables. What has an option of freshet.v1 already is left as it is.
+func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 	a := &adoption{tables: tables, rows: make(map[protoreflect.FullName]*source)}
 	for _, fd := range files {
 		a.findRows(fd.Messages())
 	}
+	out := Outcome{Rows: len(a.sources)}
 	var methods []Proposal
 	for _, fd := range files {
 		for i := range fd.Services().Len() {
 			for j := range fd.Services().Get(i).Methods().Len() {
-				if p := a.method(fd.Services().Get(i).Methods().Get(j)); p != nil {
-					methods = append(methods, *p)
+				p := a.method(fd.Services().Get(i).Methods().Get(j))
+				switch {
+				case p == nil:
+					out.Declared++
+					continue
+				case len(p.Options) == 0:
+					out.Open++
 				}
+				methods = append(methods, *p)
 			}
 		}
 	}
-	var all []Proposal
 	for _, s := range a.sources {
-		if p := s.proposal(); p != nil {
-			all = append(all, *p)
+		if p := a.proposal(s); p != nil {
+			out.Proposals = append(out.Proposals, *p)
 		}
 	}
-	return append(all, methods...)
+	out.Proposals = append(append(out.Proposals, a.rowless(files)...), methods...)
+	for _, t := range tables {
+		if len(methods) > 0 && !slices.ContainsFunc(a.sources, func(s *source) bool { return s.table == t }) {
+			out.Unread = append(out.Unread, t)
+		}
+	}
+	return out
 }
 
 // adoption is one run of Propose.
@@ -67,6 +89,7 @@ type source struct {
 	table   *Table
 	topics  []string
 	why     []string
+	isPath  bool // its name is a path, by some method
 }
 
 // tell has the source emit a topic.
@@ -81,11 +104,28 @@ func has(d protoreflect.Descriptor, option protoreflect.ExtensionType) bool {
 	return d.Options() != nil && proto.HasExtension(d.Options(), option)
 }
 
-func (s *source) proposal() *Proposal {
-	if has(s.message, freshetv1.E_Source) {
-		return nil
-	}
+// declares reports whether a method has a contract.
+func declares(md protoreflect.MethodDescriptor) bool {
+	return has(md, freshetv1.E_Reads) || has(md, freshetv1.E_Writes)
+}
+
+// proposal is what is said of a source; nil: nothing, it declares all that it needs to.
+func (a *adoption) proposal(s *source) *Proposal {
 	p := &Proposal{Element: s.message, Why: s.why}
+	if has(s.message, freshetv1.E_Source) {
+		declared := sourceOf(s.message).GetTopics()
+		lacks := slices.DeleteFunc(slices.Clone(s.topics), func(t string) bool { return slices.Contains(declared, t) })
+		if len(lacks) > 0 {
+			p.Left = append(p.Left, fmt.Sprintf("it declares its source already, without %s, which methods below go by: add what is missing, or have them go by what it has", quoted(lacks)))
+		}
+		if len(s.topics) > 0 {
+			p.Left = append(p.Left, a.joined(s)...)
+		}
+		if len(p.Left) == 0 {
+			return nil
+		}
+		return p
+	}
 	if len(s.topics) == 0 {
 		p.Why = append(p.Why, "no method reads it, so it needs no topics")
 		return p
@@ -95,6 +135,7 @@ func (s *source) proposal() *Proposal {
 		p.Options = append(p.Options, fmt.Sprintf("  topics: %q", topic))
 	}
 	p.Options = append(p.Options, "};")
+	p.Left = append(a.joined(s), s.outsideKey()...)
 	return p
 }
 
@@ -113,28 +154,37 @@ func (a *adoption) findRows(messages protoreflect.MessageDescriptors) {
 	}
 }
 
-// rowsOf matches a message with a table by their names; of several tables it takes the
-// one that has most of the message's fields.
+// rowsOf matches a message with a table: by what it declares, else by their names; of
+// several tables it takes the one that has most of the message's fields.
 func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
-	name := snake(string(md.Name()))
-	var best *source
-	most := -1
+	if declared := sourceOf(md); declared != nil {
+		if i := slices.IndexFunc(a.tables, func(t *Table) bool { return t.named(declared.GetTable()) }); i >= 0 {
+			return &source{message: md, table: a.tables[i]}
+		}
+		return nil
+	}
+	var candidates []*Table
 	for _, t := range a.tables {
-		if lower := strings.ToLower(t.Name); lower != name && lower != plural(name) && lower != strings.ReplaceAll(name, "_", "") {
-			continue
-		}
-		var common []string
-		for i := range md.Fields().Len() {
-			if f := string(md.Fields().Get(i).Name()); t.column(f) != nil {
-				common = append(common, f)
-			}
-		}
-		if len(common) > most {
-			most = len(common)
-			best = &source{message: md, table: t, why: []string{fmt.Sprintf("%s is named like table %s, and has %d of its %d columns: %s", md.Name(), t, len(common), len(t.Columns), orNone(common))}}
+		if slices.Contains(tableNames(md), strings.ToLower(t.Name)) {
+			candidates = append(candidates, t)
 		}
 	}
-	return best
+	if len(candidates) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(candidates, func(x, y *Table) int { return len(y.common(md)) - len(x.common(md)) })
+	best := candidates[0]
+	why := []string{fmt.Sprintf("%s is named like table %s, and has %d of its %d columns: %s", md.Name(), best, len(best.common(md)), len(best.Columns), orNone(best.common(md)))}
+	if len(candidates) > 1 {
+		why = append(why, fmt.Sprintf("so is %s, which has fewer of its fields; if it is a row of that, change the table", list(candidates[1:])))
+	}
+	return &source{message: md, table: best, why: why}
+}
+
+// tableNames are those, in lower case, that a table of a message's rows may have.
+func tableNames(md protoreflect.MessageDescriptor) []string {
+	name := snake(string(md.Name()))
+	return []string{plural(name), name, strings.ReplaceAll(name, "_", "")}
 }
 
 func orNone(names []string) string {
@@ -146,7 +196,7 @@ func orNone(names []string) string {
 
 // method proposes what a method declares; nil: it does already.
 func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
-	if has(md, freshetv1.E_Reads) || has(md, freshetv1.E_Writes) {
+	if declares(md) {
 		return nil
 	}
 	p := &Proposal{Element: md}
@@ -158,8 +208,11 @@ func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
 	p.Why = append(p.Why, why)
 	sources := a.sourcesOf(md, reads)
 	if len(sources) == 0 {
-		p.Why = append(p.Why, "none of its messages is a row of a table: say by hand what it depends on, or move it to a service of its own")
+		p.Why = append(p.Why, "none of its messages is a row of a table: say by hand what it "+map[bool]string{true: "depends on", false: "changes"}[reads]+", or move it to a service of its own")
 		return p
+	}
+	if !reads {
+		p.Left = append(p.Left, a.alsoWritten(md, sources)...)
 	}
 	var topics []string
 	for i, s := range sources {
@@ -175,6 +228,10 @@ func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
 		if options, ok := md.Options().(*descriptorpb.MethodOptions); !ok || options.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS {
 			p.Options = append(p.Options, "option idempotency_level = NO_SIDE_EFFECTS;")
 		}
+	}
+	if len(topics) == 1 { // in one line, as buf format has it
+		p.Options = append(p.Options, fmt.Sprintf("option (freshet.v1.%s) = {topics: %q};", option, topics[0]))
+		return p
 	}
 	p.Options = append(p.Options, "option (freshet.v1."+option+") = {")
 	for _, t := range topics {

@@ -17,7 +17,7 @@ func compile(t *testing.T, text string) protoreflect.FileDescriptor {
 	c := protocompile.Compiler{
 		SourceInfoMode: protocompile.SourceInfoStandard | protocompile.SourceInfoExtraComments,
 		Resolver: protocompile.WithStandardImports(protocompile.CompositeResolver{
-			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"shop.proto": text})},
+			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"shop.proto": text, "a.proto": `syntax = "proto3";`})},
 			protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
 				fd, err := protoregistry.GlobalFiles.FindFileByPath(path)
 				return protocompile.SearchResult{Desc: fd}, err
@@ -76,7 +76,7 @@ message Empty {}
 			fd := compile(t, `syntax = "proto3"; package shop.v1;`+messages+"message Q {"+tt.request+"}\nservice Shop {\n  "+tt.method+"\n}\n")
 			var got string
 			var emitted []string
-			for _, p := range Propose([]protoreflect.FileDescriptor{fd}, shop) {
+			for _, p := range Propose([]protoreflect.FileDescriptor{fd}, shop).Proposals {
 				require.NotEmpty(t, p.Why)
 				text := strings.Join(p.Options, " ")
 				if _, method := p.Element.(protoreflect.MethodDescriptor); !method {
@@ -125,11 +125,13 @@ service Shop {
 }
 `
 	fd := compile(t, before)
-	after, err := Apply(fd, before, Propose([]protoreflect.FileDescriptor{fd}, shop))
+	after, err := Apply(fd, before, Propose([]protoreflect.FileDescriptor{fd}, shop).Proposals)
 	require.NoError(t, err)
 	require.Equal(t, `syntax = "proto3";
 package shop.v1;
+
 import "freshet/v1/options.proto";
+
 // A category.
 message Category {
   option (freshet.v1.source) = {
@@ -137,31 +139,27 @@ message Category {
     topics: "categories/{id}"
     topics: "categories"
   };
- string id = 1; }
+
+  string id = 1;
+}
 message Empty {}
 service Shop {
   // It is short.
   rpc GetCategory(Category) returns (Category) {
     option idempotency_level = NO_SIDE_EFFECTS;
-    option (freshet.v1.reads) = {
-      topics: "categories/{id}"
-    };
+    option (freshet.v1.reads) = {topics: "categories/{id}"};
   } // behind
   rpc DropCategory(Category) returns (Empty) {
-    option (freshet.v1.writes) = {
-      topics: "categories/{id}"
-    };
+    option (freshet.v1.writes) = {topics: "categories/{id}"};
   }
   rpc ListCategories(Empty) returns (Category) {
     option idempotency_level = NO_SIDE_EFFECTS;
-    option (freshet.v1.reads) = {
-      topics: "categories"
-    };
+    option (freshet.v1.reads) = {topics: "categories"};
     option deprecated = true;
   }
 }
 `, after)
-	require.Empty(t, Propose([]protoreflect.FileDescriptor{compile(t, after)}, shop), "once more")
+	require.Empty(t, Propose([]protoreflect.FileDescriptor{compile(t, after)}, shop).Proposals, "once more")
 }
 
 func TestNames(t *testing.T) {

@@ -24,16 +24,21 @@ func Apply(fd protoreflect.FileDescriptor, text string, proposals []Proposal) (s
 		if err != nil {
 			return "", err
 		}
-		edits = append(edits, e)
+		edits = append(edits, e...)
 	}
 	if len(edits) == 0 {
 		return text, nil
 	}
 	if !imports(fd, optionsFile) {
-		edits = append(edits, edit{at: afterImports(fd, text), insert: fmt.Sprintf("import %q;\n", optionsFile)})
+		edits = append(edits, importOf(fd, text))
 	}
 	slices.SortFunc(edits, func(a, b edit) int { return b.at - a.at }) // from the end, so that places stay
+	newline := "\n"
+	if strings.Contains(text, "\r\n") {
+		newline = "\r\n"
+	}
 	for _, e := range edits {
+		e.insert = strings.ReplaceAll(e.insert, "\n", newline)
 		text = text[:e.at] + e.insert + text[e.at+e.drop:]
 	}
 	return text, nil
@@ -47,28 +52,41 @@ type edit struct {
 
 // insertion puts the options at the beginning of an element's braces, which a method
 // may not have yet.
-func insertion(text string, p Proposal) (edit, error) {
+func insertion(text string, p Proposal) ([]edit, error) {
 	at := p.Element.ParentFile().SourceLocations().ByDescriptor(p.Element)
 	start, end := offset(text, at.StartLine, at.StartColumn), offset(text, at.EndLine, at.EndColumn)
 	if start < 0 || end > len(text) || start >= end {
-		return edit{}, fmt.Errorf("%s has no place in its file: has it been compiled with source information?", p.Element.FullName())
+		return nil, fmt.Errorf("%s has no place in its file: has it been compiled with source information?", p.Element.FullName())
 	}
-	indent := strings.Repeat(" ", at.StartColumn+2)
-	body := indent + strings.Join(p.Options, "\n"+indent) + "\n"
-	if open := strings.IndexByte(text[start:end], '{'); open >= 0 {
-		insert := "\n" + strings.TrimSuffix(body, "\n")
-		if _, message := p.Element.(protoreflect.MessageDescriptor); message {
-			insert += "\n" // a blank line before the fields
+	outer := strings.Repeat(" ", at.StartColumn)
+	inner := outer + "  "
+	body := "\n" + inner + strings.Join(p.Options, "\n"+inner)
+	open := strings.IndexByte(text[start:end], '{')
+	if open < 0 {
+		if text[end-1] != ';' {
+			return nil, fmt.Errorf("%s ends neither in ; nor in }", p.Element.FullName())
 		}
-		if text[start+open+1] == '}' { // nothing between them
-			insert = strings.TrimSuffix(insert, "\n") + "\n" + strings.Repeat(" ", at.StartColumn)
-		}
-		return edit{at: start + open + 1, insert: insert}, nil
+		return []edit{{at: end - 1, drop: 1, insert: " {" + body + "\n" + outer + "}"}}, nil
 	}
-	if text[end-1] != ';' {
-		return edit{}, fmt.Errorf("%s ends neither in ; nor in }", p.Element.FullName())
+	open += start + 1
+	inside := text[open : end-1] // what is between the braces
+	if strings.TrimSpace(inside) == "" {
+		return []edit{{at: open, drop: len(inside), insert: body + "\n" + outer}}, nil
 	}
-	return edit{at: end - 1, drop: 1, insert: " {\n" + body + strings.Repeat(" ", at.StartColumn) + "}"}, nil
+	first, more, lines := strings.Cut(inside, "\n")
+	if _, message := p.Element.(protoreflect.MessageDescriptor); message && !strings.HasPrefix(strings.TrimLeft(more, " \t\r"), "\n") {
+		body += "\n" // a blank line before the fields
+	}
+	if rest := strings.TrimSpace(first); rest == "" || strings.HasPrefix(rest, "//") {
+		return []edit{{at: open + len(strings.TrimRight(first, " \t\r")), insert: body}}, nil
+	}
+	// Something follows the brace in its line: into a line of its own.
+	edits := []edit{{at: open, drop: len(first) - len(strings.TrimLeft(first, " \t")), insert: body + "\n" + inner}}
+	if !lines {
+		behind := len(inside) - len(strings.TrimRight(inside, " \t"))
+		edits = append(edits, edit{at: end - 1 - behind, drop: behind, insert: "\n" + outer})
+	}
+	return edits, nil
 }
 
 // offset is that of a line and a column, both from 0; -1: the text has no such line.
@@ -93,16 +111,31 @@ func imports(fd protoreflect.FileDescriptor, path string) bool {
 	return false
 }
 
-// afterImports is the offset of the line behind the last import, or behind the package's.
-func afterImports(fd protoreflect.FileDescriptor, text string) int {
-	const packageField, importField = 2, 3 // of FileDescriptorProto
-	last := -1
+// importOf puts the import where buf format has it: among the others by its name, or
+// between blank lines behind the package.
+func importOf(fd protoreflect.FileDescriptor, text string) edit {
+	const packageField, importField, syntaxField, editionField = 2, 3, 12, 14 // of FileDescriptorProto
+	line := fmt.Sprintf("import %q;\n", optionsFile)
+	head, last := -1, -1 // the lines of what stands before imports, and of the last of these
 	locations := fd.SourceLocations()
 	for i := range locations.Len() {
 		at := locations.Get(i)
-		if (len(at.Path) == 2 && at.Path[0] == importField || len(at.Path) == 1 && at.Path[0] == packageField) && at.EndLine > last {
-			last = at.EndLine
+		switch {
+		case len(at.Path) == 2 && at.Path[0] == importField:
+			if fd.Imports().Get(int(at.Path[1])).Path() > optionsFile && (last < 0 || fd.Imports().Get(int(at.Path[1])-1).Path() < optionsFile) {
+				return edit{at: offset(text, at.StartLine, at.StartColumn), insert: line}
+			}
+			last = max(last, at.EndLine)
+		case len(at.Path) == 1 && (at.Path[0] == packageField || at.Path[0] == syntaxField || at.Path[0] == editionField):
+			head = max(head, at.EndLine)
 		}
 	}
-	return offset(text, last+1, 0)
+	if last >= 0 {
+		return edit{at: offset(text, last+1, 0), insert: line}
+	}
+	behind := offset(text, head+1, 0)
+	if next := text[behind:]; !strings.HasPrefix(next, "\n") && !strings.HasPrefix(next, "\r\n") && next != "" {
+		line += "\n"
+	}
+	return edit{at: behind, insert: "\n" + line}
 }

@@ -30,6 +30,16 @@ func plural(noun string) string {
 	}
 }
 
+// singular undoes plural.
+func singular(noun string) string {
+	for _, s := range []string{strings.TrimSuffix(noun, "ies") + "y", strings.TrimSuffix(noun, "es"), strings.TrimSuffix(noun, "s")} {
+		if plural(s) == noun {
+			return s
+		}
+	}
+	return noun
+}
+
 // collection is how a topic names what a column tells apart: projects, of project
 // or project_id.
 func collection(column string) string {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/freshet-dev/freshet/contract"
 )
@@ -39,6 +40,21 @@ func (t *Table) column(name string) *Column {
 		return nil
 	}
 	return &t.Columns[i]
+}
+
+// named reports whether an option `table` names it.
+func (t *Table) named(name string) bool {
+	return name == t.String() || name == t.Schema+"."+t.Name
+}
+
+// common returns the fields of a message that are columns.
+func (t *Table) common(md protoreflect.MessageDescriptor) (names []string) {
+	for i := range md.Fields().Len() {
+		if f := string(md.Fields().Get(i).Name()); t.column(f) != nil {
+			names = append(names, f)
+		}
+	}
+	return names
 }
 
 // fits reports whether a template may take the column.

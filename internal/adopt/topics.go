@@ -20,10 +20,11 @@ type field struct {
 func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, main bool, p *Proposal) []string {
 	if topic, emitted, why := resourcePath(md, s, main); topic != "" {
 		s.tell(emitted)
+		s.isPath = true
 		p.Why = append(p.Why, why)
 		return []string{topic}
 	}
-	fields := fieldsOf(md.Input(), "", s.table)
+	fields, omitted := fieldsOf(md.Input(), "", s.table)
 	if !reads { // a write names its row in full, in a message
 		fields = append(fields, nestedFields(md.Input(), s)...)
 	}
@@ -33,6 +34,9 @@ func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, ma
 		s.tell(emitted)
 		topics = append(topics, topic)
 		p.Why = append(p.Why, fmt.Sprintf("%s of the request tells which rows of %s it is about", strings.Join(paths(columns, fields), ", "), s.table))
+	}
+	if !s.byKey(fields) {
+		p.Left = append(p.Left, explain(omitted, s.table, main && len(topics) == 0)...)
 	}
 	if len(topics) == 0 {
 		topic := strings.ToLower(s.table.Name)
@@ -52,12 +56,8 @@ func (s *source) ways(fields []field, reads bool) (ways [][]string) {
 			named = append(named, c.Name)
 		}
 	}
-	key := len(s.table.Key) > 0
-	for _, c := range s.table.Key {
-		key = key && slices.Contains(named, c)
-	}
 	switch {
-	case key:
+	case s.byKey(fields):
 		ways = append(ways, s.table.Key)
 		if parents := s.parents(); !reads && len(parents) > 0 && !slices.Equal(parents, s.table.Key) && subset(parents, named) {
 			ways = append(ways, parents)
@@ -70,6 +70,15 @@ func (s *source) ways(fields []field, reads bool) (ways [][]string) {
 		}
 	}
 	return ways
+}
+
+// byKey reports whether the fields have all of the key.
+func (s *source) byKey(fields []field) bool {
+	named := make([]string, len(fields))
+	for i, f := range fields {
+		named[i] = f.column
+	}
+	return len(s.table.Key) > 0 && subset(s.table.Key, named)
 }
 
 func subset(some, of []string) bool {
@@ -125,34 +134,47 @@ func paths(columns []string, fields []field) (list []string) {
 }
 
 // fieldsOf returns the fields of a message that are columns of a table by their name:
-// board or board_id, and id as note_id. A field that may be unset, or repeats, is none:
-// without it the answer is about more.
-func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found []field) {
+// board or board_id, and id as note_id; and those that no topic can go by. One of
+// these may be unset, or repeats: without it the answer is about more.
+func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found []field, omitted []omission) {
 	for i := range md.Fields().Len() {
 		f := md.Fields().Get(i)
-		name := string(f.Name())
-		if f.IsList() || f.IsMap() || f.HasOptionalKeyword() || f.ContainingOneof() != nil {
+		if f.Message() != nil {
 			continue
 		}
+		name := string(f.Name())
 		candidates := []string{name, name + "_id", strings.TrimSuffix(name, "_id")}
+		if f.IsList() { // ids
+			candidates = append(candidates, singular(name))
+		}
 		if stem := strings.TrimSuffix(name, "_id"); stem != name && (plural(stem) == strings.ToLower(t.Name) || stem == strings.ToLower(t.Name)) {
 			candidates = []string{name, "id"}
 		}
+		var of *Column
 		for _, candidate := range candidates {
-			if c := t.column(candidate); c != nil && c.fits() && sameText(f, c) {
-				found = append(found, field{prefix + name, c.Name})
-				break
+			if c := t.column(candidate); c != nil && (of == nil || c.fits() && sameText(f, c)) {
+				of = c
+				if c.fits() && sameText(f, c) {
+					break
+				}
 			}
 		}
+		why := becauseOf(f, of)
+		if why == "" {
+			found = append(found, field{prefix + name, of.Name})
+		} else {
+			omitted = append(omitted, omission{prefix + name, of, why})
+		}
 	}
-	return found
+	return found, omitted
 }
 
 // nestedFields returns the fields of the row that a write's request holds.
 func nestedFields(md protoreflect.MessageDescriptor, s *source) (found []field) {
 	for i := range md.Fields().Len() {
 		if f := md.Fields().Get(i); f.Message() != nil && !f.IsList() && f.Message().FullName() == s.message.FullName() {
-			found = append(found, fieldsOf(f.Message(), string(f.Name())+".", s.table)...)
+			fields, _ := fieldsOf(f.Message(), string(f.Name())+".", s.table) // what else it has, it sets
+			found = append(found, fields...)
 		}
 	}
 	return found

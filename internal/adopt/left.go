@@ -1,0 +1,246 @@
+package adopt
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+)
+
+// omission is a field of a request that no topic goes by.
+type omission struct {
+	path string
+	of   *Column // that it is named like; nil: none
+	why  string  // a key of advice
+}
+
+// Why a field is left out.
+const (
+	unset   = "may be unset"
+	repeats = "repeats"
+	unfit   = "is of a type that has several texts for one value"
+	spelled = "is spelled otherwise"
+	unknown = "is no column"
+)
+
+// becauseOf says why no topic goes by a field; empty: one may. The column is the one that it
+// is named like, if any is.
+func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
+	switch {
+	case c == nil:
+		return unknown
+	case f.IsList():
+		return repeats
+	case f.HasOptionalKeyword() || f.ContainingOneof() != nil:
+		return unset
+	case !c.fits():
+		return unfit
+	case !sameText(f, c):
+		return spelled
+	default:
+		return ""
+	}
+}
+
+// explain says of omitted fields why, and what to do. Those that are named like no column
+// are of interest only where nothing else says which rows the method is about.
+func explain(omitted []omission, t *Table, all bool) (lines []string) {
+	var strangers []string
+	for _, o := range omitted {
+		switch o.why {
+		case unset:
+			lines = append(lines, fmt.Sprintf("%s may be unset, and says nothing then: no topic goes by it. It costs reads, not freshness; if it is always set, drop `optional`", o.path))
+		case repeats:
+			lines = append(lines, fmt.Sprintf("%s repeats: no topic goes by it, since an empty one would have none. It costs reads, not freshness; if the method refuses an empty one, write a topic with {%s}, which is one for each element, and have the source tell it", o.path, o.path))
+		case unfit:
+			lines = append(lines, fmt.Sprintf("%s: column %s of %s is %s, which has several texts for one value: no topic can go by it. It costs reads, not freshness", o.path, o.of.Name, t, o.of.Type))
+		case spelled:
+			lines = append(lines, fmt.Sprintf("%s: column %s of %s is %s, which the field may spell otherwise (007): no topic goes by it. Give both one type, or refuse other spellings and write the topic by hand", o.path, o.of.Name, t, o.of.Type))
+		case unknown:
+			strangers = append(strangers, o.path)
+		}
+	}
+	if all && len(strangers) > 0 {
+		lines = append(lines, fmt.Sprintf("%s: named like no column of %s. If one of them says which rows these are, write the topic by hand", strings.Join(strangers, ", "), t))
+	}
+	return lines
+}
+
+// joined names the fields of a row that are no columns of its table: an answer that has
+// them depends on more than that table.
+func (a *adoption) joined(s *source) []string {
+	var fields, hints []string
+	for i := range s.message.Fields().Len() {
+		f := s.message.Fields().Get(i)
+		name := string(f.Name())
+		if f.Message() != nil && (f.IsMap() || a.rows[f.Message().FullName()] != nil || s.message.ParentFile().Package() == f.Message().ParentFile().Package()) {
+			continue // said of that message
+		}
+		if s.isPath && (name == "name" || name == "parent") || s.table.holds(name) {
+			continue
+		}
+		fields = append(fields, name)
+		if t, column := a.columnOf(name); t != nil && t != s.table {
+			hints = append(hints, fmt.Sprintf("%s may be %s.%s", name, t, column))
+		}
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	hint := ""
+	if len(hints) > 0 {
+		hint = " (" + strings.Join(hints, "; ") + ")"
+	}
+	return []string{fmt.Sprintf("%s: no column of %s. What comes from another table%s is NOT told by these topics: give that table a message with a `source`, and the methods that answer with it a topic of it", strings.Join(fields, ", "), s.table, hint)}
+}
+
+// holds reports whether a field of the name is a column: itself, its id, or a time as AIP-142
+// names it, create_time of created_at.
+func (t *Table) holds(field string) bool {
+	names := []string{field, field + "_id", strings.TrimSuffix(field, "_id")}
+	if stem, isTime := strings.CutSuffix(field, "_time"); isTime {
+		names = append(names, stem+"_at", stem+"s_at", stem+"d_at", stem+"ed_at", stem)
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return t.column(name) != nil })
+}
+
+// columnOf finds the column that a field like customer_name is of another table.
+func (a *adoption) columnOf(field string) (*Table, string) {
+	for i, r := range field {
+		if r != '_' {
+			continue
+		}
+		noun, column := field[:i], field[i+1:]
+		for _, t := range a.tables {
+			if name := strings.ToLower(t.Name); (name == noun || name == plural(noun)) && t.column(column) != nil {
+				return t, column
+			}
+		}
+	}
+	return nil, ""
+}
+
+// outsideKey says what the database needs, where topics have columns that a deleted row
+// doesn't show by itself.
+func (s *source) outsideKey() []string {
+	var columns []string
+	for _, c := range s.table.Columns {
+		if slices.ContainsFunc(s.topics, func(t string) bool { return strings.Contains(t, "{"+c.Name+"}") }) && !slices.Contains(s.table.Key, c.Name) {
+			columns = append(columns, c.Name)
+		}
+	}
+	if len(columns) == 0 && len(s.table.Key) > 0 {
+		return nil
+	}
+	what := "is outside the primary key"
+	switch {
+	case len(s.table.Key) == 0:
+		columns, what = []string{s.table.String()}, "has no primary key"
+	case len(columns) > 1:
+		what = "are outside the primary key"
+	}
+	return []string{fmt.Sprintf("%s %s: what a deleted or moved row was has to be in the WAL, by a replica identity. The service makes one of an index that is there, or says which statement to run (docs/operations.md, Replica identities)", strings.Join(columns, ", "), what)}
+}
+
+// alsoWritten names the rows of other tables that a write's request holds.
+func (a *adoption) alsoWritten(md protoreflect.MethodDescriptor, sources []*source) (lines []string) {
+	a.reach(md.Input(), func(s *source) {
+		if s != nil && !slices.Contains(sources, s) {
+			lines = append(lines, fmt.Sprintf("the request holds %s, a row of %s: if the method changes that table too, add topics of it to its writes", s.message.Name(), s.table))
+		}
+	}, make(map[protoreflect.FullName]bool))
+	return lines
+}
+
+// rowless says of messages that are rows of no table, and that methods without an option
+// deal with, that they are. Requests and responses aren't meant to be.
+func (a *adoption) rowless(files []protoreflect.FileDescriptor) (proposals []Proposal) {
+	held, seen := make(map[protoreflect.FullName]bool), make(map[protoreflect.FullName]bool)
+	for _, fd := range files {
+		for i := range fd.Services().Len() {
+			methods := fd.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				if declares(methods.Get(j)) {
+					continue
+				}
+				for _, md := range []protoreflect.MessageDescriptor{methods.Get(j).Input(), methods.Get(j).Output()} {
+					held[md.FullName()] = true // whatever it is named
+					a.reach(md, func(*source) {}, seen)
+				}
+			}
+		}
+	}
+	var walk func(protoreflect.MessageDescriptors)
+	walk = func(messages protoreflect.MessageDescriptors) {
+		for i := range messages.Len() {
+			md := messages.Get(i)
+			walk(md.Messages())
+			if seen[md.FullName()] && !held[md.FullName()] && !md.IsMapEntry() && a.rows[md.FullName()] == nil {
+				proposals = append(proposals, Proposal{Element: md, Left: []string{a.noTable(md)}})
+			}
+		}
+	}
+	for _, fd := range files {
+		walk(fd.Messages())
+	}
+	return proposals
+}
+
+// noTable says which tables a message might be of.
+func (a *adoption) noTable(md protoreflect.MessageDescriptor) string {
+	if s := sourceOf(md); s != nil {
+		return fmt.Sprintf("its source is table %s, which isn't in this database: make it, or name another database", s.GetTable())
+	}
+	text := "no table is named " + strings.Join(slices.Compact(tableNames(md)), " or ")
+	// One that has most of its fields is likely, if it has more than an id in common.
+	var best *Table
+	for _, t := range a.tables {
+		if n := len(t.common(md)); n >= 2 && (best == nil || n > len(best.common(md))) {
+			best = t
+		}
+	}
+	if best != nil {
+		return fmt.Sprintf("%s, but %s has %s. If it is a row of that, say so: `option (freshet.v1.source) = {table: %q topics: …}`, and run this again", text, best, strings.Join(best.common(md), ", "), best)
+	}
+	return text + ". If its fields are of the message around it, nothing is to be done; if they are of another table, say so by `option (freshet.v1.source)`, and run this again"
+}
+
+// sourceOf returns what a message declares; nil: nothing. A compiler's options hold it as
+// a message made at run time, so it is read anew from its bytes.
+func sourceOf(md protoreflect.MessageDescriptor) *freshetv1.Source {
+	if !has(md, freshetv1.E_Source) {
+		return nil
+	}
+	bytes, err := proto.Marshal(md.Options())
+	if err != nil {
+		return nil // it has been compiled, so it can be marshalled
+	}
+	options := new(descriptorpb.MessageOptions)
+	if err := proto.Unmarshal(bytes, options); err != nil {
+		return nil // as above
+	}
+	source, _ := proto.GetExtension(options, freshetv1.E_Source).(*freshetv1.Source)
+	return source
+}
+
+func quoted(texts []string) string {
+	all := make([]string, len(texts))
+	for i, t := range texts {
+		all[i] = fmt.Sprintf("%q", t)
+	}
+	return strings.Join(all, ", ")
+}
+
+// list names tables.
+func list(tables []*Table) string {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = t.String()
+	}
+	return strings.Join(names, ", ")
+}

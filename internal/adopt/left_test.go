@@ -1,0 +1,110 @@
+package adopt
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// leftOf compiles protos with a service whose method is GetOrder, and returns what was
+// left out, by the element that it is said of.
+func leftOf(t *testing.T, messages, methods string) (Outcome, map[string]string) {
+	t.Helper()
+	fd := compile(t, `syntax = "proto3"; package shop.v1; import "freshet/v1/options.proto"; `+messages+"\nservice Shop {"+methods+"}")
+	out, left := Propose([]protoreflect.FileDescriptor{fd}, shop), map[string]string{}
+	for _, p := range out.Proposals {
+		left[string(p.Element.Name())] = strings.Join(p.Left, "\n")
+	}
+	return out, left
+}
+
+// What isn't proposed is named, with why, and with what to do.
+func TestPropose_namesWhatItLeavesOut(t *testing.T) {
+	const get = "rpc GetOrder(Q) returns (Order);"
+	for _, tt := range []struct{ name, messages, methods, of, want string }{
+		{"a column of another table", "message Order { int64 id = 1; string category_slug = 2; } message Q { int64 id = 1; }", get,
+			"Order", "category_slug: no column of orders. What comes from another table (category_slug may be stock.categories.slug) is NOT told"},
+		{"a column of nobody knows what", "message Order { int64 id = 1; string colour = 2; } message Q { int64 id = 1; }", get,
+			"Order", "colour: no column of orders. What comes from another table is NOT told"},
+		{"a row with another name", "message Order { int64 id = 1; repeated Line lines = 2; } message Line { int64 order_id = 1; string sku = 2; } message Q { int64 id = 1; }", get,
+			"Line", `no table is named lines or line, but order_items has order_id, sku. If it is a row of that, say so`},
+		{"a value", "message Order { int64 id = 1; Money money = 2; } message Money { int64 units = 1; } message Q { int64 id = 1; }", get,
+			"Money", "no table is named moneys or money. If its fields are of the message around it, nothing is to be done"},
+		{"a field that may be unset", "message Order { int64 id = 1; } message Q { optional string state = 1; }", get,
+			"GetOrder", "state may be unset, and says nothing then"},
+		{"a field that repeats", "message Order { int64 id = 1; } message Q { repeated string customer_ids = 1; }", get,
+			"GetOrder", "customer_ids repeats: no topic goes by it"},
+		{"a field of another type", "message Order { int64 id = 1; } message Q { string id = 1; }", get,
+			"GetOrder", "id: column id of orders is int8, which the field may spell otherwise"},
+		{"a column of several texts", "message Order { int64 id = 1; } message Q { double total = 1; }", get,
+			"GetOrder", "total: column total of orders is numeric, which has several texts"},
+		{"a field named otherwise", "message Order { int64 id = 1; } message Q { string query = 1; int32 page_size = 2; }", get,
+			"GetOrder", "query, page_size: named like no column of orders"},
+		{"rows that a write holds", "message Order { int64 id = 1; repeated OrderItem items = 2; } message OrderItem { int64 order_id = 1; int32 line = 2; } message Q { Order order = 1; }", "rpc PlaceOrder(Q) returns (Order);",
+			"PlaceOrder", "the request holds OrderItem, a row of order_items: if the method changes that table too"},
+		{"an identity", "message Order { int64 id = 1; } message Q { string customer_id = 1; }", get,
+			"Order", "customer_id is outside the primary key"},
+		{"a table without a key", "message Label { string word = 1; } message Q {}", "rpc ListLabels(Q) returns (Label);",
+			"Label", "Labels has no primary key"},
+		{"a source that lacks a topic", `message Order { option (freshet.v1.source) = {table: "orders" topics: "orders"}; int64 id = 1; } message Q { int64 id = 1; }`, get,
+			"Order", `it declares its source already, without "orders/{id}"`},
+		{"a source of no table", `message Thing { option (freshet.v1.source) = {table: "things" topics: "things"}; string id = 1; } message Q {} message R { Thing thing = 1; }`, "rpc GetThing(Q) returns (R);",
+			"Thing", "its source is table things, which isn't in this database"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, left := leftOf(t, tt.messages, tt.methods)
+			require.Contains(t, left[tt.of], tt.want)
+		})
+	}
+}
+
+// What is as it should be is no cause for a word: times after AIP-142, a resource's name,
+// fields beside a key, and whatever is declared already.
+func TestPropose_saysNothingOfWhatIsRight(t *testing.T) {
+	_, left := leftOf(t, "message Order { int64 id = 1; string customer = 2; repeated OrderItem items = 3; } message OrderItem { int64 order_id = 1; int32 line = 2; } message Q { int64 id = 1; optional string state = 2; string view = 3; }",
+		"rpc GetOrder(Q) returns (Order);")
+	require.Equal(t, map[string]string{"Order": "", "OrderItem": "", "GetOrder": ""}, left)
+
+	stamped := &Table{Name: "x", Columns: columns("created_at timestamptz", "expires_at timestamptz", "start_time timestamptz")}
+	for field, want := range map[string]bool{"create_time": true, "expire_time": true, "expires_time": true, "start_time": true, "delete_time": false} {
+		require.Equal(t, want, stamped.holds(field), field)
+	}
+
+	out, _ := leftOf(t, `message Order { option (freshet.v1.source) = {table: "orders" topics: "orders"}; int64 id = 1; string colour = 2; Money money = 3; } message Money {} message Q {}`,
+		`rpc GetOrder(Q) returns (Order) { option idempotency_level = NO_SIDE_EFFECTS; option (freshet.v1.reads) = {topics: "orders"}; }`)
+	require.Equal(t, Outcome{Rows: 1, Declared: 1}, out)
+}
+
+// A message's own word on its table goes before its name.
+func TestPropose_goesByTheDeclaredSource(t *testing.T) {
+	out, _ := leftOf(t, `message Line { option (freshet.v1.source) = {table: "public.order_items" topics: "orders/{order_id}/order_items"}; int64 order_id = 1; } message Q { int64 order_id = 1; }`,
+		"rpc ListLines(Q) returns (Line);")
+	require.Len(t, out.Proposals, 1)
+	require.Equal(t, "reads orders/{order_id}/order_items", summary(strings.Join(out.Proposals[0].Options, " ")))
+	require.Equal(t, "orders, stock.categories, Labels", list(out.Unread))
+}
+
+// The import goes where buf format has it.
+func TestApply_import(t *testing.T) {
+	const rest = "message Order { int64 id = 1; }\nservice Shop { rpc GetOrder(Order) returns (Order); }\n"
+	for _, tt := range []struct{ name, before, after string }{
+		{"behind the package", "syntax = \"proto3\";\n\npackage a;\n\noption java_package = \"a\";\n", "syntax = \"proto3\";\n\npackage a;\n\nimport \"freshet/v1/options.proto\";\n\noption java_package = \"a\";\n"},
+		{"behind a package with a comment, and no line between", "syntax = \"proto3\";\npackage a; // a\noption java_package = \"a\";\n", "syntax = \"proto3\";\npackage a; // a\n\nimport \"freshet/v1/options.proto\";\n\noption java_package = \"a\";\n"},
+		{"without a package", "syntax = \"proto3\";\n\n", "syntax = \"proto3\";\n\nimport \"freshet/v1/options.proto\";\n\n"},
+		{"before others", "syntax = \"proto3\";\n\npackage a;\n\nimport \"google/protobuf/any.proto\";\nimport \"google/protobuf/empty.proto\";\n\n", "syntax = \"proto3\";\n\npackage a;\n\nimport \"freshet/v1/options.proto\";\nimport \"google/protobuf/any.proto\";\nimport \"google/protobuf/empty.proto\";\n\n"},
+		{"between others", "syntax = \"proto3\";\npackage a;\nimport \"a.proto\";\nimport \"google/protobuf/any.proto\";\n", "syntax = \"proto3\";\npackage a;\nimport \"a.proto\";\nimport \"freshet/v1/options.proto\";\nimport \"google/protobuf/any.proto\";\n"},
+		{"behind others", "syntax = \"proto3\";\npackage a;\nimport \"a.proto\";\n\n", "syntax = \"proto3\";\npackage a;\nimport \"a.proto\";\nimport \"freshet/v1/options.proto\";\n\n"},
+		{"in its lines' ends", "syntax = \"proto3\";\r\npackage a;\r\n\r\n", "syntax = \"proto3\";\r\npackage a;\r\n\r\nimport \"freshet/v1/options.proto\";\r\n\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fd := compile(t, tt.before+rest)
+			after, err := Apply(fd, tt.before+rest, Propose([]protoreflect.FileDescriptor{fd}, shop).Proposals)
+			require.NoError(t, err)
+			head, _, _ := strings.Cut(after, "message Order")
+			require.Equal(t, tt.after, head)
+			compile(t, after)
+		})
+	}
+}
