@@ -362,9 +362,9 @@ func serving(t *testing.T, args ...string) (url string, stop func() int) {
 	return url, stop
 }
 
-// Without a database URL: a private Postgres, whose data outlives the program.
-func TestServe_privatePostgres(t *testing.T) {
-	t.Parallel()
+// dataDir is a folder for a private Postgres.
+func dataDir(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
 	t.Cleanup(func() {
 		// Started by root, Postgres lives elsewhere: a folder of its own.
@@ -372,6 +372,13 @@ func TestServe_privatePostgres(t *testing.T) {
 			require.NoError(t, os.RemoveAll(filepath.Dir(at)))
 		}
 	})
+	return dir
+}
+
+// Without a database URL: a private Postgres, whose data outlives the program.
+func TestServe_privatePostgres(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
 	call := func(url, method, body string) (int, string) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()

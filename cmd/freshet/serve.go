@@ -40,11 +40,11 @@ type serveCmd struct {
 	natsFlags
 	NATSFallback bool `name:"nats-fallback" group:"Fleet" help:"Capture by itself, which takes a slot and a walsender, when NATS has been gone for longer than --max-lag. Otherwise the node isn't ready then."`
 
-	DataDir     string `group:"Database" default:".freshet" type:"path" help:"Folder of the private Postgres."`
+	DataDir     string `group:"Database" default:".freshet" type:"path" help:"Folder of the private Postgres. Nodes with the same folder, each on a port of its own, share it."`
 	PostgresBin string `group:"Database" placeholder:"DIR" type:"path" help:"Folder with initdb and postgres. Unset: the system's, then those under web/node_modules."`
 
 	Addr          string   `group:"Network" default:"${addr}" help:"Address of RPC, stream and page."`
-	AdminAddr     string   `group:"Network" default:"127.0.0.1:9090" help:"Address of metrics and pprof; empty: none. Beyond loopback it takes a token (--oidc-issuer, --jwt-keys) that --grants gives it to (admin: true); health doesn't."`
+	AdminAddr     string   `group:"Network" default:"127.0.0.1:9090" help:"Address of metrics and pprof; empty: none. Unset, on the private Postgres: the next free port, if this one is taken. Beyond loopback it takes a token (--oidc-issuer, --jwt-keys) that --grants gives it to (admin: true); health doesn't."`
 	Insecure      bool     `group:"Network" help:"Allow addresses beyond loopback though nobody is kept out: of --addr, and names of --host, unless callers are authenticated; of --admin-addr, where nobody is asked then."`
 	Host          []string `group:"Network" placeholder:"NAME" help:"Name that requests may be addressed to, besides those of loopback: app.example.com. Several, or * for all."`
 	AllowedOrigin []string `group:"Network" placeholder:"ORIGIN" help:"Origin of pages elsewhere that may call us (CORS): https://app.example.com. Several, or * for all."`
@@ -113,7 +113,7 @@ Try it:
 }
 
 // Run serves until ctx ends.
-func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger, parsed *kong.Context) (err error) {
+func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger, parsed *kong.Context, s *settings) (err error) {
 	ctx, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	var parts service.Group
@@ -130,6 +130,7 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger, parsed *kong.Co
 		return err
 	}
 	at := c.front(logger)
+	at.AdminSpares = c.adminSpares(parsed, s)
 	accounts.serve(&at)
 	f, err := front.New(at)
 	if err != nil {
@@ -148,7 +149,7 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger, parsed *kong.Co
 	cfg.OnReady = func() { logger.InfoContext(ctx, "ready", "url", f.URL()) }
 	var prepare func(context.Context) error
 	if c.DatabaseURL == "" {
-		p := newPrivatePostgres(pgembed.Config{DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger})
+		p := newPrivatePostgres(pgembed.Config{DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger}, ctx.Done())
 		cfg.Connect, prepare = p.connect, p.start
 		parts.Go("private Postgres", p.run)
 	}
@@ -205,6 +206,16 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger, parsed *kong.Co
 		f.Retire(context.WithoutCancel(ctx), node)
 	}
 	return nil
+}
+
+// adminSpares is how many ports after the default one are tried for metrics: on the
+// private Postgres several nodes on one machine have the same flags but for --addr.
+// Elsewhere somebody may scrape the port, and is to be told if it can't be had.
+func (c *serveCmd) adminSpares(parsed *kong.Context, s *settings) int {
+	if c.DatabaseURL == "" && s.isDefault(parsed, "admin-addr") {
+		return 9
+	}
+	return 0
 }
 
 // serveDefaults are those of front and server, for the flags.

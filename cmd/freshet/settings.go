@@ -221,6 +221,11 @@ func (s *settings) origin(parsed *kong.Context, flag *kong.Flag) string {
 	return "default"
 }
 
+// isDefault reports whether nobody has given a flag's value.
+func (s *settings) isDefault(parsed *kong.Context, name string) bool {
+	return slices.ContainsFunc(parsed.Flags(), func(f *kong.Flag) bool { return f.Name == name && s.origin(parsed, f) == "default" })
+}
+
 var namesFlag = regexp.MustCompile(`(?m)^--([a-z][a-z0-9-]*)`)
 
 // whence adds to an error about flags where their values come from, unless that is

@@ -23,29 +23,38 @@ import (
 // programUnderTest is `freshet serve` as a process of its own.
 type programUnderTest struct {
 	cmd  *exec.Cmd
-	url  string
+	url  string        // once it is ready
 	done chan struct{} // closed when it has ended
 	log  testkit.Buffer
+
+	ready chan string
 }
 
 // startProgram returns when it is ready.
 func startProgram(t *testing.T, args ...string) *programUnderTest {
 	t.Helper()
+	p := launchProgram(t, args...)
+	p.await(t)
+	return p
+}
+
+// launchProgram starts it.
+func launchProgram(t *testing.T, args ...string) *programUnderTest {
+	t.Helper()
 	binary, err := os.Executable()
 	require.NoError(t, err)
-	ctx := testkit.Context(t)
-	p := &programUnderTest{cmd: exec.CommandContext(ctx, binary, append([]string{"serve", "--addr=127.0.0.1:0", "--admin-addr="}, args...)...), done: make(chan struct{})}
+	p := &programUnderTest{done: make(chan struct{}), ready: make(chan string, 1)}
+	p.cmd = exec.CommandContext(testkit.Context(t), binary, append([]string{"serve", "--addr=127.0.0.1:0", "--admin-addr="}, args...)...)
 	p.cmd.Env = environWithoutOurs()
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
-	ready := make(chan string, 1)
 	go func() {
 		defer close(p.done)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			fmt.Fprintln(&p.log, lines.Text())
 			if _, url, ok := strings.Cut(lines.Text(), "msg=ready url="); ok {
-				ready <- url
+				p.ready <- url
 			}
 		}
 		_ = p.cmd.Wait() // how it ended is in cmd.ProcessState
@@ -57,14 +66,36 @@ func startProgram(t *testing.T, args ...string) *programUnderTest {
 			t.Log(p.log.String())
 		}
 	})
+	return p
+}
+
+// await returns when it is ready.
+func (p *programUnderTest) await(t *testing.T) {
+	t.Helper()
 	select {
-	case p.url = <-ready:
+	case p.url = <-p.ready:
 	case <-p.done:
 		require.FailNow(t, "it ended", p.log.String())
-	case <-ctx.Done():
+	case <-testkit.Context(t).Done():
 		require.FailNow(t, "it did not get ready", p.log.String())
 	}
-	return p
+}
+
+// stop sends it a signal, and returns when it has ended.
+func (p *programUnderTest) stop(t *testing.T, by syscall.Signal) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(by))
+	p.wait(t)
+}
+
+// wait returns when it has ended.
+func (p *programUnderTest) wait(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-testkit.Context(t).Done():
+		require.FailNow(t, "it did not end")
+	}
 }
 
 // status asks for a path on a connection of its own; 0: nobody answers.
@@ -113,11 +144,7 @@ func TestServe_F80_SIGTERM(t *testing.T) {
 	status, _ := p.status(t, "/messages.v1.MessageService/ListConversations?connect=v1&encoding=json&message=%7B%7D")
 	require.Equal(t, http.StatusOK, status, "served on")
 
-	select {
-	case <-p.done:
-	case <-testkit.Context(t).Done():
-		require.FailNow(t, "it did not end")
-	}
+	p.wait(t)
 	require.Zero(t, p.cmd.ProcessState.ExitCode(), p.log.String())
 	require.Contains(t, p.log.String(), "calls were cut", "the stuck one")
 	require.NotContains(t, p.log.String(), "still running")

@@ -31,6 +31,9 @@ type Config struct {
 	Addr string
 	// AdminAddr of metrics and pprof. Empty: not served.
 	AdminAddr string
+	// AdminSpares is how many ports after that of AdminAddr are tried where it is
+	// taken. Zero: none.
+	AdminSpares int
 	// Administer says whether a caller may use AdminAddr: nil, server.ErrDenied, or why
 	// it can't be told. Where that is beyond loopback, the node is asked who calls, then
 	// Administer, about all but health. Nil: nobody can say, and AdminAddr has to be on

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
@@ -47,11 +49,29 @@ func (f *Front) listen(ctx context.Context, h, adminHandler http.Handler) error 
 		scheme = "https://"
 	}
 	at, err = f.start(ctx, admin, adminHandler)
+	for spare := 1; spare <= f.cfg.AdminSpares && errors.Is(err, syscall.EADDRINUSE); spare++ {
+		if admin.addr, err = portAfter(admin.addr); err == nil {
+			at, err = f.start(ctx, admin, adminHandler)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("%w (--admin-addr chooses another address, an empty one none)", err)
 	}
 	f.cfg.Logger.InfoContext(ctx, "metrics and pprof are served", "url", scheme+at)
 	return nil
+}
+
+// portAfter is the address with the next port.
+func portAfter(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(n+1, 10)), nil
 }
 
 // maxConnections is how many connections the main port may have: what is

@@ -23,10 +23,6 @@ const DefaultDatabase = "freshet"
 // data directory.
 const DefaultRootDir = "/var/lib/freshet"
 
-// ErrInUse is wrapped by Start's error when another process, or another Server of this one, runs
-// the same data directory.
-var ErrInUse = errors.New("data directory is in use")
-
 // Config says what to run. The zero value of each field but DataDir is useful.
 type Config struct {
 	// DataDir is the program's data directory; it is created if missing, with mode 0700. The

@@ -7,7 +7,8 @@
 //   - Only the user that runs the program (and root) can connect: the server listens on a Unix socket
 //     in a directory of mode 0700 and on no TCP address at all. Authentication is "trust" behind that
 //     door; Settings can't open it.
-//   - One program per data directory: a second Start fails with ErrInUse.
+//   - One program per data directory: a second Start fails with an *InUseError, which says
+//     how to connect to the first one's server.
 //   - What an earlier run left behind is no obstacle: a stale postmaster.pid, also when its process id
 //     now belongs to another program; a server that outlived a killed program, which is stopped in
 //     order; a cluster whose creation was cut off.

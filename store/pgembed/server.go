@@ -32,7 +32,7 @@ type Server struct {
 // database DefaultDatabase then exists. ctx limits the start only: afterwards the server runs until
 // Stop. A start after a crash takes as long as PostgreSQL's recovery does.
 //
-// Errors: ErrInUse (wrapped), *NotFoundError, *VersionError, and whatever PostgreSQL says,
+// Errors: *InUseError, *NotFoundError, *VersionError, and whatever PostgreSQL says,
 // with the end of its log.
 func Start(ctx context.Context, c Config) (*Server, error) {
 	if err := c.validate(); err != nil {

@@ -120,8 +120,13 @@ func TestStart_concurrently(t *testing.T) {
 	require.Len(t, servers, 1)
 	require.Len(t, errs, 5)
 	for _, err := range errs {
+		var other *InUseError
+		require.ErrorAs(t, err, &other)
 		require.ErrorIs(t, err, ErrInUse)
-		quoted(t, err, "DATABASE_URL='"+servers[0].URL("")+"' freshet serve --addr")
+		quoted(t, err, servers[0].URL(""), "--data-dir")
+		config, err := other.Connect()
+		require.NoError(t, err)
+		require.Equal(t, "1", query(t, config.ConnString(), "select 1"))
 	}
 	require.Equal(t, "1", query(t, servers[0].URL(""), "select 1"), "the losers leave the winner alone")
 	stop(t, servers[0])
@@ -213,13 +218,22 @@ func TestServer_socketInTmpWhereThePathIsLong(t *testing.T) {
 	s := start(t, c)
 	require.Equal(t, "/tmp", filepath.Dir(s.site.socketDir))
 	require.Equal(t, "1", query(t, s.URL(""), "select 1"))
+	var other *InUseError
+	_, err := Start(testContext(t), c)
+	require.ErrorAs(t, err, &other)
+	_, err = other.Connect()
+	require.NoError(t, err)
 	stop(t, s)
 	require.NoDirExists(t, s.site.socketDir)
+	_, err = other.Connect()
+	require.Error(t, err)
 
 	// Somebody else's folder or link of that name isn't used.
 	require.NoError(t, os.Symlink(folder(t), s.site.socketDir))
 	defer os.Remove(s.site.socketDir)
-	_, err := Start(testContext(t), c)
+	_, err = Start(testContext(t), c)
+	quoted(t, err, "is in the way")
+	_, err = other.Connect()
 	quoted(t, err, "is in the way")
 	if os.Geteuid() == 0 {
 		require.NoError(t, os.Remove(s.site.socketDir))

@@ -136,10 +136,9 @@ func (s *site) takeLock() error {
 			return fmt.Errorf("lock %s: %w", name, err)
 		}
 		holder, _ := os.ReadFile(name)
-		s.socketDir, _ = s.socketPath()
-		return fmt.Errorf("%w: another freshet (process %s) runs the private PostgreSQL of %s; stop it, or choose another data directory (--data-dir). For a second node on the same data:\n"+
-			"  DATABASE_URL='%s' freshet serve --addr 127.0.0.1:8081 --admin-addr 127.0.0.1:9091",
-			ErrInUse, strings.TrimSpace(string(holder)), s.home, s.url(""))
+		there := *s
+		there.socketDir, _ = s.socketPath()
+		return &InUseError{Process: strings.TrimSpace(string(holder)), site: &there}
 	}
 	s.lock = f
 	if err := f.Truncate(0); err != nil {
