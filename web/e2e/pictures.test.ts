@@ -2,7 +2,7 @@ import type { BrowserContextOptions } from "playwright-core";
 import { test, vi, expect } from "vitest";
 import { message, Pages, phone } from "./pages.js";
 
-const pages = Pages.forFile();
+const pages = Pages.forFile(["--explain"]); // the inspector says causes, too
 
 const talk: readonly [string, string][] = [
   ["Grace", "The batch job is through. Did anyone tell the list?"],
@@ -44,6 +44,7 @@ test("pictures for people to look at", async () => {
       for (let n = 0; n < 4; n++) {
         await pages.insert("random", `row ${n}`);
         await page.locator(".latency", { hasText: "told" }).nth(n).waitFor();
+        await page.locator(".journeys").getByText("insert of public.messages").nth(n).waitFor();
       }
       await vi.waitFor(async () => expect(await page.locator("tr[data-state=live]").count()).toBe(2));
     }
