@@ -23,6 +23,7 @@ import { guarded } from "./subscription.js";
 
 export type { OptimisticWrite } from "./optimistic.js";
 export { AlreadyBoundError } from "./defaults.js";
+export { accountPersister, type AccountPersisterOptions, type AnyPersister } from "./persist.js";
 export { StaleAnswerError } from "./queries-options.js";
 export type { AnyQueryClient, QueriesOptions, QueryReport, Topics } from "./queries-options.js";
 
@@ -44,6 +45,7 @@ export class Queries {
   readonly #runs: Runs;
   readonly #pauses = new Pauses();
   readonly #listeners = new Set<() => void>();
+  readonly #emptiedListeners = new Set<() => void>();
   readonly #stops: (() => void)[] = [];
   readonly #persister: Persister;
   #subscription: ReturnType<Freshet["subscribe"]> | undefined;
@@ -96,6 +98,12 @@ export class Queries {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Another account is signed in, and nothing of the last one's is left in the QueryClient. */
+  onEmptied(listener: () => void): () => void {
+    this.#emptiedListeners.add(listener);
+    return () => this.#emptiedListeners.delete(listener);
+  }
+
   /** Refetches begun because something was owed; not those TanStack Query began. */
   get refetches(): number {
     return this.#refetches;
@@ -142,6 +150,7 @@ export class Queries {
     for (const entry of this.#registry.entries) this.#removed(entry);
     this.#registry.forget();
     empty(this.#queryClient, (query) => this.#added(query));
+    for (const listener of this.#emptiedListeners) guarded(listener);
   }
 
   /** Whose claims another token has, only the server knows. */

@@ -37,20 +37,20 @@ afterEach(async () => {
 });
 
 /** Three queries, stamped 11, 12 and 13, in the store. */
-async function store(buster = "", epoch = 1): Promise<void> {
-  life = await stamped(server, api, epoch);
-  persistQueryClientSave({ queryClient: life.queryClient as never, persister, buster });
+async function store(): Promise<void> {
+  life = await stamped(server, api);
+  persistQueryClientSave({ queryClient: life.queryClient as never, persister });
   await vi.waitFor(() => expect(kept.size).toBe(1));
   life.unload();
 }
 
-async function restore(buster = ""): Promise<void> {
-  await persistQueryClientRestore({ queryClient: life.queryClient as never, persister, buster });
+async function restore(): Promise<void> {
+  await persistQueryClientRestore({ queryClient: life.queryClient as never, persister });
 }
 
-async function reload(buster = ""): Promise<StreamRequest> {
+async function reload(): Promise<StreamRequest> {
   life = new Life(server.url, api);
-  await restore(buster);
+  await restore();
   for (const parent of parents) life.mount(parent);
   return server.requests.next();
 }
@@ -139,15 +139,4 @@ test("old data never replaces new, whatever a clock says", async () => {
   await restore();
   expect(bodies()).toEqual(["new"]);
   expect(life.queries.report()[0]?.have).toBe(rev(20));
-});
-
-test("the cache of another account is no cache: the account is the persister's `buster`", async () => {
-  await store("ada");
-  life = new Life(server.url, api);
-  await restore("bob");
-  for (const parent of parents) life.mount(parent);
-  expect(bodies()).toEqual([undefined, undefined, undefined]);
-  expect(kept.size).toBe(0); // and it is gone
-  for (let n = 0; n < 3; n++) (await api.reads.next()).answer("bob's", rev(14));
-  await vi.waitFor(() => expect(bodies()).toEqual(["bob's", "bob's", "bob's"]));
 });
