@@ -11,7 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bufbuild/protocompile"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/freshet-dev/freshet/internal/adopt"
+	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
 const adoptConnect = "docs/adopt-connect.md"
@@ -116,4 +122,32 @@ func answers(t *testing.T, url string) (header http.Header) {
 		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	}, 30*time.Second, 10*time.Millisecond)
 	return header
+}
+
+// `freshet adopt` proposes of the service as it was what the document has, to the letter.
+func TestAdopt_proposes(t *testing.T) {
+	const file = "tasks/v1/tasks.proto"
+	proto := changesOf(t, adoptConnect)["proto/"+file]
+	database := testkit.Database(t)
+	for _, b := range blocksOf(t, "docs/library.md") {
+		if b.file == "tasks.sql" {
+			testkit.Exec(t, database, b.text)
+		}
+	}
+	conn, err := pgx.Connect(testkit.Context(t), database)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(testkit.Context(t))) }()
+	tables, err := adopt.Tables(testkit.Context(t), conn)
+	require.NoError(t, err)
+	compiler := protocompile.Compiler{
+		SourceInfoMode: protocompile.SourceInfoStandard,
+		Resolver:       &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{file: proto.before})},
+	}
+	files, err := compiler.Compile(t.Context(), file)
+	require.NoError(t, err)
+	found := adopt.Propose([]protoreflect.FileDescriptor{files[0]}, tables)
+	require.Zero(t, found.Open)
+	after, err := adopt.Apply(files[0], proto.before, found.Proposals)
+	require.NoError(t, err)
+	require.Equal(t, proto.after, after)
 }

@@ -13,16 +13,16 @@ import (
 const root = "../.."
 
 // fence is a block of code of a document: its language, the file that it says
-// it is ("```go file=main.go"), and its text.
-var fence = regexp.MustCompile("(?ms)^```([a-z]+)(?: file=(\\S+))?\n(.*?)^```$")
+// it is ("```go file=main.go") or a word on what it is for ("```sh run"), and its text.
+var fence = regexp.MustCompile("(?ms)^```([a-z]+)(?: file=(\\S+)| ([a-z]+))?\n(.*?)^```$")
 
 // block is one fence.
-type block struct{ language, file, text string }
+type block struct{ language, file, word, text string }
 
 func blocksOf(t *testing.T, document string) (list []block) {
 	t.Helper()
 	for _, m := range fence.FindAllStringSubmatch(read(t, document), -1) {
-		list = append(list, block{language: m[1], file: m[2], text: m[3]})
+		list = append(list, block{language: m[1], file: m[2], word: m[3], text: m[4]})
 	}
 	return list
 }

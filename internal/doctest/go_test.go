@@ -57,22 +57,42 @@ func tasksModule(t *testing.T) string {
 // nothing of Freshet.
 func moduleOf(t *testing.T, files map[string]string, fresh bool) string {
 	t.Helper()
-	dir := t.TempDir()
+	around := t.TempDir()
+	dir := filepath.Join(around, "tasks")
 	for file, text := range files {
 		write(t, dir, file, text)
 	}
 	// Its dependencies are Freshet's own, at the same versions: nothing is downloaded.
-	mod := strings.Replace(read(t, "go.mod"), "module github.com/freshet-dev/freshet\n", "module example.com/tasks\n", 1)
-	if fresh {
-		here, err := filepath.Abs(root)
-		require.NoError(t, err)
-		mod += "\nrequire github.com/freshet-dev/freshet v0.0.0\nreplace github.com/freshet-dev/freshet => " + here + "\n"
-		write(t, dir, "third_party/freshet/v1/options.proto", read(t, "proto/freshet/v1/options.proto"))
-	}
-	write(t, dir, "go.mod", mod)
+	write(t, dir, "go.mod", strings.Replace(read(t, "go.mod"), "module github.com/freshet-dev/freshet\n", "module example.com/tasks\n", 1))
 	write(t, dir, "go.sum", read(t, "go.sum"))
+	if fresh {
+		freshen(t, around, dir)
+	}
 	generate(t, dir)
 	return dir
+}
+
+// freshen has a module require Freshet, and have its options, by the commands of the
+// document, which find the clone that they want: this one.
+func freshen(t *testing.T, around, dir string) {
+	t.Helper()
+	here, err := filepath.Abs(root)
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(here, filepath.Join(around, "freshet")))
+	commands := 0
+	for _, b := range blocksOf(t, adoptConnect) {
+		if b.language == "sh" && b.word == "module" {
+			commands++
+			run(t, dir, "sh", "-euc", b.text)
+			for line := range strings.Lines(b.text) {
+				require.True(t, strings.Contains(read(t, "docs/library.md"), line), "docs/library.md has another command than %q", line)
+			}
+		}
+	}
+	require.Equal(t, 2, commands)
+	copied, err := os.ReadFile(filepath.Join(dir, "third_party/freshet/v1/options.proto"))
+	require.NoError(t, err)
+	require.Equal(t, read(t, "proto/freshet/v1/options.proto"), string(copied))
 }
 
 // generate does what `buf generate` does by the buf.gen.yaml of the document, by
@@ -113,11 +133,17 @@ func generate(t *testing.T, dir string) {
 // golang runs the go command in the module.
 func golang(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", args...)
+	run(t, dir, "go", args...)
+}
+
+// run runs a program in the module. What it has of the go command's downloads nothing.
+func run(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, string(out))
+	require.NoError(t, err, "%s %s: %s", name, args, out)
 }
 
 func TestLibrary_builds(t *testing.T) {
