@@ -5,6 +5,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig, type UserConfig } from "vitepress";
 import { checkAnchors, docs, repository, slug, toRepository } from "./links.js";
+import { markSentences } from "./tables.js";
+
+/** The demo's; in each page itself, so that nothing is asked of /favicon.ico. */
+const icon = `data:image/svg+xml,${encodeURIComponent(readFileSync(join(docs, "../web/demo/public/favicon.svg"), "utf8").trim())}`;
 
 /** The pages of a folder, by their headings. */
 function pagesIn(folder: string): { text: string; link: string }[] {
@@ -83,6 +87,7 @@ export default defineConfig({
   cacheDir: "./.cache",
   title: "Freshet",
   description: "Typed RPCs on PostgreSQL, and a stream that says what changed.",
+  head: [["link", { rel: "icon", type: "image/svg+xml", href: icon }]],
   cleanUrls: true,
   rewrites: { "lint/README.md": "lint/index.md" },
   lastUpdated: false, // the same commit, the same bytes
@@ -91,10 +96,13 @@ export default defineConfig({
   markdown: {
     languageAlias: { haproxy: "ini", caddy: "nginx" },
     anchor: { slugify: slug },
-    config: (md) => md.use(toRepository),
-    theme: { light: "github-light", dark: "github-dark" },
+    config: (md) => void md.use(toRepository).use(markSentences),
+    theme: { light: "github-light-high-contrast", dark: "github-dark-default" },
   },
   buildEnd: checkAnchors,
+  transformPageData({ relativePath, frontmatter }) {
+    if (relativePath === "metrics.md") frontmatter["aside"] = false; // one wide table, and no outline
+  },
   themeConfig: {
     search: { provider: "local" },
     outline: [2, 3],
