@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +13,12 @@ import (
 	"strings"
 
 	"github.com/freshet-dev/freshet/internal/scaffold"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 type initCmd struct {
 	Dir     string `arg:"" type:"path" help:"Folder of the new service; it must be empty, or not exist."`
+	Name    string `placeholder:"NAME" help:"The service's: of its proto package, its replication slot and its publication. Unset: made of the folder's name."`
 	Module  string `placeholder:"PATH" help:"Path of its Go module. Unset: example.com/ and the folder's name."`
 	Replace string `placeholder:"DIR" type:"existingdir" help:"A clone of Freshet to build against. Unset: the version of this program."`
 }
@@ -26,6 +29,8 @@ func (*initCmd) Help() string {
 
   freshet init tasks
   cd tasks && make run
+
+Its proto package, replication slot and publication are named after the folder, or --name: two services on one PostgreSQL need two names.
 
 It needs Go, and Node.js for the page.`
 }
@@ -46,6 +51,13 @@ func (c *initCmd) Run(ctx context.Context, to streams) error {
 	if !modulePath.MatchString(module) {
 		return fmt.Errorf("--module: %q can't be the path of a Go module: use one as example.com/tasks", module)
 	}
+	name, err := scaffold.Name(cmp.Or(c.Name, filepath.Base(c.Dir)))
+	if err == nil && len(name) > setup.MaxSlotName {
+		err = fmt.Errorf("%q is longer than the %d characters that a replication slot's name may have", name, setup.MaxSlotName)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: give it one by --name", err)
+	}
 	edit := []string{"mod", "edit", "-tool=google.golang.org/protobuf/cmd/protoc-gen-go", "-tool=connectrpc.com/connect/cmd/protoc-gen-connect-go"}
 	if c.Replace != "" {
 		edit = append(edit, "-require="+ourModule+"@v0.0.0", "-replace="+ourModule+"="+c.Replace)
@@ -59,7 +71,7 @@ func (c *initCmd) Run(ctx context.Context, to streams) error {
 	if _, err := exec.LookPath("go"); err != nil {
 		return errors.New("there is no go command in PATH: install Go 1.26 or later (https://go.dev/dl), then run this again")
 	}
-	if err := scaffold.Write(c.Dir, module); err != nil {
+	if err := scaffold.Write(c.Dir, module, name); err != nil {
 		return err
 	}
 	fmt.Fprintln(to.err, "Resolving the dependencies of", module, "…")
@@ -68,12 +80,15 @@ func (c *initCmd) Run(ctx context.Context, to streams) error {
 			return fmt.Errorf("%w\nThe files are in %s; what failed can be run again there, once what it says is mended", err, c.Dir)
 		}
 	}
+	if err := c.copyOptions(ctx); err != nil {
+		return err
+	}
 	if c.Replace != "" {
 		if err := c.packPage(ctx); err != nil {
 			fmt.Fprintf(to.err, "The page's packages couldn't be made, the rest works without: %v\n", err)
 		}
 	}
-	_, err := fmt.Fprintf(to.out, "%s is there. Run it:\n\n  cd %s\n  make run\n", module, c.Dir)
+	_, err = fmt.Fprintf(to.out, "%s is there. Run it:\n\n  cd %s\n  make run\n", module, c.Dir)
 	return err
 }
 
@@ -84,6 +99,27 @@ func released() (string, error) {
 		return "", errors.New("this program was built from a clone that is no released version: name the clone by --replace")
 	}
 	return info.Main.Version, nil
+}
+
+// copyOptions puts Freshet's options where the service's buf.yaml has them, so that buf
+// builds its protos before anything has been generated.
+func (c *initCmd) copyOptions(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", ourModule)
+	cmd.Dir = c.Dir
+	module, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("where is %s: %w", ourModule, err)
+	}
+	const file = "freshet/v1/options.proto"
+	text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(module)), "proto", file))
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(c.Dir, "third_party", file)
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, text, 0o644) //nolint:gosec // a source file
 }
 
 // packPage packs the clone's npm package into the service, and has the page take it.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +17,7 @@ import (
 func TestInit_builds(t *testing.T) {
 	t.Parallel()
 	root := testkit.Root()
-	dir := filepath.Join(t.TempDir(), "things")
+	dir := filepath.Join(t.TempDir(), "my-things")
 	code, out, _ := runs(t, "init", dir, "--module", "example.org/things", "--replace", root)
 	require.Zero(t, code)
 	require.Contains(t, out, "make run")
@@ -24,6 +26,13 @@ func TestInit_builds(t *testing.T) {
 		cmd.Dir = dir
 		said, err := cmd.CombinedOutput()
 		require.NoError(t, err, "go %s: %s", args, said)
+	}
+	for file, want := range map[string]string{
+		"main.go": `Slot:         "my_things"`, "proto/mythings/v1/tasks.proto": "package mythings.v1;", "third_party/freshet/v1/options.proto": "package freshet.v1;",
+	} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		require.NoError(t, err)
+		require.Contains(t, string(text), want)
 	}
 	code, _, said := runs(t, "init", dir, "--replace", root)
 	require.Equal(t, exitFailed, code)
@@ -35,6 +44,11 @@ func TestInit_refuses(t *testing.T) {
 		code, _, said := runs(t, "init", filepath.Join(t.TempDir(), "x"), "--module", module, "--replace", testkit.Root())
 		require.Equal(t, exitFailed, code)
 		require.Contains(t, said, "--module")
+	}
+	for _, name := range []string{"42", "freshet", strings.Repeat("x", 55)} {
+		code, _, said := runs(t, "init", filepath.Join(t.TempDir(), "x"), "--name", name, "--replace", testkit.Root())
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, said, "--name")
 	}
 	code, _, said := runs(t, "init", filepath.Join(t.TempDir(), "x"))
 	require.Equal(t, exitFailed, code)

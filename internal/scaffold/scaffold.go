@@ -12,8 +12,9 @@ import (
 	"strings"
 )
 
-// service is the service as it is written, but for the path of its module: packages
-// of this repository, so that it is built and tested here.
+// service is the service as it is written, but for the path of its module and its
+// name, which is tasks here: packages of this repository, so that it is built and
+// tested here.
 //
 //go:embed service/*.go service/*.tmpl service/Makefile service/buf.gen.yaml
 //go:embed service/proto service/gen service/tasks
@@ -24,9 +25,10 @@ var service embed.FS
 const modulePath = "github.com/freshet-dev/freshet/internal/scaffold/service"
 
 // Write writes the service into dir, which it makes: with imports of the given
-// module, without a go.mod. It overwrites nothing: a dir that holds anything is an
-// error. Files whose name would mean something here have .tmpl behind it.
-func Write(dir, module string) error {
+// module, without a go.mod, and under a name as Name gives it, which its proto package,
+// its slot and its publication have. It overwrites nothing: a dir that holds anything is
+// an error. Files whose name would mean something here have .tmpl behind it.
+func Write(dir, module, name string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -37,6 +39,7 @@ func Write(dir, module string) error {
 	if len(entries) > 0 {
 		return fmt.Errorf("%s is not empty: nothing is overwritten; name a new folder", dir)
 	}
+	names := renaming(name)
 	return fs.WalkDir(service, "service", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -45,14 +48,18 @@ func Write(dir, module string) error {
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel("service", strings.TrimSuffix(path, ".tmpl"))
+		file, err := filepath.Rel("service", names.Replace(strings.TrimSuffix(path, ".tmpl")))
 		if err != nil {
 			return err
 		}
-		if name == "gitignore" {
-			name = ".gitignore"
+		if file == "gitignore" {
+			file = ".gitignore"
 		}
-		return write(filepath.Join(dir, name), strings.ReplaceAll(string(text), modulePath, module))
+		renamed, err := rename(file, string(text), names)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		return write(filepath.Join(dir, file), strings.ReplaceAll(renamed, modulePath, module))
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 // comes from.
 func TestWrite(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "new")
-	require.NoError(t, Write(dir, "example.org/things"))
+	require.NoError(t, Write(dir, "example.org/things", "tasks"))
 	files := 0
 	require.NoError(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -56,7 +56,7 @@ func TestWrite_overwritesNothing(t *testing.T) {
 	dir := t.TempDir()
 	mine := filepath.Join(dir, "main.go")
 	require.NoError(t, os.WriteFile(mine, []byte("mine"), 0o600))
-	require.ErrorContains(t, Write(dir, "example.org/things"), "is not empty")
+	require.ErrorContains(t, Write(dir, "example.org/things", "tasks"), "is not empty")
 	text, err := os.ReadFile(mine)
 	require.NoError(t, err)
 	require.Equal(t, "mine", string(text))
