@@ -354,13 +354,18 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+const replicaURL = "a URL for each standby, as postgres://user:password@host:5432/name" //nolint:gosec // an example
+
 // checkReplicas refuses what is no URL, and what metrics could not tell apart.
 func (c Config) checkReplicas() error {
 	seen := map[string]bool{}
 	for _, url := range c.ReplicaURLs {
+		if url == "" { // to pgx, whatever listens on this machine
+			return &ConfigError{Field: "ReplicaURLs", Want: replicaURL + "; one is empty"}
+		}
 		config, err := pgx.ParseConfig(url)
 		if err != nil {
-			return &ConfigError{Field: "ReplicaURLs", Want: fmt.Sprintf("connection strings: %v", err)} // pgx leaves the password out
+			return &ConfigError{Field: "ReplicaURLs", Want: fmt.Sprintf("%s: %v", replicaURL, err)} // pgx leaves the password out
 		}
 		at := net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
 		if seen[at] {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -12,12 +13,23 @@ import (
 // relays reports whether the node is one of a fleet.
 func (c Config) relays() bool { return len(c.NATSURLs) > 0 }
 
-// checkNATS refuses what can't be meant.
+// aboutNATS is what the configuration says to package relay, about NATS.
+func (c Config) aboutNATS() relay.Config {
+	return relay.Config{
+		Servers: c.NATSURLs, Credentials: c.NATSCredentials, RootCAs: c.NATSRootCAs, Cert: c.NATSCert, Key: c.NATSKey, Subject: c.NATSSubject,
+	}
+}
+
+// checkNATS refuses what can't be meant, and files that aren't there.
 func (c Config) checkNATS() error {
-	for _, url := range c.NATSURLs {
-		if err := relay.CheckServer(url); err != nil {
-			return &ConfigError{Field: "NATSURLs", Want: "servers of NATS: " + err.Error()}
+	var wrong *relay.ConfigError
+	about := c.aboutNATS()
+	if errors.As(about.CheckNATS(), &wrong) {
+		field := "NATS" + wrong.Field
+		if wrong.Field == "Servers" {
+			field = "NATSURLs"
 		}
+		return &ConfigError{Field: field, Want: wrong.Want}
 	}
 	if c.NATSFallback && !c.relays() {
 		return &ConfigError{Field: "NATSFallback", Want: "nothing, where there is no NATSURLs: each node captures then"}
@@ -28,11 +40,11 @@ func (c Config) checkNATS() error {
 // joinFleet has the feed take turns with what other nodes tell, through publisher.
 func (n *Node) joinFleet(publisher *relay.Publisher) (err error) {
 	c := n.cfg
-	n.relay, err = relay.New(relay.Config{
-		Servers: c.NATSURLs, Credentials: c.NATSCredentials, RootCAs: c.NATSRootCAs, Cert: c.NATSCert, Key: c.NATSKey,
-		Subject: c.NATSSubject, Scope: c.Slot + "-" + c.Publication + "-" + n.program.Hash(),
-		Fallback: c.NATSFallback, MaxLag: c.MaxLag, State: n.hub, OnChange: n.wake, Logger: c.Logger,
-	}, n.feed, publisher)
+	about := c.aboutNATS()
+	about.Scope = c.Slot + "-" + c.Publication + "-" + n.program.Hash()
+	about.Fallback, about.MaxLag = c.NATSFallback, c.MaxLag
+	about.State, about.OnChange, about.Logger = n.hub, n.wake, c.Logger
+	n.relay, err = relay.New(about, n.feed, publisher)
 	return err
 }
 

@@ -41,7 +41,7 @@ func (c *callerFlags) ask(file string) (*inquiry, error) {
 func readGrants(file string) (*grants.Set, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, noGrants(err)
 	}
 	return grants.Parse(file, text)
 }
@@ -75,7 +75,9 @@ func (c *callerFlags) caller() (caller grants.Caller, err error) {
 	case c.Claims == "-":
 		text, err = io.ReadAll(os.Stdin)
 	case c.Claims != "":
-		text, err = os.ReadFile(c.Claims)
+		if text, err = os.ReadFile(c.Claims); err != nil {
+			return caller, fmt.Errorf("--claims: want a file with the claims as a JSON object, or - for standard input: %w", err)
+		}
 	case c.Token != "":
 		if c.token = c.Token; c.token == "-" {
 			var given []byte

@@ -54,6 +54,9 @@ func (c *configCheckCmd) Run(parsed *kong.Context, s *settings, to streams) erro
 // judge does what serve does before it opens anything.
 func (c *serveCmd) judge() error {
 	logger := slog.New(slog.DiscardHandler)
+	if err := c.checkDemo(); err != nil {
+		return err
+	}
 	f, err := front.New(c.front(logger))
 	if err != nil {
 		return err

@@ -22,23 +22,44 @@ type demoAuth struct {
 	opened chan struct{} // closed when the ports are open
 }
 
-// openDemo makes the issuer of the demonstration, and sets the flags by which the
-// server would be told of any other. Nothing else of the server knows that it is one,
-// but for who has signed out.
-func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger, onSignOut func()) (*demoAuth, error) {
+// demo is what the flags say to package demo.
+func (c *serveCmd) demo() demo.Config {
+	return demo.Config{Addr: c.Addr, KeyFile: filepath.Join(c.DataDir, "demo-key.json"), Life: c.DemoTokenLife}
+}
+
+// checkDemo says what is wrong with --demo-auth, and with what is given beside it. It
+// opens and makes nothing. If nothing is, it sets the flags by which the server would be
+// told of any other issuer.
+func (c *serveCmd) checkDemo() error {
 	if !c.DemoAuth {
-		return nil, nil
+		return nil
 	}
 	if len(c.OIDCIssuer)+len(c.JWTAudience) > 0 || c.JWTKeys != "" || c.AuthCookie != "" || c.AuthAnonymous {
-		return nil, errors.New("--demo-auth has an issuer, an audience and a cookie of its own: leave out --oidc-issuer, --jwt-keys, --jwt-audience, --auth-cookie and --auth-anonymous")
+		return errors.New("--demo-auth has an issuer, an audience and a cookie of its own: leave out --oidc-issuer, --jwt-keys, --jwt-audience, --auth-cookie and --auth-anonymous")
 	}
 	if len(c.Host)+len(c.TrustedProxy) > 0 {
-		return nil, errors.New("--demo-auth is for this machine, since its accounts have no passwords: leave out --host and --trusted-proxy")
+		return errors.New("--demo-auth is for this machine, since its accounts have no passwords: leave out --host and --trusted-proxy")
 	}
 	if c.TLSCert != "" {
-		return nil, errors.New("--demo-auth speaks plain HTTP, on this machine: leave out --tls-cert and --tls-key")
+		return errors.New("--demo-auth speaks plain HTTP, on this machine: leave out --tls-cert and --tls-key")
 	}
-	issuer, err := demo.New(demo.Config{Addr: c.Addr, KeyFile: filepath.Join(c.DataDir, "demo-key.json"), Life: c.DemoTokenLife, OnSignOut: onSignOut})
+	cfg := c.demo()
+	if err := cfg.Check(); err != nil {
+		return fmt.Errorf("--demo-auth: %w", err)
+	}
+	c.OIDCIssuer, c.JWTAudience, c.AuthCookie = []string{cfg.Name()}, []string{demo.Audience}, demo.Cookie
+	return nil
+}
+
+// openDemo makes the issuer of the demonstration. Nothing else of the server knows that
+// it is one, but for who has signed out.
+func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger, onSignOut func()) (*demoAuth, error) {
+	if err := c.checkDemo(); err != nil || !c.DemoAuth {
+		return nil, err
+	}
+	cfg := c.demo()
+	cfg.OnSignOut = onSignOut
+	issuer, err := demo.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("--demo-auth: %w", err)
 	}
@@ -48,7 +69,6 @@ func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger, onSignOut 
 			return nil, fmt.Errorf("--demo-auth: write the grants: %w", err)
 		}
 	}
-	c.OIDCIssuer, c.JWTAudience, c.AuthCookie = []string{issuer.Name()}, []string{demo.Audience}, demo.Cookie
 	logger.InfoContext(ctx, "demo accounts: whoever is at this machine can sign in as any of them",
 		"accounts", "ada, bob, guest", "grants", c.Grants, "token_life", c.DemoTokenLife)
 	return &demoAuth{issuer, make(chan struct{})}, nil

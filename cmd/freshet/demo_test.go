@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -291,8 +292,11 @@ func TestServe_withoutDemoAuth(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 }
 
+// config check says the same as serve, and makes nothing.
 func TestServe_demoAuth_refused(t *testing.T) {
-	data := t.TempDir()
+	data, untouched := t.TempDir(), t.TempDir()
+	key := filepath.Join(t.TempDir(), "demo-key.json")
+	require.NoError(t, os.WriteFile(key, []byte("{}"), 0o600))
 	for flags, want := range map[string]string{
 		"--addr=0.0.0.0:8080":                          "can be reached from other machines",
 		"--addr=0.0.0.0:8080 --insecure":               "can be reached from other machines",
@@ -305,11 +309,23 @@ func TestServe_demoAuth_refused(t *testing.T) {
 		"--host=app.example.com":                       "leave out --host",
 		"--trusted-proxy=10.0.0.0/8":                   "leave out --host",
 		"--demo-token-life=1s":                         "from 2s to 24h",
-		"--grants=" + filepath.Join(data, "none.yaml"): "no such file",
+		"--tls-cert=a.pem --tls-key=a.pem":             "leave out --tls-cert",
+		"--grants=" + filepath.Join(data, "none.yaml"): "--grants: want a grants file",
+		"--data-dir=" + filepath.Dir(key):              "remove the file, and a new one is made",
 	} {
-		args := append([]string{"serve", "--demo-auth", "--database-url=postgres://x", "--admin-addr=", "--data-dir=" + data}, strings.Fields(flags)...)
-		code, _, stderr := runs(t, args...)
+		given := append([]string{"--demo-auth", "--database-url=postgres://x", "--admin-addr="}, strings.Fields(flags)...)
+		code, _, stderr := runs(t, append([]string{"config", "check", "--data-dir=" + untouched}, given...)...)
+		require.Equal(t, exitFailed, code, flags)
+		require.Contains(t, stderr, want, flags)
+		code, _, stderr = runs(t, append([]string{"serve", "--data-dir=" + data}, given...)...)
 		require.Equal(t, exitFailed, code, flags)
 		require.Contains(t, stderr, want, flags)
 	}
+	for _, fine := range []string{"--demo-auth", "--demo-auth --grants=" + openGrantsFile(t)} {
+		code, _, stderr := runs(t, append([]string{"config", "check", "--database-url=postgres://x", "--data-dir=" + untouched}, strings.Fields(fine)...)...)
+		require.Equal(t, exitOK, code, stderr)
+	}
+	entries, err := os.ReadDir(untouched)
+	require.NoError(t, err)
+	require.Empty(t, entries)
 }

@@ -6,17 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/server/messages"
-	"github.com/freshet-dev/freshet/store"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -112,9 +107,7 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 			return err
 		}
 		problems = slices.Concat(problems, unbound, leftovers)
-		for _, url := range c.ReplicaURL {
-			problems = append(problems, c.replica(ctx, url)...)
-		}
+		problems = append(problems, c.replicas(ctx)...)
 		hosts, err := setup.CheckHosts(ctx, cmp.Or(c.CaptureURL, c.DatabaseURL))
 		if err != nil {
 			return err
@@ -136,7 +129,7 @@ func (c *doctorCmd) printGrants(ctx context.Context, conn *setup.Conn, p *contra
 	for _, url := range c.ReplicaURL {
 		config, err := setup.ParseConfig(url)
 		if err != nil {
-			return fmt.Errorf("--replica-url: %w", err) // pgx leaves the password out
+			return fmt.Errorf("--replica-url: %w", noReplicaURL(err))
 		}
 		if config.User != c.AppRole {
 			notes = append(notes, fmt.Sprintf("the URL of the replica %s is the role %s's: it is to be that of the services, %s", at(config), config.User, c.AppRole))
@@ -168,32 +161,8 @@ func (c *doctorCmd) unbound(ctx context.Context, p *contract.Program) ([]setup.P
 	return slices.DeleteFunc(found, func(p setup.Problem) bool { return !p.Warning }), err
 }
 
-// replica returns why serve would not read from a standby. It is a warning: the primary
-// does then.
-func (c *doctorCmd) replica(ctx context.Context, url string) []setup.Problem {
-	config, err := setup.ParseConfig(url)
-	if err != nil {
-		return []setup.Problem{{Text: fmt.Sprintf("--replica-url: %v", err)}} // pgx leaves the password out
-	}
-	err = store.CheckReplica(ctx, c.DatabaseURL, url)
-	if err == nil {
-		return nil
-	}
-	p := setup.Problem{Warning: true, Text: fmt.Sprintf("no read runs on the replica %s: %v", at(config), err)}
-	var why *store.ReplicaError
-	if errors.As(err, &why) && why.Why == store.ReplicaPrivilege {
-		p.By, p.SQL = "a superuser", []string{"grant pg_read_all_stats to " + pgx.Identifier{config.User}.Sanitize() + ";"}
-	}
-	return []setup.Problem{p}
-}
-
-// at is where a connection leads to.
-func at(config *pgx.ConnConfig) string {
-	return net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
-}
-
 // oneLine keeps what is in a comment in it, whatever somebody has put into a name.
-var oneLine = strings.NewReplacer("\n", " ", "\r", " ")
+var oneLine = strings.NewReplacer("\n\t", " ", "\n", " ", "\r", " ")
 
 // report prints problems, in the form of an SQL script with comments, or fine.
 func report(w io.Writer, problems []setup.Problem, fine string) error {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
@@ -18,11 +21,31 @@ func TestDoctor_replica(t *testing.T) {
 		select 1, system_identifier, 1, pg_postmaster_start_time() from pg_control_system()`)
 	code, stdout, _ := runs(t, "doctor", "--replica-url=postgres://u:sesame@127.0.0.1:1/none?sslmode=disable", "--replica-url="+database)
 	require.Equal(t, exitOK, code, stdout)
-	require.Contains(t, stdout, "-- warning: no read runs on the replica 127.0.0.1:1: it can't be reached")
-	require.Contains(t, stdout, "it is no standby (any more)")
+	require.Contains(t, stdout, "-- warning: --replica-url: no read runs on the replica 127.0.0.1:1: it can't be reached")
+	require.Contains(t, stdout, ". Is it up, are host and port right")
+	require.Contains(t, stdout, "it is no standby (any more): what it has is another history. Name a streaming standby by its own address")
 	require.NotContains(t, stdout, "sesame")
-	code, stdout, _ = runs(t, "doctor", "--replica-url=postgres://u:sesame@%zz")
-	require.Equal(t, exitFailed, code)
-	require.Contains(t, stdout, "--replica-url: ")
-	require.NotContains(t, stdout, "sesame")
+	for wrong, says := range map[string]string{
+		"--replica-url=postgres://u:sesame@%zz":                     "--replica-url: want a URL for each standby, as postgres://user:password@host:5432/name: ",
+		"--replica-url=":                                            "it is empty",
+		"--replica-url=" + database + "  --replica-url=" + database: "name each standby once",
+	} {
+		code, stdout, _ = runs(t, append([]string{"doctor"}, strings.Fields(wrong)...)...)
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, stdout, says)
+		require.NotContains(t, stdout, "sesame")
+	}
+	at, err := pgx.ParseConfig(database)
+	require.NoError(t, err)
+	there := func(user, name string) string {
+		return fmt.Sprintf("--replica-url=host=%s port=%d user=%s dbname=%s", at.Host, at.Port, user, name)
+	}
+	for url, says := range map[string]string{
+		there("nobody_here", at.Database): "pg_hba.conf is its own",
+		there(at.User, "none_of_it"):      "give the name of that of --database-url",
+	} {
+		code, stdout, _ = runs(t, "doctor", url)
+		require.Equal(t, exitOK, code)
+		require.Contains(t, stdout, says)
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +41,17 @@ func (c *serveCmd) openGrants(logger *slog.Logger, registry prometheus.Registere
 	if c.Grants == "" {
 		return nil, nil
 	}
-	return grants.Open(c.Grants, grants.Options{Logger: logger, Registerer: registry, OnChange: onChange})
+	file, err := grants.Open(c.Grants, grants.Options{Logger: logger, Registerer: registry, OnChange: onChange})
+	return file, noGrants(err)
+}
+
+// noGrants says of a file that can't be read what is wanted. One that can be, and is
+// wrong, says where.
+func noGrants(err error) error {
+	if err == nil || errors.As(err, new(*grants.FileError)) {
+		return err
+	}
+	return fmt.Errorf("--grants: want a grants file: %w (is the path right, and may this user read it? docs/operations.md, Grants, says how to write one)", err)
 }
 
 // administer says whether a caller may use the admin port.

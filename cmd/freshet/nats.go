@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,19 +31,32 @@ func (f *natsFlags) configure(c *server.Config) {
 // node that is told takes as long.
 const slowNATS = 5 * time.Millisecond
 
+// natsFlagOf is the flag of a field of relay.Config; empty: it has none.
+func natsFlagOf(field string) string {
+	return map[string]string{ //nolint:gosec // names of flags
+		"Servers": "--nats-url", "Credentials": "--nats-creds", "RootCAs": "--nats-ca",
+		"Cert": "--nats-cert", "Key": "--nats-key", "Subject": "--nats-subject",
+	}[field]
+}
+
 // examine returns why nodes would not hear each other.
 func (f *natsFlags) examine(ctx context.Context) []setup.Problem {
-	if len(f.NATSURL) == 0 {
-		return nil
-	}
-	took, err := relay.Check(ctx, relay.Config{
+	cfg := relay.Config{
 		Servers: f.NATSURL, Credentials: f.NATSCreds, RootCAs: f.NATSCA, Cert: f.NATSCert, Key: f.NATSKey, Subject: f.NATSSubject,
-	})
+	}
+	err := cfg.CheckNATS()
+	took := time.Duration(0)
+	if err == nil && len(f.NATSURL) > 0 {
+		took, err = relay.Check(ctx, cfg)
+	}
+	var field *relay.ConfigError
 	switch {
+	case errors.As(err, &field):
+		return []setup.Problem{{Text: fmt.Sprintf("%s: want %s", natsFlagOf(field.Field), field.Want)}}
 	case err != nil:
 		return []setup.Problem{{Text: fmt.Sprintf("--nats-url: nodes would not hear each other: %v", err)}}
 	case took > slowNATS:
-		return []setup.Problem{{Warning: true, Text: fmt.Sprintf("--nats-url: a message takes %s from one connection to another: so much later than the node that captures do the others tell", took.Round(100*time.Microsecond))}}
+		return []setup.Problem{{Warning: true, Text: fmt.Sprintf("--nats-url: a message takes %s from one connection to another: so much later than the node that captures do the others tell. Have servers of NATS near to the nodes", took.Round(100*time.Microsecond))}}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/server/relay"
 )
 
 // doctor says whether nodes would hear each other: a NATS that isn't there, and one that
@@ -39,15 +41,51 @@ func TestDoctor_nats(t *testing.T) {
 		code      int
 	}{
 		{"nats://node:sesame@" + at, "", exitOK},
-		{"nats://other:sesame@" + at, "NATS refuses freshet.>", exitFailed},
-		{"nats://node:wrong-sesame@" + at, "Authorization Violation", exitFailed},
-		{"nats://node:sesame@127.0.0.1:1", "nodes would not hear each other", exitFailed},
-		{"http://node:sesame@127.0.0.1:1", "no URL of a server of NATS", exitFailed},
+		{"nats://other:sesame@" + at, string(relay.FaultPermissions), exitFailed},
+		{"nats://node:wrong-sesame@" + at, string(relay.FaultCredentials), exitFailed},
+		{"nats://node:sesame@127.0.0.1:1", "nodes would not hear each other: connect to NATS: nats: no servers available for connection: " + string(relay.FaultUnreachable), exitFailed},
+		{"nats://node:sesame@" + silent(t), string(relay.FaultSilent), exitFailed},
+		{"http://node:sesame@127.0.0.1:1", "--nats-url: want servers of NATS: ", exitFailed},
 	} {
 		code, stdout, stderr := runs(t, "doctor", "--nats-url="+tt.url)
 		require.Equal(t, tt.code, code, "%s: %s%s", tt.url, stdout, stderr)
 		require.Contains(t, stdout, tt.says)
 		require.NotContains(t, stdout+stderr, "sesame")
+	}
+}
+
+// silent is the address of a server that takes connections and says nothing.
+func silent(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // nobody accepts: the kernel does
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String()
+}
+
+// Flags and files of NATS are looked at before anybody connects, and told by their flags:
+// by serve, by config check and by doctor.
+func TestNATS_flags(t *testing.T) {
+	t.Setenv("DATABASE_URL", testkit.Migrated(t))
+	code, _, stderr := runs(t, "migrate", "up", "--set-up")
+	require.Equal(t, exitOK, code, stderr)
+	const server = "--nats-url=nats://127.0.0.1:1 "
+	for flags, want := range map[string]string{
+		"--nats-creds=/none":                            "--nats-creds: want nothing, where no server of NATS is named",
+		server + "--nats-creds=/none":                   "--nats-creds: want a file of credentials, as nsc makes them: open /none: no such file",
+		server + "--nats-ca=/none":                      "--nats-ca: want a file of certificates in PEM: open /none: no such file",
+		server + "--nats-ca=" + settingsFile(t, "a: b"): "--nats-ca: want a file of certificates in PEM: there is none in ",
+		server + "--nats-cert=/none":                    "--nats-key: want the key of",
+		server + "--nats-key=/none":                     "--nats-cert: want the certificate of",
+		server + "--nats-cert=/none --nats-key=/none":   "--nats-cert: want a certificate in PEM, and its key: open /none: no such file",
+		server + "--nats-subject=a..b":                  "--nats-subject: want up to 100 letters",
+		"--nats-url=4222":                               "--nats-url: want servers of NATS: ",
+	} {
+		for _, command := range []string{"serve", "config check", "doctor"} {
+			code, stdout, stderr := runs(t, append(strings.Fields(command), strings.Fields(flags)...)...)
+			require.Equal(t, exitFailed, code, "%s %s", command, flags)
+			require.Contains(t, stdout+stderr, want, "%s %s", command, flags)
+		}
 	}
 }
 

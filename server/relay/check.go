@@ -14,7 +14,7 @@ const checkTimeout = 5 * time.Second
 
 // Check proves that two nodes with this configuration would hear each other, and says
 // how long that takes. Of cfg only what is about NATS counts. The error says what is in
-// the way.
+// the way, and what to do: a *ConfigError, *ConnectError or *SubjectError.
 func Check(ctx context.Context, cfg Config) (took time.Duration, err error) {
 	cfg.Scope, cfg.State = "doctor", noState{}
 	if err := cfg.validate(); err != nil {
@@ -52,9 +52,9 @@ func Check(ctx context.Context, cfg Config) (took time.Duration, err error) {
 	case <-heard:
 		return time.Since(began), nil
 	case err := <-refused:
-		return 0, fmt.Errorf("relay: NATS refuses %s.> : %w", cfg.Subject, err)
+		return 0, &SubjectError{Subject: cfg.Subject, Fault: FaultPermissions, Err: err}
 	case <-ctx.Done():
-		return 0, fmt.Errorf("relay: what one connection publishes to %s.> another one doesn't hear: are the servers of one cluster, and may the user publish and subscribe there?", cfg.Subject)
+		return 0, &SubjectError{Subject: cfg.Subject, Fault: FaultApart}
 	}
 }
 

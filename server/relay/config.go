@@ -2,10 +2,13 @@ package relay
 
 import (
 	"cmp"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"time"
@@ -53,10 +56,13 @@ type Config struct {
 	more []nats.Option // of tests
 }
 
+// defaultSubject is what subjects begin with if nothing else is said.
+const defaultSubject = "freshet"
+
 var tokens = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 func (c *Config) validate() error {
-	c.Subject = cmp.Or(c.Subject, "freshet")
+	c.Subject = cmp.Or(c.Subject, defaultSubject)
 	c.MaxLag = cmp.Or(c.MaxLag, 5*time.Second)
 	c.Patience = cmp.Or(c.Patience, 10*time.Second)
 	if c.OnChange == nil {
@@ -70,23 +76,79 @@ func (c *Config) validate() error {
 		return errors.New("relay: there is no server of NATS")
 	case c.State == nil:
 		return errors.New("relay: there is no state to answer from")
-	case !tokens.MatchString(c.Subject) || len(c.Subject) > 100:
-		return fmt.Errorf("relay: %q can't begin a subject: use up to 100 letters, digits, - and _, in words with dots between them", c.Subject)
 	case !tokens.MatchString(c.Scope):
 		return fmt.Errorf("relay: %q can't be part of a subject", c.Scope)
-	case (c.Cert == "") != (c.Key == ""):
-		return errors.New("relay: a certificate and its key go together")
+	}
+	return c.CheckNATS()
+}
+
+// ConfigError says what is wrong with a field of a Config, of those that are about NATS.
+type ConfigError struct {
+	Field string // its name
+	Want  string // in words
+	Err   error  // why it can't be read; nil: it can
+}
+
+func (e *ConfigError) Error() string { return fmt.Sprintf("relay.Config.%s: want %s", e.Field, e.Want) }
+
+// Unwrap returns Err.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// CheckNATS says what is wrong with the fields that are about NATS, and with the files that
+// they name: a *ConfigError, or nil. It connects to nobody. No servers, and none of the
+// rest, is fine.
+func (c *Config) CheckNATS() error {
+	if len(c.Servers) == 0 {
+		for _, f := range []struct{ name, is string }{
+			{"Credentials", c.Credentials}, {"RootCAs", c.RootCAs}, {"Cert", c.Cert}, {"Key", c.Key},
+		} {
+			if f.is != "" {
+				return &ConfigError{Field: f.name, Want: "nothing, where no server of NATS is named"}
+			}
+		}
 	}
 	for _, server := range c.Servers {
-		if err := CheckServer(server); err != nil {
-			return fmt.Errorf("relay: %w", err)
+		if err := checkServer(server); err != nil {
+			return &ConfigError{Field: "Servers", Want: "servers of NATS: " + err.Error()}
+		}
+	}
+	if subject := cmp.Or(c.Subject, defaultSubject); !tokens.MatchString(subject) || len(subject) > 100 {
+		return &ConfigError{Field: "Subject", Want: fmt.Sprintf("up to 100 letters, digits, - and _, in words with dots between them, not %q", subject)}
+	}
+	return c.checkFiles()
+}
+
+// checkFiles is the part about files. They may be replaced later, and are read again.
+func (c *Config) checkFiles() error {
+	if c.Credentials != "" {
+		if _, err := os.ReadFile(c.Credentials); err != nil {
+			return &ConfigError{Field: "Credentials", Want: fmt.Sprintf("a file of credentials, as nsc makes them: %v", err), Err: err}
+		}
+	}
+	if c.RootCAs != "" {
+		text, err := os.ReadFile(c.RootCAs)
+		if err != nil {
+			return &ConfigError{Field: "RootCAs", Want: fmt.Sprintf("a file of certificates in PEM: %v", err), Err: err}
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(text) {
+			return &ConfigError{Field: "RootCAs", Want: fmt.Sprintf("a file of certificates in PEM: there is none in %s", c.RootCAs)}
+		}
+	}
+	switch {
+	case c.Cert != "" && c.Key == "":
+		return &ConfigError{Field: "Key", Want: "the key of the node's own certificate: the two go together"}
+	case c.Cert == "" && c.Key != "":
+		return &ConfigError{Field: "Cert", Want: "the certificate of that key: the two go together"}
+	case c.Cert != "":
+		if _, err := tls.LoadX509KeyPair(c.Cert, c.Key); err != nil {
+			return &ConfigError{Field: "Cert", Want: fmt.Sprintf("a certificate in PEM, and its key: %v", err), Err: err}
 		}
 	}
 	return nil
 }
 
-// CheckServer says what is wrong with the URL of a server of NATS.
-func CheckServer(server string) error {
+// checkServer says what is wrong with the URL of a server of NATS.
+func checkServer(server string) error {
 	u, err := url.Parse(server)
 	if err != nil {
 		return errors.New("this is no URL of a server of NATS: want nats://host:4222") // it may hold a password

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ type Fault string
 
 // Kinds of faults. The zero value is one that says nothing besides its error.
 const (
+	FaultSilent            Fault = "somebody takes the connection there, and doesn't speak as NATS does: is that the port for clients (4222), and not the one for routes, monitoring or HTTP? does nats:// or tls:// suit it?"
 	FaultUnreachable       Fault = "nobody answers there: is NATS up, and are host and port right?"
 	FaultNoTLS             Fault = "that server takes no TLS: give it a certificate, or use nats:// where its network may be trusted"
 	FaultServerCertificate Fault = "the server's certificate isn't trusted: --nats-ca names whose are, in PEM"
@@ -26,7 +26,26 @@ const (
 	FaultOwnCertificate    Fault = "the server refuses this node's certificate, or wants one: --nats-cert and --nats-key, of an authority that it trusts and not expired"
 	FaultCredentials       Fault = "the server refuses user and password, token or credentials: those in --nats-url or --nats-creds are not what it knows, or have expired" //nolint:gosec // a text about them
 	FaultExpired           Fault = "the credentials are expired or revoked: put new ones into the file of --nats-creds, which is read with each attempt"
+	FaultPermissions       Fault = "allow its user to publish and subscribe there, in the permissions of NATS' configuration, or name other words by --nats-subject"
+	FaultApart             Fault = "are all servers of --nats-url routes of one cluster, with this user in one account, and may it publish and subscribe there?"
 )
+
+// SubjectError says why two connections don't hear each other.
+type SubjectError struct {
+	Subject string // what all subjects begin with
+	Fault   Fault  // FaultPermissions or FaultApart
+	Err     error  // what NATS has said; nil: nothing
+}
+
+func (e *SubjectError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("what one connection publishes to %s.> another one doesn't hear: %s", e.Subject, e.Fault)
+	}
+	return fmt.Sprintf("NATS refuses %s.> (%v): %s", e.Subject, e.Err, e.Fault)
+}
+
+// Unwrap returns what NATS has said.
+func (e *SubjectError) Unwrap() error { return e.Err }
 
 // ConnectError says why there is no connection to NATS. It holds no secret.
 type ConnectError struct {
@@ -48,7 +67,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 func explain(err error) *ConnectError {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	var dialing *net.OpError
+	var at *net.OpError
 	fault := Fault("")
 	switch {
 	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
@@ -68,8 +87,10 @@ func explain(err error) *ConnectError {
 		fault = FaultOwnCertificate
 	case errors.As(err, new(*tls.CertificateVerificationError)):
 		fault = FaultServerCertificate
-	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), errors.As(err, &dialing) && dialing.Op == "dial":
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), errors.As(err, &at) && at.Op == "dial":
 		fault = FaultUnreachable
+	case errors.As(err, &at) && at.Op == "read" && at.Timeout():
+		fault = FaultSilent
 	}
 	return &ConnectError{Fault: fault, Err: err}
 }
@@ -83,7 +104,8 @@ const (
 )
 
 // dial connects to NATS, or says that it will go on trying when nobody answers: with
-// once it is a *ConnectError. Other errors are of the configuration's files. Whoever dials
+// once it is a *ConnectError. Other errors are a *ConfigError of a file, or another of the
+// settings. Whoever dials
 // closes the connection.
 func (c *Config) dial(once bool, more ...nats.Option) (*nats.Conn, error) {
 	options := append([]nats.Option{
@@ -97,19 +119,16 @@ func (c *Config) dial(once bool, more ...nats.Option) (*nats.Conn, error) {
 		// changed at the servers first, or credentials that are renewed too late.
 		nats.IgnoreAuthErrorAbort(),
 	}, more...)
+	if err := c.checkFiles(); err != nil {
+		return nil, err
+	}
 	if c.Credentials != "" {
-		if _, err := os.ReadFile(c.Credentials); err != nil {
-			return nil, fmt.Errorf("relay: the credentials for NATS: %w", err)
-		}
 		options = append(options, nats.UserCredentials(c.Credentials))
 	}
 	if c.RootCAs != "" {
 		options = append(options, nats.RootCAs(c.RootCAs))
 	}
 	if c.Cert != "" {
-		if _, err := tls.LoadX509KeyPair(c.Cert, c.Key); err != nil {
-			return nil, fmt.Errorf("relay: the certificate for NATS: %w", err)
-		}
 		options = append(options, nats.ClientCert(c.Cert, c.Key))
 	}
 	made := nats.GetDefaultOptions()

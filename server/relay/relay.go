@@ -255,8 +255,8 @@ func (r *Relay) disconnected(err error) {
 // refused notes why an attempt to connect has failed.
 func (r *Relay) refused(ctx context.Context, err error) {
 	before, now := r.refusal.Load(), explain(err)
-	if before != nil && before.Fault == FaultExpired && now.Fault == FaultCredentials {
-		return // of credentials that have expired a server says no more when it is asked again
+	if before != nil && before.Fault == FaultExpired && (now.Fault == FaultCredentials || now.Fault == "") {
+		return // of credentials that have expired a server says no more when it is asked again, or hangs up
 	}
 	r.refusal.Store(now)
 	if before == nil || before.Error() != now.Error() {

@@ -158,9 +158,9 @@ func TestRelay_connectErrors(t *testing.T) {
 	cfg := relay.Config{Servers: []string{url(ok)}, Credentials: filepath.Join(t.TempDir(), "none.creds")}
 	_, err := relay.Check(testkit.Context(t), cfg)
 	require.ErrorIs(t, err, os.ErrNotExist)
-	require.ErrorContains(t, err, "credentials for NATS")
+	require.ErrorContains(t, err, "a file of credentials")
 	_, err = relay.Check(testkit.Context(t), relay.Config{Servers: []string{url(ok)}, RootCAs: key})
-	require.ErrorContains(t, err, "settings for NATS")
+	require.ErrorContains(t, err, "there is none in "+key)
 }
 
 // A node that runs while the password is changed at the servers, for a second: it says

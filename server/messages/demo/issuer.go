@@ -9,10 +9,12 @@
 package demo
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
@@ -68,13 +70,8 @@ type Issuer struct {
 
 // New returns an issuer with the key of the file, which it makes if there is none.
 func New(cfg Config) (*Issuer, error) {
-	if cfg.Life == 0 {
-		cfg.Life = Life
-	}
-	if cfg.Life < leastLife || cfg.Life > 24*time.Hour {
-		return nil, fmt.Errorf("the life of a token: want a value from %v to 24h", leastLife)
-	}
-	if err := checkAddr(cfg.Addr); err != nil {
+	cfg.Life = cmp.Or(cfg.Life, Life)
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	if cfg.OnSignOut == nil {
@@ -96,10 +93,28 @@ func New(cfg Config) (*Issuer, error) {
 		return nil, fmt.Errorf("make a signer: %w", err)
 	}
 	return &Issuer{
-		name: "http://" + cfg.Addr + strings.TrimSuffix(Path, "/"), life: cfg.Life,
+		name: cfg.Name(), life: cfg.Life,
 		key: key, public: public, signer: signer, onSignOut: cfg.OnSignOut, now: time.Now,
 	}, nil
 }
+
+// Check says what is wrong with a configuration, the key in its file included, if there
+// is one. It makes nothing.
+func (c Config) Check() error {
+	if life := cmp.Or(c.Life, Life); life < leastLife || life > 24*time.Hour {
+		return fmt.Errorf("the life of a token: want a value from %v to 24h", leastLife)
+	}
+	if err := checkAddr(c.Addr); err != nil {
+		return err
+	}
+	if _, err := readKey(c.KeyFile); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Name is the issuer's, as in `iss`: a URL, with the discovery document below.
+func (c Config) Name() string { return "http://" + c.Addr + strings.TrimSuffix(Path, "/") }
 
 // checkAddr refuses addresses that others reach: there are no passwords.
 func checkAddr(addr string) error {
@@ -116,7 +131,7 @@ func checkAddr(addr string) error {
 	return nil
 }
 
-// Name is the issuer's, as in `iss`: a URL, with the discovery document below.
+// Name is that of its Config.
 func (i *Issuer) Name() string { return i.name }
 
 // login is somebody who has signed in. The zero value: nobody.

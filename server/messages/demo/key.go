@@ -17,10 +17,16 @@ import (
 
 // keyOf reads the key from its file, or makes both.
 func keyOf(path string) (*ecdsa.PrivateKey, error) {
+	key, err := readKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeKey(path)
+	}
+	return key, err
+}
+
+func readKey(path string) (*ecdsa.PrivateKey, error) {
 	info, err := os.Stat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return makeKey(path)
 	case err != nil:
 		return nil, fmt.Errorf("the demo's key: %w", err)
 	case info.Mode().Perm()&0o077 != 0:
