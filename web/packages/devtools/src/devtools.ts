@@ -38,7 +38,7 @@ export class Devtools {
   #commits: readonly number[] = []; // the newest first
   #causes: readonly Cause[] = []; // of each topic the latest, the newest first
   #number = 0;
-  #counts = { notices: 0, reads: 0, queries: 0, saved: 0 };
+  #counts = { notices: 0, requests: 0, reads: 0, queries: 0, saved: 0 };
   #timer: ReturnType<typeof setTimeout> | undefined;
   #picture: Picture;
 
@@ -74,6 +74,7 @@ export class Devtools {
    */
   readonly fetch: Fetch = async (input, init) => {
     const sentAt = now();
+    this.#counts.requests++;
     const { fetch = (...request) => globalThis.fetch(...request) } = this.#options;
     const response = await fetch(input, init);
     this.#answered(sentAt, response.headers);

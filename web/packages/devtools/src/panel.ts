@@ -66,19 +66,21 @@ export function mountPanel(container: Element, devtools: Devtools, options: Pane
 function build(make: Make, devtools: Devtools) {
   const state = make("p", { class: "stream", role: "group", "aria-label": "The stream's state" });
   const numbers = make("dl", { class: "counts", "aria-label": "Since the page was opened" });
+  const unread = make("p", { class: "hint" });
   const rows = make("tbody");
   const table = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Queries" }, make("table", {}, head(make), rows));
   const none = make("p", { class: "hint" }, "Nothing has changed since the page was opened.");
   const key = make("p", { class: "hint key" }, make("span", { "data-part": "told" }, "commit → notice"), make("span", { "data-part": "read" }, "notice → data on show"));
+  const unexplained = make("p", { class: "hint" }, "When the commit was, and what it changed, isn't known: start the server with ", make("code", {}, "--explain"), ".");
   const bars = make("ol", { class: "journeys", "aria-label": "Notices, newest first" });
   const log = make("ol", { class: "log", "aria-label": "Events, newest first", tabindex: 0 });
   const below = make("p", { class: "hint" }, "While ", make("b", {}, "have"), " is below ", make("b", {}, "need"), " it is read again, at least ", make("b", {}, "need"), ".");
   const root = make(
     "div",
     { class: "panel" },
-    section("Now", state, numbers),
+    section("Now", state, numbers, unread),
     devtools.queries && section("Queries", table, below),
-    section("Commit → notice → refetch", none, key, bars),
+    section("Commit → notice → refetch", none, key, bars, unexplained),
     section("The stream", make("p", { class: "hint" }, "Which topics changed, up to which revision. Never a row: the page reads again."), log),
   );
 
@@ -98,10 +100,13 @@ function build(make: Make, devtools: Devtools) {
       ...[error, tokenError].flatMap((failed) => (failed === undefined ? [] : make("span", {}, message(failed)))),
     );
     numbers.replaceChildren(...countItems(make, counts));
+    unread.hidden = counts.reads > 0;
+    unread.replaceChildren(...whyUnread(make, counts.requests));
     rows.replaceChildren(...queryRows(make, devtools.queries?.report() ?? [], causes));
     bars.replaceChildren(...journeyBars(make, journeys));
     none.hidden = journeys.length > 0;
     key.hidden = bars.hidden = journeys.length === 0;
+    unexplained.hidden = counts.reads === 0 || journeys.every(({ freshAt }) => freshAt === undefined) || journeys.some(({ committedAt, cause }) => committedAt !== undefined || cause);
     log.replaceChildren(...frameItems(make, frames));
   }
   return { root, update };
@@ -115,6 +120,13 @@ function head(make: Make): HTMLElement {
   const cell = (name: string, title?: string) => make("th", { scope: "col", title }, name);
   const [need, asked, have] = ["the highest revision told of its topics", "at-least of the request under way", "up to here the data on show is complete"];
   return make("thead", {}, make("tr", {}, cell("query"), cell("need", need), cell("asked", asked), cell("have", have)));
+}
+
+/** Why SQL run and saved are unknown. */
+function whyUnread(make: Make, requests: number): (Node | string)[] {
+  const code = (text: string) => make("code", {}, text);
+  if (requests === 0) return ["SQL run and saved are counted of reads that are sent by ", code("devtools.fetch"), ": none yet. Give it to the transport, as ", code("fetch"), "."];
+  return ["SQL run and saved are what answers say in ", code("Freshet-Cache"), ": none yet. On another origin the server has to expose that header."];
 }
 
 function countItems(make: Make, { notices, refetches, reads, queries, saved }: Counts): HTMLElement[] {

@@ -29,6 +29,8 @@ export interface Journey {
 export interface Counts {
   readonly notices: number;
   readonly refetches: number;
+  /** Requests that `fetch` has sent. */
+  readonly requests: number;
   /** Answers to reads that `fetch` has seen; without it the next two say nothing. */
   readonly reads: number;
   /** Reads that ran a query, and reads that did without, as `Freshet-Cache` says. */

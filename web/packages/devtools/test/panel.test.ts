@@ -13,6 +13,7 @@ const notice: Frame = { type: "invalidate", revision, topics: ["messages"], spre
 
 let drawn: number;
 let told: { frame: (frame: Frame) => void; status: () => void; queries: () => void };
+let headers: Record<string, string>; // of each answer
 let devtools: Devtools;
 let panel: Panel;
 
@@ -22,6 +23,7 @@ beforeEach(() => {
   vi.spyOn(view, "requestAnimationFrame").mockImplementation(((look: () => void) => setTimeout(look, frameMs)) as never);
   vi.spyOn(view, "cancelAnimationFrame").mockImplementation(((frame: number) => clearTimeout(frame)) as never);
   drawn = 0;
+  headers = {};
   told = { frame: () => {}, status: () => {}, queries: () => {} };
   devtools = new Devtools({
     freshet: {
@@ -34,6 +36,7 @@ beforeEach(() => {
       onStatus: (listener) => ((told.status = listener), () => {}),
     },
     queries: { report: () => [], refetches: 0, onChange: (listener) => ((told.queries = listener), () => {}) },
+    fetch: async () => new Response(null, { headers }),
   });
   panel = mountPanel(document.body, devtools);
 });
@@ -69,4 +72,32 @@ test("what happens is on show within 80 ms and a frame of the screen", async () 
   told.frame(notice);
   await vi.advanceTimersByTimeAsync(1000);
   expect(drawn).toBe(2);
+});
+
+test("what isn't known, the panel says why, and what to switch on", async () => {
+  const hints = () => {
+    const shown = document.body.firstElementChild!.shadowRoot!.querySelectorAll<HTMLElement>("p.hint:not([hidden])");
+    return [...shown].map((hint) => hint.textContent).join("\n");
+  };
+  const read = async () => {
+    await devtools.fetch("/read");
+    told.frame(notice);
+    told.queries();
+    await vi.advanceTimersByTimeAsync(settleMs + frameMs);
+  };
+  expect(hints()).toContain("sent by devtools.fetch: none yet");
+  await read();
+  expect(hints()).not.toContain("devtools.fetch");
+  expect(hints()).toContain("Freshet-Cache: none yet");
+  expect(hints()).not.toContain("--explain"); // one thing after the other
+  headers = { "freshet-cache": "miss", "freshet-revision": revision };
+  await read();
+  expect(hints()).not.toContain("none yet");
+  expect(hints()).toContain("start the server with --explain");
+  const later = parseRevision("00000001-0000000000000020")!;
+  headers = { "freshet-cache": "miss", "freshet-revision": later, "freshet-cause": `change=insert, topic="messages", table="messages", rows=1, revision="${later}"` };
+  await devtools.fetch("/read");
+  told.frame({ ...notice, revision: later } as Frame);
+  await read();
+  expect(hints()).not.toContain("--explain");
 });
