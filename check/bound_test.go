@@ -74,3 +74,22 @@ func TestStillness(t *testing.T) {
 	require.Equal(t, 30*s, check.Stood(31*s, 1*s), "and nobody has ticked since")
 	require.Equal(t, 35*s, check.Stood(36500*ms, 1*s, 31*s, 31100*ms, 36100*ms), "twice")
 }
+
+// A run that is stopped while Postgres is of an epoch before the one that is served, or
+// of none yet, isn't judged by what it says: what it seems to have lost may be there.
+func TestRun_stoppedInAFailover(t *testing.T) {
+	require.True(t, check.Stopped(t.Context(), 7, 7))
+	require.True(t, check.Stopped(t.Context(), 7, 8), "nobody has been told yet")
+	require.False(t, check.Stopped(t.Context(), 8, 7))
+	require.False(t, check.Stopped(t.Context(), 7, 0), "none has begun since Postgres was started")
+}
+
+// F42: what is sent after Postgres was started anew is of a later epoch than all that had
+// been told when it was stopped, also before anybody is told of the next one.
+func TestRun_F42_whatARestartEnds(t *testing.T) {
+	at := func(epoch freshet.Epoch, position uint64) freshet.Revision {
+		return freshet.Revision{Epoch: epoch, Position: position}
+	}
+	require.Equal(t, [3]freshet.Revision{at(7, 100), at(8, 0), at(8, 50)}, check.Floors(t.Context(), at(7, 100), at(7, 120), at(8, 50)))
+	require.Equal(t, [3]freshet.Revision{at(7, 100), at(8, 40), at(8, 50)}, check.Floors(t.Context(), at(7, 100), at(8, 40), at(8, 50)), "told of the next meanwhile")
+}

@@ -60,6 +60,7 @@ const (
 	findsNothing        flaw = "doesn't find a message that is there"
 	stampsNothing       flaw = "leaves out a stamp"
 	stampsBefore        flaw = "stamps a mutation from before it"
+	stampsEndedEpoch    flaw = "acknowledges with an ended epoch"
 	namesTheFirst       flaw = "names the first of a mutation's topics"
 	ignoresEmitted      flaw = "doesn't tell what pg_logical_emit_message says"
 	turnsToOldPages     flaw = "has older rows on the second page of a list"
@@ -86,7 +87,7 @@ var caughtBy = map[flaw]string{
 	forgetsOldPlace: "G2", noWatchdog: "G3", tellsNothingByWatch: "G2", tellsTheFirst: "G2", ignoresSinceByPost: "G2", ignoresSinceByWatch: "G2",
 	ignoresSinceByTopic: "G2", putsIDsOnParts: "G2", tellsNoReset: "G2", beatsAhead: "G2", saysNotModified: "G6", tagsByNumber: "G6",
 	ignoresAtLeastByGet: "G1", trustsCacheOfCounts: "G6", trustsCacheOfItems: "G6", keepsForStrong: "G5", leavesOneOut: "G6",
-	countsTooMany: "G6", findsNothing: "G6", stampsNothing: "G6", stampsBefore: "G5", namesTheFirst: "G5",
+	countsTooMany: "G6", findsNothing: "G6", stampsNothing: "G6", stampsBefore: "G5", stampsEndedEpoch: "G5", namesTheFirst: "G5",
 	silentOnCallers: "G2", sharesCallers: "G6", judgesByAnother: "G6", namesAnother: "G2", namesNobody: "G2", tagsForAll: "G6",
 	ignoresEmitted: "G2", turnsToOldPages: "G6", keepsOverFailover: "G6", leavesStreamsBehind: "G3",
 }

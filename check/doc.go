@@ -38,8 +38,8 @@
 //     never go back.
 //   - G5, read your writes: a read at-least the stamp of a write shows the write, and
 //     so does a strong read that starts after the write's answer. The stamp is above
-//     all that had been told before the write was sent, and the topics beside the
-//     stamp are all that the write changed.
+//     all that had been told before the write was sent, of no epoch that had ended
+//     then, and the topics beside the stamp are all that the write changed.
 //   - G6, honest stamps: an answer stamped R shows every commit up to R, and nothing
 //     that was rolled back.
 //

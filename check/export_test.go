@@ -171,6 +171,32 @@ func ConvergeBy(began, patience, since, begun, stood time.Duration, served, held
 	return bound{began: began, patience: patience}.of(&subject{since: since}, &Held{Epoch: held}, rec)
 }
 
+// Stopped reports whether the last window of a run is judged that was stopped, where some
+// stream had told an epoch, and Postgres said what it holds in one.
+func Stopped(ctx context.Context, told, held freshet.Epoch) (judged bool) {
+	rec := newRecorder(nil)
+	rec.heard.Epoch = told
+	r := &run{rec: rec, truth: slowSession{held: Held{Epoch: held}}, cfg: Config{Database: &Postgres{}}, judge: newJudge(everyKind)}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	r.close(ctx, nil)
+	return !r.unjudged
+}
+
+// Floors are what the next commit will surely be above when some stream has told told; when
+// Postgres has been started anew while somebody else was told meanwhile; and once next has been told.
+func Floors(ctx context.Context, told, meanwhile, next freshet.Revision) (floors [3]freshet.Revision) {
+	r := &run{rec: newRecorder(nil)}
+	tell := func(rev freshet.Revision) { r.rec.frame(Frame{Kind: Heartbeat, Revision: rev}) }
+	tell(told)
+	floors[0] = r.rec.floor()
+	_ = r.endEpoch(ctx, func(context.Context) error { tell(meanwhile); return nil })
+	floors[1] = r.rec.floor()
+	tell(next)
+	floors[2] = r.rec.floor()
+	return floors
+}
+
 // Stood is how long a process stood still until now that had time at the ticks.
 func Stood(now time.Duration, ticks ...time.Duration) time.Duration {
 	var s stillness

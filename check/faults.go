@@ -52,11 +52,11 @@ var faults = []fault{
 		}},
 	{name: "restart-postgres", does: "Postgres is stopped in order, and started again", needs: stage,
 		run: func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
-			return r.cfg.Stage.RestartPostgres(ctx)
+			return r.endEpoch(ctx, r.cfg.Stage.RestartPostgres)
 		}},
 	{name: "crash-postgres", does: "every process of Postgres is killed; what committed asynchronously may be gone", needs: stage,
 		run: func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
-			return r.cfg.Stage.CrashPostgres(ctx)
+			return r.endEpoch(ctx, r.cfg.Stage.CrashPostgres)
 		}},
 	{name: "cut-clients", does: "all connections to the server break",
 		run: func(_ context.Context, r *run, _ time.Duration, _ *rand.Rand) error { r.front.Cut(); return nil }},
@@ -165,6 +165,18 @@ func (r *run) start(ctx context.Context, n *Node) error {
 		err = r.point(url)
 	}
 	return err
+}
+
+// endEpoch has Postgres start anew. Whatever anybody was told before is of an epoch that
+// has ended then: what is written afterwards is of a later one, whether or not anybody
+// has been told of it.
+func (r *run) endEpoch(ctx context.Context, restart func(context.Context) error) error {
+	ended, _ := r.rec.epoch()
+	if err := restart(ctx); err != nil {
+		return err
+	}
+	r.rec.end(ended)
+	return nil
 }
 
 // onClients does something to the way between clients and server, and mends it after

@@ -53,7 +53,9 @@ type Write struct {
 	Outcome    Outcome
 
 	// The commit's position: At if it is known, and in any case above After and
-	// not above Upto. Zero: not known. Compare with notAbove and above only.
+	// not above Upto. Zero: not known. Compare with notAbove, above and lower only.
+	// An Upto that isn't above After is a stamp that can't be the commit's (G5): then
+	// nothing is known of where it is.
 	At, After, Upto freshet.Revision
 	// Stamp is the response's, of a write by RPC, and Topics those that it named;
 	// nil: none.
@@ -73,18 +75,41 @@ func (w *Write) notAbove(rev freshet.Revision) bool {
 }
 
 func (w *Write) upper() freshet.Revision {
-	if !w.At.IsZero() {
+	switch {
+	case !w.At.IsZero():
 		return w.At
+	case w.isNowhere():
+		return freshet.Revision{}
+	default:
+		return w.Upto
 	}
-	return w.Upto
 }
+
+// isNowhere says that its bounds contradict each other.
+func (w *Write) isNowhere() bool { return !w.Upto.IsZero() && !w.After.Less(w.Upto) }
+
+// isLate says that it was sent when the epoch that it was stamped with had ended.
+func (w *Write) isLate() bool { return !w.Stamp.IsZero() && w.Stamp.Epoch < w.After.Epoch }
 
 // above says that the commit's position is surely above rev.
 func (w *Write) above(rev freshet.Revision) bool {
 	if !w.At.IsZero() {
 		return rev.Less(w.At)
 	}
-	return !w.After.IsZero() && !w.After.Less(rev)
+	lower := w.lower()
+	return !lower.IsZero() && !lower.Less(rev)
+}
+
+// lower is a position that the commit is surely not below; zero: none is known.
+func (w *Write) lower() freshet.Revision {
+	switch {
+	case !w.At.IsZero():
+		return w.At
+	case w.isNowhere():
+		return freshet.Revision{}
+	default:
+		return w.After
+	}
 }
 
 // FrameKind is the kind of a Frame.

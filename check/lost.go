@@ -60,6 +60,9 @@ func (x *index) lose(held *Holding) {
 			continue
 		}
 		x.isLost(w, held.Epoch)
+		if w.isNowhere() {
+			continue
+		}
 		if low, some := from[w.epoch()]; !some || w.upper().Less(low) {
 			from[w.epoch()] = w.upper()
 		}
@@ -114,16 +117,9 @@ func (r *row) stoppedAt(version int) (at int, known bool) {
 	return -1, version == 0
 }
 
-// epoch is that of the history in which it was committed; zero: not known.
-func (w *Write) epoch() freshet.Epoch { return w.upper().Epoch }
-
-// lower is a position that the commit is surely not below.
-func (w *Write) lower() freshet.Revision {
-	if !w.At.IsZero() {
-		return w.At
-	}
-	return w.After
-}
+// epoch is that of the history in which it was committed, as it was told; zero: not
+// known.
+func (w *Write) epoch() freshet.Epoch { return max(w.At.Epoch, w.Upto.Epoch) }
 
 // never says that an answer can't be shown a write: it was rolled back, or lost before
 // the answer's history began.

@@ -305,6 +305,10 @@ func write[A any](ctx context.Context, n *node, name string, m *message, a *A) (
 	switch n.flaw {
 	case stampsBefore:
 		stamp = before
+	case stampsEndedEpoch:
+		if stamp.Epoch > epoch && rand.IntN(5) == 0 {
+			stamp.Epoch-- // which there has been
+		}
 	case namesTheFirst:
 		topics = topics[:1]
 	}

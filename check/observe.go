@@ -47,7 +47,13 @@ func (r *run) checkpoint(ctx context.Context) *Held {
 	if took := r.rec.now() - b.began; took < b.patience {
 		r.converged.add(took)
 	}
-	if served, _ := r.rec.epoch(); held.Epoch < served {
+	return r.current(held)
+}
+
+// current is what Postgres holds, of a history that is served; nil: what it was said to
+// hold is of an epoch before the one that somebody has been told, or of none.
+func (r *run) current(held *Held) *Held {
+	if served, _ := r.rec.epoch(); held != nil && held.Epoch < served {
 		return nil
 	}
 	return held
@@ -232,6 +238,7 @@ func (r *run) close(ctx context.Context, held *Held) {
 		r.settle(context.WithoutCancel(ctx))
 		if ctx.Err() != nil {
 			held, _ = r.holds(context.WithoutCancel(ctx)) // it was stopped before it was asked
+			held = r.current(held)
 		}
 		if r.unjudged = held == nil; r.unjudged {
 			return

@@ -184,7 +184,7 @@ func (p *Postgres) Outcomes(ctx context.Context, writes []Write) ([]Outcome, err
 			continue
 		case here:
 			outcomes[i] = Committed
-		case status != nil && *status == "aborted" && now == w.After.Epoch:
+		case status != nil && *status == "aborted" && now != 0 && now == w.After.Epoch:
 			outcomes[i] = RolledBack
 		}
 	}
@@ -390,5 +390,8 @@ func (s *pgSession) read(ctx context.Context, places []string) (Held, error) {
 	return held, err
 }
 
-// epoch is the one that a server has begun in the database, or zero.
-const epoch = "select coalesce((select epoch from freshet.incarnation), 0)"
+// epoch is the one that a server has begun in the database since Postgres was started,
+// or zero. A clean shutdown keeps the row of the one before, which has ended with it.
+// Nor does one count that has come here with a dump of another database.
+const epoch = `select coalesce((select epoch from freshet.incarnation where postmaster_start = pg_postmaster_start_time()
+	and database in (0, (select oid from pg_database where datname = current_database()))), 0)`

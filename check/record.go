@@ -22,6 +22,7 @@ type recorder struct {
 	mu       sync.Mutex // guards all below
 	h        *History
 	heard    freshet.Revision   // the highest id that any stream showed
+	ended    freshet.Epoch      // the highest that has surely ended; zero: none has
 	begun    time.Duration      // when the first of its epoch was shown
 	recent   []freshet.Revision // of the last notices, from all streams
 	failures map[string]int     // what went wrong on the way, which breaks no rule
@@ -133,7 +134,17 @@ func (r *recorder) view(views ...View) {
 func (r *recorder) floor() freshet.Revision {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.heard
+	if r.ended == 0 {
+		return r.heard
+	}
+	return r.heard.Max(freshet.Revision{Epoch: r.ended + 1})
+}
+
+// end says that an epoch has ended: nothing that is sent from now on is of it.
+func (r *recorder) end(epoch freshet.Epoch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = max(r.ended, epoch)
 }
 
 // particulars differ from one failure to the next, and what failed is the same:
@@ -202,6 +213,9 @@ func (r *recorder) cut(held *Holding) *History {
 	h.Held = held
 	for i := range h.Writes {
 		w := &h.Writes[i]
+		if held == nil && w.isLate() {
+			w.After = freshet.Revision{} // there is nobody to say whether it is lost
+		}
 		at, ok := r.positions[w.Xid&math.MaxUint32]
 		if !ok {
 			at, ok = r.older[w.Xid&math.MaxUint32]

@@ -67,7 +67,7 @@ func (r *run) report(elapsed time.Duration) *Report {
 		report.Notes = append(report.Notes, fmt.Sprintf("%d times a list was longer than the %d rows that are read of it: what was missing in it could not be judged", n, maxRows))
 	}
 	if r.unjudged {
-		report.Notes = append(report.Notes, "at the end the database could not be asked what it holds: what happened after it last could was not judged")
+		report.Notes = append(report.Notes, "at the end the database could not be asked what it holds, or no server had begun an epoch there: what happened after it last could was not judged")
 	}
 	if report.Lost > 0 {
 		report.Notes = append(report.Notes, fmt.Sprintf("Postgres acknowledged %d commits that were not in the history that went on, after a failover or a crash: "+

@@ -269,11 +269,16 @@ func judgeResponse(x *index, w *Write, v *Verdict) {
 	if w.Outcome != Committed || w.Stamp.IsZero() {
 		return
 	}
-	if !w.After.IsZero() {
+	// A node that still writes to a primary that another one has taken over from can't
+	// know it: what it writes there is lost with it.
+	if !w.After.IsZero() && (!w.isLate() || w.Lost == 0) {
 		v.Observations++
 		if !w.After.Less(w.Stamp) {
-			v.accusef(&History{Writes: []Write{*w}}, "%s of %s was answered with the stamp %v, and %v had been told before it was sent",
-				cellsOf(w.Changes), w.Writer, w.Stamp, w.After)
+			what := fmt.Sprintf("and %v had been told before it was sent", w.After)
+			if w.After.Position == 0 {
+				what = fmt.Sprintf("and the epochs before %d had ended when it was sent", w.After.Epoch)
+			}
+			v.accusef(&History{Writes: []Write{*w}}, "%s of %s was answered with the stamp %v, %s", cellsOf(w.Changes), w.Writer, w.Stamp, what)
 		}
 	}
 	if w.Topics == nil {

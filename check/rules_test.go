@@ -94,3 +94,19 @@ func TestHistory_text(t *testing.T) {
 		require.Error(t, err, bad)
 	}
 }
+
+// F42: a write whose answer names an epoch that had ended is somewhere, and nobody knows
+// where: no other rule goes by its bounds.
+func TestJudge_F42_endedEpoch(t *testing.T) {
+	h := parse(t, `1 client-1 subscribe since=1-20 a
+2..3 rpc-1 write committed r1@1:>a after=2-30 upto=1-40 stamp=1-40
+4 client-1 frontier 1-50
+`)
+	for _, v := range check.Judge(h) {
+		want := 0
+		if v.Rule == "G5" {
+			want = 1
+		}
+		require.Equal(t, want, v.Violations, v.Rule)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/check"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
@@ -203,6 +204,7 @@ func requireXML(t *testing.T, text string) {
 // What became of a transaction whose COMMIT had no answer is asked afterwards.
 func TestPostgres_outcomes(t *testing.T) {
 	url := testkit.Migrated(t)
+	begin(t, url, 3)
 	ctx := testkit.Context(t)
 	database, err := check.OpenPostgres(ctx, url, "outcomes", workload.Messages().Table)
 	require.NoError(t, err)
@@ -229,6 +231,52 @@ func TestPostgres_outcomes(t *testing.T) {
 	at := positions[writes[0].Xid&math.MaxUint32]
 	require.Greater(t, at, writes[0].After.Position, "the commit's end is above its last change")
 	require.NoError(t, database.Close(ctx, []string{"check-outcomes-0"}))
+}
+
+// begin begins an epoch, as a server does.
+func begin(t *testing.T, url string, e freshet.Epoch) {
+	t.Helper()
+	testkit.Exec(t, url, `insert into freshet.incarnation ("only", epoch, system_identifier, timeline, postmaster_start)
+		values (true, $1, 'test', 1, pg_postmaster_start_time())
+		on conflict ("only") do update set epoch = excluded.epoch, postmaster_start = excluded.postmaster_start`, int64(e))
+}
+
+// F42: a clean shutdown keeps the row that names the epoch, which has ended. Until the
+// next one has begun, nobody knows of which epoch it is what is written and read.
+func TestPostgres_F42_cleanRestart(t *testing.T) {
+	t.Parallel()
+	server := testkit.NewServer(t, map[string]string{"fsync": "off"})
+	url, ctx := server.Migrated(t), testkit.Context(t)
+	begin(t, url, 3)
+	const place = "check-restarted-0"
+	database, err := check.OpenPostgres(ctx, url, "restarted", workload.Messages().Table)
+	require.NoError(t, err)
+	s, err := database.Session(ctx)
+	require.NoError(t, err)
+	defer s.Close()
+	last := 0
+	// writes returns of which epoch what is written then is, and what is read.
+	writes := func() (after, upto, held freshet.Epoch) {
+		last++
+		w := check.Write{Changes: []check.Change{{Cell: check.Cell{Row: last, Version: 1}, To: place}}}
+		require.NoError(t, s.Write(ctx, &w, check.Insert(last), func() time.Duration { return 0 }))
+		read, err := s.Read(ctx, []string{place})
+		require.NoError(t, err)
+		require.Len(t, read.Places[place], last)
+		return w.After.Epoch, w.Upto.Epoch, read.Epoch
+	}
+	requireEpoch := func(want freshet.Epoch) {
+		after, upto, held := writes()
+		require.Equal(t, []freshet.Epoch{want, want, want}, []freshet.Epoch{after, upto, held})
+	}
+	requireEpoch(3)
+	server.Restart(t)
+	_, err = s.Read(ctx, nil) // on a connection that is there
+	require.NoError(t, err)
+	requireEpoch(0)
+	begin(t, url, 4)
+	requireEpoch(4)
+	require.NoError(t, database.Close(ctx, []string{place}))
 }
 
 // After a crash of Postgres the slot is gone, and is made again.

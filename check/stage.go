@@ -11,7 +11,7 @@ type Stage struct {
 	// Nodes are the server's processes. Without any, nothing can be done to them.
 	Nodes []Node
 	// RestartPostgres stops it in order and starts it again; CrashPostgres kills
-	// every process of it first.
+	// every process of it first. Each ends the epoch that the server is at.
 	RestartPostgres, CrashPostgres func(context.Context) error
 	// HoldCommits makes commits wait for a synchronous standby that doesn't
 	// exist, or ends that; DropSlot drops the server's replication slot.

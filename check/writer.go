@@ -238,8 +238,8 @@ func (w *writer) byRPC(ctx context.Context, reader *reader) {
 			w.rec.did("Freshet-Topics")
 		}
 	}
-	if write.After.Epoch != write.Upto.Epoch {
-		write.After = freshet.Revision{}
+	if write.After.Epoch < write.Upto.Epoch || write.Upto.IsZero() {
+		write.After = freshet.Revision{} // it says nothing of where in its epoch the commit is
 	}
 	w.rec.write(write)
 	w.settle(s, change, write.Outcome)
