@@ -48,6 +48,27 @@ type history struct {
 	incarnation
 }
 
+// errOtherHistory says that a connection leads to another history than the session's.
+var errOtherHistory = errors.New("the connection leads to another server, or to one that is in another epoch, than the node follows")
+
+// sameHistory is SQL for whether a connection has reached the primary and the database
+// whose history it is that arguments names from parameter $n on.
+//
+// The epoch's number alone doesn't say. A dump and a copy of the files have the row that
+// names it, and of two databases of which one was made from the other each can begin
+// the next one by itself, in the same second. So the row has to be of this history, and
+// written since this server's start and for this database.
+func sameHistory(n int) string {
+	return fmt.Sprintf(`(not pg_is_in_recovery() and exists (select from freshet.incarnation
+  where epoch = $%d and system_identifier = $%d and timeline = $%d and postmaster_start = $%d and database = $%d
+    and postmaster_start = pg_postmaster_start_time() and database = (select oid from pg_database where datname = current_database())))`,
+		n, n+1, n+2, n+3, n+4)
+}
+
+func (h history) arguments() []any {
+	return []any{h.epoch, h.systemIdentifier, h.timeline, h.postmasterStart, h.database}
+}
+
 // resolveEpoch returns the database's epoch, and writes the next one if the
 // stored incarnation is missing or another: greatest(unix seconds, last + 1).
 // The last epoch is in a logged row besides, so that it is never given twice.

@@ -195,12 +195,17 @@ func (f *Feed) disconnected(why error) {
 // of one database that it is a history of; epoch zero while there is no session. Not
 // to be relied on by whoever has Postgres to ask: it may end at any moment.
 func (f *Feed) History() (epoch freshet.Epoch, incarnation uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.here.epoch == 0 {
+	here := f.history()
+	if here.epoch == 0 {
 		return 0, 0
 	}
-	return f.here.epoch, f.here.number()
+	return here.epoch, here.number()
+}
+
+func (f *Feed) history() history {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.here
 }
 
 // Received returns up to which position the feed has decoded all there is: what is

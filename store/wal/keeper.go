@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
-	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -49,7 +48,7 @@ func (s *session) keep(ctx context.Context) error {
 				k.told = text
 				s.log.LogAttrs(ctx, slog.LevelWarn, "the replication slot could not be kept", slog.Any("error", err))
 			}
-			if errors.Is(err, errOtherEpoch) {
+			if errors.Is(err, errOtherHistory) {
 				s.closeKeep()
 			}
 		}
@@ -70,7 +69,7 @@ func (k *keeper) turn(ctx context.Context) error {
 	s, f := k.s, k.s.f
 	if s.keepConn == nil || s.keepConn.IsClosed() {
 		k.held = false
-		if err := s.openKeep(ctx, f.epoch); err != nil {
+		if err := s.openKeep(ctx, history{f.epoch, s.home}); err != nil {
 			return err
 		}
 	}
@@ -133,20 +132,20 @@ const refreshAfter = 30 * time.Second
 // window.
 func (k *keeper) look(ctx context.Context) (w windowSlot, published bool, err error) {
 	s, f := k.s, k.s.f
-	var epoch freshet.Epoch
-	var held bool
+	var same, held bool
 	err = s.keepConn.QueryRow(ctx, `
-select coalesce((select epoch from freshet.incarnation), 0),
+select `+sameHistory(7)+`,
   case when $2::bool then true when $3::bool then pg_try_advisory_lock($4::int, $5::int) else false end,
   exists (select from pg_publication where pubname = $6), `+windowColumns+`
 from (select) one left join pg_replication_slots s on s.slot_name = $1`,
-		f.cfg.Slot, k.held, s.settled.Load(), lockClass, lockKey(f.cfg.Slot, lockKeeping), f.cfg.Publication).
-		Scan(append([]any{&epoch, &held, &published}, w.scan()...)...)
+		append([]any{f.cfg.Slot, k.held, s.settled.Load(), lockClass, lockKey(f.cfg.Slot, lockKeeping), f.cfg.Publication},
+			history{f.epoch, s.home}.arguments()...)...).
+		Scan(append([]any{&same, &held, &published}, w.scan()...)...)
 	switch {
 	case err != nil:
 		return w, false, fmt.Errorf("look at the window: %w", err)
-	case epoch != f.epoch:
-		return w, false, errOtherEpoch
+	case !same:
+		return w, false, errOtherHistory
 	}
 	k.held = held
 	return w, published, nil
@@ -179,9 +178,10 @@ func (k *keeper) move(ctx context.Context, edge pglogrepl.LSN) error {
 	return fmt.Errorf("move slot %q to %s: %w", f.cfg.Slot, edge, err)
 }
 
-// openKeep opens the connection for locks, and for keeping the window. It has a
-// dialer of its own: that it breaks is no news to the session.
-func (s *session) openKeep(ctx context.Context, epoch freshet.Epoch) error {
+// openKeep opens the connection for locks, and for keeping the window, to where of is
+// the history: what is moved, locked and recorded is that database's. It has a dialer of
+// its own: that it breaks is no news to the session.
+func (s *session) openKeep(ctx context.Context, of history) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	s.closeKeep()
@@ -191,13 +191,18 @@ func (s *session) openKeep(ctx context.Context, epoch freshet.Epoch) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	s.keepConn = conn
+	defer func() {
+		if err != nil {
+			s.closeKeep() // the next one may lead elsewhere
+		}
+	}()
 	// The name may have come to lead elsewhere, as it does in a failover.
 	var same bool
-	if err := conn.QueryRow(ctx, `select exists (select from freshet.incarnation where epoch = $1) and not pg_is_in_recovery()`, epoch).Scan(&same); err != nil {
+	if err := conn.QueryRow(ctx, `select `+sameHistory(1), of.arguments()...).Scan(&same); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	if !same {
-		return errOtherEpoch
+		return errOtherHistory
 	}
 	return nil
 }

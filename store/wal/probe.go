@@ -125,7 +125,7 @@ select coalesce((select epoch from freshet.incarnation), 0),
 	case err != nil:
 		return 0, 0, fmt.Errorf("probe: %w", err)
 	case epoch != s.f.epoch:
-		return 0, 0, fmt.Errorf("probe: %w", errOtherEpoch)
+		return 0, 0, fmt.Errorf("probe: %w", errOtherHistory)
 	}
 	return insert, flush, nil
 }

@@ -22,8 +22,8 @@ func (i incarnation) home() string { return fmt.Sprintf("%s/%d", i.systemIdentif
 
 // recordProven stores that everything up to lsn was proven visible, unless more is
 // stored already: all nodes of the database write the same row, and each of what
-// they know is true. It does so only in the epoch that the session serves, since a
-// position of another history proves nothing. Where the database refuses (it is
+// they know is true. It does so only in the history that the session serves, since a
+// position of another one proves nothing. Where the database refuses (it is
 // read-only, the table is locked) nothing is lost: the next start waits as for a new
 // slot.
 func (s *session) recordProven(ctx context.Context, conn *pgx.Conn, lsn pglogrepl.LSN) error {
@@ -31,12 +31,12 @@ func (s *session) recordProven(ctx context.Context, conn *pgx.Conn, lsn pglogrep
 		if _, err := tx.Exec(ctx, `set local lock_timeout = '100ms'`); err != nil {
 			return err
 		}
-		var epoch bool
-		if err := tx.QueryRow(ctx, `select exists (select from freshet.incarnation where epoch = $1)`, s.f.epoch).Scan(&epoch); err != nil {
+		var same bool
+		if err := tx.QueryRow(ctx, `select `+sameHistory(1), history{s.f.epoch, s.home}.arguments()...).Scan(&same); err != nil {
 			return err
 		}
-		if !epoch {
-			return errOtherEpoch
+		if !same {
+			return errOtherHistory
 		}
 		_, err := tx.Exec(ctx, `
 insert into freshet.fingerprint as f (source, value) values ($1, $2 || ' ' || $3)
@@ -53,9 +53,6 @@ where case when split_part(f.value, ' ', 1) = $2 and split_part(f.value, ' ', 2)
 	}
 	return nil
 }
-
-// errOtherEpoch says that a connection leads to another history than the session's.
-var errOtherEpoch = errors.New("the database is in another epoch")
 
 // lookUpProven reads what recordProven stored for this database.
 func (s *session) lookUpProven(ctx context.Context) (pglogrepl.LSN, error) {

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
-
-	"github.com/freshet-dev/freshet"
 )
 
 // Seat is one node's part in choosing, among those that are told by one of them what
@@ -66,7 +64,7 @@ func (t *Seat) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if text := err.Error(); text != told && !errors.Is(err, errOtherEpoch) {
+		if text := err.Error(); text != told && !errors.Is(err, errOtherHistory) {
 			told = text
 			t.f.log.LogAttrs(ctx, slog.LevelWarn, "the node can't ask for the seat of the one that captures for others", slog.Any("error", err))
 		}
@@ -91,22 +89,22 @@ func (t *Seat) sit(ctx context.Context, tick <-chan time.Time) (err error) {
 	defer farewell(conn, s.dial)
 	key := lockKey(t.f.cfg.Slot, t.purpose)
 	for held := false; ; {
-		epoch, _ := t.f.History()
+		here := t.f.history()
 		ask, cancel := context.WithTimeout(ctx, seatSilence)
-		var there freshet.Epoch
+		var same bool
 		// The name may have come to lead elsewhere, as it does in a failover: a lock
 		// there counts for nothing.
 		err := conn.QueryRow(ask, `
-select case when pg_is_in_recovery() then 0 else coalesce((select epoch from freshet.incarnation), 0) end,
+select `+sameHistory(5)+`,
   case when $1::bool and $2::bool then true when $1::bool then pg_try_advisory_lock($3::int, $4::int)
     when $2::bool then not pg_advisory_unlock($3::int, $4::int) else false end`,
-			t.wanted.Load() && epoch != 0, held, lockClass, key).Scan(&there, &held)
+			append([]any{t.wanted.Load() && here.epoch != 0, held, lockClass, key}, here.arguments()...)...).Scan(&same, &held)
 		cancel()
 		switch {
 		case err != nil:
 			return fmt.Errorf("ask for the lock: %w", err)
-		case epoch != 0 && there != epoch:
-			return errOtherEpoch
+		case here.epoch != 0 && !same:
+			return errOtherHistory
 		}
 		t.hold(held)
 		select {

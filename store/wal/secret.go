@@ -29,7 +29,7 @@ func readSecret(ctx context.Context, conn *pgx.Conn, epoch freshet.Epoch) (secre
 	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, errOtherEpoch
+		return nil, errOtherHistory
 	case err != nil:
 		return nil, fmt.Errorf("read the epoch's secret: %w", err)
 	}

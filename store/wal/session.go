@@ -215,7 +215,7 @@ func (s *session) start(ctx context.Context) error {
 	if fresh {
 		s.log.LogAttrs(ctx, slog.LevelInfo, "a new epoch begins", slog.Uint64("epoch", uint64(epoch)))
 	}
-	if err := s.openKeep(ctx, epoch); err != nil {
+	if err := s.openKeep(ctx, history{epoch, now}); err != nil {
 		return err
 	}
 	if f.epoch != epoch {

@@ -49,6 +49,16 @@ func TestSession_notCompiled(t *testing.T) {
 	}
 }
 
+// begun begins epoch 7, which s serves from then on.
+func begun(t *testing.T, url string, s *session) {
+	t.Helper()
+	home, err := identifyBySQL(testkit.Context(t), s.probeConn)
+	require.NoError(t, err)
+	s.home, s.f.epoch = home, 7
+	testkit.Exec(t, url, `insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start, database) values ($1, $2, $3, $4, $5)`,
+		history{7, home}.arguments()...)
+}
+
 // TestSession_F75_provenHere: what was proven visible is known of this database
 // only; the row can travel with a dump.
 func TestSession_F75_provenHere(t *testing.T) {
@@ -61,11 +71,22 @@ func TestSession_F75_provenHere(t *testing.T) {
 		return lsn
 	}
 	require.Zero(t, lookUp())
-	here := incarnation{systemIdentifier: "7", database: 16384}
-	s.home, s.f.epoch = here, 7
-	require.ErrorIs(t, s.recordProven(ctx, s.probeConn, 0x16b374d848), errOtherEpoch, "a position of another history")
+	s.f.epoch = 7
+	require.ErrorIs(t, s.recordProven(ctx, s.probeConn, 0x16b374d848), errOtherHistory, "of no epoch")
+	begun(t, url, s)
+	here := s.home
+	for name, other := range map[string]func(i *incarnation){
+		"system": func(i *incarnation) { i.systemIdentifier += "1" }, "timeline": func(i *incarnation) { i.timeline++ },
+		"start": func(i *incarnation) { i.postmasterStart = i.postmasterStart.Add(time.Microsecond) }, "database": func(i *incarnation) { i.database++ },
+	} {
+		other(&s.home)
+		require.ErrorIs(t, s.recordProven(ctx, s.probeConn, 0x16b374d848), errOtherHistory, "of another history of the same number: %s", name)
+		s.home = here
+	}
+	s.f.epoch++
+	require.ErrorIs(t, s.recordProven(ctx, s.probeConn, 0x16b374d848), errOtherHistory, "of another epoch")
+	s.f.epoch--
 	require.Zero(t, lookUp())
-	testkit.Exec(t, url, `insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start, database) values (7, '7', 1, now(), 16384)`)
 	require.NoError(t, s.recordProven(ctx, s.probeConn, 0x16b374d848))
 	require.Equal(t, pglogrepl.LSN(0x16b374d848), lookUp())
 	require.Equal(t, uint64(0x16b374d848), s.proven.Load())
@@ -73,12 +94,15 @@ func TestSession_F75_provenHere(t *testing.T) {
 		require.NoError(t, s.recordProven(ctx, s.gateConn, by))
 		require.Equal(t, pglogrepl.LSN(0x16b374d848), lookUp(), "another node knew more")
 	}
-	for _, elsewhere := range []incarnation{{systemIdentifier: "8", database: 16384}, {systemIdentifier: "7", database: 1638}, {systemIdentifier: "7", database: 16385}} {
+	for _, elsewhere := range []incarnation{
+		{systemIdentifier: "8", database: here.database}, {systemIdentifier: here.systemIdentifier, database: here.database / 10},
+		{systemIdentifier: here.systemIdentifier, database: here.database + 1},
+	} {
 		s.home = elsewhere
 		require.Zero(t, lookUp())
 	}
 	s.home = here
-	_, err := s.gateConn.Exec(ctx, `update freshet.fingerprint set value = '7/16384 nonsense' where source = $1`, provenKey)
+	_, err := s.gateConn.Exec(ctx, `update freshet.fingerprint set value = $2 || ' nonsense' where source = $1`, provenKey, here.home())
 	require.NoError(t, err)
 	require.Zero(t, lookUp())
 	require.NoError(t, s.recordProven(ctx, s.probeConn, 7))
@@ -91,8 +115,7 @@ func TestSession_F70_provenIsNotWritten(t *testing.T) {
 	url := testkit.Migrated(t)
 	ctx := testkit.Context(t)
 	s := sessionOn(t, url)
-	s.f.epoch = 7
-	testkit.Exec(t, url, `insert into freshet.incarnation (epoch, system_identifier, timeline, postmaster_start, database) values (7, '7', 1, now(), 16384)`)
+	begun(t, url, s)
 	_, err := s.probeConn.Exec(ctx, `set default_transaction_read_only = on`)
 	require.NoError(t, err)
 	require.NoError(t, s.recordProven(ctx, s.probeConn, 7))
