@@ -46,7 +46,7 @@ TESTED  := internal/testkit/boards internal/testkit/orgs
 PAGE_SOURCES := $(shell find web/packages web/demo web/package.json -type f -not -path '*/node_modules/*' 2>/dev/null)
 HAVE_NODE    := $(shell scripts/have-node.sh && echo yes)
 
-.PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e tutorial generate verify \
+.PHONY: help run cluster build page deps deps/test test test/go test/race test/web test/e2e tutorial next generate verify \
 	verify/proto verify/generated verify/sql verify/go verify/api verify/vulnerabilities verify/dashboards proto/image api lint lint/go lint/web docs fmt fuzz bench bench/peers bench/refetch bench/write bench/nodes bench/curves bench/scale check model rolling failover vanish release release/check clean
 
 help: ## list the targets
@@ -127,6 +127,15 @@ endif
 # Part of test/e2e, too.
 tutorial: ## follow docs/start.md, from an empty folder to a new table and a live list in a browser, some minutes
 	@scripts/test-e2e.sh tutorial
+
+ifdef HAVE_NODE
+next: build
+endif
+
+# Not among the tests: it installs Next.js, some 390 MB, for this page alone. What it shows of
+# hydration, web/e2e/hydration.test.ts shows with React's own rendering in each run.
+next: ## a page of Next.js, built and started, in a browser: what changed since it was rendered is read again, a minute or two
+	@scripts/next.sh
 
 $(VALIDATE): tools/go.mod
 	@$(GO) mod download -modfile=tools/go.mod github.com/bufbuild/protovalidate

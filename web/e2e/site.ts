@@ -12,15 +12,10 @@ export class Site {
   readonly #api: string;
   readonly #server: Server;
 
-  private constructor(api: string, script: string, render: Render) {
+  private constructor(api: string, own: (request: IncomingMessage, response: ServerResponse, url: URL) => boolean) {
     this.#api = api;
     this.#server = createServer((request, response) => {
-      const url = new URL(request.url!, "http://localhost");
-      if (url.pathname === "/") {
-        render(response, url).catch((error: unknown) => response.destroy(error as Error));
-      } else if (request.url === "/client.js") {
-        response.writeHead(200, { "content-type": "text/javascript" }).end(script);
-      } else this.#pass(request, response);
+      if (!own(request, response, new URL(request.url!, "http://localhost"))) this.#pass(request, response, this.#api);
     });
   }
 
@@ -35,9 +30,30 @@ export class Site {
       transform: { define: { "process.env.NODE_ENV": '"production"' }, jsx: "react-jsx" },
     });
     const { output } = await bundle.generate({ format: "es", codeSplitting: false });
-    const site = new Site(api, output[0].code, render);
-    await new Promise<void>((done) => site.#server.listen(0, "127.0.0.1", done));
-    return site;
+    const site = new Site(api, (_, response, url) => {
+      if (url.pathname === "/") {
+        render(response, url).catch((error: unknown) => response.destroy(error as Error));
+      } else if (url.pathname === "/client.js") {
+        response.writeHead(200, { "content-type": "text/javascript" }).end(output[0].code);
+      } else return false;
+      return true;
+    });
+    return site.#listen();
+  }
+
+  /** The page is another server's: "/", and what is below `assets`. */
+  static before(api: string, page: string, assets: string): Promise<Site> {
+    const site: Site = new Site(api, (request, response, url) => {
+      const its = url.pathname === "/" || url.pathname.startsWith(assets);
+      if (its) site.#pass(request, response, page);
+      return its;
+    });
+    return site.#listen();
+  }
+
+  async #listen(): Promise<Site> {
+    await new Promise<void>((done) => this.#server.listen(0, "127.0.0.1", done));
+    return this;
   }
 
   get url(): string {
@@ -49,10 +65,10 @@ export class Site {
     await new Promise((done) => this.#server.close(done));
   }
 
-  #pass(request: IncomingMessage, response: ServerResponse): void {
+  #pass(request: IncomingMessage, response: ServerResponse, to: string): void {
     if (request.url!.endsWith("/ListMessages")) this.reads++;
     const { method, headers } = request;
-    const passed = ask(new URL(request.url!, this.#api), { method, headers: { ...headers, host: new URL(this.#api).host } }, (answer) => {
+    const passed = ask(new URL(request.url!, to), { method, headers: { ...headers, host: new URL(to).host } }, (answer) => {
       response.writeHead(answer.statusCode!, answer.headers);
       answer.pipe(response);
     });
