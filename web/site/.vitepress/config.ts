@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig, type UserConfig } from "vitepress";
 import { checkAnchors, docs, repository, slug, toRepository } from "./links.js";
-import { markSentences } from "./tables.js";
+import { markWide } from "./wide.js";
 
 /** The demo's; in each page itself, so that nothing is asked of /favicon.ico. */
 const icon = `data:image/svg+xml,${encodeURIComponent(readFileSync(join(docs, "../web/demo/public/favicon.svg"), "utf8").trim())}`;
@@ -96,7 +96,7 @@ export default defineConfig({
   markdown: {
     languageAlias: { haproxy: "ini", caddy: "nginx" },
     anchor: { slugify: slug },
-    config: (md) => void md.use(toRepository).use(markSentences),
+    config: (md) => void md.use(toRepository).use(markWide),
     theme: { light: "github-light-high-contrast", dark: "github-dark-default" },
   },
   buildEnd: checkAnchors,
