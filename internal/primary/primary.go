@@ -33,8 +33,9 @@ const (
 	answerCounts = time.Second
 	// patience is how long hosts have to answer, and standbys to be promoted.
 	patience = 3 * time.Second
-	// grace is how long one that was silent the last time has, once the others have
-	// answered and one of them is a primary.
+	// grace is how long those that have not answered have, once one is a primary that was
+	// promoted since the last time; and those that were silent then, too, once the others
+	// have answered and one of them is a primary.
 	grace = 500 * time.Millisecond
 	// again is how often a standby is asked whether it has been promoted.
 	again = 200 * time.Millisecond
@@ -64,6 +65,7 @@ type Finder struct {
 	logger *slog.Logger
 	turn   chan struct{} // capacity 1: held by whoever asks; it guards what follows
 	found  host
+	newest uint64 // timeline of the last one that was found; 0: none yet
 	at     time.Time
 	silent map[host]bool // did not answer the last time
 	told   string        // the last warning
@@ -153,7 +155,7 @@ func (f *Finder) find(ctx context.Context, config *pgx.ConnConfig, hosts []host)
 	if time.Since(f.at) < answerCounts {
 		return f.found, nil
 	}
-	answers := ask(ctx, config, hosts, f.silent)
+	answers := ask(ctx, config, hosts, f.silent, f.newest)
 	if ctx.Err() != nil {
 		return host{}, ctx.Err()
 	}
@@ -167,7 +169,7 @@ func (f *Finder) find(ctx context.Context, config *pgx.ConnConfig, hosts []host)
 		f.at = time.Time{}
 		return host{}, none(answers)
 	}
-	f.found, f.at = best.host, time.Now()
+	f.found, f.newest, f.at = best.host, best.timeline, time.Now()
 	return f.found, nil
 }
 
@@ -208,9 +210,11 @@ select system_identifier from pg_control_system()`
 var errSilent = errors.New("no answer")
 
 // ask asks all hosts at once, until each has answered, but for those that were silent
-// before: one that is slow may have taken the place of a primary that has answered.
-// While none is a primary it waits for one.
-func ask(ctx context.Context, config *pgx.ConnConfig, hosts []host, silent map[host]bool) []answer {
+// before: one that is slow may have taken the place of a primary that has answered. But a
+// primary of a higher timeline than newest, the last one's (0: there was none), has itself
+// taken that one's place, which may hang for that very reason. While none is a primary it
+// waits for one.
+func ask(ctx context.Context, config *pgx.ConnConfig, hosts []host, silent map[host]bool, newest uint64) []answer {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -220,9 +224,9 @@ func ask(ctx context.Context, config *pgx.ConnConfig, hosts []host, silent map[h
 		all.Go(func() { h.ask(ctx, narrowed(config, h), said) })
 	}
 	latest := map[host]answer{}
-	var enough <-chan time.Time // not nil once only silent ones are waited for
+	var enough <-chan time.Time // not nil once those that are missing have grace alone
 	for {
-		missing, slow, primary, standby := 0, 0, false, false
+		missing, slow, primary, standby, promoted := 0, 0, false, false, false
 		for _, h := range hosts {
 			a, ok := latest[h]
 			switch {
@@ -232,12 +236,13 @@ func ask(ctx context.Context, config *pgx.ConnConfig, hosts []host, silent map[h
 				missing, slow = missing+1, slow+1
 			case a.err == nil:
 				primary, standby = primary || a.primary, standby || !a.primary
+				promoted = promoted || newest > 0 && a.timeline > newest
 			}
 		}
 		switch {
 		case missing == 0 && (primary || !standby):
 			return inOrder(hosts, latest)
-		case primary && slow == 0 && enough == nil:
+		case primary && (slow == 0 || promoted) && enough == nil:
 			enough = time.After(grace)
 		}
 		select {
