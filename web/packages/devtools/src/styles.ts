@@ -50,7 +50,7 @@ tbody th { font-weight: 600; }
 small { display: block; overflow: hidden; color: var(--muted); font-weight: 400; text-overflow: ellipsis; }
 .why { overflow-wrap: anywhere; white-space: normal; }
 tr[data-state="live"] td:last-child { color: var(--ok); }
-tr[data-state="catching up"] td:nth-child(2), tr[data-state="reading"] td:nth-child(3) { color: var(--told); }
+tr[data-state="catching up"] td:nth-child(2), tr[data-state="reading"] td:nth-child(3) { color: var(--warn); }
 
 .journeys { display: grid; width: 100%; gap: 0.35rem; font-size: 0.75rem; }
 .journeys li { display: grid; align-items: center; grid-template-columns: 4.2rem minmax(3rem, 1fr) 10.8rem; gap: 0 0.6rem; }
@@ -61,7 +61,7 @@ tr[data-state="catching up"] td:nth-child(2), tr[data-state="reading"] td:nth-ch
 [data-part="told"], .key > [data-part="told"]::before { background: var(--told); }
 [data-part="read"], .key > [data-part="read"]::before { background: var(--accent); }
 .key > [data-part] { background: none; }
-.key { display: flex; flex-wrap: wrap; gap: 0 1rem; }
+.key:not([hidden]) { display: flex; flex-wrap: wrap; gap: 0 1rem; }
 .key > *::before { display: inline-block; width: 0.6rem; height: 0.6rem; margin-right: 0.4rem; border-radius: 3px; content: ""; }
 .latency { font-variant-numeric: tabular-nums; white-space: nowrap; }
 
