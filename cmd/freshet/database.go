@@ -50,5 +50,37 @@ func messageService(node *server.Node) front.Service {
 	return front.Service{Descriptor: services()[0], Path: path, Handler: handler}
 }
 
+// contractFlags say whose contract a database is to fit.
+type contractFlags struct {
+	Image string `placeholder:"FILE" help:"A buf image (buf build -o image.binpb) of the protos of a service of your own, - for standard input. Unset: the message service of this program."`
+}
+
+// program is the contract; own says that it is the one of this program's services.
+func (f contractFlags) program() (p *contract.Program, own bool, err error) {
+	if f.Image == "" {
+		p, err = program()
+		return p, true, err
+	}
+	described, err := servicesOf(f.Image)
+	if err != nil {
+		return nil, false, err
+	}
+	p, err = contract.Compile(described...)
+	return p, false, err
+}
+
+// servicesOf reads the services of an image that have a contract.
+func servicesOf(file string) ([]protoreflect.ServiceDescriptor, error) {
+	image, err := readInput(file)
+	if err != nil {
+		return nil, err
+	}
+	described, err := contract.ImageServices(image)
+	if err == nil && len(described) == 0 {
+		err = errors.New("no service of the image has options of freshet.v1: is it the image of your protos?")
+	}
+	return described, err
+}
+
 // program is their contract.
 func program() (*contract.Program, error) { return contract.Compile(services()...) }

@@ -17,6 +17,7 @@ import (
 
 type doctorCmd struct {
 	databaseFlags
+	contractFlags
 	Slot        string `default:"freshet" help:"Replication slot that serve uses."`
 	Publication string `default:"freshet" help:"Publication that serve uses."`
 
@@ -57,6 +58,10 @@ func (*doctorCmd) Help() string {
 
 The output is an SQL script (freshet doctor | psql). What the role that looks may not run, and what somebody has to decide, is in it as a comment that says who may.
 
+It goes by the contract of the message service, and by that of your own with its image:
+
+  buf build -o - | freshet doctor --image - --slot shop --publication shop
+
 With --url it looks at the way from here to a server: whether something buffers, delays or compresses a stream, or cuts it when it is silent.
 
 With --hot and the --url of a node's admin port (serve's --admin-addr) it measures for a while which topics cost that node most: how often they change, how many are told, how many read again, and how many of those find the same as before:
@@ -72,7 +77,7 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 	if c.URL != "" {
 		return c.examinePath(ctx, to)
 	}
-	p, err := program()
+	p, own, err := c.program()
 	if err != nil {
 		return err
 	}
@@ -90,7 +95,11 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		}
 		problems = append(problems, slot...)
 		// As the services' role, whose privileges the pool looks at while it runs.
-		for _, verify := range []func(context.Context, string) error{setup.Verify, messages.Verify} {
+		fits := []func(context.Context, string) error{setup.Verify}
+		if own {
+			fits = append(fits, messages.Verify)
+		}
+		for _, verify := range fits {
 			var unfit *setup.UnfitError
 			if err := verify(ctx, c.DatabaseURL); errors.As(err, &unfit) {
 				problems = append(problems, setup.Problem{Text: unfit.Error()})

@@ -41,15 +41,9 @@ func (*explainCmd) Help() string {
 func (c *explainCmd) Run(ctx context.Context, to streams) error {
 	described := services()
 	if c.Image != "" {
-		image, err := readInput(c.Image)
-		if err != nil {
+		var err error
+		if described, err = servicesOf(c.Image); err != nil {
 			return err
-		}
-		if described, err = contract.ImageServices(image); err != nil {
-			return err
-		}
-		if len(described) == 0 {
-			return errors.New("no service of the image has options of freshet.v1: is it the image of your protos?")
 		}
 	}
 	p, err := contract.Compile(described...)

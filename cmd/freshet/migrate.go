@@ -30,6 +30,7 @@ type migrateCmd struct {
 
 type migrateUpCmd struct {
 	databaseFlags
+	contractFlags
 	Publication string `default:"freshet" help:"Publication that serve uses."`
 	SetUp       bool   `help:"Also run what is otherwise printed, since it takes its time or has a price (an index made beside the writers, REPLICA IDENTITY FULL): all that this role may, but for the server's settings."`
 }
@@ -38,15 +39,21 @@ type migrateUpCmd struct {
 func (*migrateUpCmd) Help() string {
 	return `Safe to repeat, and safe while the application writes: no moment of it breaks writers. What it can't mend without that, or not in a moment, it prints as SQL, and exits with status 1.
 
+With --image it is what a service of your own needs: Freshet's migrations, and publication and replica identities for its contract; its tables are its own matter.
+
 With --set-up it runs that as well, says each statement before it runs it, and prints what is left. Making an index waits until every transaction that is open has ended; nobody who writes waits for it.`
 }
 
 func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
-	p, err := program()
+	p, own, err := c.program()
 	if err != nil {
 		return err
 	}
-	for _, m := range migrations {
+	needed, fine := migrations, "The database is ready for `freshet serve`."
+	if !own {
+		needed, fine = migrations[:1], "The database is ready for the service."
+	}
+	for _, m := range needed {
 		if err := m.up(ctx, c.DatabaseURL); err != nil {
 			return err
 		}
@@ -62,7 +69,7 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 		if err != nil {
 			return err
 		}
-		return report(to.out, problems, "The database is ready for `freshet serve`.")
+		return report(to.out, problems, fine)
 	})
 }
 

@@ -144,7 +144,7 @@ func (s *source) outsideKey() []string {
 	case len(columns) > 1:
 		what = "are outside the primary key"
 	}
-	return []string{fmt.Sprintf("%s %s: what a deleted or moved row was has to be in the WAL, by a replica identity. The service makes one of an index that is there, or says which statement to run (docs/operations.md, Replica identities)", strings.Join(columns, ", "), what)}
+	return []string{fmt.Sprintf("%s %s: what a deleted or moved row was has to be in the WAL, by a replica identity. The service makes one of an index that is there, or says which statement to run, as `freshet doctor --image` does (docs/operations.md, Replica identities)", strings.Join(columns, ", "), what)}
 }
 
 // alsoWritten names the rows of other tables that a write's request holds.
