@@ -9,7 +9,7 @@ export function markWide(md: MarkdownRenderer): void {
         const { length } = inner?.content ?? "";
         if (length > 60) token.attrJoin("class", "sentence");
         else if (length <= 10) token.attrJoin("class", "short");
-      } else if (token.type === "paragraph_open" && inner?.children?.length === 1 && /\.svg\)$/.test(inner.content)) {
+      } else if (token.type === "paragraph_open" && inner?.children?.length === 1 && inner.content.endsWith(".svg)")) {
         token.attrJoin("class", "drawing");
         token.attrSet("tabindex", "0"); // scrolled by keys, too
       }
