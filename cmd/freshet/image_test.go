@@ -58,6 +58,21 @@ func TestImage_ofAServiceOfOnesOwn(t *testing.T) {
 	require.Zero(t, code, out)
 	require.Contains(t, out, `"notes"."notes"`)
 	require.NotContains(t, out, "messages")
+
+	code, out, _ = runs(t, "migrate", "status", "--database-url", database, "--image", image)
+	require.Zero(t, code, out)
+	require.Contains(t, out, "00001_freshet.sql")
+	require.NotContains(t, out, "messages")
+	require.NotContains(t, out, "pending")
+	for _, name := range []string{"00004_incarnation_secret.sql", "00003_incarnation_database.sql", "00001_freshet.sql"} {
+		code, out, said = runs(t, "migrate", "down", "--yes", "--database-url", database, "--image", image)
+		require.Zero(t, code, out+said)
+		require.Contains(t, out, name)
+	}
+	testkit.Exec(t, database, `do $$ begin
+		assert to_regclass('freshet.incarnation') is null and to_regclass('messages_goose_db_version') is null;
+		assert to_regclass('notes.notes') is not null;
+	end $$`)
 }
 
 func TestImage_refuses(t *testing.T) {
@@ -66,7 +81,7 @@ func TestImage_refuses(t *testing.T) {
 	require.NoError(t, err)
 	empty := filepath.Join(t.TempDir(), "empty.binpb")
 	require.NoError(t, os.WriteFile(empty, none, 0o600))
-	for _, command := range [][]string{{"doctor"}, {"migrate", "up"}} {
+	for _, command := range [][]string{{"doctor"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}} {
 		for file, want := range map[string]string{empty: "it holds no files", "nowhere.binpb": "no such file", imageFile(t, bare(t, "examples/notes/proto")): "no service of the image has options"} {
 			code, _, said := runs(t, append(command, "--database-url", "postgres://nowhere.invalid/x", "--image", file)...)
 			require.Equal(t, exitFailed, code)

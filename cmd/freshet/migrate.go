@@ -12,14 +12,26 @@ import (
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
-// migrations are Freshet's own and then the service's, which build on them: so
-// up in this order, and down from the end.
-var migrations = []struct {
+// migrationSet is what is recorded in one place.
+type migrationSet struct {
 	up, down func(ctx context.Context, url string) error
 	status   func(ctx context.Context, url string) ([]setup.Migration, error)
-}{
+}
+
+// migrations are Freshet's own and then the service's, which build on them: so
+// up in this order, and down from the end.
+var migrations = []migrationSet{
 	{setup.Migrate, setup.MigrateDown, setup.MigrateStatus},
 	{messages.Migrate, messages.MigrateDown, messages.MigrateStatus},
+}
+
+// migrationsOf leaves out the message service's where the contract is another's, whose
+// tables are its own matter.
+func migrationsOf(own bool) []migrationSet {
+	if own {
+		return migrations
+	}
+	return migrations[:1]
 }
 
 type migrateCmd struct {
@@ -49,11 +61,11 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 	if err != nil {
 		return err
 	}
-	needed, fine := migrations, "The database is ready for `freshet serve`."
+	fine := "The database is ready for `freshet serve`."
 	if !own {
-		needed, fine = migrations[:1], "The database is ready for the service."
+		fine = "The database is ready for the service."
 	}
-	for _, m := range needed {
+	for _, m := range migrationsOf(own) {
 		if err := m.up(ctx, c.DatabaseURL); err != nil {
 			return err
 		}
@@ -75,16 +87,21 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 
 type migrateDownCmd struct {
 	databaseFlags
+	contractFlags
 	Yes bool `help:"Take it back, with its data. Without it, it is only said what would go."`
 }
 
 // Help is printed by `freshet migrate down --help`.
 func (*migrateDownCmd) Help() string {
-	return `Takes back one migration, with the tables and the DATA that it brought, for which it wants --yes. Stop every freshet serve on this database before: while one follows it nothing is changed.`
+	return `Takes back one migration, with the tables and the DATA that it brought, for which it wants --yes. Stop every freshet serve on this database before: while one follows it nothing is changed. With --image, as for a service of your own, it is Freshet's migrations alone.`
 }
 
 func (c *migrateDownCmd) Run(ctx context.Context, to streams) error {
-	last, down, err := latest(ctx, c.DatabaseURL)
+	_, own, err := c.program()
+	if err != nil {
+		return err
+	}
+	last, down, err := latest(ctx, migrationsOf(own), c.DatabaseURL)
 	if err != nil {
 		return err
 	}
@@ -105,10 +122,10 @@ func (c *migrateDownCmd) Run(ctx context.Context, to streams) error {
 	return nil
 }
 
-// latest returns the last migration that was applied, and what takes it back:
-// nil if there is none.
-func latest(ctx context.Context, url string) (last setup.Migration, down func(context.Context, string) error, err error) {
-	for _, m := range slices.Backward(migrations) {
+// latest returns the last migration among some that was applied, and what takes it
+// back: nil if there is none.
+func latest(ctx context.Context, among []migrationSet, url string) (last setup.Migration, down func(context.Context, string) error, err error) {
+	for _, m := range slices.Backward(among) {
 		list, err := m.status(ctx, url)
 		if err != nil {
 			return last, nil, err
@@ -122,11 +139,18 @@ func latest(ctx context.Context, url string) (last setup.Migration, down func(co
 	return last, nil, nil
 }
 
-type migrateStatusCmd struct{ databaseFlags }
+type migrateStatusCmd struct {
+	databaseFlags
+	contractFlags
+}
 
 func (c *migrateStatusCmd) Run(ctx context.Context, to streams) error {
+	_, own, err := c.program()
+	if err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(to.out, 0, 0, 2, ' ', 0)
-	for _, m := range migrations {
+	for _, m := range migrationsOf(own) {
 		list, err := m.status(ctx, c.DatabaseURL)
 		if err != nil {
 			return err

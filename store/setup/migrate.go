@@ -90,8 +90,8 @@ type Migrations struct {
 	// the next thousand.
 	Files fs.FS
 
-	// Record is the table that says which of them ran, as `schema.table`. It is made
-	// when it is first asked for, and its schema with it. No two sets share one.
+	// Record is the table that says which of them ran, as `schema.table`. Up makes it,
+	// and its schema with it. No two sets share one.
 	Record string
 
 	// Queries returns the queries that Verify checks: what sqlc has generated, made
@@ -163,6 +163,13 @@ func (m *Migrations) isNewer(ctx context.Context, p *goose.Provider) (bool, erro
 // Down takes back the latest migration, with the tables and the data that it
 // brought; without one it does nothing. Whoever reads these tables fails.
 func (m *Migrations) Down(ctx context.Context, url string) error {
+	list, err := m.Status(ctx, url)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(step Migration) bool { return !step.Applied.IsZero() }) {
+		return nil // goose would make the record to find that out
+	}
 	config, err := parse(url)
 	if err != nil {
 		return err
@@ -176,23 +183,40 @@ func (m *Migrations) Down(ctx context.Context, url string) error {
 	})
 }
 
-// Status lists all migrations, applied and pending, by version.
+// Status lists all migrations, applied and pending, by version. It changes nothing.
 func (m *Migrations) Status(ctx context.Context, url string) ([]Migration, error) {
 	config, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
-	var list []Migration
-	err = m.withProvider(ctx, config, func(p *goose.Provider) error {
-		status, err := p.Status(ctx)
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a pooler would keep what is prepared
+	conn, err := ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("migration status: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served
+	applied, err := m.applied(ctx, conn)
+	if err != nil {
+		return nil, m.explain("migration status", err)
+	}
+	list, err := m.steps()
+	for i := range list {
+		list[i].Applied = applied[list[i].Version]
+	}
+	return list, err
+}
+
+// steps are the migrations that are known here, by version.
+func (m *Migrations) steps() (list []Migration, err error) {
+	names, err := fs.Glob(m.Files, "migrations/*.sql")
+	for _, name := range names { // in order
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		version, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
-			return m.explain("migration status", err)
+			return nil, fmt.Errorf("the migration %s: %w", name, err)
 		}
-		for _, s := range status {
-			list = append(list, Migration{Version: s.Source.Version, Name: path.Base(s.Source.Path), Applied: s.AppliedAt})
-		}
-		return nil
-	})
+		list = append(list, Migration{Version: version, Name: path.Base(name)})
+	}
 	return list, err
 }
 

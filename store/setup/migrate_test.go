@@ -45,6 +45,21 @@ func TestMigrate_upDownUp(t *testing.T) {
 	require.Zero(t, pending())
 }
 
+// Where nothing was migrated, whoever looks, or has nothing to take back, leaves
+// nothing.
+func TestMigrate_lookingWritesNothing(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), testkit.Database(t)
+	list, err := setup.MigrateStatus(ctx, url)
+	require.NoError(t, err)
+	require.NotEmpty(t, list)
+	for _, m := range list {
+		require.Zero(t, m.Applied)
+	}
+	require.NoError(t, setup.MigrateDown(ctx, url))
+	testkit.Exec(t, url, `do $$ begin assert to_regnamespace('freshet') is null; end $$`)
+}
+
 // Two nodes that start at once take turns; neither fails.
 func TestMigrate_concurrently(t *testing.T) {
 	t.Parallel()

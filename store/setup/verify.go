@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"reflect"
-	"slices"
-	"strconv"
-	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -98,42 +94,52 @@ func (m *Migrations) VerifyConfig(ctx context.Context, config *pgx.ConnConfig) e
 	return err
 }
 
-// checkRecord reads goose's record without goose, which would make it. A
-// migration that a former record has counts: that database would be taken over
-// by the next Up, and fits as it is.
+// checkRecord compares the record with the migrations that are known here.
 func (m *Migrations) checkRecord(ctx context.Context, conn *pgx.Conn) error {
-	applied, exists, err := recorded(ctx, conn, m.Record)
+	applied, err := m.applied(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if !exists && m.Former != nil {
-		former, _, err := recorded(ctx, conn, m.Former.Record)
-		if err != nil {
-			return err
-		}
-		if slices.Contains(former, m.Former.Version) {
-			applied = []int64{0, 1}
-		}
-	}
-	names, err := fs.Glob(m.Files, "migrations/*.sql")
+	steps, err := m.steps()
 	if err != nil {
 		return err
 	}
 	var known int64
-	for _, name := range names { // in order
-		number, _, _ := strings.Cut(path.Base(name), "_")
-		if known, err = strconv.ParseInt(number, 10, 64); err != nil {
-			return err
-		}
-		if !slices.Contains(applied, known) {
-			return &UnfitError{&PendingError{Version: known, Name: path.Base(name)}}
+	for _, step := range steps {
+		if known = step.Version; applied[known].IsZero() {
+			return &UnfitError{&PendingError{Version: known, Name: step.Name}}
 		}
 	}
-	applied = slices.DeleteFunc(applied, m.isRetired)
-	if newest := slices.Max(applied); breaks(newest, known) {
+	var newest int64
+	for version := range applied {
+		if !m.isRetired(version) {
+			newest = max(newest, version)
+		}
+	}
+	if breaks(newest, known) {
 		return &UnfitError{&NewerError{Record: m.Record, Database: newest, Program: known}}
 	}
 	return nil
+}
+
+// applied says which versions ran, and when, from goose's record but without goose,
+// which would make it. A migration that a former record has counts: that database
+// would be taken over by the next Up, and fits as it is.
+func (m *Migrations) applied(ctx context.Context, conn *pgx.Conn) (map[int64]time.Time, error) {
+	applied, exists, err := recorded(ctx, conn, m.Record)
+	if err != nil || exists || m.Former == nil {
+		return applied, err
+	}
+	// As record.Insert does it.
+	var made bool
+	if err := conn.QueryRow(ctx, tableExistsSQL, m.Former.Table).Scan(&made); err != nil || !made {
+		return nil, err
+	}
+	former, _, err := recorded(ctx, conn, m.Former.Record)
+	if at, ran := former[m.Former.Version]; ran {
+		applied = map[int64]time.Time{1: at}
+	}
+	return applied, err
 }
 
 // breaks reports whether a program that knows the migrations up to known can't live
@@ -141,16 +147,24 @@ func (m *Migrations) checkRecord(ctx context.Context, conn *pgx.Conn) error {
 // version that is being rolled out, or was taken back.
 func breaks(newest, known int64) bool { return newest > known && newest/1000 != known/1000 }
 
-// recorded returns the versions that a record has as applied.
-func recorded(ctx context.Context, conn *pgx.Conn, table string) (applied []int64, exists bool, err error) {
+// recorded returns the versions that a record has as applied, and when.
+func recorded(ctx context.Context, conn *pgx.Conn, table string) (applied map[int64]time.Time, exists bool, err error) {
 	if err := conn.QueryRow(ctx, tableExistsSQL, table).Scan(&exists); err != nil || !exists {
 		return nil, false, err
 	}
-	rows, err := conn.Query(ctx, "select version_id from "+table+" where is_applied")
+	rows, err := conn.Query(ctx, "select version_id, max(tstamp) from "+table+" where is_applied group by 1")
 	if err != nil {
 		return nil, true, err
 	}
-	applied, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	applied = make(map[int64]time.Time)
+	var (
+		version int64
+		at      time.Time
+	)
+	_, err = pgx.ForEachRow(rows, []any{&version, &at}, func() error {
+		applied[version] = at
+		return nil
+	})
 	return applied, true, err
 }
 
