@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -55,18 +59,56 @@ type contractFlags struct {
 	Image string `placeholder:"FILE" help:"A buf image (buf build -o image.binpb) of the protos of a service of your own, - for standard input. Unset: the message service of this program."`
 }
 
-// program is the contract; own says that it is the one of this program's services.
-func (f contractFlags) program() (p *contract.Program, own bool, err error) {
-	if f.Image == "" {
-		p, err = program()
-		return p, true, err
+// judged is the contract that a command goes by.
+type judged struct {
+	*contract.Program
+	own  bool   // it is the one of this program's services
+	name string // for people
+}
+
+func (f contractFlags) program() (judged, error) {
+	described, from := services(), " (built in)"
+	if f.Image != "" {
+		var err error
+		if described, err = servicesOf(f.Image); err != nil {
+			return judged{}, err
+		}
+		from = " from " + f.Image
+		if f.Image == "-" {
+			from = " from standard input"
+		}
 	}
-	described, err := servicesOf(f.Image)
+	p, err := contract.Compile(described...)
 	if err != nil {
-		return nil, false, err
+		return judged{}, err
 	}
-	p, err = contract.Compile(described...)
-	return p, false, err
+	var names []string
+	for _, sd := range described {
+		names = append(names, cmp.Or(string(sd.ParentFile().Package()), string(sd.FullName())))
+	}
+	return judged{p, f.Image == "", strings.Join(slices.Compact(names), ", ") + from}, nil
+}
+
+// begin prints which contract a command goes by, and warns if the database looks like
+// that of another. One that changes something doesn't, by the contract that is built
+// in: whoever gives an image has said whose the database is.
+func (j judged) begin(ctx context.Context, conn *setup.Conn, w io.Writer, publication string, changes bool) error {
+	fmt.Fprintln(w, "-- contract:", oneLine.Replace(j.name))
+	tables, err := setup.OtherContract(ctx, conn, j.Program, publication)
+	if err != nil || len(tables) == 0 {
+		return err
+	}
+	text := fmt.Sprintf("the publication %q has tables, and none of this contract: %s; ", publication, strings.Join(tables, ", "))
+	switch {
+	case j.own && changes:
+		return errors.New(text + "if they are a service's of your own, name its protos with --image (buf build -o image.binpb); if not, give a --publication of its own")
+	case j.own:
+		text += "if they are a service's of your own, what follows is not about it: name its protos with --image (buf build -o image.binpb)"
+	default:
+		text += "is the image that of the service which uses this database, and is that its --publication?"
+	}
+	fmt.Fprintln(w, "-- warning:", oneLine.Replace(text))
+	return nil
 }
 
 // servicesOf reads the services of an image that have a contract.

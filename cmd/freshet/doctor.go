@@ -77,15 +77,18 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 	if c.URL != "" {
 		return c.examinePath(ctx, to)
 	}
-	p, own, err := c.program()
+	p, err := c.program()
 	if err != nil {
 		return err
 	}
-	if c.PrintGrants {
-		return c.connect(ctx, func(conn *setup.Conn) error { return c.printGrants(ctx, conn, p, to.out) })
-	}
 	return c.connect(ctx, func(conn *setup.Conn) error {
-		problems, err := setup.Check(ctx, conn, p, c.Publication)
+		if err := p.begin(ctx, conn, to.out, c.Publication, false); err != nil {
+			return err
+		}
+		if c.PrintGrants {
+			return c.printGrants(ctx, conn, p.Program, to.out)
+		}
+		problems, err := setup.Check(ctx, conn, p.Program, c.Publication)
 		if err != nil {
 			return err
 		}
@@ -96,7 +99,7 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		problems = append(problems, slot...)
 		// As the services' role, whose privileges the pool looks at while it runs.
 		fits := []func(context.Context, string) error{setup.Verify}
-		if own {
+		if p.own {
 			fits = append(fits, messages.Verify)
 		}
 		for _, verify := range fits {
@@ -107,11 +110,11 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 				return err
 			}
 		}
-		unbound, err := c.unbound(ctx, p)
+		unbound, err := c.unbound(ctx, p.Program)
 		if err != nil {
 			return err
 		}
-		leftovers, err := setup.CheckLeftovers(ctx, conn, p, c.Publication)
+		leftovers, err := setup.CheckLeftovers(ctx, conn, p.Program, c.Publication)
 		if err != nil {
 			return err
 		}

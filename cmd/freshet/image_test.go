@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,6 +42,7 @@ func TestImage_ofAServiceOfOnesOwn(t *testing.T) {
 	code, out, said := runs(t, "migrate", "up", "--set-up", "--database-url", database, "--image", image, "--publication", "own")
 	require.Zero(t, code, out+said)
 	require.Contains(t, out, "The database is ready for the service.")
+	require.Contains(t, out, "-- contract: notes.v1 from "+image+"\n")
 	testkit.Exec(t, database, `do $$ begin
 		assert to_regclass('messages') is null and to_regclass('messages_goose_db_version') is null;
 		assert (select array_agg(tablename) from pg_publication_tables where pubname = 'own') = '{notes}';
@@ -53,6 +55,20 @@ func TestImage_ofAServiceOfOnesOwn(t *testing.T) {
 	code, out, _ = runs(t, "doctor", "--database-url", database, "--publication", "own", "--slot", "own")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, out, `the table "public"."messages" doesn't exist`)
+	require.True(t, strings.HasPrefix(out, "-- contract: messages.v1 (built in)\n-- warning: the publication \"own\" has tables, and none of this contract: \"notes\".\"notes\"; "), out)
+	require.Contains(t, out, "--image")
+	code, out, _ = runs(t, "migrate", "status", "--database-url", database, "--publication", "own")
+	require.Zero(t, code)
+	require.Contains(t, out, "-- warning: ")
+	for _, changes := range [][]string{{"up"}, {"up", "--set-up"}, {"down", "--yes"}} {
+		code, _, said = runs(t, append(append([]string{"migrate"}, changes...), "--database-url", database, "--publication", "own")...)
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, said, "name its protos with --image")
+	}
+	testkit.Exec(t, database, `do $$ begin
+		assert to_regclass('messages') is null and to_regclass('messages_goose_db_version') is null and to_regclass('freshet.incarnation') is not null;
+		assert (select array_agg(tablename) from pg_publication_tables where pubname = 'own') = '{notes}';
+	end $$`)
 
 	code, out, _ = runs(t, "doctor", "--print-grants", "--database-url", database, "--image", image, "--publication", "own")
 	require.Zero(t, code, out)

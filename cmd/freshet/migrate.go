@@ -57,15 +57,18 @@ With --set-up it runs that as well, says each statement before it runs it, and p
 }
 
 func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
-	p, own, err := c.program()
+	p, err := c.program()
 	if err != nil {
 		return err
 	}
+	if err := c.connect(ctx, func(conn *setup.Conn) error { return p.begin(ctx, conn, to.out, c.Publication, true) }); err != nil {
+		return err
+	}
 	fine := "The database is ready for `freshet serve`."
-	if !own {
+	if !p.own {
 		fine = "The database is ready for the service."
 	}
-	for _, m := range migrationsOf(own) {
+	for _, m := range migrationsOf(p.own) {
 		if err := m.up(ctx, c.DatabaseURL); err != nil {
 			return err
 		}
@@ -77,7 +80,7 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 				return setup.ApplyAll(ctx, conn, p, publication, func(step string) { fmt.Fprintln(to.out, "-- "+oneLine.Replace(step)) })
 			}
 		}
-		problems, err := apply(ctx, conn, p, c.Publication)
+		problems, err := apply(ctx, conn, p.Program, c.Publication)
 		if err != nil {
 			return err
 		}
@@ -88,7 +91,8 @@ func (c *migrateUpCmd) Run(ctx context.Context, to streams) error {
 type migrateDownCmd struct {
 	databaseFlags
 	contractFlags
-	Yes bool `help:"Take it back, with its data. Without it, it is only said what would go."`
+	Publication string `default:"freshet" help:"Publication that serve uses, by whose tables it is told whose database it is."`
+	Yes         bool   `help:"Take it back, with its data. Without it, it is only said what would go."`
 }
 
 // Help is printed by `freshet migrate down --help`.
@@ -97,11 +101,14 @@ func (*migrateDownCmd) Help() string {
 }
 
 func (c *migrateDownCmd) Run(ctx context.Context, to streams) error {
-	_, own, err := c.program()
+	p, err := c.program()
 	if err != nil {
 		return err
 	}
-	last, down, err := latest(ctx, migrationsOf(own), c.DatabaseURL)
+	if err := c.connect(ctx, func(conn *setup.Conn) error { return p.begin(ctx, conn, to.out, c.Publication, true) }); err != nil {
+		return err
+	}
+	last, down, err := latest(ctx, migrationsOf(p.own), c.DatabaseURL)
 	if err != nil {
 		return err
 	}
@@ -142,15 +149,19 @@ func latest(ctx context.Context, among []migrationSet, url string) (last setup.M
 type migrateStatusCmd struct {
 	databaseFlags
 	contractFlags
+	Publication string `default:"freshet" help:"Publication that serve uses, by whose tables it is told whose database it is."`
 }
 
 func (c *migrateStatusCmd) Run(ctx context.Context, to streams) error {
-	_, own, err := c.program()
+	p, err := c.program()
 	if err != nil {
 		return err
 	}
+	if err := c.connect(ctx, func(conn *setup.Conn) error { return p.begin(ctx, conn, to.out, c.Publication, false) }); err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(to.out, 0, 0, 2, ' ', 0)
-	for _, m := range migrationsOf(own) {
+	for _, m := range migrationsOf(p.own) {
 		list, err := m.status(ctx, c.DatabaseURL)
 		if err != nil {
 			return err

@@ -61,7 +61,7 @@ func TestServe_F71_printedGrants(t *testing.T) {
 	code, stdout, stderr := runs(t, "migrate", "up", "--set-up", "--database-url", as("freshet_owner"))
 	require.Equal(t, exitOK, code, stdout+stderr)
 	require.Contains(t, printed(), "-- to be run by freshet_owner:\ngrant select, insert, update on \"freshet\".\"incarnation\" to \"freshet_capture\";")
-	require.Equal(t, "-- The roles lack nothing.\n", printed())
+	require.Equal(t, "-- contract: messages.v1 (built in)\n-- The roles lack nothing.\n", printed())
 
 	t.Setenv("FRESHET_CAPTURE_URL", as("freshet_capture"))
 	t.Setenv("DATABASE_URL", as("freshet_app"))

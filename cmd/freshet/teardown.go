@@ -20,7 +20,7 @@ type teardownCmd struct {
 
 // Help is printed by `freshet teardown --help`.
 func (*teardownCmd) Help() string {
-	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before, and drop further slots (those of another name, or that each node had in earlier versions): while a node follows the database, or a slot is left that one may come back to, nothing is changed. The publication is of all slots: with --force it stays as long as there are others.`
+	return `Drops the replication slot, which would otherwise keep WAL for ever, and the publication. It goes by these two names, whatever the contract. Your tables stay, and so does the schema freshet (freshet migrate down takes that back). Stop every freshet serve on this database before, and drop further slots (those of another name, or that each node had in earlier versions): while a node follows the database, or a slot is left that one may come back to, nothing is changed. The publication is of all slots: with --force it stays as long as there are others.`
 }
 
 // Run removes what serve and migrate have set up.

@@ -69,6 +69,44 @@ join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespa
 	return problems, nil
 }
 
+// OtherContract returns the tables of a publication if there are some and none has to
+// do with a source of program: the database is then set up for another contract.
+func OtherContract(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string) ([]string, error) {
+	tables, covered, err := publishes(ctx, conn, program, publication)
+	if err != nil || covered {
+		return nil, err
+	}
+	return tables, nil
+}
+
+// publishes returns the tables that a publication has by name, and whether one of them, or
+// one above or below it, is a source of program.
+func publishes(ctx context.Context, db DBTX, program *contract.Program, publication string) (tables []string, covered bool, err error) {
+	rows, err := db.Query(ctx, `
+select n.nspname, c.relname, near.oid = r.prrelid
+from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
+cross join lateral (select r.prrelid as oid union select relid from pg_partition_ancestors(r.prrelid) union select relid from pg_partition_tree(r.prrelid)) near
+join pg_class c on c.oid = near.oid join pg_namespace n on n.oid = c.relnamespace where p.pubname = $1 order by 1, 2`, publication)
+	if err != nil {
+		return nil, false, fmt.Errorf("look up the tables of the publication: %w", err)
+	}
+	var (
+		schema, table string
+		itself        bool
+	)
+	_, err = pgx.ForEachRow(rows, []any{&schema, &table, &itself}, func() error {
+		covered = covered || program.Source(schema, table) != nil
+		if itself {
+			tables = append(tables, quoteIdent(schema, table))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("look up the tables of the publication: %w", err)
+	}
+	return tables, covered, nil
+}
+
 // checkVersions finds the contracts that nodes follow the database with, or did, and
 // have topics of their own.
 func checkVersions(ctx context.Context, tx pgx.Tx, program *contract.Program) (problems []Problem, err error) {

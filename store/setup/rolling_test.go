@@ -106,3 +106,26 @@ func leftovers(t *testing.T, conn *pgx.Conn, of *contract.Program) []setup.Probl
 	}
 	return found
 }
+
+// Whose the database is shows by the publication: parts and roots of a source count.
+func TestOtherContract(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), testkit.Database(t)
+	conn := testkit.Conn(t, url)
+	rooms := programOf(t, "rooms", "a/{conversation}")
+	for _, step := range []struct {
+		sql  string
+		want []string
+	}{
+		{`create table other (id int primary key); create table rooms (conversation text primary key) partition by list (conversation); create table part partition of rooms default`, nil},
+		{`create publication freshet`, nil},
+		{`alter publication freshet add table other`, []string{`"public"."other"`}},
+		{`alter publication freshet add table part`, nil},
+		{`alter publication freshet set table other, rooms`, nil},
+	} {
+		testkit.Exec(t, url, step.sql)
+		tables, err := setup.OtherContract(ctx, conn, rooms, "freshet")
+		require.NoError(t, err)
+		require.Equal(t, step.want, tables, step.sql)
+	}
+}
