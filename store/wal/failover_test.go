@@ -1,12 +1,14 @@
 package wal_test
 
 import (
+	"context"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/store/wal"
 )
 
 // TestFailover_promotedStandby: the primary dies and its standby is promoted.
@@ -165,6 +168,46 @@ func TestFailover_oldPrimaryStaysUp(t *testing.T) {
 			if single {
 				p.way.Point(p.standby.Socket())
 			}
+			p.followed(t, feed, before, "the promoted standby is served")
+		})
+	}
+}
+
+// TestFailover_oldPrimaryHangs: the old primary's connections are open, and bring nothing.
+// The session leaves it because another one was promoted, which it asks for soon, also
+// where a look before has led to the one that hangs; and not because it has been silent
+// for long.
+func TestFailover_oldPrimaryHangs(t *testing.T) {
+	t.Parallel()
+	for name, misled := range map[string]bool{"the next look finds the other": false, "the next look hangs too": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			// Where connections lead: to one host, so that the finder has no part in it.
+			old, err := pgx.ParseConfig(p.way.URL())
+			require.NoError(t, err)
+			promoted, err := pgx.ParseConfig(p.promoted)
+			require.NoError(t, err)
+			var paused, asked atomic.Bool
+			var log testkit.Buffer
+			feed := start(t, "", func(c *wal.Config) {
+				c.Slot = slotOf(t, p.primary)
+				c.WatchInterval = time.Hour
+				c.Logger = log.Logger()
+				c.Connect = func(context.Context) (*pgx.ConnConfig, error) {
+					if !paused.Load() || misled && !asked.Swap(true) {
+						return old.Copy(), nil
+					}
+					return promoted.Copy(), nil
+				}
+			}).live(t)
+			before := feed.Frontier().Epoch
+			p.promote(t)
+			feed.caughtUp(t)
+			paused.Store(true)
+			p.way.Pause()
+			feed.await(t, "the session ends", func() bool { return log.Contains("capture interrupted") })
+			require.Contains(t, log.String(), "was left behind by a failover")
 			p.followed(t, feed, before, "the promoted standby is served")
 		})
 	}

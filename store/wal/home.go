@@ -13,8 +13,11 @@ import (
 // came later and follow the other. So it is asked now and then where a new connection
 // leads.
 const (
-	// homeInterval is how often, at least.
+	// homeInterval is how often at most; and while the probe has had no answer for as
+	// long: another server may have taken the place of one that hangs.
 	homeInterval = time.Second
+	// homeTimeout bounds each look: it may lead to the very server that hangs.
+	homeTimeout = 5 * time.Second
 	// steadily is how often in a row a new connection has to lead to another server
 	// before that counts, where nothing says which of the two is the older: a balancer
 	// may send each one somewhere else.
@@ -24,14 +27,20 @@ const (
 // stay ends the session once its database isn't any more where new connections lead.
 // That nobody answers there, or a standby does, says nothing.
 func (s *session) stay(ctx context.Context) error {
-	ticker := time.NewTicker(max(s.f.cfg.WatchInterval, homeInterval))
-	defer ticker.Stop()
+	regular := time.NewTicker(max(s.f.cfg.WatchInterval, homeInterval))
+	defer regular.Stop()
+	soon := time.NewTicker(homeInterval)
+	defer soon.Stop()
 	elsewhere := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-ticker.C:
+		case <-regular.C:
+		case <-soon.C:
+			if time.Since(time.Unix(0, s.answered.Load())) < homeInterval {
+				continue
+			}
 		}
 		there, known := s.whereTo(ctx)
 		switch {
@@ -52,7 +61,7 @@ func (s *session) stay(ctx context.Context) error {
 
 // whereTo says to which primary a new connection leads.
 func (s *session) whereTo(ctx context.Context) (there incarnation, known bool) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, homeTimeout)
 	defer cancel()
 	dial := newDialer()
 	defer dial.close()

@@ -62,6 +62,7 @@ func (s *session) probe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.answered.Store(time.Now().UnixNano())
 		for _, answer := range asked {
 			answer <- f.revision(insert) // capacity 1
 		}

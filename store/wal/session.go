@@ -76,6 +76,7 @@ type session struct {
 	enums       enums         // that columns of the sources have
 	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: not known yet
 	settled     atomic.Bool   // all that is below the session's slot is visible
+	answered    atomic.Int64  // when the probe was last answered, unix nanoseconds
 	relook      atomic.Bool   // what release knows of the catalog is out of date
 	watched     chan struct{} // capacity 1: the catalog is to be looked at closely
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
@@ -265,6 +266,7 @@ func (s *session) start(ctx context.Context) error {
 	}
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
 	f.received.Store(uint64(from))
+	s.answered.Store(time.Now().UnixNano())
 	s.dec = newDecoder(f.cfg.Program, &s.enums, func() { signal(s.watched) })
 	s.dec.reasons = newReasons(f.cfg.Explain)
 	return s.checkSyncState(ctx)
