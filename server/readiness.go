@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,7 +221,9 @@ func (n *Node) watchReadiness(ctx context.Context) error {
 			n.cfg.Logger.InfoContext(ctx, "ready again")
 		case err != nil && (told == "ready" || told != kindOf(err) && time.Since(at) >= reasonInterval):
 			told, at = kindOf(err), time.Now()
-			n.cfg.Logger.WarnContext(ctx, "not ready", "reason", err.Error())
+			// What to run is in the lines after the first, which whoever found it out has logged.
+			reason, _, _ := strings.Cut(err.Error(), "\n")
+			n.cfg.Logger.WarnContext(ctx, "not ready", "reason", reason)
 		}
 	}
 }

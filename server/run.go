@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -191,10 +191,10 @@ func (n *Node) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Those that aren't warnings keep capture from starting, which says so in
-	// readiness and looks again until somebody has mended them.
-	for _, p := range problems {
-		n.cfg.Logger.WarnContext(ctx, "database set-up", "problem", p.Text, "run_as", p.By, "sql", strings.Join(p.SQL, " "))
+	// Those that aren't warnings keep capture from starting, which says so, once, and
+	// looks again until somebody has mended them.
+	if warnings := slices.DeleteFunc(problems, func(p setup.Problem) bool { return !p.Warning }); len(warnings) > 0 {
+		n.cfg.Logger.WarnContext(ctx, "database set-up", "problem", &setup.Error{Problems: warnings})
 	}
 	return nil
 }

@@ -113,5 +113,5 @@ func (c *cli) logger(w io.Writer) *slog.Logger {
 	if c.LogFormat == "json" {
 		return seldom.Logger(slog.New(slog.NewJSONHandler(w, options)))
 	}
-	return seldom.Logger(slog.New(slog.NewTextHandler(w, options)))
+	return seldom.Logger(slog.New(newScripts(w, options)))
 }

@@ -37,7 +37,7 @@ func (r *readiness) answer(w http.ResponseWriter, req *http.Request, detail bool
 		Detail string `json:"detail,omitempty"`
 	}{Ready: true}
 	code, text := http.StatusOK, "ready"
-	if warnings := strings.Join(r.node.Warnings(), "; "); detail && warnings != "" {
+	if warnings := strings.Join(r.node.Warnings(), "\n"); detail && warnings != "" {
 		answer.Detail = warnings
 		text += ", but " + warnings
 	}

@@ -175,7 +175,7 @@ func TestApplyAll_ofOthers(t *testing.T) {
 		require.Fail(t, "it may run nothing", step)
 	})
 	require.NoError(t, err)
-	require.Contains(t, (&setup.Error{Problems: left}).Error(), `run, as the owner of "public"."messages"`)
+	require.Contains(t, (&setup.Error{Problems: left}).Error(), "-- to be run by the owner of \"public\".\"messages\"")
 
 	left, err = setup.ApplyAll(testkit.Context(t), testkit.Conn(t, url), program(), "freshet", nil)
 	require.NoError(t, err)

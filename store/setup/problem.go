@@ -1,6 +1,8 @@
 package setup
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -57,28 +59,35 @@ const lockTimeout = "500ms"
 // Error says that capture can't run, or can't be trusted, and what to do.
 type Error struct{ Problems []Problem }
 
+// Error's first line says what is wrong, or how much is. What follows psql takes as it
+// stands: the problems as comments if they are several, then the SQL that mends them,
+// a statement a line (one that can't run in a transaction is on its own), under who may.
 func (e *Error) Error() string {
-	var b strings.Builder
-	for i, p := range e.Problems {
-		switch {
-		case i > 0 && len(e.Problems[i-1].SQL) > 0: // it ends in a semicolon
-			b.WriteString(" ")
-		case i > 0:
-			b.WriteString("; ")
-		}
-		b.WriteString(p.Text)
-		if len(p.SQL) > 0 {
-			b.WriteString(" — run")
-			if p.By != "" {
-				b.WriteString(", as ")
-				b.WriteString(p.By)
-			}
-			b.WriteString(": ")
-			b.WriteString(strings.Join(p.SQL, " "))
+	var lines []string
+	if len(e.Problems) == 1 {
+		lines = append(lines, oneLine.Replace(e.Problems[0].Text))
+	} else if len(e.Problems) > 1 {
+		lines = append(lines, fmt.Sprintf("%d things are to be mended in the database", len(e.Problems)))
+		for _, p := range e.Problems {
+			lines = append(lines, "-- "+oneLine.Replace(p.Text))
 		}
 	}
-	return b.String()
+	by := ""
+	for _, p := range e.Problems {
+		if len(p.SQL) == 0 {
+			continue
+		}
+		if p.By != by {
+			by = p.By
+			lines = append(lines, "-- to be run by "+oneLine.Replace(cmp.Or(by, "the role that was told"))+":")
+		}
+		lines = append(lines, p.SQL...)
+	}
+	return strings.Join(lines, "\n")
 }
+
+// oneLine keeps what is in a comment in it, whatever somebody has put into a name.
+var oneLine = strings.NewReplacer("\n\t", " ", "\n", " ", "\r", " ")
 
 // Fatal returns the problems that keep capture from working: those that are no
 // warnings.

@@ -50,7 +50,7 @@ func TestCheck_F71_leastRole(t *testing.T) {
 	left, err := setup.Apply(ctx, conn, program(), "freshet")
 	require.NoError(t, err, "what the role may not do isn't tried")
 	text := (&setup.Error{Problems: left}).Error()
-	require.Contains(t, text, `run, as a role that may create in this database: create publication "freshet"`)
+	require.Contains(t, text, "-- to be run by a role that may create in this database:\ncreate publication \"freshet\"")
 	testkit.Exec(t, raw, `do $$ begin execute format('grant create on database %I to owner', current_database()); end $$`)
 	left, err = setup.Apply(ctx, conn, program(), "freshet")
 	require.NoError(t, err)
@@ -64,9 +64,8 @@ func TestCheck_F71_leastRole(t *testing.T) {
 	require.NoError(t, err)
 	found = append(found, slot...)
 	text = (&setup.Error{Problems: found}).Error()
-	require.Contains(t, text, "run, as the owner of the schema freshet (owner): grant usage on schema freshet to capture; grant select, insert, update on freshet.incarnation to capture;")
-	require.Contains(t, text, "grant execute on function "+emit+" to capture;")
-	require.Contains(t, text, "run, as a superuser (at a managed provider: in its console): alter role capture with replication;")
+	require.Contains(t, text, "-- to be run by the owner of the schema freshet (owner):\ngrant usage on schema freshet to capture;\ngrant select, insert, update on freshet.incarnation to capture;\n")
+	require.Contains(t, text, "-- to be run by a superuser (at a managed provider: in its console):\ngrant execute on function "+emit+" to capture;\nalter role capture with replication;")
 	for _, p := range found {
 		role := "postgres"
 		if strings.Contains(p.By, "(owner)") {
@@ -151,10 +150,10 @@ func TestCheckSlot_F71_managed(t *testing.T) {
 	raw := owned(t)
 	conn := testkit.Conn(t, as(t, raw, "capture"))
 	for _, c := range []struct{ role, want string }{
-		{"", "run, as a superuser (at a managed provider: in its console): alter role capture with replication;"},
-		{"azure_pg_admin", "run, as a member of azure_pg_admin: alter role capture with replication;"},
-		{"cloudsqlsuperuser", "run, as a member of cloudsqlsuperuser: alter role capture with replication;"},
-		{"rds_replication", "run, as a member of rds_superuser: grant rds_replication to capture;"},
+		{"", "-- to be run by a superuser (at a managed provider: in its console):\nalter role capture with replication;"},
+		{"azure_pg_admin", "-- to be run by a member of azure_pg_admin:\nalter role capture with replication;"},
+		{"cloudsqlsuperuser", "-- to be run by a member of cloudsqlsuperuser:\nalter role capture with replication;"},
+		{"rds_replication", "-- to be run by a member of rds_superuser:\ngrant rds_replication to capture;"},
 	} {
 		if c.role != "" {
 			testkit.Exec(t, raw, `create role `+c.role)

@@ -69,19 +69,21 @@ func TestCheck_findsAndMends(t *testing.T) {
 			require.NotEmpty(t, found)
 			require.Contains(t, (&setup.Error{Problems: found}).Error(), c.text)
 
-			// As a person would: run what is printed, and look again.
-			for range 5 {
-				if found = fatal(t, conn); len(found) == 0 {
-					break
-				}
-				for _, sql := range found[0].SQL {
-					_, err := conn.Exec(ctx, sql)
-					require.NoErrorf(t, err, "%s: %s", found[0].Text, sql)
-				}
-			}
-			require.Empty(t, found)
+			runScript(t, conn, &setup.Error{Problems: found})
+			require.Empty(t, fatal(t, conn))
 			requireCaptures(t, url)
 		})
+	}
+}
+
+// runScript does as a person would who pastes what is printed into psql, which sends it
+// a line at a time, and runs it once.
+func runScript(t *testing.T, conn *pgx.Conn, printed *setup.Error) {
+	t.Helper()
+	_, script, _ := strings.Cut(printed.Error(), "\n")
+	for line := range strings.Lines(script) {
+		_, err := conn.Exec(testkit.Context(t), line)
+		require.NoErrorf(t, err, "%s\nof %s", line, printed)
 	}
 }
 

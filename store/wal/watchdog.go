@@ -133,10 +133,10 @@ func (s *session) examine(ctx context.Context) (soon bool, err error) {
 			continue
 		}
 		if found := slices.Concat(bySource[""], bySource[u.source.String()]); len(found) > 0 {
-			text := (&setup.Error{Problems: found}).Error()
-			if q.wrong(i, u, text) {
+			why := &setup.Error{Problems: found}
+			if q.wrong(i, u, why.Error()) {
 				s.log.LogAttrs(ctx, slog.LevelError, "a source is in quarantine: its changes can't all be told",
-					slog.String("source", u.source.String()), slog.String("waits_for", text))
+					slog.String("source", u.source.String()), slog.Any("waits_for", why))
 			}
 			continue
 		}
