@@ -166,6 +166,15 @@ func TestDatabase_doctorMigrateTeardown(t *testing.T) {
 	code, stdout, _ = runs(t, "doctor")
 	require.Equal(t, exitOK, code, stdout)
 
+	// What another version may need is listed for who asks.
+	testkit.Exec(t, database, `create table other (id int primary key); alter publication freshet add table other`)
+	code, stdout, _ = runs(t, "doctor")
+	require.Equal(t, exitOK, code, stdout)
+	require.NotContains(t, stdout, "other")
+	code, stdout, _ = runs(t, "doctor", "--leftovers")
+	require.Equal(t, exitOK, code, stdout)
+	require.Contains(t, stdout, `--   alter publication "freshet" drop table "public"."other";`)
+
 	code, stdout, _ = runs(t, "teardown")
 	require.Equal(t, exitOK, code)
 	require.Equal(t, "There is no slot \"freshet\".\nThe publication \"freshet\" is gone.\n", stdout)

@@ -21,6 +21,8 @@ type doctorCmd struct {
 	Slot        string `default:"freshet" help:"Replication slot that serve uses."`
 	Publication string `default:"freshet" help:"Publication that serve uses."`
 
+	Leftovers bool `help:"Also list what the database has for other versions of the contract, with the SQL that drops it: for when none of them will come back."`
+
 	ReplicaURL []string `sep:"none" placeholder:"URL" help:"Standby that serve reads from: would it? With --print-grants: the services' role is to read there, too. Several, one URL for each."`
 
 	natsFlags
@@ -61,6 +63,8 @@ The output is an SQL script (freshet doctor | psql). What the role that looks ma
 It goes by the contract of the message service, and by that of your own with its image:
 
   buf build -o - | freshet doctor --image - --slot shop --publication shop
+
+With --leftovers it lists as well what only other versions of the contract need: tables and columns of the publication, indexes, records. To drop what a version needs that is still there, or another service, keeps that one from its changes.
 
 With --url it looks at the way from here to a server: whether something buffers, delays or compresses a stream, or cuts it when it is silent.
 
@@ -114,11 +118,14 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		if err != nil {
 			return err
 		}
-		leftovers, err := setup.CheckLeftovers(ctx, conn, p.Program, c.Publication)
-		if err != nil {
-			return err
+		problems = append(problems, unbound...)
+		if c.Leftovers {
+			found, err := setup.CheckLeftovers(ctx, conn, p.Program, c.Publication)
+			if err != nil {
+				return err
+			}
+			problems = append(problems, found...)
 		}
-		problems = slices.Concat(problems, unbound, leftovers)
 		problems = append(problems, c.replicas(ctx)...)
 		hosts, err := setup.CheckHosts(ctx, cmp.Or(c.CaptureURL, c.DatabaseURL))
 		if err != nil {

@@ -24,11 +24,16 @@ const noPage = "whoever knows that no node of that version will come again, and 
 // Nodes set these up, and never take them away, since nodes of another version may
 // need them: that is for a person to do, once a version is gone for good. So all of it
 // is warnings, with the SQL for whoever knows. A column can't be dropped as long as the
-// publication lists it. The error is a failure to look, not a finding.
+// publication lists it. If the publication has no table of program's, what is there is
+// more likely another service's than left over, and none of it is named. The error is a failure to look, not a finding.
 func CheckLeftovers(ctx context.Context, conn *pgx.Conn, program *contract.Program, name string) (problems []Problem, err error) {
 	p := publication{name: name, exists: true}
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	covered := false
 	err = pgx.BeginTxFunc(ctx, conn, opts, func(tx pgx.Tx) error {
+		if _, covered, err = publishes(ctx, tx, program, name); err != nil || !covered {
+			return err
+		}
 		rows, err := tx.Query(ctx, `
 select n.nspname, c.relname from pg_publication_rel r join pg_publication p on p.oid = r.prpubid
 join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace where p.pubname = $1 order by 1, 2`, name)
@@ -61,6 +66,9 @@ join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespa
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for what is left of other contracts: %w", err)
+	}
+	if !covered {
+		return []Problem{{Warning: true, Text: fmt.Sprintf("the publication %q has no table of this contract, so what is left of others isn't told from what they use: ask by the contract that uses this database", name)}}, nil
 	}
 	for i := range problems {
 		problems[i].Warning, problems[i].mend = true, nil

@@ -94,7 +94,7 @@ select 'all tables of the database, or of a schema' from pg_publication p where 
 	}
 	text := fmt.Sprintf("the publication %q doesn't publish everything via the partition root", p.name)
 	if len(unfit) > 0 {
-		return Problem{Text: text + ", and if it did, UPDATE and DELETE would fail on " + strings.Join(unfit, ", ") + ": see to their identities first, or take them out of it"}, nil
+		return Problem{Text: text + ", and if it did, UPDATE and DELETE would fail on " + strings.Join(unfit, ", ") + ": see to their identities first, or have Freshet use a publication of its own"}, nil
 	}
 	return newProblem(text, p.by(), "alter publication "+quoteIdent(p.name)+" set (publish_via_partition_root = true, publish = 'insert, update, delete, truncate');"), nil
 }

@@ -128,4 +128,15 @@ func TestOtherContract(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, step.want, tables, step.sql)
 	}
+	// Nobody is told to drop tables by the contract of somebody else.
+	testkit.Exec(t, url, `alter publication freshet set table other`)
+	left, err := setup.CheckLeftovers(ctx, conn, rooms, "freshet")
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.True(t, left[0].Warning)
+	require.Empty(t, left[0].SQL)
+	testkit.Exec(t, url, `alter publication freshet add table part`)
+	left, err = setup.CheckLeftovers(ctx, conn, rooms, "freshet")
+	require.NoError(t, err)
+	require.Contains(t, left[0].SQL[0], `drop table "public"."other"`)
 }
