@@ -106,6 +106,7 @@ func TestCLI_usage(t *testing.T) {
 		{"doctor --database-url=postgres://nobody@127.0.0.1:1/none", exitFailed, "connect to the database"},
 		{"lint", exitOK, "The contract is sound"},
 		{"lint /does/not/exist", exitFailed, "no such file"},
+		{"lint proto", exitFailed, "buf build -o image.binpb"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			code, stdout, stderr := runs(t, strings.Fields(tt.args)...)
@@ -121,9 +122,14 @@ func TestLint_image(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Regexp(t, `^\S+\.proto:\d+:\d+: .+\(field-exists\)`, stdout)
 
+	code, stdout, stderr := runs(t, "lint", imageFile(t, "examples/notes/proto"))
+	require.Equal(t, exitOK, code)
+	require.Empty(t, stdout)
+	require.Regexp(t, `^no problems in 1 sources, \d+ methods\n$`, stderr)
+
 	junk := filepath.Join(t.TempDir(), "junk")
 	require.NoError(t, os.WriteFile(junk, []byte("\xff"), 0o600))
-	code, _, stderr := runs(t, "lint", junk)
+	code, _, stderr = runs(t, "lint", junk)
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "read image")
 }

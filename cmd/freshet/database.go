@@ -113,7 +113,7 @@ func (j judged) begin(ctx context.Context, conn *setup.Conn, w io.Writer, public
 
 // servicesOf reads the services of an image that have a contract.
 func servicesOf(file string) ([]protoreflect.ServiceDescriptor, error) {
-	image, err := readInput(file)
+	image, err := readImage(file)
 	if err != nil {
 		return nil, err
 	}

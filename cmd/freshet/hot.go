@@ -49,7 +49,7 @@ func (c *doctorCmd) measureHeat(ctx context.Context, to streams) error {
 	fmt.Fprintf(to.err, "measuring for %v\n", c.For)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the admin port (--url, the address of serve's --admin-addr): %w", err)
+		return fmt.Errorf("ask the admin port: %w; does the node serve with --admin-addr, and is --url that address?", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // it was only read
 	body, err := io.ReadAll(io.LimitReader(resp.Body, hotAnswerBytes))

@@ -32,7 +32,7 @@ func (c *lintCmd) Run(to streams) error {
 		fmt.Fprintf(to.out, "The contract is sound: %d methods, %d sources.\n", len(p.Methods()), len(p.Sources()))
 		return nil
 	}
-	image, err := readInput(c.Image)
+	image, err := readImage(c.Image)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,24 @@ func (c *lintCmd) Run(to streams) error {
 		fmt.Fprintln(to.err, "The rules in parentheses have pages that say what to do:", rulePages)
 		return errFindings
 	}
+	described, err := contract.ImageServices(image)
+	if err != nil {
+		return err
+	}
+	p, err := contract.Compile(described...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(to.err, "no problems in %d sources, %d methods\n", len(p.Sources())+len(p.Told()), len(p.Methods()))
 	return nil
+}
+
+// readImage reads an image, and says how to make one of a folder.
+func readImage(file string) ([]byte, error) {
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a folder, and an image of its protos is wanted: buf build -o image.binpb", file)
+	}
+	return readInput(file)
 }
 
 // readInput reads a file, or standard input where its name is -.
