@@ -166,7 +166,11 @@ func (d *derived) topics(m *Method, msg protoreflect.Message) ([]string, error) 
 			}
 		}
 		b, _ := appendTopic(nil, d.template, row) // no value is empty
-		if err := all.add(string(b)); err != nil {
+		topic := string(b)
+		if err := d.template.check(topic); err != nil {
+			return nil, err
+		}
+		if err := all.add(topic); err != nil {
 			return nil, err
 		}
 	}

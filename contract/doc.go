@@ -14,13 +14,16 @@
 // A topic template is a path of segments, parted by slashes:
 //
 //	conversations/{conversation}/messages   {f} fills one segment
-//	{parent=**}/messages                    {f=**} inserts a resource path
+//	{parent=**}/messages                    {f=**} fills one segment or more: a resource path
 //	conversations/-/messages                literals stand for themselves
 //
 // {f} escapes every byte but the unreserved ones of RFC 3986, section 2.3, as
 // %XX in upper case; the value "-" alone becomes %2D, so that no row is
-// mistaken for the wildcard of AIP-159. {f=**} inserts its value as it is. NULL
-// or empty drops the topic. A field fills its whole segment: with two in one
+// mistaken for the wildcard of AIP-159. {f=**} takes a resource name of AIP-122, of
+// raw ids, and escapes each segment in the same way, but that a segment "-" is that
+// wildcard: so a request that names projects/a b spells what the row 'a b' spells by
+// projects/{project}. A path with an empty segment has no topic: it is a
+// [RequestError]. NULL or empty drops the topic. A field fills its whole segment: with two in one
 // segment, two pairs of values could share a topic.
 //
 // Values have one text on both sides: Postgres' text output for text, uuid,

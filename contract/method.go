@@ -6,8 +6,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"github.com/freshet-dev/freshet"
 )
 
 // Kind says what a method does to data.
@@ -143,17 +141,19 @@ func (l *topicList) addAll(t *template, values [][]string) error {
 			n /= len(values[ref])
 		}
 		b, _ := appendTopic(nil, t, chosen) // no value is empty
-		if err := l.add(string(b)); err != nil {
+		topic := string(b)
+		if err := t.check(topic); err != nil {
+			return err
+		}
+		if err := l.add(topic); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// add adds what is a topic.
 func (l *topicList) add(topic string) error {
-	if err := freshet.CheckTopic(topic); err != nil {
-		return err
-	}
 	const short = 16
 	switch {
 	case len(l.list) < short:

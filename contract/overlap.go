@@ -21,7 +21,7 @@ func (k kind) String() string {
 }
 
 // token is one step of the language of a template's topics: a literal segment,
-// an escaped value, any one segment, or any number of segments.
+// an escaped value, a segment of a path, or any number of these.
 type token struct {
 	segment
 	kind kind
@@ -38,7 +38,7 @@ func (t *template) tokens(kinds []kind) []token {
 		}
 		all = append(all, tok)
 		if s.rest { // one segment or more
-			all = append(all, token{star: true})
+			all = append(all, token{segment: s, star: true})
 		}
 	}
 	return all
@@ -46,7 +46,7 @@ func (t *template) tokens(kinds []kind) []token {
 
 // overlap reports whether some topic belongs to both templates. It knows that
 // an escaped value is never "-", holds no bare reserved byte, and is a number
-// or a bool if its field is one. It does not know that a field which stands
+// or a bool if its field is one; and that a path's segment is one, or "-". It does not know that a field which stands
 // twice in one template has one value: it may then say true too often.
 func overlap(a, b []token) bool {
 	// can[j]: the tokens from a[i] on and from b[j] on share a path.
@@ -58,9 +58,9 @@ func overlap(a, b []token) bool {
 			case i == len(a) && j == len(b):
 				can[j] = true
 			case i < len(a) && a[i].star:
-				can[j] = next[j] || j < len(b) && can[j+1]
+				can[j] = next[j] || j < len(b) && can[j+1] && a[i].meets(b[j])
 			case j < len(b) && b[j].star:
-				can[j] = can[j+1] || i < len(a) && next[j]
+				can[j] = can[j+1] || i < len(a) && next[j] && a[i].meets(b[j])
 			default:
 				can[j] = i < len(a) && j < len(b) && next[j+1] && a[i].meets(b[j])
 			}
@@ -69,20 +69,23 @@ func overlap(a, b []token) bool {
 	return can[0]
 }
 
-// meets reports whether one segment fits both; neither is a star.
+// meets reports whether one segment fits both; a star counts as one of its segments.
 func (t token) meets(o token) bool {
 	switch {
-	case t.rest || o.rest:
-		return true
 	case t.isLiteral() && o.isLiteral():
 		return t.literal == o.literal
 	case t.isLiteral():
-		return o.kind.spells(t.literal)
+		return o.spells(t.literal)
 	case o.isLiteral():
-		return t.kind.spells(o.literal)
+		return t.spells(o.literal)
 	default:
 		return t.kind == o.kind || t.kind <= kindText || o.kind <= kindText
 	}
+}
+
+// spells reports whether a field's segment may be this one.
+func (t token) spells(segment string) bool {
+	return t.rest && segment == "-" || t.kind.spells(segment)
 }
 
 // spells reports whether some value of the kind is escaped to this segment.

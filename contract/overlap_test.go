@@ -74,6 +74,15 @@ func TestOverlap(t *testing.T) {
 		{"{p=**}", "messages", true},
 		{"{p=**}", "a/b/c/{d}", true},
 		{"{p=**}", "{q=**}", true},
+		{"{p=**}", "-", true}, // a path's wildcard stays
+		{"{p=**}", "a/-/b", true},
+		{"{p=**}", "größe", false}, // a path is escaped
+		{"{p=**}", "a/größe", false},
+		{"{p=**}/b", "größe/a/b", false},
+		{"{p=**}", "a b/{x}", false},
+		{"{p=**}", "a/gr%C3%B6%C3%9Fe", true},
+		{"a/{p=**}", "{q=**}/b c", false},
+		{"{p=**}", "{int}", true},
 		{"{p=**}/a", "{q=**}/b", false},
 		{"a/{p=**}", "b/{q=**}", false},
 		{"a/{p=**}/c", "{q=**}/b/c", true},

@@ -228,6 +228,6 @@ func (p *Program) sum() string {
 		}
 	}
 	slices.Sort(lines)
-	sum := sha256.Sum256([]byte("freshet contract 1\n" + strings.Join(lines, "\n")))
+	sum := sha256.Sum256([]byte("freshet contract 2\n" + strings.Join(lines, "\n")))
 	return hex.EncodeToString(sum[:16])
 }

@@ -71,12 +71,12 @@ func TestMethod_topics(t *testing.T) {
 func TestMethod_topicsRefuses(t *testing.T) {
 	get := messages(t).Method("/messages.v1.MessageService/GetMessage")
 
-	_, err := get.Topics(&messagesv1.GetMessageRequest{Name: "a\nb"})
+	_, err := get.Topics(&messagesv1.GetMessageRequest{Name: "conversations/"})
 	var requestError *RequestError
 	require.ErrorAs(t, err, &requestError)
 	var topicError *freshet.TopicError
 	require.ErrorAs(t, err, &topicError)
-	require.EqualError(t, err, `/messages.v1.MessageService/GetMessage: topics "{name=**}": "a\nb" is not a topic: it contains a control character`)
+	require.EqualError(t, err, `/messages.v1.MessageService/GetMessage: topics "{name=**}": "conversations/" is not a topic: it has an empty segment; leave out the slash, or put a name beside it`)
 
 	requestError = nil
 	_, err = get.Topics(nil)

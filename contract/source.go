@@ -87,7 +87,7 @@ func (s *Source) isPath(column int) bool {
 // not removed.
 //
 // Where a row's topic can't be spelled (over 512 bytes, or a resource path with
-// control characters), floors has the pattern of that template in its place: to
+// an empty segment), floors has the pattern of that template in its place: to
 // be told as "all of these changed", so that nothing is lost. It is nil
 // otherwise. Nothing but the topics themselves is allocated for rows of up to 8
 // columns.
@@ -117,7 +117,7 @@ func (r *Rows) AppendTopics(dst []string, column func(i int) (text []byte, ok bo
 			continue
 		}
 		topic := string(b)
-		if !t.valid(topic) {
+		if t.check(topic) != nil {
 			floors = append(floors, t.floor())
 			continue
 		}

@@ -16,14 +16,14 @@ type template struct {
 	fields []string
 	refs   []int
 	fixed  string // the one topic of a template without fields
-	paths  bool   // some field is inserted as it is
+	paths  bool   // some field is a path
 }
 
 // segment is one segment of a template: a literal or a field.
 type segment struct {
 	literal string
 	field   int  // index into fields; meaningful only if literal is empty
-	rest    bool // {f=**}: a resource path, as it is
+	rest    bool // {f=**}: a resource path, escaped by segment
 }
 
 func (s segment) isLiteral() bool { return s.literal != "" }
@@ -217,7 +217,7 @@ func appendTopic[T string | []byte](b []byte, t *template, values []T) ([]byte, 
 		case len(v) == 0:
 			return b, false
 		case s.rest:
-			b = append(b, v...)
+			b = appendPath(b, v)
 		default:
 			b = appendEscaped(b, v)
 		}
@@ -225,13 +225,40 @@ func appendTopic[T string | []byte](b []byte, t *template, values []T) ([]byte, 
 	return b, true
 }
 
-// valid reports whether what appendTopic wrote is a topic. Literals were checked
-// when they were parsed, and escapes are plain ASCII.
-func (t *template) valid(topic string) bool {
-	if t.paths {
-		return freshet.CheckTopic(topic) == nil
+// check reports whether what appendTopic wrote is a topic. Literals were checked
+// when they were parsed, and escapes are plain ASCII; so it may be too long, or have
+// an empty segment, which only a path can bring. No row tells of such a segment by
+// {column}, since an empty value drops its topic: what asks for it would follow
+// nothing. The error is a *freshet.TopicError.
+func (t *template) check(topic string) error {
+	if t.paths && (topic[0] == '/' || topic[len(topic)-1] == '/' || strings.Contains(topic, "//")) {
+		return &freshet.TopicError{Topic: topic, Reason: "it has an empty segment; leave out the slash, or put a name beside it"}
 	}
-	return len(topic) <= freshet.MaxTopicBytes
+	if len(topic) > freshet.MaxTopicBytes {
+		return freshet.CheckTopic(topic)
+	}
+	return nil
+}
+
+// appendPath escapes a resource path: each of its segments as a value of its own, so
+// that projects/a b is what projects/{project} spells for 'a b'. A segment "-" is the
+// wildcard of AIP-159, and stays.
+func appendPath[T string | []byte](b []byte, v T) []byte {
+	for start, i := 0, 0; i <= len(v); i++ {
+		if i < len(v) && v[i] != '/' {
+			continue
+		}
+		if part := v[start:i]; len(part) == 1 && part[0] == '-' {
+			b = append(b, '-')
+		} else {
+			b = appendEscaped(b, part)
+		}
+		if i < len(v) {
+			b = append(b, '/')
+		}
+		start = i + 1
+	}
+	return b
 }
 
 // appendEscaped escapes a value so that it fills exactly one segment. It is

@@ -37,7 +37,9 @@ def topics_of(templates, request):
 
 def insert(value, whole):
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if whole else "%2D" if text == "-" else urllib.parse.quote(text, safe="-._~")
+    if whole:
+        return "/".join("-" if part == "-" else insert(part, False) for part in text.split("/"))
+    return "%2D" if text == "-" else urllib.parse.quote(text, safe="-._~")
 
 
 class Query:

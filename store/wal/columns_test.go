@@ -137,7 +137,7 @@ func withColumns(t *testing.T, program *contract.Program, ddl string) string {
 }
 
 // TestColumns_length: 512 bytes are a topic, one more is told as all topics of the
-// template; in characters of several bytes, too, escaped or not.
+// template; in characters of several bytes, too. So is a path with an empty segment.
 func TestColumns_length(t *testing.T) {
 	program := testkit.Contract(t, testkit.Source{Table: "long", Topics: []string{"{value}", "path/{value=**}"}})
 	url := withColumns(t, program, `create table long (id int primary key, value text); alter table long replica identity full`)
@@ -150,9 +150,12 @@ func TestColumns_length(t *testing.T) {
 		{strings.Repeat("x", 507), []string{strings.Repeat("x", 507), "path/" + strings.Repeat("x", 507)}, nil},
 		{strings.Repeat("x", 512), []string{strings.Repeat("x", 512)}, []freshet.Pattern{"path/**"}},
 		{strings.Repeat("x", 513), nil, []freshet.Pattern{"*", "path/**"}},
-		{strings.Repeat("ö", 85), []string{strings.Repeat("%C3%B6", 85), "path/" + strings.Repeat("ö", 85)}, nil},
-		{strings.Repeat("ö", 86), []string{"path/" + strings.Repeat("ö", 86)}, []freshet.Pattern{"*"}},
-		{"a\nb", []string{"a%0Ab"}, []freshet.Pattern{"path/**"}},
+		{strings.Repeat("ö", 84), []string{strings.Repeat("%C3%B6", 84), "path/" + strings.Repeat("%C3%B6", 84)}, nil},
+		{strings.Repeat("ö", 85), []string{strings.Repeat("%C3%B6", 85)}, []freshet.Pattern{"path/**"}},
+		{strings.Repeat("ö", 86), nil, []freshet.Pattern{"*", "path/**"}},
+		{"a\nb", []string{"a%0Ab", "path/a%0Ab"}, nil},
+		{"a b/c", []string{"a%20b%2Fc", "path/a%20b/c"}, nil},
+		{"a//b", []string{"a%2F%2Fb"}, []freshet.Pattern{"path/**"}},
 	} {
 		feed.forget()
 		testkit.Exec(t, url, `insert into long values (1, $1)`, c.value)

@@ -8,8 +8,9 @@
 // `freshet lint` all compile these options; nobody lists topics by hand.
 //
 // A topic template is a path. `{field}` inserts a value with every byte
-// escaped but RFC 3986's unreserved ones; `{field=**}` inserts a resource
-// path as it is. NULL or empty drops the topic; a value `-` becomes `%2D`.
+// escaped but RFC 3986's unreserved ones, and a value `-` as `%2D`;
+// `{field=**}` inserts a resource path of raw ids, each of its segments escaped
+// in the same way, but that a segment `-` stays. NULL or empty drops the topic.
 //
 // In the templates of methods `{principal.org_id}` inserts a claim of the
 // caller (by dots, a member of one): a string, an integer or a bool. A caller
