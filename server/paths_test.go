@@ -65,4 +65,7 @@ func TestRun_pathsOfRawIDs(t *testing.T) {
 			require.ErrorIs(t, <-ended, context.Canceled)
 		})
 	}
+	// That would be the wildcard of a topic's segment, which no row tells.
+	_, err = service.CreateTask(r.ctx, connect.NewRequest(&tasksv1.CreateTaskRequest{Parent: "projects/-", Task: &tasksv1.Task{Title: "x"}}))
+	requireCode(t, connect.CodeInvalidArgument, err)
 }

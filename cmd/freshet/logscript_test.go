@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,7 +17,7 @@ func TestLogger_script(t *testing.T) {
 	var out bytes.Buffer
 	logger := (&cli{LogFormat: "text"}).logger(&out).With("node", 1).WithGroup("at")
 	problem := setup.Problem{Text: `the table "t"`, By: "x", SQL: []string{`alter table "t";`, "alter table \"u\x1b[2J\ntime=now\";"}}
-	logger.Warn("set-up", "why", fmt.Errorf("start: %w", &setup.Error{Problems: []setup.Problem{problem}}), slog.Int("n", 2))
+	logger.Warn("set-up", "why", fmt.Errorf("start: %w", &setup.Error{Problems: []setup.Problem{problem}}), "n", 2)
 	logger.Warn("other", "error", errors.New("a\nb"))
 	lines := bytes.SplitAfter(out.Bytes(), []byte("\n"))
 	require.Len(t, lines, 7, out.String())

@@ -59,7 +59,7 @@ const lockTimeout = "500ms"
 // Error says that capture can't run, or can't be trusted, and what to do.
 type Error struct{ Problems []Problem }
 
-// Error's first line says what is wrong, or how much is. What follows psql takes as it
+// Error says what is wrong, or how much is, in its first line. What follows psql takes as it
 // stands: the problems as comments if they are several, then the SQL that mends them,
 // a statement a line (one that can't run in a transaction is on its own), under who may.
 func (e *Error) Error() string {
