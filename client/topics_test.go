@@ -57,7 +57,7 @@ func TestNewQuery_refuses(t *testing.T) {
 	_, write := planned[messagesv1.DeleteMessageRequest, messagesv1.DeleteMessageResponse](t,
 		&messagesv1.DeleteMessageRequest{Name: "conversations/7/messages/x"})
 	_, unset := planned[request, answer](t, new(request))
-	_, control := planned[request, answer](t, &request{Parent: "conversations/\n"})
+	_, empty := planned[request, answer](t, &request{Parent: "conversations/"})
 	for _, tt := range []struct {
 		err        error
 		name, text string
@@ -72,7 +72,7 @@ func TestNewQuery_refuses(t *testing.T) {
 		{elsewhere, "messages.v1.ListMessagesRequest", "WithProcedure: no /messages.v1.MessageService/GetMessage takes it"},
 		{write, "messages.v1.MessageService.DeleteMessage", "it declares (freshet.v1.writes)"},
 		{unset, "messages.v1.MessageService.ListMessages", "without topics; set those of {parent=**}/messages"},
-		{control, "messages.v1.MessageService.ListMessages", "control character"},
+		{empty, "messages.v1.MessageService.ListMessages", "an empty segment"},
 	} {
 		var query *QueryError
 		require.ErrorAs(t, tt.err, &query)
@@ -83,7 +83,7 @@ func TestNewQuery_refuses(t *testing.T) {
 	require.ErrorAs(t, silent, &problem)
 	require.Equal(t, "method-declared", problem.Rule)
 	var topic *freshet.TopicError
-	require.ErrorAs(t, control, &topic)
+	require.ErrorAs(t, empty, &topic)
 }
 
 // A query is made for what is on a screen: it may cost microseconds, not more.
