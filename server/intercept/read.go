@@ -57,6 +57,9 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 				c.reply.stamp = freshet.Revision{}
 			}
 			if err != nil {
+				if !c.atLeast.IsZero() && c.reply.stamp.IsZero() && isAboutData(ctx, err) {
+					err = reuse.ErrNoFrontier // "not found" is an answer, too
+				}
 				return nil, err
 			}
 			return answer.Response, nil

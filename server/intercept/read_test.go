@@ -122,12 +122,19 @@ func TestRead_F24_sharedKnowsNobody(t *testing.T) {
 // The frontier is lost between at-least's look at it and the query's: nothing says
 // that the answer reaches what was asked for.
 func TestRead_frontierLost(t *testing.T) {
-	for name, uncached := range map[string]bool{"shared": false, "uncached": true} {
+	for name, tt := range map[string]struct{ uncached, gone bool }{
+		"shared": {}, "uncached": {uncached: true}, "not found": {gone: true}, "uncached, not found": {uncached: true, gone: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(c *Config) {
-				c.Contract.Method(messagesv1connect.MessageServiceGetMessageProcedure).Uncached = uncached
+				c.Contract.Method(messagesv1connect.MessageServiceGetMessageProcedure).Uncached = tt.uncached
 				c.Hub = &forgetful{Hub: c.Hub}
 			})
+			if tt.gone {
+				r.handlers.get = func(context.Context) (*messagesv1.GetMessageResponse, error) {
+					return nil, connect.NewError(connect.CodeNotFound, errors.New("gone"))
+				}
+			}
 			stamp, err := r.get(t, at(100).String())
 			requireCode(t, connect.CodeUnavailable, err)
 			require.Contains(t, err.Error(), "not caught up")
