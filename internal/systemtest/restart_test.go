@@ -67,12 +67,16 @@ func write(t testing.TB, ctx context.Context, url string, next func(ctx context.
 	return w
 }
 
-// more waits until so many more have been written.
+// more waits until so many more have been written, or there is no more: where a program
+// takes long to start, all may be written meanwhile.
 func (w *writer) more(t testing.TB, ctx context.Context, n int64) {
 	t.Helper()
 	for goal := w.written.Load() + n; w.written.Load() < goal; {
 		select {
 		case <-w.changed:
+		case <-w.ended:
+			require.NoError(t, w.stop())
+			return
 		case <-ctx.Done():
 			require.FailNow(t, "the writer is stuck", "%v", w.stop())
 		}

@@ -246,6 +246,6 @@ func TestRolling_programs(t *testing.T) {
 	require.Equal(t, calls.written.Load(), n, "each call once")
 	require.Positive(t, r.reads[1])
 	require.Positive(t, r.reads[2])
-	require.Contains(t, administer(t, one, "doctor", "--database-url", database), "reactions", "what is left of the other")
+	require.Contains(t, administer(t, one, "doctor", "--leftovers", "--database-url", database), "reactions", "what is left of the other")
 	t.Logf("%d rows and %d calls, of which none took longer than %v and %v; read at once by the first contract %d, by the second %d", len(r.rows), n, r.longest, r.byRPC, r.reads[1], r.reads[2])
 }
