@@ -25,7 +25,7 @@ func TestNew_refuses(t *testing.T) {
 		"another one":     {func(c *server.Config) { c.CaptureURL = "postgres://user:secret@%zz" }, "database URL"},
 		"a replica's":     {func(c *server.Config) { c.ReplicaURLs = []string{"postgres://user:secret@%zz"} }, "ReplicaURLs"},
 		"no service":      {func(c *server.Config) { c.Services = nil }, "a service to serve"},
-		"no such service": {func(c *server.Config) { c.ServiceNames = []string{"tasks.v1.TaskService"} }, `generated code is linked in (tasksv1connect.TaskServiceName, say), not "tasks.v1.TaskService"`},
+		"no such service": {func(c *server.Config) { c.ServiceNames = []string{"nobody.v1.NoService"} }, `generated code is linked in (tasksv1connect.TaskServiceName, say), not "nobody.v1.NoService"`},
 		"a message":       {func(c *server.Config) { c.ServiceNames = []string{"messages.v1.Message"} }, `not "messages.v1.Message"`},
 	} {
 		t.Run(name, func(t *testing.T) {
