@@ -22,15 +22,26 @@ type keeper struct {
 	s     *session
 	held  bool          // the lock for keeping, on keepConn
 	tried time.Time     // when it last moved the slot, or tried to
-	took  time.Duration // how long that took
+	cost  time.Duration // what that took of the server
 	since time.Time     // since when the slot is below the window's edge, or missing, and doesn't move; zero: it isn't
 	told  string        // the last thing that went wrong
 }
 
-// restAfterMove says how much longer than the last move took the keeper rests at
-// least: an advance rereads the WAL from the slot's restart position, which an open
+// restAfterMove says how many times as long as the last move's cost the keeper rests
+// at least: an advance rereads the WAL from the slot's restart position, which an open
 // transaction pins, and holds back the xmin horizon meanwhile.
 const restAfterMove = 50
+
+// rereadRate is how slowly a server rereads WAL at worst, in bytes per second, as far
+// as the keeper goes by it.
+const rereadRate = 50 << 20
+
+// moveCost is the cost of a move that took so long and reread so many bytes. A move
+// also waits: for a standby that synchronized_standby_slots names, for its turn on a
+// busy machine. To rest for that would only let the window grow.
+func moveCost(took time.Duration, bytes pglogrepl.LSN) time.Duration {
+	return time.Duration(min(float64(took), float64(bytes)/rereadRate*float64(time.Second)))
+}
 
 // overdue is for how many intervals nothing has happened when a node does the
 // keeper's work without the lock.
@@ -109,13 +120,13 @@ func (k *keeper) turn(ctx context.Context) error {
 	case !k.due(now, behind):
 		return nil
 	}
-	return k.move(ctx, edge)
+	return k.move(ctx, w, edge)
 }
 
 // due reports whether it is time to move the slot, which is behind, or to take it in
 // hand.
 func (k *keeper) due(now time.Time, behind bool) bool {
-	rest := max(k.s.f.cfg.KeepInterval, restAfterMove*k.took)
+	rest := max(k.s.f.cfg.KeepInterval, restAfterMove*k.cost)
 	if !behind {
 		rest = max(rest, refreshAfter)
 	}
@@ -151,9 +162,9 @@ from (select) one left join pg_replication_slots s on s.slot_name = $1`,
 	return w, published, nil
 }
 
-// move moves the slot to edge. What is confirmed must be known to be visible by
+// move moves the slot, which was found as w, to edge. What is confirmed must be known to be visible by
 // whoever starts on it; one record reaches for as long as the replay window.
-func (k *keeper) move(ctx context.Context, edge pglogrepl.LSN) error {
+func (k *keeper) move(ctx context.Context, w windowSlot, edge pglogrepl.LSN) error {
 	s, f := k.s, k.s.f
 	if uint64(edge) > s.proven.Load() {
 		if err := s.recordProven(ctx, s.keepConn, f.position()); err != nil {
@@ -166,7 +177,7 @@ func (k *keeper) move(ctx context.Context, edge pglogrepl.LSN) error {
 	}
 	k.tried = time.Now()
 	_, err := s.keepConn.Exec(ctx, `select pg_replication_slot_advance($1, $2::text::pg_lsn)`, f.cfg.Slot, edge.String())
-	k.took = time.Since(k.tried)
+	k.cost = moveCost(time.Since(k.tried), edge-min(edge, w.restart))
 	switch code := setup.SQLState(err); {
 	case err == nil:
 		f.stats.moves.Add(1)

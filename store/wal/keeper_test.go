@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -8,11 +9,11 @@ import (
 )
 
 // The keeper doesn't move the slot more often than every so often, rests for longer
-// after a move that took long, and takes the slot in hand where nothing is to be moved.
+// after a move that cost much, and takes the slot in hand where nothing is to be moved.
 func TestKeeper_due(t *testing.T) {
 	tried := time.Unix(1000, 0)
 	for name, c := range map[string]struct {
-		took, interval time.Duration
+		cost, interval time.Duration
 		behind         bool
 		rest           time.Duration
 	}{
@@ -22,11 +23,20 @@ func TestKeeper_due(t *testing.T) {
 		"idle, and slow":   {2 * time.Second, 10 * time.Second, false, 100 * time.Second},
 		"idle, and seldom": {0, time.Minute, false, time.Minute},
 	} {
-		k := keeper{s: &session{f: &Feed{cfg: Config{KeepInterval: c.interval}}}, tried: tried, took: c.took}
+		k := keeper{s: &session{f: &Feed{cfg: Config{KeepInterval: c.interval}}}, tried: tried, cost: c.cost}
 		require.False(t, k.due(tried.Add(c.rest-time.Millisecond), c.behind), name)
 		require.True(t, k.due(tried.Add(c.rest), c.behind), name)
 	}
 	require.True(t, (&keeper{s: &session{f: &Feed{cfg: Config{KeepInterval: time.Hour}}}}).due(tried.Add(time.Hour*1e6), true), "never moved")
+}
+
+// A move is taken to cost no more than rereading its WAL can take.
+func TestMoveCost(t *testing.T) {
+	require.Equal(t, 5*time.Millisecond, moveCost(5*time.Millisecond, 16<<20), "a fast server")
+	require.Equal(t, 20*time.Second, moveCost(20*time.Second, 2<<30), "much is reread")
+	require.Equal(t, 20*time.Millisecond, moveCost(9*time.Second, 1<<20), "a standby was waited for")
+	require.Zero(t, moveCost(time.Second, 0))
+	require.Equal(t, time.Hour, moveCost(time.Hour, math.MaxUint64), "where the slot reads from is not known")
 }
 
 // Copies have names that teardown and doctor know, and that Postgres takes.

@@ -292,7 +292,6 @@ func TestNodes_lockOfSomebodyElse(t *testing.T) {
 	require.True(t, log.Contains("somebody holds the advisory lock"))
 	require.True(t, log.Contains(fmt.Sprintf("pids=[%d]", conn.PgConn().PID())))
 	told(t, url, "one", node)
-	// It rests for fifty times as long as a move has taken, which on a busy machine is long.
 	node.awaitWithin(t, time.Minute, "the window is moved on", func() bool {
 		testkit.Exec(t, url, `select pg_logical_emit_message(true, 'test', '')`)
 		return node.Stats().Moves > 1 && !node.Stats().Keeper

@@ -41,6 +41,7 @@ type windowSlot struct {
 	status    string // wal_status; "lost" also when it was invalidated for another reason
 	active    bool   // somebody reads it, moves it, or makes it
 	confirmed *pglogrepl.LSN
+	restart   pglogrepl.LSN // where WAL is read from, to move the slot or to start on it
 }
 
 // beingMade reports whether somebody is at making it, which takes as long as the
@@ -54,9 +55,9 @@ func (w *windowSlot) ofUse(useless pglogrepl.LSN) bool {
 }
 
 // windowColumns are what scan reads, of pg_replication_slots s or of nothing.
-const windowColumns = `s.slot_name is not null, coalesce(s.wal_status, ''), coalesce(s.active, false), s.confirmed_flush_lsn`
+const windowColumns = `s.slot_name is not null, coalesce(s.wal_status, ''), coalesce(s.active, false), s.confirmed_flush_lsn, coalesce(s.restart_lsn, '0/0')`
 
-func (w *windowSlot) scan() []any { return []any{&w.exists, &w.status, &w.active, &w.confirmed} }
+func (w *windowSlot) scan() []any { return []any{&w.exists, &w.status, &w.active, &w.confirmed, &w.restart} }
 
 func (s *session) lookAtWindow(ctx context.Context, conn *pgx.Conn) (w windowSlot, err error) {
 	err = conn.QueryRow(ctx, `
