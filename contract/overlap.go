@@ -46,8 +46,9 @@ func (t *template) tokens(kinds []kind) []token {
 
 // overlap reports whether some topic belongs to both templates. It knows that
 // an escaped value is never "-", holds no bare reserved byte, and is a number
-// or a bool if its field is one; and that a path's segment is one, or "-". It does not know that a field which stands
-// twice in one template has one value: it may then say true too often.
+// or a bool if its field is one; and that a path's segment is one, or "-". It does
+// not know that a field which stands twice in one template has one value: it may
+// then say true too often.
 func overlap(a, b []token) bool {
 	// can[j]: the tokens from a[i] on and from b[j] on share a path.
 	can := make([]bool, len(b)+1)

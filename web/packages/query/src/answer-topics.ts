@@ -2,7 +2,7 @@ import { getOption, hasOption, type DescField, type DescMessage, type DescMethod
 import { reflect, type ReflectMessage } from "@bufbuild/protobuf/reflect";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { reads } from "./gen/freshet/v1/options_pb.js";
-import { bind, checkTopic, compileTemplate, escapePath, escapeSegment, keyOf, maxTopics, TopicError, topicsOf, type Segment } from "./topics.js";
+import { bind, checkTopic, compileTemplate, escapeInto, keyOf, maxTopics, TopicError, topicsOf, type Segment } from "./topics.js";
 
 /** A step into a response. Fields below one repeated field are of the same element. */
 interface Branch {
@@ -96,7 +96,7 @@ function expand({ segments, roots }: Derived, message: ReflectMessage): string[]
     const parts = segments.map((segment) => {
       if (!("path" in segment)) return "literal" in segment && segment.literal;
       const value = row[keyOf(segment.path)]!;
-      return segment.rest ? escapePath(value) : escapeSegment(value);
+      return escapeInto(segment, value);
     });
     return parts.join("/");
   });

@@ -195,7 +195,7 @@ function combinations(segments: readonly Segment[], message: ReflectMessage): st
       .map((segment) => {
         if (!("path" in segment)) return "literal" in segment && segment.literal;
         const value = chosen.get(keyOf(segment.path))!;
-        return segment.rest ? escapePath(value) : escapeSegment(value);
+        return escapeInto(segment, value);
       })
       .join("/");
   });
@@ -223,9 +223,8 @@ function valuesOf(path: readonly DescField[], message: ReflectMessage): string[]
 /**
  * Escapes every byte but RFC 3986's unreserved ones, so that a value fills
  * exactly one segment. It never yields "-", which stands for "all".
- * @internal
  */
-export function escapeSegment(value: string): string {
+function escapeSegment(value: string): string {
   if (value === "-") return "%2D";
   // encodeURIComponent leaves five characters more alone (RFC 3986, section 2.2).
   return encodeURIComponent(value).replace(
@@ -237,12 +236,19 @@ export function escapeSegment(value: string): string {
 /**
  * Escapes a resource path by segment, but for the wildcard of AIP-159. No row tells of
  * an empty segment, so that there is nothing to follow.
- * @internal
  */
-export function escapePath(value: string): string {
+function escapePath(value: string): string {
   const segments = value.split("/");
   if (segments.includes("")) throw new TopicError("a path has an empty segment");
   return segments.map((segment) => (segment === "-" ? segment : escapeSegment(segment))).join("/");
+}
+
+/**
+ * Escapes what is inserted for `{field}`, or for `{field=**}`, which takes a path.
+ * @internal
+ */
+export function escapeInto(segment: { readonly rest: boolean }, value: string): string {
+  return segment.rest ? escapePath(value) : escapeSegment(value);
 }
 
 /** @internal */
