@@ -1,6 +1,7 @@
 package setup_test
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -66,6 +67,9 @@ func TestCheck_F71_leastRole(t *testing.T) {
 	text = (&setup.Error{Problems: found}).Error()
 	require.Contains(t, text, "-- to be run by the owner of the schema freshet (owner):\ngrant usage on schema freshet to capture;\ngrant select, insert, update on freshet.incarnation to capture;\n")
 	require.Contains(t, text, "-- to be run by a superuser (at a managed provider: in its console):\ngrant execute on function "+emit+" to capture;\nalter role capture with replication;")
+	early := follow(t, raw, as(t, raw, "capture"))
+	early.await(t, "the feed says it all at once", func() bool { return strings.Contains(fmt.Sprint(early.Ready()), text) })
+	early.stop()
 	for _, p := range found {
 		role := "postgres"
 		if strings.Contains(p.By, "(owner)") {

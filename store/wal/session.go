@@ -342,13 +342,14 @@ func (s *session) checkSetup(ctx context.Context) error {
 	if s.f.served {
 		problems = slices.DeleteFunc(problems, func(p setup.Problem) bool { return p.Source != "" })
 	}
-	if len(setup.Fatal(problems)) == 0 {
-		if problems, err = setup.CheckSlot(ctx, s.watchConn, s.f.cfg.Slot); err != nil {
-			return err
-		}
-	}
-	if fatal := setup.Fatal(problems); len(fatal) > 0 {
+	// All at once, so that whoever sets it up needn't come back. (A server that is too
+	// old for the first look may fail the second.)
+	slot, err := setup.CheckSlot(ctx, s.watchConn, s.f.cfg.Slot)
+	if fatal := setup.Fatal(append(problems, slot...)); len(fatal) > 0 {
 		return &setup.Error{Problems: fatal}
+	}
+	if err != nil {
+		return err
 	}
 	s.setUnsound(ctx, nil)
 	return nil
