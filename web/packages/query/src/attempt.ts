@@ -1,4 +1,5 @@
 import { epochOf, laterOf, parseRevision, type Revision } from "./revision.js";
+import type { Untold } from "./topics.js";
 
 export const atLeastHeader = "Freshet-At-Least";
 export const revisionHeader = "Freshet-Revision";
@@ -9,8 +10,8 @@ export const principalHeader = "Freshet-Principal";
 export interface AttemptHooks {
   /** A request of the run depends on these topics; `claimed`: and on others for another caller. */
   topics?(topics: readonly string[], claimed: boolean): void;
-  /** An answer of the run, which was let through, depends on these. */
-  answered?(topics: readonly string[]): void;
+  /** An answer of the run, which was let through, depends on these; `untold`: on none that its request names. */
+  answered?(topics: readonly string[], untold: Untold | undefined): void;
   /** What an answer with this stamp lacks, that was told after it was sent. */
   overtaken?(stamp: Revision | undefined, asked: Revision | undefined): Revision | undefined;
   /** The server doesn't know what a request asked for. */

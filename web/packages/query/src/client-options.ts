@@ -36,7 +36,7 @@ export interface FreshetOptions {
    * done; false: this client has its own.
    */
   readonly tabs?: boolean | TabsOptions | undefined;
-  /** Default: nothing is logged. */
+  /** Default: nothing is logged, but for warnings of reads without topics, on the console. */
   readonly logger?: Logger | undefined;
   /** Default: the global one. */
   readonly fetch?: typeof globalThis.fetch | undefined;

@@ -5,7 +5,7 @@ import type { Feed, FeedEvents, FeedState } from "./feed.js";
 import type { Frame } from "./frame.js";
 import type { Span } from "./history.js";
 import { Ledger } from "./ledger.js";
-import { silent, type Logger } from "./logger.js";
+import { onConsole, silent, type Logger } from "./logger.js";
 import { Nodes } from "./nodes.js";
 import type { Revision } from "./revision.js";
 import { freshnessOf, type Freshness, type State, type Status } from "./status.js";
@@ -79,6 +79,12 @@ export class Freshet {
     this.caller = new Caller(this.#tokens, nodes);
     this.#feed = this.#openFeed();
     this.#stopListening = onWake(() => this.#feed.wake());
+  }
+
+  /** Tells the page's author of a mistake: by the `logger`, or without one on the console. @internal */
+  warn(message: string, details: Readonly<Record<string, unknown>>): void {
+    const log = this.#options.logger ?? onConsole;
+    log("warn", message, details);
   }
 
   /** Begins a subscription. `close` it to end it. */

@@ -5,5 +5,8 @@ export type Logger = (
   details?: Readonly<Record<string, unknown>>,
 ) => void;
 
+/** @internal What would show in no other way, and has to be heard without a logger too. */
+export const onConsole: Logger = (level, message) => console[level](message);
+
 /** @internal */
 export const silent: Logger = () => {};

@@ -20,13 +20,15 @@ export interface AnyQueryClient {
 export interface QueriesOptions {
   readonly freshet: Pick<
     Freshet,
-    "subscribe" | "onFrame" | "onReset" | "onAccountChange" | "onRenewed" | "onStatus" | "status" | "freshnessOf" | "atLeast" | "isCurrent"
+    "subscribe" | "warn" | "onFrame" | "onReset" | "onAccountChange" | "onRenewed" | "onStatus" | "status" | "freshnessOf" | "atLeast" | "isCurrent"
   >;
   readonly queryClient: AnyQueryClient;
   /**
    * What a query with this key depends on, if the key says it; see
    * `topicsOfServices` in ./connect. `meta: {topics}` of a query comes first;
    * else its requests tell, once it has been fetched through `freshetTransport`.
+   * A request that should have topics and has none is warned of, once for each
+   * method; `meta: {topics: []}` says that a query is meant to have none.
    */
   readonly topicsOf?: ((queryKey: QueryKey) => readonly string[]) | undefined;
   /**

@@ -20,6 +20,7 @@ import { isBefore, laterOf, type Revision } from "./revision.js";
 import type { Step } from "./rule.js";
 import { Pauses, Runs, type Run, type SeenRun } from "./runs.js";
 import { guarded } from "./subscription.js";
+import type { Untold } from "./topics.js";
 
 export type { OptimisticWrite } from "./optimistic.js";
 export { AlreadyBoundError } from "./defaults.js";
@@ -49,6 +50,7 @@ export class Queries {
   readonly #stops: (() => void)[] = [];
   readonly #persister: Persister;
   #subscription: ReturnType<Freshet["subscribe"]> | undefined;
+  readonly #untold = new Set<string>(); // procedures that were warned of
   #syncing = false;
   #showing: Query | undefined; // being patched by us
   #closed = false;
@@ -338,8 +340,9 @@ export class Queries {
         for (const topic of topics) learned.add(topic);
         this.#resolve(entry, learned);
       },
-      answered: (topics) => {
+      answered: (topics, untold) => {
         for (const topic of topics) answered.add(topic);
+        if (untold) this.#warn(query, untold);
       },
       overtaken: (stamp, asked) => {
         const told = isBefore(asked ?? flight.owed, rule.need);
@@ -351,6 +354,16 @@ export class Queries {
     const run: SeenRun = { flight, attempt, heard, learned, answered, outcome: "dropped" };
     this.#runs.begin(query, run);
     return run;
+  }
+
+  /** The answer is shown, and looks fresh for ever: said once for each method. */
+  #warn(query: Query, { procedure, why }: Untold): void {
+    if (this.#untold.has(procedure) || declaredTopics(query, this.#options.topicsOf)) return;
+    this.#untold.add(procedure);
+    this.#options.freshet.warn(
+      `freshet: ${procedure}: ${why}. Nothing tells when this answer changes; if that is meant, give the query meta: {topics: []}.`,
+      { procedure },
+    );
   }
 
   /** A fetch has had no answer for too long; its end is a failure like others. */

@@ -64,6 +64,36 @@ export function takesClaims(method: DescMethod): boolean {
   return readsOf(method).claims;
 }
 
+/** A read that declares topics, by a request that has none. @internal */
+export interface Untold {
+  /** As in `/messages.v1.MessageService/ListMessages`. */
+  readonly procedure: string;
+  /** For the page's author. */
+  readonly why: string;
+}
+
+/**
+ * Says that nothing will tell when the answer to this request changes, in the words of
+ * the Go client, which refuses to follow it; undefined: it has topics, or its method
+ * declares none. `principal` is the answer's. @internal
+ */
+export function untoldOf(method: DescMethod, request: Message, principal: string | null): Untold | undefined {
+  if (!hasOption(method, reads)) return undefined;
+  const procedure = `/${method.parent.typeName}/${method.name}`;
+  try {
+    if (topicsOf(method, request, principal).length > 0) return undefined;
+  } catch (error) {
+    if (error instanceof TopicError) return { procedure, why: error.message };
+    throw error;
+  }
+  const message = reflect(method.input, request);
+  const segments = readsOf(method).templates.flat();
+  const empty = segments.flatMap((s) => ("path" in s && valuesOf(s.path, message).length === 0 ? keyOf(s.path) : []));
+  const texts = getOption(method, reads).topics.join(", ");
+  const why = `an unset or empty field leaves the request without topics; set those of ${texts} (empty: ${[...new Set(empty)].join(", ")}), or declare a topic for all in its place, if empty means "all"`;
+  return { procedure, why };
+}
+
 /** Once for each method: an option is decoded whenever it is asked for. */
 function readsOf(method: DescMethod): Compiled {
   let known = compiled.get(method);

@@ -6,7 +6,7 @@ import { topicsOfAnswer } from "./answer-topics.js";
 import { atLeastHeader, Attempt, attemptOf, parseTopics, principalHeader, revisionHeader, topicsHeader } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
-import { takesClaims, TopicError, topicsOf } from "./topics.js";
+import { takesClaims, TopicError, topicsOf, untoldOf } from "./topics.js";
 import { asCaller, refusalOf, retryDelayOf } from "./wire.js";
 
 /**
@@ -68,7 +68,8 @@ async function read<I extends DescMessage, O extends DescMessage>(
 ): Promise<UnaryResponse<I, O>> {
   attempt.requests++;
   const request = create(method.input, input);
-  attempt.hooks.topics?.(ifSpelled(() => topicsOf(method, request)), takesClaims(method));
+  const asked = ifSpelled(() => topicsOf(method, request));
+  attempt.hooks.topics?.(asked, takesClaims(method));
   const explicit = headers.has(atLeastHeader);
   let atLeast = attempt.atLeast();
   let strongly = false;
@@ -98,7 +99,11 @@ async function read<I extends DescMessage, O extends DescMessage>(
     if (stamp) freshet.observe(stamp);
     const need = overtaken || explicit ? undefined : attempt.hooks.overtaken?.(stamp, atLeast);
     if (!need) {
-      attempt.hooks.answered?.(ifSpelled(() => topicsOfAnswer(method, request, response.message, response.header.get(principalHeader))));
+      const principal = response.header.get(principalHeader);
+      attempt.hooks.answered?.(
+        ifSpelled(() => topicsOfAnswer(method, request, response.message, principal)),
+        asked.length > 0 ? undefined : untoldOf(method, request, principal),
+      );
       attempt.note(response.header);
       return response;
     }

@@ -17,6 +17,7 @@ export class FakeSource implements Source {
   atLeast: Revision | undefined;
   status: Freshet["status"] = { state: "connecting", freshness: "catching up", lagMs: 0 };
   readonly observed: Revision[] = [];
+  readonly warnings: string[] = [];
   readonly caller = new Caller();
   /** Topics that need no `ready`, since the subscription said from where on. */
   readonly caughtUp = new Set<string>();
@@ -38,6 +39,10 @@ export class FakeSource implements Source {
       setTopics: (topics: Iterable<string>) => this.#set(topics),
       close: () => (this.#options = undefined),
     } as unknown as ReturnType<Freshet["subscribe"]>;
+  }
+
+  warn(message: string): void {
+    this.warnings.push(message);
   }
 
   /** Where a stream of the topic is asked to begin. */

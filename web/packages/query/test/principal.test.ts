@@ -80,6 +80,7 @@ describe("topics that take claims", () => {
     expect(again.atLeast).toBe(rev(30));
     again.answer(rev(30), "of%20acme", 7, 8);
     await page.follows("orgs/of%20acme/notes", "orgs/of%20acme/notes/7/tags", "orgs/of%20acme/notes/8/tags");
+    expect(page.source.warnings).toEqual([]); // the claim fills the template
   });
 
   test("G8: change with another token, and what was under way is dropped", async () => {
