@@ -25,9 +25,8 @@ func TestServe_privatePostgresOfSeveral(t *testing.T) {
 	}
 	require.True(t, two.log.Contains("joining it"), "one of them runs it")
 	require.False(t, one.log.Contains("joining it"))
-	// Where both set the publication up at the same moment, Postgres tells one of them.
-	warned := func(what string) int { return strings.Count(one.log.String(), what) }
-	require.Equal(t, warned("already member of publication"), warned("level=WARN"), "who joins leaves no trace in the other's log")
+	require.NotContains(t, one.log.String(), "level=WARN", "who joins leaves no trace in the other's log, where Postgres's is")
+	require.NotContains(t, two.log.String(), "level=WARN", "nor has it to try twice")
 	// tells has from write, and a stream of to told.
 	tells := func(from, to *programUnderTest) {
 		t.Helper()

@@ -1,10 +1,14 @@
 package setup_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -188,24 +192,65 @@ func TestApply_neverBreaksWriters(t *testing.T) {
 	require.Fail(t, "not mended")
 }
 
+// failing keeps the errors of statements, each of which is in the server's log as well.
+type failing struct {
+	mu     sync.Mutex
+	errors []error
+}
+
+func (f *failing) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (f *failing) TraceQueryEnd(_ context.Context, _ *pgx.Conn, end pgx.TraceQueryEndData) {
+	if end.Err != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.errors = append(f.errors, end.Err)
+	}
+}
+
 // TestApply_concurrently: nodes that start at once set up the same database, and
-// none fails for it.
+// neither a node nor one of its statements fails for it.
 func TestApply_concurrently(t *testing.T) {
 	url := database(t)
 	ctx := testkit.Context(t)
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	var failed failing
+	config.Tracer = &failed
 	for range 3 {
 		testkit.Exec(t, url, `drop publication freshet; alter table messages replica identity default`)
 		var nodes errgroup.Group
 		for range 6 {
-			conn := testkit.Conn(t, url)
+			conn, err := pgx.ConnectConfig(ctx, config.Copy())
+			require.NoError(t, err)
 			nodes.Go(func() error {
 				_, err := setup.Apply(ctx, conn, program(), "freshet")
-				return err
+				return errors.Join(err, conn.Close(ctx))
 			})
 		}
 		require.NoError(t, nodes.Wait())
+		require.Empty(t, failed.errors)
 		require.Empty(t, fatal(t, testkit.Conn(t, url)))
 	}
+	var held bool
+	require.NoError(t, testkit.Conn(t, url).QueryRow(ctx, `select not pg_try_advisory_lock($1)`, setup.MendLock).Scan(&held))
+	require.False(t, held, "the turn was given back")
+}
+
+// TestApply_turnThatHangs: whoever has the turn and hangs keeps nobody from starting.
+func TestApply_turnThatHangs(t *testing.T) {
+	url := database(t)
+	ctx := testkit.Context(t)
+	testkit.Exec(t, url, `drop publication freshet`)
+	hangs := testkit.Conn(t, url)
+	_, err := hangs.Exec(ctx, `select pg_advisory_lock($1)`, setup.MendLock)
+	require.NoError(t, err)
+	defer setup.SetMendPatience(time.Millisecond)()
+	left, err := setup.Apply(ctx, testkit.Conn(t, url), program(), "freshet")
+	require.NoError(t, err)
+	require.Empty(t, setup.Fatal(left))
 }
 
 // TestApply_undone: a mend that doesn't take ends Setup, which would run it for
