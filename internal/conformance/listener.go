@@ -115,6 +115,23 @@ func (l *listener) until(event string) []frame {
 	}
 }
 
+// reaches waits for an id at or above the revision, up to which all is told then, and
+// returns it: that may take a heartbeat. The stream has had its ready.
+func (l *listener) reaches(rev string) string {
+	id := ""
+	for _, f := range l.seen {
+		if id = max(id, f.id); f.event == "ready" {
+			l.waitFor(l.t.content(f).Heartbeat)
+		}
+	}
+	for end := time.Now().Add(l.patience); id < rev; {
+		f := l.next("an id at or above " + rev)
+		id = max(id, f.id)
+		l.t.needf(id >= rev || time.Now().Before(end), "within %s no id came to %s; last came %s", l.patience, rev, f)
+	}
+	return id
+}
+
 // told waits until the stream has told all of the topics since from frames of it were
 // seen, in whatever order.
 func (l *listener) told(from int, topics ...string) {

@@ -106,7 +106,8 @@ func (d *driver) answers(ctx context.Context) error {
 type trial struct {
 	verdict
 	*driver
-	ctx context.Context
+	ctx  context.Context
+	need string // the highest of its writes; empty: none yet
 }
 
 // place is the name of one that nobody has used, as long as names may be.
@@ -139,15 +140,18 @@ func (t *trial) write(place string) written {
 	value := t.value()
 	a := t.post(t.service.Write, place, value)
 	t.needf(a.status == http.StatusOK, "the write was answered %s", a)
+	t.need = max(t.need, a.stamp())
 	return written{value: value, stamp: a.stamp(), topics: a.header.Get("Freshet-Topics")}
 }
 
-// position is a revision at which all that was written before is told.
+// position is where the server is once it has told all that the case has written. A write
+// may return before that, and what is told then needn't be of a catch-up.
 func (t *trial) position(place string) string {
 	l := t.events(url.Values{"topic": {t.service.topic(place)}})
 	defer l.close()
 	frames := l.until("ready")
-	return frames[len(frames)-1].id
+	ready := frames[len(frames)-1]
+	return max(ready.id, l.reaches(t.need))
 }
 
 // Revisions of other histories, made from one of the server's.

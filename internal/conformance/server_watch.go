@@ -19,6 +19,7 @@ var watchCases = []Case{
 		place := t.place()
 		since := t.position(place)
 		t.write(place)
+		t.position(place)
 		w := t.watch(subscription{Topics: []string{t.service.topic(place)}, Since: since})
 		t.needf(slices.Equal(w.next().Invalidate.Topics, []string{t.service.topic(place)}), "Watch doesn't begin with the catch-up: %s", w.raw)
 		t.needf(w.next().Ready.Revision != "", "after the catch-up came %s", w.raw)

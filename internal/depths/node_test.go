@@ -23,7 +23,7 @@ type node struct {
 }
 
 // serve starts a node, and returns once it is ready. It stops with the test.
-func serve(t *testing.T, database string, storageOf func(*server.Node) storage) *node {
+func serve(t *testing.T, database string, storageOf func(*server.Node) storage, change ...func(*live.Config)) *node {
 	t.Helper()
 	s := live.Start(t, database, func(c *live.Config) {
 		c.AuditReads = intercept.AuditAll
@@ -31,6 +31,9 @@ func serve(t *testing.T, database string, storageOf func(*server.Node) storage) 
 		c.MaxSettle = time.Millisecond // some writes are settled by then; of others, the read waits
 		c.Handler = func(node *server.Node) (string, http.Handler) {
 			return messagesv1connect.NewMessageServiceHandler(&service{storage: storageOf(node), newID: uuid.NewString}, node.HandlerOptions()...)
+		}
+		for _, f := range change {
+			f(c)
 		}
 	})
 	transport := &http.Transport{Protocols: new(http.Protocols)}

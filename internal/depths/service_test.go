@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,23 @@ func (s *service) DeleteMessage(ctx context.Context, req *connect.Request[messag
 		return nil, err
 	}
 	return connect.NewResponse(new(messagesv1.DeleteMessageResponse)), nil
+}
+
+// GetMessage finds a message in its conversation's list, so that a storage need do no more.
+func (s *service) GetMessage(ctx context.Context, req *connect.Request[messagesv1.GetMessageRequest]) (*connect.Response[messagesv1.GetMessageResponse], error) {
+	m, err := parse(req.Msg.GetName())
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.list(ctx, m.Conversation)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(rows, func(row Message) bool { return row.ID == m.ID })
+	if at < 0 {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("no such message"))
+	}
+	return connect.NewResponse(&messagesv1.GetMessageResponse{Message: rows[at].proto()}), nil
 }
 
 func (s *service) ListMessages(ctx context.Context, req *connect.Request[messagesv1.ListMessagesRequest]) (*connect.Response[messagesv1.ListMessagesResponse], error) {
