@@ -33,6 +33,7 @@ type double struct {
 
 	hub  *hub.Hub
 	flaw string // what the handlers do wrong; most flaws are in front of it
+	late chan lateCommit
 
 	mu       sync.Mutex // guards all below
 	position uint64
@@ -44,19 +45,49 @@ const (
 	doubleBegins = 0x1000 // position
 )
 
+// late in the place of a flaw: writes are stamped above their commits, and are told some
+// time after they have returned, as the protocol lets a server do. Reads at-least wait.
+const late = "late"
+
+// lateCommit is what is still to be told.
+type lateCommit struct {
+	freshet.Commit
+	need freshet.Revision
+	at   time.Time
+}
+
+// tellLate tells commits, in their order.
+func (d *double) tellLate() {
+	for c := range d.late {
+		time.Sleep(time.Until(c.at))
+		d.hub.Publish(c.Commit)
+		d.hub.Advance(c.need)
+	}
+}
+
 // start is the revision that a double begins at.
 var start = freshet.Revision{Epoch: doubleEpoch, Position: doubleBegins}.String()
 
 // startDouble starts one, behind what is in front. It ends with stop.
 func startDouble(flaw string, front front) (address string, stop func(), err error) {
 	d := &double{hub: hub.New(hub.Config{}), flaw: flaw, position: doubleBegins, messages: map[string][]string{}}
+	end := func() {}
+	if flaw == late {
+		d.late = make(chan lateCommit, 10_000) // more than are written
+		var telling sync.WaitGroup
+		telling.Go(d.tellLate)
+		end = func() {
+			close(d.late)
+			telling.Wait()
+		}
+	}
 	begin := freshet.Revision{Epoch: doubleEpoch, Position: doubleBegins}
 	d.hub.Begin(begin)
 	d.hub.Serve(begin)
 	d.hub.Current(time.Now().Add(time.Hour)) // it never lags
 	events, err := stream.New(stream.Config{
 		Hub: d.hub, Heartbeat: 100 * time.Millisecond, Contract: "c", KeepHandler: true,
-		InsertPosition: func(context.Context) (freshet.Revision, error) { return d.hub.Frontier(), nil },
+		InsertPosition: func(context.Context) (freshet.Revision, error) { return d.written(), nil },
 	})
 	if err != nil {
 		return "", nil, err
@@ -70,7 +101,10 @@ func startDouble(flaw string, front front) (address string, stop func(), err err
 	server.Config.Protocols.SetHTTP1(true)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
 	server.Start()
-	return server.URL, server.Close, nil
+	return server.URL, func() {
+		server.Close()
+		end()
+	}, nil
 }
 
 // named gives each answer the request's id.
@@ -94,8 +128,15 @@ func failure(code connect.Code, detail proto.Message) error {
 	return err
 }
 
+// written is the highest position that is known to anybody.
+func (d *double) written() freshet.Revision {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return freshet.Revision{Epoch: doubleEpoch, Position: d.position}
+}
+
 // reach is what becomes of a request's at-least.
-func (d *double) reach(h http.Header) (freshet.Revision, error) {
+func (d *double) reach(ctx context.Context, h http.Header) (freshet.Revision, error) {
 	now := d.hub.Frontier()
 	unknown := failure(connect.CodeInvalidArgument, &errdetails.ErrorInfo{Domain: "freshet.dev", Reason: "AT_LEAST_UNKNOWN"})
 	var highest freshet.Revision
@@ -124,15 +165,15 @@ func (d *double) reach(h http.Header) (freshet.Revision, error) {
 			retry.RetryDelay = nil
 		}
 		return now, failure(connect.CodeUnavailable, retry)
-	case now.Less(highest):
+	case d.written().Less(highest):
 		return now, unknown
 	}
-	return now, nil
+	return now.Max(highest), d.hub.Wait(ctx, highest)
 }
 
 // ListMessages is the read.
-func (d *double) ListMessages(_ context.Context, req *connect.Request[messagesv1.ListMessagesRequest]) (*connect.Response[messagesv1.ListMessagesResponse], error) {
-	now, err := d.reach(req.Header())
+func (d *double) ListMessages(ctx context.Context, req *connect.Request[messagesv1.ListMessagesRequest]) (*connect.Response[messagesv1.ListMessagesResponse], error) {
+	now, err := d.reach(ctx, req.Header())
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +201,8 @@ func (d *double) ListMessages(_ context.Context, req *connect.Request[messagesv1
 }
 
 // GetMessage finds none.
-func (d *double) GetMessage(_ context.Context, req *connect.Request[messagesv1.GetMessageRequest]) (*connect.Response[messagesv1.GetMessageResponse], error) {
-	now, err := d.reach(req.Header())
+func (d *double) GetMessage(ctx context.Context, req *connect.Request[messagesv1.GetMessageRequest]) (*connect.Response[messagesv1.GetMessageResponse], error) {
+	now, err := d.reach(ctx, req.Header())
 	if err != nil {
 		return nil, err
 	}
@@ -177,10 +218,18 @@ func (d *double) CreateMessage(_ context.Context, req *connect.Request[messagesv
 	parent := req.Msg.GetParent()
 	topics := []string{"messages", parent + "/messages"}
 	d.mu.Lock()
-	d.position += 8
+	d.position = d.position&^7 + 8
 	at := freshet.Revision{Epoch: doubleEpoch, Position: d.position}
 	d.messages[parent] = append(slices.Clip(d.messages[parent]), req.Msg.GetMessage().GetBody())
-	d.hub.Publish(freshet.Commit{Revision: at, Topics: topics})
+	commit := freshet.Commit{Revision: at, Topics: slices.Clone(topics)}
+	if d.late != nil {
+		const byUs = 50 * time.Millisecond
+		at.Position += 4
+		d.position = at.Position
+		d.late <- lateCommit{commit, at, time.Now().Add(byUs)}
+	} else {
+		d.hub.Publish(commit)
+	}
 	d.mu.Unlock()
 	if d.flaw == "early need" {
 		at.Position--

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet/internal/conformance"
+	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
 // TestServer_faults: the judge is judged. A server that keeps the protocol passes; one
@@ -34,6 +35,17 @@ func TestServer_faults(t *testing.T) {
 			return conformance.Server(t.Context(), conformance.ServerConfig{URL: url, Service: service, Patience: patience})
 		})
 	})
+}
+
+// TestServer_late: a server that stamps writes above their commits, and tells them when
+// they have returned already, keeps the protocol.
+func TestServer_late(t *testing.T) {
+	url, stop, err := startDouble(late, none)
+	require.NoError(t, err)
+	defer stop()
+	report, err := conformance.Server(testkit.Context(t), conformance.ServerConfig{URL: url, Service: conformance.Messages()})
+	require.NoError(t, err)
+	requirePassed(t, report)
 }
 
 // each judges those who have the faults, and says of each that it fails the case of its
