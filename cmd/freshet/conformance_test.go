@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,15 +27,26 @@ func TestConformanceServer(t *testing.T) {
 func TestConformanceServer_exitCodes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "service.json")
 	require.NoError(t, os.WriteFile(file, []byte(`{"read":{"procedure":"Read","body":{}}}`), 0o600))
-	nothing := httptest.NewServer(nil)
+	nothing := httptest.NewServer(http.NewServeMux())
 	defer nothing.Close()
+	readsOnly := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/ListMessages") {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer readsOnly.Close()
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer silent.Close()
 	for _, tt := range []struct {
 		args []string
 		code int
 		says string
 	}{
 		{[]string{"--list"}, exitOK, "order\n    The stream: The order is fixed"},
-		{[]string{"--url", nothing.URL, "--only", "order"}, exitFailed, "FAIL  order\n      docs/protocol.md, The stream: "},
+		{[]string{"--url", nothing.URL}, exitFailed, "the service's read, POST " + nothing.URL + "/messages.v1.MessageService/ListMessages, was answered with 404: "},
+		{[]string{"--url", nothing.URL}, exitFailed, "--service FILE says which methods"},
+		{[]string{"--url", readsOnly.URL}, exitFailed, "the service's write, POST " + readsOnly.URL + "/messages.v1.MessageService/CreateMessage, was answered with 403: "},
+		{[]string{"--url", silent.URL, "--only", "order"}, exitFailed, "FAIL  order\n      docs/protocol.md, The stream: "},
 		{[]string{"--url", "http://127.0.0.1:1", "--only", "order"}, exitFailed, "connection refused"},
 		{[]string{"--url", "nowhere"}, exitFailed, `"nowhere" is no URL of a server`},
 		{[]string{"--only", "nonsense"}, exitFailed, `there is no case "nonsense": --list shows them`},
@@ -59,6 +72,8 @@ func TestConformanceClient(t *testing.T) {
 		{[]string{"--only", "topics", "--patience", "1s", "cat"}, exitFailed, "it wrote what is no report: {\"do\":\"start\""},
 		{[]string{"--only", "topics", "nobody-has-this"}, exitFailed, "executable file not found"},
 		{[]string{"--only", "topics", "--adapter-url", "http://127.0.0.1:1"}, exitFailed, "the adapter: Get "},
+		{[]string{"true"}, exitFailed, "true is no adapter of a client: "},
+		{[]string{"true"}, exitFailed, "Wanted is a program around the client"},
 		{nil, exitFailed, "one is needed: a command that starts the client's adapter, or its URL"},
 	} {
 		var out, err bytes.Buffer

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,8 @@ func ClientCases() []Case {
 	return slices.Concat(followCases, ruleCases, failureCases, streamCases, epochCases)
 }
 
-// Client judges a client until each case is decided. The error is about the config.
+// Client judges a client until each case is decided. The error is about the config, or
+// says that there is no client.
 func Client(ctx context.Context, cfg ClientConfig) (*Report, error) {
 	if (len(cfg.Command) == 0) == (cfg.URL == "") {
 		return nil, errors.New("one is needed: a command that starts the client's adapter, or its URL")
@@ -48,17 +50,44 @@ func Client(ctx context.Context, cfg ClientConfig) (*Report, error) {
 	if cfg.Patience <= 0 {
 		cfg.Patience = 10 * time.Second
 	}
+	if err := cfg.adapts(ctx); err != nil {
+		return nil, err
+	}
 	const atOnce = 8 // processes
-	return run(ctx, cases, atOnce, func(ctx context.Context, c Case) string {
-		// Commands, connections and handlers end with the case.
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		p := &play{ctx: ctx, cfg: cfg, reads: make(chan *read, 1000), opens: make(chan *opened, 1000)}
-		p.values = map[string]string{}
-		p.auto.Store(true)
-		return p.decide(func() { c.client(p) })
-	}), nil
+	return run(ctx, cases, atOnce, func(ctx context.Context, c Case) string { return cfg.play(ctx, c.client) }), nil
 }
+
+// play plays a server against the client, and says what was wrong with that.
+func (c ClientConfig) play(ctx context.Context, script func(*play)) (failure string) {
+	// Commands, connections and handlers end with it.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := &play{ctx: ctx, cfg: c, reads: make(chan *read, 1000), opens: make(chan *opened, 1000)}
+	p.values = map[string]string{}
+	p.auto.Store(true)
+	return p.decide(func() { script(p) })
+}
+
+// adapts says whether there is somebody who can be judged: no case can do without a
+// report.
+func (c ClientConfig) adapts(ctx context.Context) error {
+	c.front, c.reports = nil, nil
+	failure := c.play(ctx, func(p *play) {
+		p.launch(listOf("1"))
+		p.until("report of what the client shows", func() bool {
+			_, ok := p.adapter.last("1")
+			return ok
+		})
+	})
+	if failure == "" {
+		return nil
+	}
+	return fmt.Errorf("%s is no adapter of a client: %s\n%s", cmp.Or(c.URL, strings.Join(c.Command, " ")), failure, wanted)
+}
+
+const wanted = "Wanted is a program around the client that reads commands in JSON from its standard input, " +
+	"the first is {\"do\":\"start\",…}, and says in lines of JSON on standard output what the client shows of each query, " +
+	"{\"query\":\"1\",\"data\":{…},\"stale\":false}: docs/conformance.md, \"A client\"."
 
 // Query is a read that the client keeps fresh.
 type query struct {

@@ -37,7 +37,7 @@ func ServerCases() []Case {
 }
 
 // Server judges a server until each case is decided. The error is about the config, or
-// says that there is no server.
+// says that there is no server, or none that the service's read and write reach.
 func Server(ctx context.Context, cfg ServerConfig) (*Report, error) {
 	base, err := url.Parse(cfg.URL)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
@@ -93,14 +93,25 @@ type driver struct {
 	places   atomic.Int64
 }
 
-// answers says whether there is somebody.
+// answers says whether there is somebody who can be judged: cases can do nothing without
+// a read and a write.
 func (d *driver) answers(ctx context.Context) error {
 	t := &trial{driver: d, ctx: ctx}
-	if failure := t.decide(func() { t.read(t.place()) }); failure != "" {
+	if failure := t.decide(func() {
+		place := t.place()
+		for i, c := range []Call{d.service.Read, d.service.Write} {
+			a := t.post(c, place, t.value())
+			t.needf(a.status == http.StatusOK, "the service's %s, POST %s%s, was answered %s\n%s", []string{"read", "write"}[i], d.base, c.Procedure, a, needed)
+		}
+	}); failure != "" {
 		return errors.New(failure)
 	}
 	return nil
 }
+
+const needed = "The cases read and write by methods of the server's own service, and read what isn't there. " +
+	"Unless told otherwise they take those of messages.v1.MessageService, as \"freshet serve\" has it; " +
+	"for another service --service FILE says which methods, and --token-file has a token where callers need one: docs/conformance.md, \"A server\"."
 
 // trial is one case against the server.
 type trial struct {
