@@ -50,8 +50,8 @@ func (c *conformanceClientCmd) Run(ctx context.Context, to streams) error {
 
 // caseFlags choose cases.
 type caseFlags struct {
-	Only []string `placeholder:"NAME" help:"Judge these cases alone."`
-	Skip []string `placeholder:"NAME" help:"Leave these cases out."`
+	Only []string `placeholder:"NAME" help:"Judge these cases alone; a name may have a *."`
+	Skip []string `placeholder:"NAME" help:"Leave these cases out: those of docs/conformance.md that are about what the server does without. A name may have a *."`
 	List bool     `help:"List the cases, with the sentences of docs/protocol.md that they come from, and judge nothing."`
 }
 

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -77,17 +78,22 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
+// Named says whether the case has the name; a * in that is any number of characters.
+func (c Case) Named(pattern string) bool {
+	named, err := path.Match(pattern, c.Name)
+	return err == nil && named
+}
+
 // choose returns those of all cases that a run is about. Empty only: all of them. A
 // name that no case has is an error.
 func choose(all []Case, only, skip []string) ([]Case, error) {
-	named := append(slices.Clone(only), skip...)
-	for _, name := range named {
-		if !slices.ContainsFunc(all, func(c Case) bool { return c.Name == name }) {
+	for _, name := range slices.Concat(only, skip) {
+		if !slices.ContainsFunc(all, func(c Case) bool { return c.Named(name) }) {
 			return nil, fmt.Errorf("there is no case %q: --list shows them", name)
 		}
 	}
 	chosen := slices.DeleteFunc(slices.Clone(all), func(c Case) bool {
-		return slices.Contains(skip, c.Name) || len(only) > 0 && !slices.Contains(only, c.Name)
+		return slices.ContainsFunc(skip, c.Named) || len(only) > 0 && !slices.ContainsFunc(only, c.Named)
 	})
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("no case is left of %d", len(all))

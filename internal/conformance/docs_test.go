@@ -44,14 +44,16 @@ func TestDocs(t *testing.T) {
 	raw, err := os.ReadFile(file)
 	require.NoError(t, err)
 	text := string(raw)
-	for kind, cases := range map[string][]conformance.Case{"server": conformance.ServerCases(), "client": conformance.ClientCases()} {
+	for kind, table := range map[string]string{
+		"server": table(conformance.ServerCases()), "client": table(conformance.ClientCases()), "optional": optionalTable(conformance.OptionalCases()),
+	} {
 		before, rest, ok := strings.Cut(text, "<!-- "+kind+" cases: ")
 		require.True(t, ok, kind)
 		marker, rest, ok := strings.Cut(rest, "-->\n")
 		require.True(t, ok, kind)
 		_, after, ok := strings.Cut(rest, "<!-- end -->")
 		require.True(t, ok, kind)
-		text = before + "<!-- " + kind + " cases: " + marker + "-->\n" + table(cases) + "<!-- end -->" + after
+		text = before + "<!-- " + kind + " cases: " + marker + "-->\n" + table + "<!-- end -->" + after
 	}
 	if *update {
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
@@ -68,6 +70,15 @@ func table(cases []conformance.Case) string {
 			says = "\"" + says + "\""
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.Name, cmp.Or(c.Section, "the beginning"), says)
+	}
+	return b.String()
+}
+
+func optionalTable(groups []conformance.Group) string {
+	var b strings.Builder
+	b.WriteString("| cases | need | `--skip` them if |\n|---|---|---|\n")
+	for _, g := range groups {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", g.Cases, g.Needs, g.Without)
 	}
 	return b.String()
 }

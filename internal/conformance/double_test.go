@@ -119,6 +119,19 @@ func named(next http.Handler) http.Handler {
 	})
 }
 
+// bare has what is required, in HTTP/1.1 and Connect's JSON, and nothing else.
+func bare(next http.Handler) http.Handler {
+	next = answers(all, func(h http.Header, _ int) {
+		for _, name := range []string{"Freshet-Cache", "Freshet-Topics", "X-Request-Id"} {
+			h.Del(name)
+		}
+	})(next)
+	for _, beyond := range []about{overHTTP2, watches, content("application/grpc+json"), content("application/grpc-web+json")} {
+		next = refuses(beyond, http.StatusNotFound, `{}`)(next)
+	}
+	return next
+}
+
 // failure is an error with a detail.
 func failure(code connect.Code, detail proto.Message) error {
 	err := connect.NewError(code, errors.New("not so"))

@@ -36,6 +36,25 @@ func ServerCases() []Case {
 	return all
 }
 
+// Group is cases about what a server may be without, since its clients can do without it.
+type Group struct {
+	Cases   string // the name of one, or a pattern of several
+	Needs   string // what the server has, which they are about
+	Without string // when to leave them out
+}
+
+// OptionalCases are such groups. All other cases are of what each client counts on.
+func OptionalCases() []Group {
+	return []Group{
+		{"watch-*", "`freshet.v1.InvalidationService`, in Connect's JSON", "clients follow by `/events` alone: the service isn't mounted, or a proxy holds streams of RPCs back"},
+		{"http2-*", "HTTP/2, at an `http:` URL without TLS (h2c)", "the server, or the proxy before it, speaks HTTP/1.1 only"},
+		{"grpc-*", "gRPC and gRPC-Web with messages in JSON (`application/grpc+json`, `application/grpc-web+json`)", "there is neither, or protobuf alone: Connect's handlers have all of it, grpc-go's have no JSON"},
+		{"cache-header", "`Freshet-Cache` on the answers of reads", "the server doesn't say where an answer is from"},
+		{"request-id-*", "`X-Request-Id` on all answers", "answers have no ids, or a proxy gives them its own"},
+		{"mutation-topics", "`Freshet-Topics` on the answers of writes", "handlers write by connections of their own, of which [the node doesn't see the commit](library.md#three-depths)"},
+	}
+}
+
 // Server judges a server until each case is decided. The error is about the config, or
 // says that there is no server, or none that the service's read and write reach.
 func Server(ctx context.Context, cfg ServerConfig) (*Report, error) {

@@ -48,6 +48,31 @@ func TestServer_late(t *testing.T) {
 	requirePassed(t, report)
 }
 
+// TestServer_optional: a server without what OptionalCases says that it may be without
+// fails these cases, and no other.
+func TestServer_optional(t *testing.T) {
+	var optional []string
+	for _, c := range conformance.ServerCases() {
+		if slices.ContainsFunc(conformance.OptionalCases(), func(g conformance.Group) bool { return c.Named(g.Cases) }) {
+			optional = append(optional, c.Name)
+		}
+	}
+	url, stop, err := startDouble("", bare)
+	require.NoError(t, err)
+	defer stop()
+	judge := func(skip ...string) *conformance.Report {
+		report, err := conformance.Server(testkit.Context(t), conformance.ServerConfig{URL: url, Service: conformance.Messages(), Skip: skip})
+		require.NoError(t, err)
+		return report
+	}
+	require.Equal(t, optional, judge().Failed())
+	var all []string
+	for _, g := range conformance.OptionalCases() {
+		all = append(all, g.Cases)
+	}
+	requirePassed(t, judge(all...)) // each pattern is one of cases, too
+}
+
 // each judges those who have the faults, and says of each that it fails the case of its
 // name, and no other. Runs mostly wait, so there are more of them than t.Parallel would
 // have.
