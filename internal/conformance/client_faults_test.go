@@ -224,7 +224,8 @@ var clientFaults = map[string]conformance.ClientFault{
 	"no-stream-is-stale": {Reports: func(query string, _ *string, stale *bool) bool { *stale = *stale && query != "3"; return true }},
 	"end":                deaf(with(at(0x310))),
 
-	"reset":          forgets(next(0x10)),
-	"reset-to-lower": forgets(lower(0x20)),
-	"higher-epoch":   takes(at(0xffff), next(0x30)),
+	"reset":                forgets(next(0x10)),
+	"reset-to-lower":       forgets(lower(0x20)),
+	"reset-of-own-history": {Front: asks(asksFor(next(0x60)), func(r *http.Request) { r.Header.Set("Freshet-At-Least", next(0x50)) })},
+	"higher-epoch":         takes(at(0xffff), next(0x30)),
 }

@@ -176,6 +176,16 @@ var epochCases = []Case{
 		p.begin(listOf("1"))
 		p.resetTo(lowerRev(0x20))
 	}},
+	{Name: "reset-of-own-history", Section: Rule, Says: "`need` becomes the higher of the two", client: func(p *play) {
+		p.begin(listOf("1"))
+		p.tell(rev(settled+0x330), topicOf("1"))
+		p.read("1").answer(nextRev(0x60), "third") // the query is in the next history before the stream is
+		p.shows("1", "third")
+		at := nextRev(0x50) // its node is behind the one that answered
+		p.write(fmt.Sprintf("id: %s\nevent: reset\ndata: {\"revision\":%q,\"reason\":\"epoch\"}\n\n", at, at))
+		p.readAtLeast("1", nextRev(0x60)).answer(nextRev(0x60), "fourth")
+		p.shows("1", "fourth")
+	}},
 	{Name: "higher-epoch", Section: Rule, Says: "drop whatever comes from a lower epoch", client: func(p *play) {
 		p.begin(listOf("1"))
 		at := nextRev(0x30)

@@ -27,6 +27,7 @@ const (
 	Calls     = "Calls"
 	Stream    = "The stream"
 	Topics    = "Topics of a request"
+	Caller    = "Topics out of the caller"
 	Rule      = "The client rule"
 )
 

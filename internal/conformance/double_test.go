@@ -37,7 +37,8 @@ type double struct {
 
 	mu       sync.Mutex // guards all below
 	position uint64
-	messages map[string][]string // bodies by parent
+	messages map[string][]string           // bodies by parent
+	changes  map[string][]freshet.Revision // by parent
 }
 
 const (
@@ -70,7 +71,7 @@ var start = freshet.Revision{Epoch: doubleEpoch, Position: doubleBegins}.String(
 
 // startDouble starts one, behind what is in front. It ends with stop.
 func startDouble(flaw string, front front) (address string, stop func(), err error) {
-	d := &double{hub: hub.New(hub.Config{}), flaw: flaw, position: doubleBegins, messages: map[string][]string{}}
+	d := &double{hub: hub.New(hub.Config{}), flaw: flaw, position: doubleBegins, messages: map[string][]string{}, changes: map[string][]freshet.Revision{}}
 	end := func() {}
 	if flaw == late {
 		d.late = make(chan lateCommit, 10_000) // more than are written
@@ -141,6 +142,29 @@ func failure(code connect.Code, detail proto.Message) error {
 	return err
 }
 
+// ofCaller in the place of a flaw: the topics of a read take a claim of the caller.
+const ofCaller = "of caller"
+
+// topic is what a list depends on.
+func (d *double) topic(parent string) string {
+	if d.flaw == ofCaller {
+		return "orgs/a%20b/" + parent + "/messages"
+	}
+	return parent + "/messages"
+}
+
+// cause is the newest change of a list up to a revision.
+func (d *double) cause(parent string, upTo freshet.Revision) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, at := range slices.Backward(d.changes[parent]) {
+		if !upTo.Less(at) {
+			return fmt.Sprintf(`change=insert, topic="%s", table="messages", rows=1, revision="%s"`, strings.ReplaceAll(d.topic(parent), "%", "%25"), at)
+		}
+	}
+	return "change=unknown"
+}
+
 // written is the highest position that is known to anybody.
 func (d *double) written() freshet.Revision {
 	d.mu.Lock()
@@ -207,6 +231,12 @@ func (d *double) ListMessages(ctx context.Context, req *connect.Request[messages
 	resp := connect.NewResponse(list)
 	resp.Header().Set("Freshet-Revision", now.String())
 	resp.Header().Set("Freshet-Cache", "miss")
+	if d.flaw == ofCaller {
+		resp.Header().Set("Freshet-Principal", "org_id=a%20b")
+	}
+	if upTo, err := freshet.ParseRevision(req.Header().Get("Freshet-At-Least")); err == nil {
+		resp.Header().Set("Freshet-Cause", d.cause(req.Msg.GetParent(), upTo))
+	}
 	if isGet {
 		resp.Header().Set("ETag", tag)
 	}
@@ -229,11 +259,12 @@ func (d *double) GetMessage(ctx context.Context, req *connect.Request[messagesv1
 // CreateMessage is the write.
 func (d *double) CreateMessage(_ context.Context, req *connect.Request[messagesv1.CreateMessageRequest]) (*connect.Response[messagesv1.CreateMessageResponse], error) {
 	parent := req.Msg.GetParent()
-	topics := []string{"messages", parent + "/messages"}
+	topics := []string{"messages", d.topic(parent)}
 	d.mu.Lock()
 	d.position = d.position&^7 + 8
 	at := freshet.Revision{Epoch: doubleEpoch, Position: d.position}
 	d.messages[parent] = append(slices.Clip(d.messages[parent]), req.Msg.GetMessage().GetBody())
+	d.changes[parent] = append(d.changes[parent], at)
 	commit := freshet.Commit{Revision: at, Topics: slices.Clone(topics)}
 	if d.late != nil {
 		const byUs = 50 * time.Millisecond

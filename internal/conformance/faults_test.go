@@ -113,14 +113,19 @@ var serverFaults = map[string]flaw{
 			h.Set("Freshet-Revision", start)
 		}
 	})},
-	"mutation-need":        {inside: "early need", front: none},
-	"mutation-topics":      {inside: "first topic", front: none},
-	"etag-304":             {inside: "no 304", front: none},
-	"etag-changed":         {inside: "always 304", front: none},
-	"304-new-stamp":        {front: answers(gets.and(asked), func(h http.Header, status int) { backdate(h, status, http.StatusNotModified) })},
-	"cache-header":         {front: answers(posts, func(h http.Header, _ int) { h.Set("Freshet-Cache", "HIT") })},
-	"request-id-kept":      {front: asks(posts, drop("X-Request-Id"))},
-	"request-id-made":      {front: answers(posts.and(hasHeader("X-Request-Id", false)), func(h http.Header, _ int) { h.Del("X-Request-Id") })},
+	"mutation-need":   {inside: "early need", front: none},
+	"mutation-topics": {inside: "first topic", front: none},
+	"etag-304":        {inside: "no 304", front: none},
+	"etag-changed":    {inside: "always 304", front: none},
+	"304-new-stamp":   {front: answers(gets.and(asked), func(h http.Header, status int) { backdate(h, status, http.StatusNotModified) })},
+	"cache-header":    {front: answers(posts, func(h http.Header, _ int) { h.Set("Freshet-Cache", "HIT") })},
+	"request-id-kept": {front: asks(posts, drop("X-Request-Id"))},
+	"request-id-made": {front: answers(posts.and(hasHeader("X-Request-Id", false)), func(h http.Header, _ int) { h.Del("X-Request-Id") })},
+	"principal":       {front: answers(posts, func(h http.Header, _ int) { h.Set("Freshet-Principal", "org_id=a b") })},
+	"cause": {front: answers(posts.and(asked), func(h http.Header, _ int) {
+		h.Set("Freshet-Cause", strings.Replace(h.Get("Freshet-Cause"), "revision=", "revision: ", 1))
+	})},
+	"cause-of-at-least":    {front: answers(posts.and(strong), func(h http.Header, _ int) { h.Set("Freshet-Cause", "change=unknown") })},
 	"http2-call":           {front: refuses(posts.and(overHTTP2), 505, `{}`)},
 	"http2-stream":         {front: refuses(opens.and(overHTTP2), 505, `{}`)},
 	"grpc-stamp":           {front: answers(of(http.MethodPost, "/ListMessages").and(content("application/grpc+json")), unstamp)},

@@ -14,7 +14,7 @@ import (
 
 // TestServer_ours: the server passes all cases, on a real Postgres.
 func TestServer_ours(t *testing.T) {
-	s := live.Start(t, testkit.Migrated(t), func(c *live.Config) { c.Heartbeat = time.Second })
+	s := live.Start(t, testkit.Migrated(t), func(c *live.Config) { c.Heartbeat, c.Explain = time.Second, true })
 	report, err := conformance.Server(testkit.Context(t), conformance.ServerConfig{URL: s.URL, Service: conformance.Messages(), Patience: 30 * time.Second})
 	require.NoError(t, err)
 	requirePassed(t, report)

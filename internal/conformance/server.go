@@ -30,7 +30,7 @@ type ServerConfig struct {
 // ServerCases are all cases for servers, in the order of the report.
 func ServerCases() []Case {
 	var all []Case
-	for _, some := range [][]Case{topicCases, atLeastCases, callCases, wireCases, beginCases, sinceCases, resumeCases, resetCases, toldCases, refusalCases, watchCases} {
+	for _, some := range [][]Case{topicCases, atLeastCases, callCases, saysCases, wireCases, beginCases, sinceCases, resumeCases, resetCases, toldCases, refusalCases, watchCases} {
 		all = append(all, some...)
 	}
 	return all
@@ -120,8 +120,13 @@ func (d *driver) answers(ctx context.Context) error {
 		place := t.place()
 		for i, c := range []Call{d.service.Read, d.service.Write} {
 			a := t.post(c, place, t.value())
+			if i == 0 {
+				said, _ := parsePrincipal(a) // how it is written is a case
+				d.service = d.service.as(said)
+			}
 			t.needf(a.status == http.StatusOK, "the service's %s, POST %s%s, was answered %s\n%s", []string{"read", "write"}[i], d.base, c.Procedure, a, needed)
 		}
+		t.needf(!strings.Contains(d.service.Read.Topic, callerMark), "the service's read has the topic %q, and its answer no Freshet-Principal that says the claim", d.service.Read.Topic)
 	}); failure != "" {
 		return errors.New(failure)
 	}

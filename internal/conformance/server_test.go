@@ -73,6 +73,24 @@ func TestServer_optional(t *testing.T) {
 	requirePassed(t, judge(all...)) // each pattern is one of cases, too
 }
 
+// TestServer_ofCaller: the topics of the service's read may take a claim of the caller,
+// whose value its answer says.
+func TestServer_ofCaller(t *testing.T) {
+	service := conformance.Messages()
+	service.Read.Topic = "orgs/{principal.org_id}/" + service.Read.Topic
+	judge := func(inside string) (*conformance.Report, error) {
+		url, stop, err := startDouble(inside, none)
+		require.NoError(t, err)
+		defer stop()
+		return conformance.Server(testkit.Context(t), conformance.ServerConfig{URL: url, Service: service})
+	}
+	report, err := judge(ofCaller)
+	require.NoError(t, err)
+	requirePassed(t, report)
+	_, err = judge("")
+	require.ErrorContains(t, err, `no Freshet-Principal that says the claim`)
+}
+
 // each judges those who have the faults, and says of each that it fails the case of its
 // name, and no other. Runs mostly wait, so there are more of them than t.Parallel would
 // have.

@@ -10,7 +10,8 @@ import (
 
 // Service says how a server's own service is driven. In bodies and topics PLACE stands
 // for a name that a case makes up, lower-case letters and digits, and VALUE for a text
-// that Read's answer has to show once Write has brought it there.
+// that Read's answer has to show once Write has brought it there. A topic may take claims
+// of whoever calls, {principal.org_id}: their values are those that Read's answer says.
 type Service struct {
 	// Read answers with what Write wrote to the same place, and depends on Topic. It
 	// is a method without side effects, so that it can be called by GET.
@@ -76,6 +77,7 @@ func (s Service) check() error {
 
 const (
 	placeMark     = "PLACE"
+	callerMark    = "{principal."
 	valueMark     = "VALUE"
 	shortestPlace = 24
 )
