@@ -163,10 +163,12 @@ func TestServe_F80_portInUse(t *testing.T) {
 	code, _, stderr := runs(t, "serve", "--addr", taken.Addr().String(), "--admin-addr=", "--data-dir", dir)
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "--addr chooses another address")
+	require.NotContains(t, stderr, "shutting down", "nothing was served")
 	require.NoDirExists(t, dir)
 	code, _, stderr = runs(t, "serve", "--addr=127.0.0.1:0", "--admin-addr", taken.Addr().String(), "--data-dir", dir)
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "--admin-addr chooses another address")
+	require.NotContains(t, stderr, "shutting down", "nothing was served")
 	require.NoDirExists(t, dir)
 }
 

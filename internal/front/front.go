@@ -99,8 +99,11 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 		return errors.New("the node doesn't ask who calls (server.Config.Authenticate), though its front was told so")
 	}
 	f.ready = &readiness{node: node}
+	served := false
 	defer func() {
-		f.cfg.Logger.InfoContext(ctx, "shutting down: streams are told to come back, calls may end")
+		if served {
+			f.cfg.Logger.InfoContext(ctx, "shutting down: streams are told to come back, calls may end")
+		}
 		background := context.WithoutCancel(ctx)
 		var cancel context.CancelFunc
 		f.draining, cancel = context.WithTimeout(background, f.halfDrain())
@@ -123,6 +126,7 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 			return err
 		}
 	}
+	served = true
 	f.parts.Go("node", node.Run)
 	f.parts.Defer("requests and streams", func(ctx context.Context) error { return f.drain(ctx, node) })
 	return f.parts.Wait(ctx)
