@@ -65,14 +65,14 @@ var atLeastCases = []Case{
 		a := t.read(t.place(), atLeast, "")
 		t.needf(a.status == http.StatusOK, "an empty header was answered %s", a)
 	}},
-	{Name: "at-least-malformed", Section: Calls, Says: "at-least is malformed, or beyond anything the database has written", server: func(t *trial) {
+	{Name: "at-least-malformed", Section: Calls, Says: "at-least is malformed, or of the node's epoch and beyond anything that the database has written", server: func(t *trial) {
 		place := t.place()
 		now := t.position(place)
 		for _, rev := range []string{"nonsense", "0000abcd-00000000000000AB", now[:24], now + "0"} {
 			t.unknown(t.read(place, atLeast, rev), rev)
 		}
 	}},
-	{Name: "at-least-future", Section: Calls, Says: "beyond anything the database has written", server: func(t *trial) {
+	{Name: "at-least-future", Section: Calls, Says: "of the node's epoch and beyond anything that the database has written", server: func(t *trial) {
 		place := t.place()
 		t.unknown(t.read(place, atLeast, future(t.position(place))), "a position of the future")
 	}},
@@ -86,7 +86,7 @@ var atLeastCases = []Case{
 		at := info.GetMetadata()["revision"]
 		t.needf(shape.MatchString(at) && at[:8] == now[:8] && info.GetMetadata()["epoch"] == now[:8], "the metadata is %v, the node's epoch %s", info.GetMetadata(), now[:8])
 	}},
-	{Name: "at-least-new-epoch", Section: Calls, Says: "or is of an older epoch itself", server: func(t *trial) {
+	{Name: "at-least-new-epoch", Section: Calls, Says: "or at-least belongs to a newer epoch than the node's, whatever that is", server: func(t *trial) {
 		place := t.place()
 		a := t.read(place, atLeast, newer(t.position(place)))
 		t.needf(a.failed.Code == "unavailable", "at-least of a newer epoch was answered %s", a)

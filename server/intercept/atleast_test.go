@@ -88,10 +88,12 @@ func TestAtLeast_refusesAtOnce(t *testing.T) {
 		require.Equal(t, "00000007", info.GetMetadata()["epoch"])
 		require.Equal(t, at(100).String(), info.GetMetadata()["revision"])
 
-		err = call(freshet.Revision{Epoch: epoch + 1, Position: 1}.String())
-		requireCode(t, connect.CodeUnavailable, err)
-		require.Positive(t, detail[*errdetails.RetryInfo](t, err).GetRetryDelay().AsDuration())
-		waitFor(t, r.primary.nudged, "a nudge: another node may know more than we do")
+		for _, newer := range []string{freshet.Revision{Epoch: epoch + 1, Position: 1}.String(), "ffffffff-0000000000000001", "ffffffff-ffffffffffffffff"} {
+			err = call(newer)
+			requireCode(t, connect.CodeUnavailable, err)
+			require.Positive(t, detail[*errdetails.RetryInfo](t, err).GetRetryDelay().AsDuration())
+			waitFor(t, r.primary.nudged, "a nudge: another node may know more than we do")
+		}
 		require.Equal(t, 2, r.primary.statements())
 	})
 }
