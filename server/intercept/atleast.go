@@ -13,7 +13,6 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/server/hub"
-	"github.com/freshet-dev/freshet/server/reuse"
 )
 
 // atLeast holds a request back until the node's frontier has reached what the
@@ -80,7 +79,7 @@ func (w *frontierWait) pass(ctx context.Context, rev freshet.Revision) error {
 	case rev.Epoch == frontier.Epoch && rev.Position <= frontier.Position:
 		return nil
 	case current.IsZero():
-		return reuse.ErrNoFrontier
+		return hub.ErrNotServing
 	case rev.Epoch < current.Epoch:
 		return epochChanged(current)
 	case rev.Epoch > current.Epoch:

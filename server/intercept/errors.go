@@ -15,7 +15,6 @@ import (
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/server/grants"
 	"github.com/freshet-dev/freshet/server/hub"
-	"github.com/freshet-dev/freshet/server/reuse"
 	"github.com/freshet-dev/freshet/store"
 )
 
@@ -64,7 +63,7 @@ func translate(ctx context.Context, err error) *connect.Error {
 		return connect.NewError(connect.CodeCanceled, errors.New("the caller has gone away"))
 	case errors.Is(err, store.ErrEpoch):
 		return unavailable("the database has begun another history, and this node is catching up")
-	case errors.Is(err, hub.ErrNotServing), errors.Is(err, reuse.ErrNoFrontier):
+	case errors.Is(err, hub.ErrNotServing):
 		return unavailable("this node is not caught up with the database")
 	case errors.Is(err, store.ErrConflict):
 		return unavailable("the change lost to concurrent ones, and nothing of it was done")

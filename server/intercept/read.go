@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/reuse"
 	"github.com/freshet-dev/freshet/store"
 )
@@ -56,10 +57,11 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 			if errors.Is(err, store.ErrEpoch) {
 				c.reply.stamp = freshet.Revision{}
 			}
-			if err != nil {
-				if !c.atLeast.IsZero() && c.reply.stamp.IsZero() && isAboutData(ctx, err) {
-					err = reuse.ErrNoFrontier // "not found" is an answer, too
-				}
+			switch {
+			case !c.atLeast.IsZero() && c.reply.stamp.IsZero() && isAboutData(ctx, err):
+				// The frontier was lost since atLeast has seen it. "Not found" is an answer, too.
+				return nil, hub.ErrNotServing
+			case err != nil:
 				return nil, err
 			}
 			return answer.Response, nil

@@ -2,7 +2,6 @@ package reuse
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"connectrpc.com/connect"
@@ -11,10 +10,6 @@ import (
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
 )
-
-// ErrNoFrontier says that nothing tells whether an answer reaches the revision that
-// was asked for: the node isn't caught up with its database.
-var ErrNoFrontier = errors.New("there is no frontier to stamp the answer with")
 
 // Source is where an answer comes from.
 type Source string
@@ -61,8 +56,10 @@ type Since struct {
 // looked for isn't there, as of a stamp.
 type Answer struct {
 	Response connect.AnyResponse // read only: it may be sent to many
-	Stamp    freshet.Revision    // it holds all changes up to here; zero: not known
-	From     Source
+	// Stamp is up to where it holds all changes. Zero: that isn't known, since there was
+	// no frontier as its query began; nor then whether it reaches what was asked for.
+	Stamp freshet.Revision
+	From  Source
 	// Unkept says that nobody may keep the answer, nor compare it with one that was
 	// kept: its topics are in quarantine.
 	Unkept bool
@@ -108,8 +105,8 @@ type Reads struct {
 	maxRequest int // bytes of a message
 }
 
-// Do answers a read. The error is the query's, ctx's, or ErrNoFrontier; a query
-// that panics is an error that says nothing more.
+// Do answers a read. The error is the query's, or ctx's; a query that panics is an
+// error that says nothing more.
 func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
 	key, topics, ok := keyOf(&read)
 	if !ok {
@@ -158,11 +155,7 @@ func (r Read) dependsOn(response connect.AnyResponse) ([]string, error) {
 
 // alone answers by a query of its own.
 func (r *Reads) alone(ctx context.Context, read *Read) (Answer, error) {
-	frontier := r.node.Frontier()
-	if frontier.IsZero() && !read.AtLeast.IsZero() {
-		return Answer{}, ErrNoFrontier // it was lost since the caller has seen it
-	}
-	response, start, err := read.Query(ctx, r.flights.since(frontier, read.AtLeast))
+	response, start, err := read.Query(ctx, r.flights.since(r.node.Frontier(), read.AtLeast))
 	a := Answer{Response: response, Stamp: start}
 	if err == nil {
 		a.Topics, err = read.dependsOn(response)
@@ -181,10 +174,6 @@ func (r *Reads) fly(ctx context.Context, key readKey, w want, current bool, next
 	r.metrics.read(from)
 	if err := r.flights.wait(ctx, key, f); err != nil {
 		return Answer{From: from}, err
-	}
-	if f.start.IsZero() && f.err == nil && !w.strong() {
-		// There was a frontier when the caller asked, and none when the query began.
-		return Answer{From: from}, ErrNoFrontier
 	}
 	if w.floor.IsZero() {
 		w = w.of(r.node, f.snapshot())
