@@ -40,7 +40,10 @@ func settle(cfg *Config, audit *audit) func(ask) handler {
 			s := &settling{cfg: cfg}
 			defer s.forget()
 			epoch := cfg.Hub.Frontier().Epoch
-			told := &store.Call{Caller: PrincipalOf(ctx).Name(), Guarded: epoch, BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
+			// While a history is being told anew there is no frontier, and what the node
+			// followed before, a primary that was left behind, say, may still take writes.
+			guarded := max(epoch, cfg.Hub.Horizon().Epoch)
+			told := &store.Call{Caller: PrincipalOf(ctx).Name(), Guarded: guarded, BeforeCommit: s.expect, Audit: audit.due(c.procedure)}
 			trace := cfg.Tracing.commits(ctx, epoch)
 			if trace != nil {
 				told.BeforeCommit = func(xid uint64) {

@@ -61,6 +61,32 @@ func TestSettle_tellsTheStoreWhoCalls(t *testing.T) {
 	require.Empty(t, told, "nobody is known")
 }
 
+// A node that follows another history already, and has no frontier of it yet, isn't to
+// write in the one that has ended: on a primary that was left behind, say, to which its
+// pool still has connections.
+func TestSettle_guardsWritesBeforeTheFrontier(t *testing.T) {
+	node := hub.New(hub.Config{})
+	cfg := Config{Contract: messageService(), Hub: node}.withDefaults()
+	var guarded freshet.Epoch
+	h := settle(&cfg, newAudit(&cfg))(func(_ context.Context, _ connect.AnyRequest, call *store.Call) (connect.AnyResponse, error) {
+		guarded = call.Guarded
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("nothing is written"))
+	})
+	write := func() freshet.Epoch {
+		t.Helper()
+		_, err := h(t.Context(), &call{})
+		require.Error(t, err)
+		return guarded
+	}
+	require.Zero(t, write(), "nothing is known yet")
+	node.Begin(at(100))
+	require.Equal(t, freshet.Epoch(epoch), write())
+	node.Serve(at(100))
+	require.Equal(t, freshet.Epoch(epoch), write())
+	node.Begin(freshet.Revision{Epoch: epoch + 1, Position: 10})
+	require.Equal(t, freshet.Epoch(epoch+1), write())
+}
+
 // F25, F46: a rollback and a no-op are settled by position, which a nudge
 // brings about.
 func TestSettle_byPosition(t *testing.T) {
