@@ -32,9 +32,9 @@ type guarded struct {
 // store's own are: each is tagged with what it reads when it opens, and one of
 // another epoch than the Call in an acquisition's context asks for is not handed
 // out. A primary that was left behind by a failover can't answer then. Nor can
-// another database, also one whose epoch began in the same second: all connections
-// of an epoch are to be of the database that the first one was of. (Which that is,
-// Node.Verify proves at start.) Errors are the store's: ErrEpoch, ErrStandby,
+// another database, or a primary that was left behind, whose epoch began in the same
+// second: all connections of an epoch are to be of the database, and the run of its
+// server, that the first one was of. (Which that is, Node.Verify proves at start.) Errors are the store's: ErrEpoch, ErrStandby,
 // ErrNoEpoch, ErrOtherDatabase, and ErrPooled.
 //
 // Where the pool's URL names several hosts, its connections lead to the primary among
@@ -103,8 +103,9 @@ func Guard(config *pgxpool.Config) {
 	}
 }
 
-// placeSQL names the database of a session, apart from its history.
-const placeSQL = "select (select system_identifier from pg_control_system()) || ' ' || oid from pg_database where datname = current_database(); "
+// placeSQL names the database of a session, and the run of its server: an epoch is of
+// one run, and a primary that was left behind is the same database.
+const placeSQL = "select concat_ws(' ', (select system_identifier from pg_control_system()), oid, (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint) from pg_database where datname = current_database(); "
 
 // sameDatabase remembers where the latest epoch's first connection led.
 type sameDatabase struct {

@@ -121,6 +121,32 @@ func TestGuard_anotherDatabaseOfTheSameEpoch(t *testing.T) {
 	require.NoError(t, askOf(asking(t, epoch), pool))
 }
 
+// After a failover two nodes, each of which reaches one primary alone, may begin epochs
+// in the same second. A pool isn't of both.
+func TestGuard_twoPrimariesOfTheSameEpoch(t *testing.T) {
+	t.Parallel()
+	p := newPromotedPair(t)
+	p.promote(t)
+	setEpoch(t, p.promoted, epoch)
+	other, err := pgx.ParseConfig(p.promoted)
+	require.NoError(t, err)
+	var switched atomic.Bool
+	pool := guardedPool(t, p.way.URL(), func(c *pgxpool.Config) {
+		c.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
+			if switched.Load() {
+				config.Host, config.Port, config.Fallbacks = other.Host, other.Port, nil
+			}
+			return nil
+		}
+	})
+	require.NoError(t, askOf(asking(t, epoch), pool))
+	switched.Store(true)
+	pool.Reset()
+	require.ErrorIs(t, askOf(asking(t, epoch), pool), store.ErrOtherDatabase)
+	switched.Store(false)
+	require.NoError(t, askOf(asking(t, epoch), pool))
+}
+
 func TestGuard_epoch(t *testing.T) {
 	t.Parallel()
 	url := migrated(t)
