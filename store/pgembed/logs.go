@@ -3,11 +3,68 @@ package pgembed
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 )
+
+// logPipe is what PostgreSQL logs to: a pipe that all its processes hold. It never makes
+// them wait: where nobody reads, because this program is paused, or can't write its own
+// log, what the pipe has no room for is lost. Other programs may use the server.
+type logPipe struct {
+	read, write *os.File
+	ended       chan struct{} // closed when everything has been read
+}
+
+// openLogs gives a command its pipe, before it is started.
+func openLogs(cmd *exec.Cmd) (*logPipe, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	enlarge(write)
+	cmd.Stdout, cmd.Stderr = write, write
+	return &logPipe{read: read, write: write, ended: make(chan struct{})}, nil
+}
+
+// begin passes on what the command logs, once its start has come to this; if that
+// failed nothing is left open.
+func (l *logPipe) begin(started error, to io.Writer) error {
+	// Not before the start, which lets the file that it hands on block. It is the same
+	// open file here and there.
+	_ = syscall.SetNonblock(int(l.write.Fd()), true)
+	_ = l.write.Close() // the child has its own
+	if started != nil {
+		_ = l.read.Close()
+		return started
+	}
+	go func() {
+		defer close(l.ended)
+		_, _ = io.Copy(to, l.read) // until the last process that holds the pipe has ended, or end
+	}()
+	return nil
+}
+
+// lastWords is how long after the postmaster its processes may still log.
+const lastWords = 5 * time.Second
+
+// end returns when everything has been read, or lastWords have passed.
+func (l *logPipe) end() {
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-l.ended:
+	case <-timer.C:
+	}
+	_ = l.read.Close()
+	<-l.ended
+}
 
 // tailLines is how much of the log an error message quotes.
 const tailLines = 12

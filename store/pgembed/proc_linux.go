@@ -60,3 +60,9 @@ func processes(match func(pid, parent int) bool) []int {
 // dieWithParent has the kernel send a signal when the thread that starts the process ends. So that
 // thread must be locked until the process has ended.
 func dieWithParent(attr *syscall.SysProcAttr, signal syscall.Signal) { attr.Pdeathsig = signal }
+
+// enlarge gives a pipe room for a burst of lines: 1 MiB, which anybody may have.
+func enlarge(pipe *os.File) {
+	const setPipeSize = 1031                                                    // F_SETPIPE_SZ, fcntl(2)
+	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, pipe.Fd(), setPipeSize, 1<<20) // else it has 64 KiB
+}

@@ -35,9 +35,10 @@ func (s *site) spawn(c Config, in Installation) (*process, error) {
 		dieWithParent(cmd.SysProcAttr, syscall.SIGINT) // a fast shutdown
 	}
 	p := &process{cmd: cmd, logs: newLogWriter(c.logger()), done: make(chan struct{})}
-	cmd.Stderr = p.logs // a pipe that all its processes hold: Wait returns when the last has gone
-	cmd.Stdout = p.logs
-	cmd.WaitDelay = 5 * time.Second // or this long after the postmaster
+	logs, err := openLogs(cmd)
+	if err != nil {
+		return nil, err
+	}
 	started := make(chan error, 1)
 	go func() {
 		// The parent death signal comes when this thread ends. Go doesn't end threads, except one
@@ -45,12 +46,13 @@ func (s *site) spawn(c Config, in Installation) (*process, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
-		err := cmd.Start()
+		err := logs.begin(cmd.Start(), p.logs)
 		started <- err
 		if err != nil {
 			return
 		}
 		p.exit = cmd.Wait()
+		logs.end()
 		p.logs.flush()
 	}()
 	if err := <-started; err != nil {

@@ -1,12 +1,17 @@
 package pgembed
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -56,6 +61,49 @@ func TestServer_life(t *testing.T) {
 			require.Equal(t, crashed, query(t, again.URL(""), marks))
 		})
 	}
+}
+
+// gatedLog is a log that takes nothing while somebody holds its lock.
+type gatedLog struct {
+	sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *gatedLog) Write(p []byte) (int, error) {
+	l.Lock()
+	defer l.Unlock()
+	return l.text.Write(p)
+}
+
+// Whoever runs the server may be paused, or unable to write its log; others may be at
+// home there. It serves on, whatever it logs, and is heard again.
+func TestServer_logThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	var log gatedLog
+	c := config(t)
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	s := start(t, c)
+	warn := func(times int, text string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(testContext(t), 30*time.Second)
+		defer cancel()
+		conn, err := pgx.Connect(ctx, s.URL(""))
+		require.NoError(t, err)
+		defer func() { _ = conn.Close(ctx) }()
+		_, err = conn.Exec(ctx, fmt.Sprintf(`set client_min_messages = error; do $$ begin for i in 1..%d loop raise warning '%s'; end loop; end $$`, times, text))
+		require.NoError(t, err)
+	}
+	func() {
+		log.Lock()
+		defer log.Unlock()                    // also when it fails, so that the server can be stopped
+		warn(4000, strings.Repeat("x", 1000)) // four times what its pipe holds
+	}()
+	require.Eventually(t, func() bool {
+		warn(1, "heard again")
+		log.Lock()
+		defer log.Unlock()
+		return strings.Contains(log.text.String(), "WARNING: heard again")
+	}, time.Minute, 10*time.Millisecond)
 }
 
 func TestServer_diesByItself(t *testing.T) {
