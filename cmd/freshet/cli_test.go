@@ -301,6 +301,50 @@ func TestDatabase_inUse(t *testing.T) {
 	require.Equal(t, exitOK, stop())
 }
 
+// Nodes whose set-up was taken away under them wait until somebody has set the database
+// up again, and then go on by themselves, whoever that was.
+func TestTeardown_nodesGoOn(t *testing.T) {
+	database := testkit.Database(t)
+	t.Setenv("DATABASE_URL", database)
+	url, stop := serving(t, "--database-url", database)
+	b := newBrowser(t, url)
+	until := func(want int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			code, _ := b.send(t, http.MethodGet, "/readyz", "", "")
+			return code == want
+		}, time.Minute, 10*time.Millisecond)
+	}
+	for name, setUp := range map[string]func(){
+		"migrate up": func() {
+			code, stdout, stderr := runs(t, "migrate", "up")
+			require.Equal(t, exitOK, code, stdout+stderr)
+		},
+		"another node": func() {
+			_, stop := serving(t, "--database-url", database)
+			require.Equal(t, exitOK, stop())
+		},
+	} {
+		e := b.follow(t, "7")
+		code, stdout, stderr := runs(t, "teardown", "--force")
+		require.Equal(t, exitOK, code, stderr)
+		require.Contains(t, stdout, "They go on by themselves once", name)
+		until(http.StatusServiceUnavailable)
+		// What is written meanwhile nobody is told of as such.
+		testkit.Exec(t, database, `insert into messages (conversation, author, body) values ('7', 'ada', $1)`, "meanwhile, "+name)
+		setUp()
+		until(http.StatusOK)
+		e.until(t, "invalidate")
+		_, text := b.list(t, "7")
+		require.Contains(t, text, "meanwhile, "+name)
+		e = b.follow(t, "7")
+		status, said := b.say(t, "7", "hello again")
+		require.Equal(t, http.StatusOK, status, said)
+		e.until(t, "invalidate")
+	}
+	require.Equal(t, exitOK, stop())
+}
+
 // The output of doctor is a script that an owner can run as it is: what only a
 // superuser may, or somebody must decide, is a comment in it.
 func TestDoctor_script(t *testing.T) {

@@ -37,6 +37,9 @@ func (c *teardownCmd) Run(ctx context.Context, to streams) error {
 		} else {
 			fmt.Fprintf(to.out, "%s\n", isGone("publication", c.Publication, removed.Publication))
 		}
+		if c.Force && removed.Publication {
+			fmt.Fprintln(to.out, "Nodes that still run aren't ready any more. They go on by themselves once `freshet migrate up`, or the next node that starts, has set the database up again.")
+		}
 		orphans, err := setup.Orphans(ctx, conn, c.Slot)
 		for _, p := range orphans {
 			fmt.Fprintf(to.out, "But %s: %s\n", p.Text, strings.Join(p.SQL, " "))

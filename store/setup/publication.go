@@ -37,7 +37,7 @@ from pg_publication where pubname = $1`, name).Scan(&p.exists, &p.owned, &p.viaR
 	switch by := p.by(); {
 	case !p.exists:
 		// Without tables; each is added once its identity fits.
-		problems = append(problems, newProblem(fmt.Sprintf("the publication %q is missing", name), by,
+		problems = append(problems, newProblem(fmt.Sprintf("the publication %q is missing: `freshet migrate up`, or the next node that starts, makes it and adds its tables, and nodes that run go on then", name), by,
 			"create publication "+quoteIdent(name)+" with (publish_via_partition_root = true);"))
 	case !p.viaRoot || !p.everything:
 		found, err := p.widen(ctx, tx)

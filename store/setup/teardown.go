@@ -9,10 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// InUseError says that somebody needs what is to be taken down: Nodes follow the
-// database, and would fail, or set it up anew. If there are none, Idle says of
-// which further slots nobody reads: a node that is stopped finds its slot of no use
-// without the publication.
+// InUseError says that somebody needs what is to be taken down: Nodes, by where they
+// run, follow the database, and would fail, or set it up anew. If there are none, Idle
+// says of which further slots nobody reads: a node that is stopped finds its slot of no
+// use without the publication.
 type InUseError struct {
 	Nodes []string
 	Idle  []Problem
@@ -22,18 +22,22 @@ func (e *InUseError) Error() string {
 	if len(e.Nodes) == 0 {
 		return "the publication may be other nodes' as well, which are stopped: " + (&Error{Problems: e.Idle}).Error()
 	}
-	return "nodes follow this database (" + strings.Join(e.Nodes, ", ") + "): stop every `freshet serve` on it first"
+	return "nodes follow this database (" + strings.Join(e.Nodes, "; ") + "): stop every `freshet serve`, and every service of package server, on it first, by SIGTERM or Ctrl-C"
 }
 
 // CheckUnused returns an *InUseError if nodes follow the database, through
 // whatever slot. One that is just starting, or between two attempts to connect,
 // doesn't show.
 func CheckUnused(ctx context.Context, conn *pgx.Conn) error {
+	// A node that captures reads a slot of its own; which of the other connections are
+	// its, Postgres doesn't know.
 	rows, err := conn.Query(ctx, `
-select format('%s with pid %s%s%s', case when s.slot_name is null then 'a connection' else 'slot ' || quote_ident(s.slot_name) end, a.pid,
-  ' of ' || quote_ident(a.usename), ' from ' || host(a.client_addr))
+select format('%s: %s', coalesce('from ' || host(a.client_addr), 'from the server''s own machine, or from where this role can''t see'),
+  concat_ws(', ', string_agg(format('slot %s with pid %s', quote_ident(s.slot_name), a.pid), ', ' order by s.slot_name) filter (where s.slot_name is not null),
+    nullif(count(*) filter (where s.slot_name is null), 0) || ' other connections'))
 from pg_stat_activity a left join pg_replication_slots s on s.active_pid = a.pid
-where a.datname = current_database() and a.application_name = $1 and a.pid <> pg_backend_pid() order by s.slot_name, a.pid`, ApplicationName)
+where a.datname = current_database() and a.application_name = $1 and a.pid <> pg_backend_pid()
+group by a.client_addr order by a.client_addr`, ApplicationName)
 	if err != nil {
 		return fmt.Errorf("look for nodes: %w", err)
 	}
@@ -62,7 +66,8 @@ type Removed struct {
 // database, somebody reads the slot or a copy of it, or there are further slots of which
 // nobody reads, it changes nothing and returns an *InUseError. With force it drops the
 // slot all the same, and cuts off who reads it; but not where the publication stays, by
-// which they would make the slot anew.
+// which they would make the slot anew. Nodes that are cut off go on once somebody has
+// called Apply.
 func Teardown(ctx context.Context, conn *pgx.Conn, slot, publication string, force bool) (Removed, error) {
 	var removed Removed
 	readers, err := slotReaders(ctx, conn, slot)
