@@ -75,6 +75,12 @@ func (n *nodes) has(u *url.URL) bool {
 // is with GET, HEAD, and calls by [Client.Interceptor] or [NewInterceptor] of methods
 // without side effects; else with the next call, since nobody knows whether this one
 // was done. What a node answers, `unavailable` too, is the caller's.
+//
+// It sets no time of its own. A node that hangs with its connections open answers
+// nothing and ends nothing, so a call waits there until its context's deadline, and
+// without one for ever; the next call goes to the next node. A node that is gone without
+// a word is given up by the transport, http.DefaultTransport after 30 s. So give each
+// call a deadline.
 func (c *Client) HTTPClient() *http.Client {
 	own := *c.http
 	own.Transport = failover{nodes: c.nodes, next: transportOf(c.http)}
@@ -101,10 +107,13 @@ func (f failover) RoundTrip(r *http.Request) (*http.Response, error) {
 	for tried := 1; ; tried++ {
 		node := f.nodes.current()
 		resp, err := f.next.RoundTrip(toNode(r, f.nodes.url(node)))
-		if err == nil || r.Context().Err() != nil {
+		if err == nil || errors.Is(r.Context().Err(), context.Canceled) {
 			return resp, err
 		}
-		f.nodes.failed(node)
+		f.nodes.failed(node) // also one that hasn't answered in time
+		if r.Context().Err() != nil {
+			return nil, err
+		}
 		if tried >= len(f.nodes.urls) || !mayRepeat(r, err) {
 			return nil, err
 		}

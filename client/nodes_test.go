@@ -120,6 +120,7 @@ type pings struct {
 	got    int
 	host   string // of the last
 	breaks bool   // whatever comes, after it has come
+	hangs  bool   // until its caller has gone
 }
 
 func newPings(t *testing.T) *pings {
@@ -132,9 +133,11 @@ func newPings(t *testing.T) *pings {
 		p.mu.Lock()
 		p.got++
 		p.host = r.Host
-		breaks := p.breaks
+		breaks, hangs := p.breaks, p.hangs
 		p.mu.Unlock()
 		switch {
+		case hangs:
+			<-r.Context().Done()
 		case breaks:
 			panic(http.ErrAbortHandler)
 		case r.URL.Path == "/plain":
@@ -232,6 +235,40 @@ func TestHTTPClient_nodeBreaksOff(t *testing.T) {
 			require.NoError(t, tt.call(c, h, one.URL), "the next goes to the other")
 		})
 	}
+}
+
+// A node that hangs costs a call its deadline, and the next ones nothing. Who gives up
+// by himself says nothing of the node.
+func TestHTTPClient_nodeHangs(t *testing.T) {
+	one, two, c, h := callsOf(t)
+	one.hangs = true
+	call := func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, one.URL+"/plain", nil)
+		require.NoError(t, err)
+		resp, err := h.Do(req)
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		return err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- call(ctx) }()
+	require.Eventually(t, func() bool { got, _ := one.counted(); return got == 1 }, 10*time.Second, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	require.Zero(t, c.nodes.current())
+
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, call(ctx), context.DeadlineExceeded)
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, call(ctx))
+	got, _ := one.counted()
+	require.LessOrEqual(t, got, 2)
+	got, _ = two.counted()
+	require.Equal(t, 1, got)
 }
 
 // What goes elsewhere is left alone, also when it fails.
