@@ -49,8 +49,9 @@ var aloneRules = []rule{
 	principalShared,
 }
 
-// rules are all: also what declarations have to do with each other.
-var rules = append(slices.Clip(aloneRules), readEmitted, responseWildcard)
+// rules are all: also what declarations have to do with each other, and what is no
+// matter of a client's, which looks at the requests that it has.
+var rules = append(slices.Clip(aloneRules), readEmitted, responseWildcard, readOptional)
 
 // check runs rules and returns the problems in the order of the source.
 func (s *schema) check(rules []rule) []*Problem {

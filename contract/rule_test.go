@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"github.com/bufbuild/protocompile"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -26,10 +27,14 @@ func compileProto(t testing.TB, name, source string) protoreflect.FileDescriptor
 		SourceInfoMode: protocompile.SourceInfoStandard | protocompile.SourceInfoExtraOptionLocations,
 		Resolver: protocompile.WithStandardImports(protocompile.CompositeResolver{
 			protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
-				if path != "freshet/v1/options.proto" {
+				switch path {
+				case "freshet/v1/options.proto":
+					return protocompile.SearchResult{Desc: freshetv1.File_freshet_v1_options_proto}, nil
+				case "buf/validate/validate.proto":
+					return protocompile.SearchResult{Desc: validate.File_buf_validate_validate_proto}, nil
+				default:
 					return protocompile.SearchResult{}, os.ErrNotExist
 				}
-				return protocompile.SearchResult{Desc: freshetv1.File_freshet_v1_options_proto}, nil
 			}),
 			&protocompile.SourceResolver{Accessor: func(path string) (io.ReadCloser, error) {
 				if path != name {
