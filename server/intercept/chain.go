@@ -77,7 +77,7 @@ func newChain(cfg *Config, reads *reuse.Reads) *chain {
 		program:  cfg.Contract,
 		respond:  &respond{logger: cfg.Logger, metrics: cfg.Metrics, tracing: cfg.Tracing},
 		validate: validate,
-		steps:    append(steps, conditional, authorizeAnswer(cfg.Authorizer)),
+		steps:    append(steps, newUntold(cfg).look, conditional, authorizeAnswer(cfg.Authorizer)),
 		read:     read(reads, audit),
 		write:    settle(cfg, audit),
 		audit:    audit, allowed: cfg.Authorizer,

@@ -103,6 +103,10 @@ func (h *handlers) GetMessage(ctx context.Context, _ *connect.Request[messagesv1
 	return connect.NewResponse(resp), nil
 }
 
+func (*handlers) ListConversations(context.Context, *connect.Request[messagesv1.ListConversationsRequest]) (*connect.Response[messagesv1.ListConversationsResponse], error) {
+	return connect.NewResponse(new(messagesv1.ListConversationsResponse)), nil
+}
+
 func (h *handlers) DeleteMessage(ctx context.Context, _ *connect.Request[messagesv1.DeleteMessageRequest]) (*connect.Response[messagesv1.DeleteMessageResponse], error) {
 	if err := h.remove(ctx); err != nil {
 		return nil, err

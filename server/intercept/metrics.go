@@ -15,6 +15,7 @@ type Metrics struct {
 	waits      *prometheus.HistogramVec
 	settles    *prometheus.HistogramVec
 	undeclared *prometheus.CounterVec // reads, by procedure
+	untold     *prometheus.CounterVec // reads, by procedure
 	causes     *prometheus.CounterVec // by kind
 
 	registry prometheus.Registerer
@@ -36,13 +37,14 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		registry.MustRegister(h)
 		return h
 	}
-	undeclared := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "freshet_undeclared_reads_total",
-		Help: "Audited reads that looked into a table which they don't declare.",
-	}, []string{"procedure"})
-	registry.MustRegister(undeclared)
+	byProcedure := func(name, help string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"procedure"})
+		registry.MustRegister(c)
+		return c
+	}
 	return &Metrics{
-		undeclared: undeclared,
+		undeclared: byProcedure("freshet_undeclared_reads_total", "Audited reads that looked into a table which they don't declare."),
+		untold:     byProcedure("freshet_untold_reads_total", "Reads that were answered for a request without topics, by an empty field: nothing tells when the answer changes."),
 		registry:   registry,
 		calls:      histogram("freshet_rpc_seconds", "Duration of unary RPCs.", "procedure", "code"),
 		waits:      histogram("freshet_at_least_wait_seconds", "Time that requests at-least a revision above the frontier waited.", "result"),
@@ -105,6 +107,12 @@ func (m *Metrics) explained(kind freshet.ChangeKind) {
 func (m *Metrics) undeclaredReads(procedure string, n float64) {
 	if m != nil {
 		m.undeclared.WithLabelValues(procedure).Add(n)
+	}
+}
+
+func (m *Metrics) untoldReads(procedure string, n float64) {
+	if m != nil {
+		m.untold.WithLabelValues(procedure).Add(n)
 	}
 }
 
