@@ -101,6 +101,62 @@ func TestAdopt_refuses(t *testing.T) {
 	require.Contains(t, said, "has a service")
 }
 
+// What only the catalog knows: names in quotes, an enum's, and columns that the database
+// fills.
+func TestAdopt_catalog(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	testkit.Exec(t, database, `
+		create schema "Stock";
+		create type sheet_state as enum ('open', 'counted');
+		create domain short_code as text;
+		create table "Stock"."Count Sheets" (
+			id bigint generated always as identity primary key, "Shelf Id" text not null, code short_code not null,
+			state sheet_state not null, label text generated always as (upper("Shelf Id")) stored);
+		create table counters (id bigserial primary key, name text)`)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "stock.proto"), []byte(`syntax = "proto3";
+
+package stock.v1;
+
+message CountSheet {
+  int64 id = 1;
+  string code = 2;
+}
+message Counter {
+  int64 id = 1;
+}
+message ListCountSheetsRequest {
+  string shelf_id = 1;
+  string state = 2;
+  string label = 3;
+}
+message ListCountSheetsResponse {
+  repeated CountSheet sheets = 1;
+}
+message ListCodesRequest {
+  string code = 1;
+}
+
+service StockService {
+  rpc ListCountSheets(ListCountSheetsRequest) returns (ListCountSheetsResponse);
+  rpc ListCodes(ListCodesRequest) returns (ListCountSheetsResponse);
+  rpc CreateCountSheet(CountSheet) returns (CountSheet);
+  rpc CreateCounter(Counter) returns (Counter);
+}
+`), 0o600))
+	code, out, said := runs(t, "adopt", dir, "--database-url", database, "--write")
+	require.Equal(t, exitOK, code, out+said)
+	require.Contains(t, out, `table: "Stock.Count Sheets"`)
+	require.Contains(t, out, `! shelf_id: no template can name column "Shelf Id" of Stock.Count Sheets`)
+	require.Contains(t, out, "! state: column state of Stock.Count Sheets is sheet_state,")
+	require.Contains(t, out, "! label: column label of Stock.Count Sheets is generated")
+	require.Contains(t, out, `(freshet.v1.reads) = {topics: "codes/{code}/count_sheets"}`)
+	require.Contains(t, out, "! code may be empty, for all that the proto says")
+	require.Contains(t, out, "the database makes column id of Stock.Count Sheets (identity)")
+	require.Contains(t, out, "the database makes column id of counters (serial)")
+}
+
 // A database without tables, one of something else, and nothing left to do are told apart.
 func TestAdopt_saysWhyThereIsNothing(t *testing.T) {
 	t.Parallel()

@@ -165,7 +165,7 @@ func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 	}
 	var candidates []*Table
 	for _, t := range a.tables {
-		if slices.Contains(tableNames(md), strings.ToLower(t.Name)) {
+		if slices.Contains(tableNames(md), t.word()) {
 			candidates = append(candidates, t)
 		}
 	}
@@ -181,10 +181,14 @@ func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 	return &source{message: md, table: best, why: why}
 }
 
-// tableNames are those, in lower case, that a table of a message's rows may have.
+// tableNames are those, as words, that a table of a message's rows may have.
 func tableNames(md protoreflect.MessageDescriptor) []string {
 	name := snake(string(md.Name()))
-	return []string{plural(name), name, strings.ReplaceAll(name, "_", "")}
+	names := []string{plural(name), name}
+	if joined := strings.ReplaceAll(name, "_", ""); joined != name {
+		names = append(names, plural(joined), joined)
+	}
+	return names
 }
 
 func orNone(names []string) string {

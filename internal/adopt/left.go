@@ -23,6 +23,9 @@ type omission struct {
 const (
 	unset   = "may be unset"
 	repeats = "repeats"
+	quotes  = "has a column whose name needs quotes"
+	derived = "has a column that is generated"
+	isMade  = "has a column that the database fills"
 	unfit   = "is of a type that has several texts for one value"
 	spelled = "is spelled otherwise"
 	unknown = "is no column"
@@ -38,6 +41,10 @@ func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 		return repeats
 	case f.HasOptionalKeyword() || f.ContainingOneof() != nil:
 		return unset
+	case !isName(c.Name):
+		return quotes
+	case c.Made == generated:
+		return derived
 	case !c.fits():
 		return unfit
 	case !sameText(f, c):
@@ -57,6 +64,12 @@ func explain(omitted []omission, t *Table, all bool) (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s may be unset, and says nothing then: no topic goes by it. It costs reads, not freshness; if it is always set, drop `optional`", o.path))
 		case repeats:
 			lines = append(lines, fmt.Sprintf("%s repeats: no topic goes by it, since an empty one would have none. It costs reads, not freshness; if the method refuses an empty one, write a topic with {%s}, which is one for each element, and have the source tell it", o.path, o.path))
+		case quotes:
+			lines = append(lines, fmt.Sprintf("%s: no template can name column %q of %s: names in it have letters, digits and _. It costs reads, not freshness; rename the column, or have a trigger keep its value in one with such a name (docs/lint/column-name.md)", o.path, o.of.Name, t))
+		case derived:
+			lines = append(lines, fmt.Sprintf("%s: column %s of %s is generated, which isn't in the WAL: no topic can go by it. It costs reads, not freshness; have a trigger fill an ordinary column (docs/lint/column-name.md)", o.path, o.of.Name, t))
+		case isMade:
+			lines = append(lines, fmt.Sprintf("%s: the database makes column %s of %s (%s) when it makes the row, so a request can't say it yet: no topic goes by it. If the request does say it, write the topic by hand", o.path, o.of.Name, t, o.of.Made))
 		case unfit:
 			lines = append(lines, fmt.Sprintf("%s: column %s of %s is %s, which has several texts for one value: no topic can go by it. It costs reads, not freshness", o.path, o.of.Name, t, o.of.Type))
 		case spelled:
@@ -117,7 +130,7 @@ func (a *adoption) columnOf(field string) (*Table, string) {
 		}
 		noun, column := field[:i], field[i+1:]
 		for _, t := range a.tables {
-			if name := strings.ToLower(t.Name); (name == noun || name == plural(noun)) && t.column(column) != nil {
+			if name := t.word(); (name == noun || name == plural(noun)) && t.column(column) != nil {
 				return t, column
 			}
 		}
@@ -196,7 +209,7 @@ func (a *adoption) noTable(md protoreflect.MessageDescriptor) string {
 	if s := sourceOf(md); s != nil {
 		return fmt.Sprintf("its source is table %s, which isn't in this database: make it, or name another database", s.GetTable())
 	}
-	text := "no table is named " + strings.Join(slices.Compact(tableNames(md)), " or ")
+	text := "no table is named " + strings.Join(tableNames(md), " or ")
 	// One that has most of its fields is likely, if it has more than an id in common.
 	var best *Table
 	for _, t := range a.tables {

@@ -18,6 +18,23 @@ func snake(name string) string {
 	return b.String()
 }
 
+// word is what remains of a name of Postgres' without quotes: "Count Sheets" is
+// count_sheets.
+func word(name string) string {
+	parts := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	return strings.Join(parts, "_")
+}
+
+// isName reports whether a template can have a column of that name.
+func isName(name string) bool {
+	for i, r := range name {
+		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return name != ""
+}
+
 // plural is the regular English plural of a noun.
 func plural(noun string) string {
 	switch {

@@ -21,9 +21,20 @@ type Table struct {
 // Column is one of its columns.
 type Column struct {
 	Name string
-	Type string // by its name in pg_type, of a domain that of the type below it, of an enum anyenum
+	Type string // by its name in pg_type, of a domain that of the type below it
+	Enum bool   // which is an enum
 	FK   bool   // it is the column of a foreign key of one column
+	Made made   // by the database; empty: its values come with the row
 }
+
+// made is how the database makes the values of a column.
+type made string
+
+const (
+	byIdentity made = "identity"
+	bySerial   made = "serial"
+	generated  made = "generated" // of other columns of the row
+)
 
 // String is the table as the option `table` names it.
 func (t *Table) String() string {
@@ -33,9 +44,16 @@ func (t *Table) String() string {
 	return t.Schema + "." + t.Name
 }
 
-// column returns a column by its name; nil: there is none.
+// word is the table as topics name it.
+func (t *Table) word() string { return word(t.Name) }
+
+// column returns a column by its name, or by what remains of that without quotes:
+// "Customer Id" is customer_id; nil: there is none.
 func (t *Table) column(name string) *Column {
 	i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
+	if i < 0 {
+		i = slices.IndexFunc(t.Columns, func(c Column) bool { return word(c.Name) == name })
+	}
 	if i < 0 {
 		return nil
 	}
@@ -58,13 +76,21 @@ func (t *Table) common(md protoreflect.MessageDescriptor) (names []string) {
 }
 
 // fits reports whether a template may take the column.
-func (c *Column) fits() bool { return contract.TypeOID(c.Type) != 0 }
+func (c *Column) fits() bool {
+	return isName(c.Name) && c.Made != generated && (c.Enum || contract.TypeOID(c.Type) != 0)
+}
+
+// fit reports whether a template may take all of the columns.
+func (t *Table) fit(columns []string) bool {
+	return !slices.ContainsFunc(columns, func(name string) bool { return !t.column(name).fits() })
+}
 
 // tablesSQL returns the columns of all tables that somebody has made, partitions aside, in their
 // order, with whether each is of the primary key, and whether it is a foreign key by itself.
 const tablesSQL = `
 select n.nspname, c.relname, a.attname,
-  case b.typtype when 'e' then 'anyenum' else b.typname end,
+  b.typname, b.typtype = 'e',
+  case when a.attgenerated <> '' then 'generated' when a.attidentity <> '' then 'identity' when pg_get_expr(d.adbin, d.adrelid) like 'nextval(%' then 'serial' else '' end,
   coalesce(a.attnum = any(p.conkey), false),
   exists (select from pg_constraint f where f.conrelid = c.oid and f.contype = 'f' and f.conkey = array[a.attnum])
 from pg_class c
@@ -72,6 +98,7 @@ join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_type t on t.oid = a.atttypid
 join pg_type b on b.oid = case t.typtype when 'd' then t.typbasetype else t.oid end
+left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 left join pg_constraint p on p.conrelid = c.oid and p.contype = 'p'
 where c.relkind in ('r', 'p') and not c.relispartition
   and n.nspname not in ('information_schema', 'freshet') and n.nspname !~ '^pg_'
@@ -91,7 +118,7 @@ func Tables(ctx context.Context, conn *pgx.Conn) ([]*Table, error) {
 			c            Column
 			key          bool
 		)
-		if err := rows.Scan(&schema, &name, &c.Name, &c.Type, &key, &c.FK); err != nil {
+		if err := rows.Scan(&schema, &name, &c.Name, &c.Type, &c.Enum, &c.Made, &key, &c.FK); err != nil {
 			return nil, fmt.Errorf("read the tables: %w", err)
 		}
 		if n := len(all); n == 0 || all[n-1].Schema != schema || all[n-1].Name != name {

@@ -28,6 +28,9 @@ func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, ma
 	if !reads { // a write names its row in full, in a message
 		fields = append(fields, nestedFields(md.Input(), s)...)
 	}
+	if creates(md) {
+		fields, omitted = s.withoutMade(fields, omitted)
+	}
 	var topics []string
 	for _, columns := range s.ways(fields, reads) {
 		topic, emitted := spell(s.table, columns, fields)
@@ -35,11 +38,14 @@ func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, ma
 		topics = append(topics, topic)
 		p.Why = append(p.Why, fmt.Sprintf("%s of the request tells which rows of %s it is about", strings.Join(paths(columns, fields), ", "), s.table))
 	}
+	if main && reads && len(topics) > 0 && !s.byKey(fields) && !isOne(md.Output(), s) {
+		p.Left = append(p.Left, s.unfiltered(md, fields)...)
+	}
 	if !s.byKey(fields) {
 		p.Left = append(p.Left, explain(omitted, s.table, main && len(topics) == 0)...)
 	}
 	if len(topics) == 0 {
-		topic := strings.ToLower(s.table.Name)
+		topic := s.table.word()
 		s.tell(topic)
 		topics = []string{topic}
 		p.Why = append(p.Why, fmt.Sprintf("no field of the request is a column of %s, so it is about the whole table", s.table))
@@ -94,6 +100,9 @@ func subset(some, of []string) bool {
 // or, where that is one column, the foreign keys.
 func (s *source) parents() (columns []string) {
 	if n := len(s.table.Key); n > 1 {
+		if !s.table.fit(s.table.Key[:n-1]) {
+			return nil
+		}
 		return s.table.Key[:n-1]
 	}
 	for _, c := range s.table.Columns {
@@ -108,7 +117,7 @@ func (s *source) parents() (columns []string) {
 // what the source tells of them: notes/{id} by the key, boards/{board}/notes by others.
 func spell(t *Table, columns []string, fields []field) (topic, emitted string) {
 	var request, row []string
-	table := strings.ToLower(t.Name)
+	table := t.word()
 	key := slices.Equal(columns, t.Key)
 	if key {
 		request, row = append(request, table), append(row, table)
@@ -116,7 +125,7 @@ func spell(t *Table, columns []string, fields []field) (topic, emitted string) {
 	for _, c := range columns {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.column == c })
 		if !key {
-			request, row = append(request, collection(c)), append(row, collection(c))
+			request, row = append(request, collection(word(c))), append(row, collection(word(c)))
 		}
 		request, row = append(request, "{"+fields[i].path+"}"), append(row, "{"+c+"}")
 	}
@@ -147,7 +156,7 @@ func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found
 		if f.IsList() { // ids
 			candidates = append(candidates, singular(name))
 		}
-		if stem := strings.TrimSuffix(name, "_id"); stem != name && (plural(stem) == strings.ToLower(t.Name) || stem == strings.ToLower(t.Name)) {
+		if stem := strings.TrimSuffix(name, "_id"); stem != name && (plural(stem) == t.word() || stem == t.word()) {
 			candidates = []string{name, "id"}
 		}
 		var of *Column
@@ -202,7 +211,7 @@ func resourcePath(md protoreflect.MethodDescriptor, s *source, main bool) (topic
 	if !main || len(s.table.Key) == 0 {
 		return "", "", ""
 	}
-	table := strings.ToLower(s.table.Name)
+	table := s.table.word()
 	list := func(f protoreflect.FieldDescriptor) string {
 		columns := pathColumns(f, s.table)
 		if len(columns) == 0 {
@@ -210,7 +219,7 @@ func resourcePath(md protoreflect.MethodDescriptor, s *source, main bool) (topic
 		}
 		var path []string
 		for _, c := range columns {
-			path = append(path, collection(c), "{"+c+"}")
+			path = append(path, collection(word(c)), "{"+c+"}")
 		}
 		return strings.Join(path, "/")
 	}
@@ -219,7 +228,7 @@ func resourcePath(md protoreflect.MethodDescriptor, s *source, main bool) (topic
 			return "{parent=**}/" + table, path + "/" + table, fmt.Sprintf("parent is taken for the path of a list, %s; if paths look different, so must the topics", path)
 		}
 	}
-	if s.table.column("name") != nil {
+	if s.table.column("name") != nil || !s.table.fit(s.table.Key) {
 		return "", "", ""
 	}
 	template, f := "{name=**}", textField(md.Input(), "name")

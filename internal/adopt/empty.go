@@ -1,0 +1,92 @@
+package adopt
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// createVerbs begin the names of methods that make rows.
+var createVerbs = []string{"Create", "BatchCreate", "Insert", "Add"}
+
+func creates(md protoreflect.MethodDescriptor) bool {
+	return slices.ContainsFunc(createVerbs, func(verb string) bool { return strings.HasPrefix(string(md.Name()), verb) })
+}
+
+// withoutMade takes out the fields whose columns the database fills when it makes a row:
+// a request doesn't know them yet.
+func (s *source) withoutMade(fields []field, omitted []omission) ([]field, []omission) {
+	var known []field
+	for _, f := range fields {
+		if c := s.table.column(f.column); c.Made != "" {
+			omitted = append(omitted, omission{f.path, c, isMade})
+		} else {
+			known = append(known, f)
+		}
+	}
+	return known, omitted
+}
+
+// isOne reports whether an answer is one row: a request that doesn't say which is
+// answered with none.
+func isOne(md protoreflect.MessageDescriptor, s *source) bool {
+	if md.FullName() == s.message.FullName() {
+		return true
+	}
+	for i := range md.Fields().Len() {
+		if f := md.Fields().Get(i); f.Message() != nil && !f.IsList() && f.Message().FullName() == s.message.FullName() {
+			return true
+		}
+	}
+	return false
+}
+
+// unfiltered says of a list whose topic goes by fields that a request may leave empty what
+// becomes of such a request. Only the handler's author knows whether there is one.
+func (s *source) unfiltered(md protoreflect.MethodDescriptor, fields []field) []string {
+	refused := refusedEmpty(md.Input())
+	var empty []string
+	for _, f := range fields {
+		if !refused[f.path] && !isRequired(md.Input().Fields().ByName(protoreflect.Name(f.path))) {
+			empty = append(empty, f.path)
+		}
+	}
+	if len(empty) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s may be empty, for all that the proto says. If such a request is answered with all, no topic tells that the answer changes: have the topic be %q then, here and in the source, or refuse the request, by protovalidate (docs/library.md, A request without topics)", strings.Join(empty, " or "), s.table.word())}
+}
+
+// refusedEmpty returns the fields for whose want protovalidate refuses an empty request.
+func refusedEmpty(md protoreflect.MessageDescriptor) map[string]bool {
+	var invalid *protovalidate.ValidationError
+	if !errors.As(protovalidate.Validate(dynamicpb.NewMessage(md)), &invalid) {
+		return nil // it is allowed; or its rules can't be compiled, so nothing is refused
+	}
+	refused := make(map[string]bool)
+	for _, v := range invalid.Violations {
+		if path := v.Proto.GetField().GetElements(); len(path) > 0 {
+			refused[path[0].GetFieldName()] = true
+		}
+	}
+	return refused
+}
+
+// isRequired reports whether a field says google.api.field_behavior = REQUIRED.
+func isRequired(f protoreflect.FieldDescriptor) (required bool) {
+	const value = 2
+	f.Options().ProtoReflect().Range(func(option protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if option.FullName() == "google.api.field_behavior" && option.IsList() {
+			for i := range v.List().Len() {
+				required = required || v.List().Get(i).Enum() == value
+			}
+		}
+		return !required
+	})
+	return required
+}

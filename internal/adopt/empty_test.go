@@ -1,0 +1,132 @@
+package adopt
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate" // its file is registered
+)
+
+// proposed is what is proposed for the one method of a service, and what was left out.
+func proposed(t *testing.T, tables []*Table, messages, method string) (options, left string) {
+	t.Helper()
+	fd := compile(t, `syntax = "proto3"; package shop.v1; import "buf/validate/validate.proto"; `+messages+"\nservice Shop {"+method+"}")
+	for _, p := range Propose([]protoreflect.FileDescriptor{fd}, tables).Proposals {
+		if _, ok := p.Element.(protoreflect.MethodDescriptor); ok {
+			options, left = summary(strings.Join(p.Options, " ")), strings.Join(p.Left, "\n")
+		}
+	}
+	return options, left
+}
+
+// A list whose only topic goes by what a request may leave empty is proposed with a word
+// on it, unless such a request is refused, or there is one row or none for it.
+func TestPropose_namesWhatMayBeEmpty(t *testing.T) {
+	const messages = "message Order { int64 id = 1; string customer_id = 2; string state = 3; } message List { repeated Order orders = 1; } message One { Order order = 1; } message Total { int64 total = 1; } "
+	const list = "rpc ListOrders(Q) returns (List);"
+	for _, tt := range []struct{ name, request, method, want string }{
+		{"a filter", "string customer_id = 1; int32 page_size = 2;", list, `customer_id may be empty, for all that the proto says. If such a request is answered with all, no topic tells that the answer changes: have the topic be "orders" then`},
+		{"two", "string customer_id = 1; string state = 2;", list, "customer_id or state may be empty"},
+		{"of two, the one that is not refused", "string customer_id = 1 [(buf.validate.field).string.min_len = 1]; string state = 2;", list, "state may be empty"},
+		{"a count", "string customer_id = 1;", "rpc CountOrders(Q) returns (Total);", "customer_id may be empty"},
+		{"refused by its length", "string customer_id = 1 [(buf.validate.field).string.min_len = 1];", list, ""},
+		{"refused by its form", "string customer_id = 1 [(buf.validate.field).string.uuid = true];", list, ""},
+		{"required", "string customer_id = 1 [(buf.validate.field).required = true];", list, ""},
+		{"one row", "string customer_id = 1;", "rpc GetOrder(Q) returns (Order);", ""},
+		{"one row, in an answer", "string customer_id = 1;", "rpc GetOrder(Q) returns (One);", ""},
+		{"the key", "int64 id = 1;", list, ""},
+		{"a write", "string customer_id = 1;", "rpc DropOrders(Q) returns (Total);", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			options, left := proposed(t, shop, messages+"message Q {"+tt.request+"}", tt.method)
+			require.NotEmpty(t, options)
+			if tt.want == "" {
+				require.Empty(t, left)
+			} else {
+				require.Contains(t, left, tt.want)
+				require.Equal(t, 1, strings.Count(left, "may be empty"))
+			}
+		})
+	}
+}
+
+func TestIsRequired(t *testing.T) {
+	fd := compile(t, `syntax = "proto3"; package google.api; import "google/protobuf/descriptor.proto";
+enum FieldBehavior { FIELD_BEHAVIOR_UNSPECIFIED = 0; OPTIONAL = 1; REQUIRED = 2; }
+extend google.protobuf.FieldOptions { repeated FieldBehavior field_behavior = 1052; }
+message Q { string plain = 1; string may = 2 [(field_behavior) = OPTIONAL]; string must = 3 [(field_behavior) = REQUIRED]; }`)
+	fields := fd.Messages().ByName("Q").Fields()
+	for name, want := range map[protoreflect.Name]bool{"plain": false, "may": false, "must": true} {
+		require.Equal(t, want, isRequired(fields.ByName(name)), name)
+	}
+}
+
+// What the database fills when it makes a row is no topic of the request that makes it.
+func TestPropose_createDoesNotKnowWhatTheDatabaseMakes(t *testing.T) {
+	for _, made := range []made{"", byIdentity, bySerial} {
+		tables := []*Table{{Schema: "public", Name: "orders", Key: []string{"id"}, Columns: []Column{
+			{Name: "id", Type: "int8", Made: made}, {Name: "customer_id", Type: "uuid", FK: true},
+		}}}
+		const messages = "message Order { int64 id = 1; string customer_id = 2; } message Q { Order order = 1; }"
+		options, left := proposed(t, tables, messages, "rpc CreateOrder(Q) returns (Order);")
+		updates, none := proposed(t, tables, messages, "rpc UpdateOrder(Q) returns (Order);")
+		require.Equal(t, "writes orders/{order.id} customers/{order.customer_id}/orders", updates)
+		require.Empty(t, none)
+		if made == "" {
+			require.Equal(t, updates, options)
+			require.Empty(t, left)
+			continue
+		}
+		require.Equal(t, "writes customers/{order.customer_id}/orders", options)
+		require.Contains(t, left, "order.id: the database makes column id of orders ("+string(made)+") when it makes the row")
+
+		tables[0].Columns[1].FK = false // nothing else is known of it
+		options, _ = proposed(t, tables, messages, "rpc CreateOrder(Q) returns (Order);")
+		require.Equal(t, "writes orders", options)
+	}
+}
+
+// Names that need quotes in SQL: a table has one word in topics, a column none.
+func TestPropose_quotedNames(t *testing.T) {
+	tables := []*Table{{Schema: "Stock", Name: "Count Sheets", Key: []string{"id"}, Columns: []Column{
+		{Name: "id", Type: "int8"}, {Name: "Shelf Id", Type: "text"}, {Name: "Room_Id", Type: "text"}, {Name: "total", Type: "text", Made: generated},
+		{Name: "state", Type: "sheet_state", Enum: true},
+	}}}
+	const messages = "message CountSheet { int64 id = 1; string shelf_id = 2; string room_id = 3; } message List { repeated CountSheet sheets = 1; } message Q { %s }"
+	for request, want := range map[string][2]string{
+		"int64 id = 1;":                     {"reads count_sheets/{id}", ""},
+		"string room_id = 1;":               {"reads rooms/{room_id}/count_sheets", "room_id may be empty"},
+		"string shelf_id = 1;":              {"reads count_sheets", `shelf_id: no template can name column "Shelf Id" of Stock.Count Sheets`},
+		"string total = 1;":                 {"reads count_sheets", "total: column total of Stock.Count Sheets is generated, which isn't in the WAL"},
+		"string state = 1;":                 {"reads count_sheets", "state: column state of Stock.Count Sheets is sheet_state,"},
+		"string room_id=1; string state=2;": {"reads rooms/{room_id}/count_sheets", "state: column state"},
+	} {
+		options, left := proposed(t, tables, strings.ReplaceAll(messages, "%s", request), "rpc ListCountSheets(Q) returns (List);")
+		require.Equal(t, want[0], options)
+		require.Contains(t, left, want[1])
+	}
+	for name, want := range map[string]string{"orders": "orders", "Count Sheets": "count_sheets", "CountSheets": "countsheets", `a "b" c`: "a_b_c", "Größe": "größe"} {
+		require.Equal(t, want, word(name))
+	}
+	for name, want := range map[string]bool{"id": true, "Id2": true, "_a": true, "2nd": false, "a b": false, "größe": false, "": false, "a-b": false} {
+		require.Equal(t, want, isName(name), name)
+	}
+}
+
+// A key that no template can spell is no path either.
+func TestPropose_quotedKeys(t *testing.T) {
+	for _, key := range [][]string{{"Room Id", "id"}, {"id", "Room Id"}} {
+		tables := []*Table{{Schema: "public", Name: "sheets", Key: key, Columns: []Column{{Name: "id", Type: "text"}, {Name: "Room Id", Type: "text"}}}}
+		for _, field := range []string{"parent", "name"} {
+			options, _ := proposed(t, tables, "message Sheet { string id = 1; } message Q { string "+field+" = 1; }", "rpc GetSheet(Q) returns (Sheet);")
+			if field == "parent" && key[0] == "id" {
+				require.Equal(t, "reads {parent=**}/sheets", options)
+			} else {
+				require.Equal(t, "reads sheets", options)
+			}
+		}
+	}
+}
