@@ -28,6 +28,16 @@ import (
 // says that this is possible. (Zero is the default.)
 const None = -1
 
+// AuditMode says which calls prove what they declare; see Config.
+type AuditMode = intercept.AuditMode
+
+// The modes of Config.AuditReads.
+const (
+	AuditSample = intercept.AuditSample // the first of each procedure, and a few after; what is found is logged
+	AuditAll    = intercept.AuditAll    // all, and those that read what they don't declare fail: for tests
+	AuditOff    = intercept.AuditOff    // none
+)
+
 // Config of a node. The zero value of a field with a default takes the default,
 // which Defaults tells too.
 type Config struct {
@@ -219,8 +229,8 @@ type Config struct {
 	Drain time.Duration
 
 	// AuditReads says which calls prove that they look into no table but those
-	// that they declare: intercept.AuditSample (zero), AuditAll or AuditOff.
-	AuditReads intercept.AuditMode
+	// that they declare: AuditSample (zero), AuditAll or AuditOff.
+	AuditReads AuditMode
 
 	// Explain has the answer of a read at-least a revision say what may have made its
 	// caller ask: which commit, table and kind of change has told which of its topics

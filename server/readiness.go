@@ -107,7 +107,8 @@ type lastingError interface {
 	Kind() string
 }
 
-// Ready returns nil while the node should get traffic, else a *NotReadyError. It
+// Ready returns nil while the node should get traffic, else a *NotReadyError. Sources
+// in quarantine are no reason against it: answers are right, and Warnings names them. It
 // is cheap, and made for a readiness probe: a node that isn't ready may become so
 // again by itself.
 func (n *Node) Ready() error { return n.ready.check() }
