@@ -19,3 +19,14 @@ func TestRows_allocations(t *testing.T) {
 	dst := make([]string, 0, 16)
 	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { rows.AppendTopics(dst, column) }), 2.0)
 }
+
+// Each call has its topics looked at.
+func TestSpelling_allocations(t *testing.T) {
+	p, s := spellingOfTasks(t)
+	m, topics := p.Method("/test.v1.S/Name"), []string{"projects/7/tasks/" + lower, "due/2026-01-05", "both/7", "nobody/knows"}
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		if s.CheckRequest(m, topics) != nil {
+			t.Fail()
+		}
+	}))
+}

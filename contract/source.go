@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/freshet-dev/freshet"
 )
@@ -43,7 +44,8 @@ func (s *Source) Floors() []freshet.Pattern { return s.floors }
 // topics. It is immutable, and safe for concurrent use.
 type Rows struct {
 	source *Source
-	bools  []bool // by column: Postgres writes t and f
+	types  []uint32 // of the columns
+	bools  []bool   // by column: Postgres writes t and f
 }
 
 // Bind checks the types of the columns, one type OID for each of Columns() in
@@ -54,7 +56,7 @@ func (s *Source) Bind(types []uint32) (*Rows, error) {
 	if len(types) != len(s.columns) {
 		return nil, fmt.Errorf("contract: %s: %d types for %d columns", s, len(types), len(s.columns))
 	}
-	r := &Rows{source: s, bools: make([]bool, len(types))}
+	r := &Rows{source: s, types: slices.Clone(types), bools: make([]bool, len(types))}
 	for i, oid := range types {
 		switch oid {
 		case oidText, oidVarchar:
