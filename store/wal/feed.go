@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
 )
 
 // Feed captures commits from one database. Run it once; the other methods are
@@ -35,6 +36,8 @@ type Feed struct {
 	applied  atomic.Uint64 // everything up to here was given to the sink
 	received atomic.Uint64 // everything that ends at or below was decoded, by this node or by the one that tells it
 	stats    stats
+
+	spelling atomic.Pointer[contract.Spelling]
 
 	following following // while another node tells what it captures
 

@@ -91,6 +91,11 @@ func (s *session) startFollowing(ctx context.Context) (err error) {
 	if err := s.probeConn.QueryRow(ctx, `select pg_current_wal_insert_lsn()`).Scan(&insert); err != nil {
 		return fmt.Errorf("read the insert position: %w", err)
 	}
+	spelling, err := readSpelling(ctx, s.probeConn, f.cfg.Program)
+	if err != nil {
+		return err
+	}
+	f.spelling.Store(spelling)
 	s.home = now
 	w := &f.following
 	w.mu.Lock()

@@ -16,6 +16,7 @@ type catalog struct {
 	fingerprints []string // one per source, in the program's order
 	objects      objects
 	enums        []uint32 // OIDs of the types of columns that are enums, or domains over one
+	spelling     *contract.Spelling
 }
 
 // objects are what a glance looks at: rows of the catalog by where they are, in
@@ -104,7 +105,8 @@ func readCatalog(ctx context.Context, tx pgx.Tx, program *contract.Program, publ
 	if err != nil {
 		return catalog{}, fmt.Errorf("look at the catalog: %w", err)
 	}
-	return c, nil
+	c.spelling, err = readSpelling(ctx, tx, program)
+	return c, err
 }
 
 // add takes in another source's. The publication is the same for all.
@@ -187,7 +189,7 @@ func (s *session) lookUp(ctx context.Context) error {
 			return err
 		}
 		seen = now.fingerprints
-		s.enums.add(now.enums)
+		s.learn(now)
 		glance := now.objects.glance()
 		s.gateSQL = gateSQL + glance
 		return tx.QueryRow(ctx, `select `+glance).Scan(&s.glance)

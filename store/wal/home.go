@@ -71,5 +71,10 @@ func (s *session) whereTo(ctx context.Context) (there incarnation, known bool) {
 	}
 	defer farewell(conn, dial)
 	there, err = identifyBySQL(ctx, conn)
+	if s.repl == nil && there.is(s.home) { // of those that follow, nobody else looks
+		if spelling, err := readSpelling(ctx, conn, s.f.cfg.Program); err == nil {
+			s.f.spelling.Store(spelling)
+		}
+	}
 	return there, err == nil
 }

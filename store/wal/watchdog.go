@@ -169,8 +169,9 @@ func (s *session) lookClosely(ctx context.Context) (now catalog, problems []setu
 		if problems, err = setup.CheckSources(ctx, tx, f.cfg.Program, f.cfg.Publication); err != nil {
 			return err
 		}
-		now, err = readCatalog(ctx, tx, f.cfg.Program, f.cfg.Publication)
-		s.enums.add(now.enums)
+		if now, err = readCatalog(ctx, tx, f.cfg.Program, f.cfg.Publication); err == nil {
+			s.learn(now)
+		}
 		return err
 	})
 	return now, problems, err
