@@ -179,6 +179,7 @@ func (n *Node) buildHandlers() (err error) {
 		Hub:        n.hub,
 		Primary:    n.feed,
 		Settler:    n.feed,
+		Spelling:   n.feed.Spelling,
 		Authorizer: allowed,
 		MaxWait:    atOnce(cfg.MaxWait),
 		MaxSettle:  atOnce(cfg.MaxSettle),
@@ -219,6 +220,12 @@ func (n *Node) buildHandlers() (err error) {
 		Registerer:      cfg.Registerer,
 		Credential:      intercept.CredentialOf,
 		Reauthorize:     cfg.Reauthorize,
+	}
+	streams.CheckTopic = func(topic string) *connect.Error {
+		if err := n.feed.Spelling().Check(topic); err != nil {
+			return intercept.TopicSpelling(err)
+		}
+		return nil
 	}
 	if allowed != nil {
 		streams.Authorize = func(ctx context.Context, topics []string) error {

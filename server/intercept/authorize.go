@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	"github.com/freshet-dev/freshet/server/grants"
@@ -116,19 +115,17 @@ func authorize(allowed *Authorizer) step {
 			return next
 		}
 		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
-			message, ok := c.req.Any().(proto.Message)
-			if c.method == nil || !ok {
+			switch {
+			case errors.Is(c.noTopics, errNoContract):
 				return nil, denied()
-			}
-			topics, err := c.method.Topics(message)
-			if err != nil {
-				return nil, connect.NewError(connect.CodeInvalidArgument, err)
+			case c.noTopics != nil:
+				return nil, connect.NewError(connect.CodeInvalidArgument, c.noTopics)
 			}
 			action := grants.Read
 			if c.write {
 				action = grants.Write
 			}
-			if err := allowed.Ask(ctx, PrincipalOf(ctx), action, topics); err != nil {
+			if err := allowed.Ask(ctx, PrincipalOf(ctx), action, c.topics); err != nil {
 				return nil, err
 			}
 			return next(ctx, c)

@@ -23,6 +23,9 @@ type call struct {
 	method    *contract.Method // nil: the contract doesn't know it; from forCaller on, as the caller has it
 	write     bool
 
+	topics   []string // of the request, from topicsOf on
+	noTopics error    // why there are none
+
 	atLeast freshet.Revision // what was asked for, and the frontier has reached; zero: a strong read
 	reply   reply
 	depends []string // what the answer depends on, where its request doesn't tell
@@ -67,7 +70,9 @@ func newChain(cfg *Config, reads *reuse.Reads) *chain {
 	steps := []step{
 		validated(validate),
 		forCaller,
+		topicsOf,
 		authorize(cfg.Authorizer),
+		spelled(cfg.Spelling),
 		atLeast(cfg.Hub, cfg.Primary, cfg.MaxWait, cfg.Metrics),
 	}
 	if cfg.Causes != nil {

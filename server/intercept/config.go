@@ -42,6 +42,9 @@ type Config struct {
 	Hub      Hub
 	Primary  Primary
 	Settler  Settler
+	// Spelling returns how rows spell topics, as far as that is known now: what asks for
+	// one that no row can have is refused. Nil: nobody knows.
+	Spelling func() *contract.Spelling
 	// Authorizer says whether the caller may; nil: everybody may everything.
 	Authorizer *Authorizer
 	// MaxWait bounds the wait of a request at-least. Zero: 2 s.
@@ -87,6 +90,9 @@ func (c Config) withDefaults() Config {
 	c.MaxSettle = cmp.Or(max(c.MaxSettle, 0), defaultMaxSettle)
 	c.Logger = cmp.Or(c.Logger, slog.Default())
 	c.Audit = cmp.Or(c.Audit, AuditSample)
+	if c.Spelling == nil {
+		c.Spelling = func() *contract.Spelling { return nil }
+	}
 	return c
 }
 

@@ -30,6 +30,11 @@ const ReasonEpochChanged = "EPOCH_CHANGED"
 // drop it and retry without.
 const ReasonAtLeastUnknown = "AT_LEAST_UNKNOWN"
 
+// ReasonTopicSpelling is the ErrorInfo reason of a request that says a value otherwise
+// than Postgres writes it, so that it depends on topics which no row can have. It is
+// the request's fault: another spelling is to be asked for.
+const ReasonTopicSpelling = "TOPIC_SPELLING"
+
 // retryDelay is what unavailable answers ask clients to wait.
 const retryDelay = 100 * time.Millisecond
 
@@ -175,6 +180,13 @@ func epochChanged(current freshet.Revision) *connect.Error {
 func atLeastUnknown(reason error) error {
 	err := connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s: %w", HeaderAtLeast, reason))
 	addDetail(err, &errdetails.ErrorInfo{Reason: ReasonAtLeastUnknown, Domain: ErrorDomain})
+	return err
+}
+
+// TopicSpelling refuses what asks for topics that no row can have.
+func TopicSpelling(reason error) *connect.Error {
+	err := connect.NewError(connect.CodeInvalidArgument, reason)
+	addDetail(err, &errdetails.ErrorInfo{Reason: ReasonTopicSpelling, Domain: ErrorDomain})
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
@@ -35,9 +34,7 @@ func explain(from Causes, metrics *Metrics) step {
 			}
 			topics := c.depends // all of them
 			if topics == nil {
-				if request, ok := c.req.Any().(proto.Message); ok {
-					topics, _ = c.method.Topics(request) // none, if it can't be told
-				}
+				topics = c.topics
 			}
 			change, known := from.Of(topics, c.atLeast)
 			switch {

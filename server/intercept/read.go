@@ -36,7 +36,7 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 				scope = who.Scope()
 			}
 			answer, err := reads.Do(ctx, reuse.Read{
-				Method: c.method, Request: request, Scope: scope,
+				Method: c.method, Request: request, Topics: c.topics, Scope: scope,
 				AtLeast: c.atLeast,
 				Alone:   audit.bars(c.procedure) || own && !known,
 				Query: func(ctx context.Context, since reuse.Since) (connect.AnyResponse, freshet.Revision, error) {

@@ -148,7 +148,7 @@ func (s *shelf) read(ctx context.Context, board string, atLeast freshet.Revision
 	req := dynamicpb.NewMessage(s.desc.Input())
 	req.Set(req.Descriptor().Fields().ByName("board"), protoreflect.ValueOfString(board))
 	a, err = s.made.Do(ctx, Read{
-		Method: s.method, Request: req, AtLeast: atLeast,
+		Method: s.method, Request: req, Topics: topicsOf(s.method, req), AtLeast: atLeast,
 		Query: func(_ context.Context, since Since) (connect.AnyResponse, freshet.Revision, error) {
 			s.mu.Lock()
 			text := fmt.Sprintf(`{"tasks":%s,"version":"%d"}`, s.answer(board), len(s.states)-1)
@@ -290,8 +290,9 @@ func TestAnswered_F54_quarantine(t *testing.T) {
 func TestAnswered_unspellable(t *testing.T) {
 	s := newShelf(t, 1)
 	for _, alone := range []bool{false, true} {
+		req := dynamicpb.NewMessage(s.desc.Input())
 		_, err := s.made.Do(t.Context(), Read{
-			Method: s.method, Request: dynamicpb.NewMessage(s.desc.Input()), AtLeast: at(100), Alone: alone,
+			Method: s.method, Request: req, Topics: topicsOf(s.method, req), AtLeast: at(100), Alone: alone,
 			Query: func(_ context.Context, since Since) (connect.AnyResponse, freshet.Revision, error) {
 				return connect.NewResponse(dynamicpb.NewMessage(s.desc.Input())), since.Frontier, nil
 			},

@@ -28,6 +28,9 @@ type Read struct {
 	Method *contract.Method
 	// Request, validated; it is not to be changed any more.
 	Request proto.Message
+	// Topics of the request, by the method; none: nobody could say that the answer has
+	// changed, so it is neither kept nor shared.
+	Topics []string
 	// Scope says for whom: answers of a method that isn't shared are its own.
 	Scope string
 	// AtLeast is what the caller asked for, and the frontier had reached before
@@ -108,11 +111,11 @@ type Reads struct {
 // Do answers a read. The error is the query's, or ctx's; a query that panics is an
 // error that says nothing more.
 func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
-	key, topics, ok := keyOf(&read)
+	key, ok := keyOf(&read)
 	if !ok {
 		return r.alone(ctx, &read)
 	}
-	w := want{asked: read.AtLeast}
+	w, topics := want{asked: read.AtLeast}, read.Topics
 	if !w.strong() {
 		w.frontier = r.node.Frontier() // before the topics are looked up
 	}
@@ -206,23 +209,19 @@ type readKey struct {
 	caller    string // the claims that its topics take, with their values
 }
 
-// keyOf returns the key and the topics of a read whose answer may be shared.
-func keyOf(read *Read) (_ readKey, topics []string, ok bool) {
+// keyOf returns the key of a read whose answer may be shared.
+func keyOf(read *Read) (_ readKey, ok bool) {
 	m := read.Method
-	if read.Alone || m == nil || m.Kind != contract.Read || m.Uncached || read.Request == nil {
-		return readKey{}, nil, false
-	}
-	topics, err := m.Topics(read.Request)
-	if err != nil || len(topics) == 0 {
-		return readKey{}, nil, false // nobody could say that it has changed
+	if read.Alone || m == nil || m.Kind != contract.Read || m.Uncached || read.Request == nil || len(read.Topics) == 0 {
+		return readKey{}, false
 	}
 	request, err := proto.MarshalOptions{Deterministic: true}.Marshal(read.Request)
 	if err != nil {
-		return readKey{}, nil, false
+		return readKey{}, false
 	}
 	key := readKey{procedure: m.Procedure, request: string(request), caller: m.Caller()}
 	if !m.Shared {
 		key.scope = read.Scope
 	}
-	return key, topics, true
+	return key, true
 }

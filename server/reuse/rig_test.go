@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
@@ -109,12 +110,22 @@ type outcome struct {
 	err   error
 }
 
+// topicsOf returns what the interceptors have found out of the request before.
+func topicsOf(m *contract.Method, req proto.Message) []string {
+	if m == nil {
+		return nil
+	}
+	topics, _ := m.Topics(req) // none, if it can't be told
+	return topics
+}
+
 // read starts a read in the background.
 func (r *rig) read(ctx context.Context, user string, atLeast freshet.Revision) <-chan outcome {
 	done := make(chan outcome, 1)
 	go func() {
+		req := &messagesv1.GetMessageRequest{Name: name}
 		a, err := r.made.Do(ctx, Read{
-			Method: r.method, Request: &messagesv1.GetMessageRequest{Name: name}, Scope: user, AtLeast: atLeast, Alone: r.alone,
+			Method: r.method, Request: req, Topics: topicsOf(r.method, req), Scope: user, AtLeast: atLeast, Alone: r.alone,
 			Query: func(ctx context.Context, since Since) (connect.AnyResponse, freshet.Revision, error) {
 				start := since.Frontier
 				if r.replayed != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/freshet-dev/freshet"
@@ -30,6 +31,9 @@ type Config struct {
 	// *connect.Error decides code and message; any other error is internal.
 	// Nil: everybody may.
 	Authorize func(ctx context.Context, topics []string) error
+	// CheckTopic refuses a topic that can't be told, whatever happens: a *connect.Error.
+	// Nil: nobody knows.
+	CheckTopic func(topic string) *connect.Error
 	// Remember returns a context of its own with what Authorize looks at in ctx, so
 	// that Reauthorize may ask again when the request is long gone. Each stream keeps
 	// one. Nil: nothing of streams is asked again.
@@ -88,6 +92,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.MaxBodyBytes = cmp.Or(c.MaxBodyBytes, 1<<20)
 	c.MaxTopicBytes = cmp.Or(c.MaxTopicBytes, 256<<20)
 	c.Throttle = max(c.Throttle, 0)
+	if c.CheckTopic == nil {
+		c.CheckTopic = func(string) *connect.Error { return nil }
+	}
 	if c.Credential == nil {
 		c.Credential = func(context.Context) (string, time.Time) { return "", time.Time{} }
 	}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type refusal struct {
 	code       connect.Code
 	reason     string // metrics label
 	message    string
+	details    []*connect.ErrorDetail
 	retryAfter time.Duration
 }
 
@@ -42,6 +44,13 @@ func notReady(message string) *refusal {
 
 func internal() *refusal {
 	return &refusal{status: http.StatusInternalServerError, code: connect.CodeInternal, reason: "internal", message: "internal error"}
+}
+
+// untellable turns what CheckTopic returned into a refusal.
+func untellable(err *connect.Error) *refusal {
+	r := badRequest("%s", err.Message())
+	r.details = err.Details()
+	return r
 }
 
 // unauthorized turns what Authorize returned into a refusal.
@@ -79,11 +88,20 @@ func (r *refusal) write(w http.ResponseWriter) {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
 	w.WriteHeader(r.status)
+	type detail struct {
+		Type  string `json:"type"`
+		Value string `json:"value"`
+	}
+	var details []detail
+	for _, d := range r.details {
+		details = append(details, detail{d.Type(), base64.RawStdEncoding.EncodeToString(d.Bytes())})
+	}
 	body, err := json.Marshal(struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-	}{r.code.String(), r.message})
-	if err == nil { // two strings always marshal
+		Code    string   `json:"code"`
+		Message string   `json:"message"`
+		Details []detail `json:"details,omitempty"`
+	}{r.code.String(), r.message, details})
+	if err == nil { // strings always marshal
 		_, _ = w.Write(append(body, '\n'))
 	}
 }
@@ -91,6 +109,9 @@ func (r *refusal) write(w http.ResponseWriter) {
 // connect returns the refusal as an RPC's error.
 func (r *refusal) connect() error {
 	err := connect.NewError(r.code, errors.New(r.message))
+	for _, detail := range r.details {
+		err.AddDetail(detail)
+	}
 	if r.retryAfter > 0 {
 		if detail, detailErr := connect.NewErrorDetail(&errdetails.RetryInfo{RetryDelay: durationpb.New(r.retryAfter)}); detailErr == nil {
 			err.AddDetail(detail)

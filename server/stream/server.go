@@ -265,6 +265,11 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 	if refused := s.authorize(ctx, r.topics); refused != nil {
 		return nil, refused
 	}
+	for _, topic := range r.topics {
+		if err := s.config.CheckTopic(topic); err != nil {
+			return nil, untellable(err)
+		}
+	}
 	_, expires := s.config.Credential(ctx)
 	ends := !expires.IsZero() && time.Until(expires) < eternity
 	if ends && !time.Now().Before(expires) {
