@@ -94,21 +94,29 @@ func (f contractFlags) program() (judged, error) {
 // in: whoever gives an image has said whose the database is.
 func (j judged) begin(ctx context.Context, conn *setup.Conn, w io.Writer, publication string, changes bool) error {
 	fmt.Fprintln(w, "-- contract:", oneLine.Replace(j.name))
-	tables, err := setup.OtherContract(ctx, conn, j.Program, publication)
-	if err != nil || len(tables) == 0 {
+	others, err := j.others(ctx, conn, publication)
+	if err != nil || others == "" {
 		return err
 	}
-	text := fmt.Sprintf("the publication %q has tables, and none of this contract: %s; ", publication, strings.Join(tables, ", "))
 	switch {
 	case j.own && changes:
-		return errors.New(text + "if they are a service's of your own, name its protos with --image (buf build -o image.binpb); if not, give a --publication of its own")
+		return errors.New(others + "if they are a service's of your own, name its protos with --image (buf build -o image.binpb); if not, give a --publication of its own")
 	case j.own:
-		text += "if they are a service's of your own, what follows is not about it: name its protos with --image (buf build -o image.binpb)"
+		others += "if they are a service's of your own, what follows is not about it: name its protos with --image (buf build -o image.binpb)"
 	default:
-		text += "is the image that of the service which uses this database, and is that its --publication?"
+		others += "is the image that of the service which uses this database, and is that its --publication?"
 	}
-	fmt.Fprintln(w, "-- warning:", oneLine.Replace(text))
+	fmt.Fprintln(w, "-- warning:", oneLine.Replace(others))
 	return nil
+}
+
+// others says what the publication has, where none of it is this contract's.
+func (j judged) others(ctx context.Context, conn *setup.Conn, publication string) (string, error) {
+	tables, err := setup.OtherContract(ctx, conn, j.Program, publication)
+	if err != nil || len(tables) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("the publication %q has tables, and none of this contract: %s; ", publication, strings.Join(tables, ", ")), nil
 }
 
 // servicesOf reads the services of an image that have a contract.

@@ -65,6 +65,9 @@ func TestImage_ofAServiceOfOnesOwn(t *testing.T) {
 		require.Equal(t, exitFailed, code)
 		require.Contains(t, said, "name its protos with --image")
 	}
+	code, _, said = runs(t, "serve", "--addr", "127.0.0.1:0", "--database-url", database, "--publication", "own", "--slot", "own")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "a service of yours is a program of yours")
 	testkit.Exec(t, database, `do $$ begin
 		assert to_regclass('messages') is null and to_regclass('messages_goose_db_version') is null and to_regclass('freshet.incarnation') is not null;
 		assert (select array_agg(tablename) from pg_publication_tables where pubname = 'own') = '{notes}';

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/internal/service"
@@ -18,6 +19,7 @@ import (
 	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/server/messages/demo"
 	"github.com/freshet-dev/freshet/store/pgembed"
+	"github.com/freshet-dev/freshet/store/setup"
 	"github.com/freshet-dev/freshet/web"
 )
 
@@ -295,6 +297,27 @@ func (c *serveCmd) front(logger *slog.Logger) front.Config {
 	return at
 }
 
+// migrate makes the message service's tables, but not in the database of another one.
+func (c *serveCmd) migrate(ctx context.Context, config *pgx.ConnConfig) error {
+	conn, err := setup.ConnectConfig(ctx, config.Copy())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served
+	p, err := contractFlags{}.program()
+	if err != nil {
+		return err
+	}
+	others, err := p.others(ctx, conn, c.Publication)
+	if err != nil {
+		return err
+	}
+	if others != "" {
+		return errors.New(others + "serve brings the message service, with tables of its own: a service of yours is a program of yours (server.New); to have both in one database, give a --publication and a --slot of its own")
+	}
+	return messages.MigrateConfig(ctx, config)
+}
+
 // node is what they say to package server.
 func (c *serveCmd) node(logger *slog.Logger) server.Config {
 	cfg := server.Config{
@@ -302,7 +325,7 @@ func (c *serveCmd) node(logger *slog.Logger) server.Config {
 		CaptureURL:          c.CaptureURL,
 		Services:            services(),
 		SkipMigrate:         !c.Migrate,
-		Migrate:             messages.MigrateConfig,
+		Migrate:             c.migrate,
 		Check:               messages.VerifyConfig,
 		Slot:                c.Slot,
 		Publication:         c.Publication,
