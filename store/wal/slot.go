@@ -57,7 +57,9 @@ func (w *windowSlot) ofUse(useless pglogrepl.LSN) bool {
 // windowColumns are what scan reads, of pg_replication_slots s or of nothing.
 const windowColumns = `s.slot_name is not null, coalesce(s.wal_status, ''), coalesce(s.active, false), s.confirmed_flush_lsn, coalesce(s.restart_lsn, '0/0')`
 
-func (w *windowSlot) scan() []any { return []any{&w.exists, &w.status, &w.active, &w.confirmed, &w.restart} }
+func (w *windowSlot) scan() []any {
+	return []any{&w.exists, &w.status, &w.active, &w.confirmed, &w.restart}
+}
 
 func (s *session) lookAtWindow(ctx context.Context, conn *pgx.Conn) (w windowSlot, err error) {
 	err = conn.QueryRow(ctx, `
