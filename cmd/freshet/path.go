@@ -72,7 +72,12 @@ func (c *doctorCmd) target() (base, token string, err error) {
 
 func (p *path) okf(format string, args ...any) { fmt.Fprintf(p.out, "ok       "+format+"\n", args...) }
 
-func (p *path) problemf(format string, args ...any) {
+// problemf says what is wrong with the path, but not of what ended with ctx: somebody
+// has interrupted us.
+func (p *path) problemf(ctx context.Context, format string, args ...any) {
+	if ctx.Err() != nil {
+		return
+	}
 	p.problems++
 	fmt.Fprintf(p.out, "problem  "+format+"\n", args...)
 }
@@ -80,7 +85,7 @@ func (p *path) problemf(format string, args ...any) {
 func (p *path) examine(ctx context.Context) {
 	there, err := p.roundTrip(ctx)
 	if err != nil {
-		p.problemf("%v", err)
+		p.problemf(ctx, "%v", err)
 		return
 	}
 	var late time.Duration
@@ -88,7 +93,7 @@ func (p *path) examine(ctx context.Context) {
 	for try := range pathTries {
 		s, err = p.open(ctx)
 		if err != nil {
-			p.problemf("%v", err)
+			p.problemf(ctx, "%v", err)
 			return
 		}
 		defer s.close()
@@ -101,11 +106,11 @@ func (p *path) examine(ctx context.Context) {
 		if late > 150*time.Millisecond && late < 400*time.Millisecond {
 			hint = `: HAProxy does that by default, "option http-no-delay" ends it`
 		}
-		p.problemf("each frame is held back, for %v%s (docs/operations.md, Behind a proxy)", rounded(late), hint)
+		p.problemf(ctx, "each frame is held back, for %v%s (docs/operations.md, Behind a proxy)", rounded(late), hint)
 	} else {
 		p.okf("the first frame of a stream comes %v after an answer would", rounded(late))
 	}
-	p.idle(s)
+	p.idle(ctx, s)
 }
 
 func rounded(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
@@ -291,7 +296,7 @@ func readFrames(ctx context.Context, body io.Reader, frames chan<- pathFrame) {
 
 // idle waits for heartbeats: whoever cuts connections that are silent for long
 // does it in between.
-func (p *path) idle(s *pathStream) {
+func (p *path) idle(ctx context.Context, s *pathStream) {
 	last, beats := s.readyAt, 0
 	tick := time.NewTicker(5 * time.Second)
 	defer tick.Stop()
@@ -301,13 +306,13 @@ func (p *path) idle(s *pathStream) {
 			fmt.Fprintf(p.progress, "%3.0f s: waiting for heartbeat %d of %d, one comes every %v\n",
 				time.Since(s.readyAt).Seconds(), beats+1, pathBeats, s.heartbeat)
 			if time.Since(last) > s.heartbeat*5/2+time.Second {
-				p.problemf("no heartbeat for %v, though one is due every %v: something in between buffers the stream, or lets it starve", time.Since(last).Round(time.Second), s.heartbeat)
+				p.problemf(ctx, "no heartbeat for %v, though one is due every %v: something in between buffers the stream, or lets it starve", time.Since(last).Round(time.Second), s.heartbeat)
 				return
 			}
 		case frame, open := <-s.frames:
 			switch {
 			case !open || frame.err != nil:
-				p.problemf("the stream was cut after %v of silence (heartbeats come every %v): raise the idle time-out of what is in between, or lower --heartbeat",
+				p.problemf(ctx, "the stream was cut after %v of silence (heartbeats come every %v): raise the idle time-out of what is in between, or lower --heartbeat",
 					time.Since(last).Round(100*time.Millisecond), s.heartbeat)
 				return
 			case frame.retry && frame.event == "frontier":

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -94,6 +96,30 @@ func TestDoctor_pathWithToken(t *testing.T) {
 	}
 	require.Equal(t, exitOK, stop())
 }
+
+// Who interrupts doctor cuts its stream, and the path is blamed for nothing.
+func TestDoctor_pathInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(testkit.Context(t))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/events" {
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "event: ready\ndata: {\"heartbeat_ms\":60000}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	progress := writerFunc(func(b []byte) (int, error) { interrupt(); return len(b), nil }) // it waits for a heartbeat
+	var out bytes.Buffer
+	run(ctx, []string{"doctor", "--url", server.URL}, &out, progress)
+	require.Contains(t, out.String(), "the first frame of a stream")
+	require.NotContains(t, out.String(), "problem")
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 func TestDoctor_pathOfAnotherKind(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
