@@ -124,7 +124,7 @@ func (n *Node) Warnings() []string {
 		warnings = append(warnings, fmt.Sprintf("the source %s has been in quarantine for %s, and waits for: %s", q.Source, q.For.Round(time.Second), q.Waits))
 	}
 	if foreign := n.feed.Foreign(); len(foreign) > 0 {
-		warnings = append(warnings, fmt.Sprintf("another version of the contract, with which nodes follow this database or did, tells topics that this one doesn't, or otherwise: %s are told once per heartbeat (`freshet doctor` says what is left of it)", foreign))
+		warnings = append(warnings, fmt.Sprintf("another version of the contract, with which nodes follow this database or did, tells topics that this one doesn't, or otherwise: %s are told once per heartbeat (`freshet doctor --leftovers` says what is left of it)", foreign))
 	}
 	return warnings
 }

@@ -19,13 +19,14 @@ const noOtherVersion = "whoever knows that no node of another version, which may
 const noPage = "whoever knows that no node of that version will come again, and no page of it is open"
 
 // CheckLeftovers finds what the database has for other contracts than program's:
-// tables and columns in the publication, columns of replica identities, indexes; and
-// the contracts themselves.
+// tables and columns in the publication, columns of replica identities, REPLICA
+// IDENTITY FULL, indexes; and the contracts themselves.
 // Nodes set these up, and never take them away, since nodes of another version may
 // need them: that is for a person to do, once a version is gone for good. So all of it
 // is warnings, with the SQL for whoever knows. A column can't be dropped as long as the
 // publication lists it. If the publication has no table of program's, what is there is
-// more likely another service's than left over, and none of it is named. The error is a failure to look, not a finding.
+// more likely another service's than left over, and none of it is named. The error is
+// a failure to look, not a finding.
 func CheckLeftovers(ctx context.Context, conn *pgx.Conn, program *contract.Program, name string) (problems []Problem, err error) {
 	p := publication{name: name, exists: true}
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
@@ -166,11 +167,20 @@ func (p *publication) foreign(t *table) Problem {
 // the columns want.
 func (p *publication) leftovers(t *table, want []string) (problems []Problem) {
 	var before, sql, after, needless []string
-	full := false
+	full, narrowed := false, false
 	list := slices.Clone(want)
 	for i := range t.leaves {
 		l := &t.leaves[i]
-		full = full || l.full()
+		if l.full() {
+			to, ok := t.chooseAmong(l, t.keys(l), want, p.name)
+			if !ok || to.full {
+				full = true
+				continue
+			}
+			before, sql, list = append(before, to.before...), append(sql, to.sql...), append(list, to.columns...)
+			needless, narrowed = append(needless, "all that REPLICA IDENTITY FULL has (another subscriber may)"), true
+			continue
+		}
 		identity := l.identity
 		for _, x := range l.proposed() {
 			drop := "drop index concurrently " + quoteIdent(l.schema, x.name) + ";"
@@ -186,11 +196,14 @@ func (p *publication) leftovers(t *table, want []string) (problems []Problem) {
 		}
 		list = append(list, identity...)
 	}
-	if now := t.in(p.name); now.columns != nil && !full {
-		if list = distinct(list); len(without(now.columns, list)) > 0 {
-			needless = append(needless, without(now.columns, list)...)
-			sql = append(p.relist(t, list), sql...) // ALTER TABLE comes last, for its lock
-		}
+	list = distinct(list)
+	switch now := t.in(p.name); {
+	case full: // and so without a list
+	case now.columns == nil && narrowed && now.direct: // there was no list for the sake of FULL
+		sql = append(p.relist(t, list), sql...) // ALTER TABLE comes last, for its lock
+	case now.columns != nil && len(without(now.columns, list)) > 0:
+		needless = append(needless, without(now.columns, list)...)
+		sql = append(p.relist(t, list), sql...)
 	}
 	if len(sql) == 0 {
 		return problems

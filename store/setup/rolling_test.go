@@ -92,6 +92,48 @@ from pg_class c join pg_publication_rel r on r.prrelid = c.oid where c.oid = 'ro
 	}
 }
 
+// A version that was taken back needed REPLICA IDENTITY FULL: what remains to be done has
+// the table as if that version had never been.
+func TestCheckLeftovers_full(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), database(t)
+	conn := testkit.Conn(t, url)
+	testkit.Exec(t, url, `create table rooms (id int primary key, conversation varchar(60) not null, room text, body text); insert into rooms values (1, 'a', 'a', 'x')`)
+	one, two := programOf(t, "rooms", "a/{conversation}"), programOf(t, "rooms", "a/{conversation}", "b/{room}")
+	shape := func() (identity, columns string) {
+		require.NoError(t, conn.QueryRow(ctx, `
+select relreplident::text || coalesce(' ' || (select indexrelid::regclass::text from pg_index where indrelid = c.oid and indisreplident), ''),
+  coalesce((select string_agg(attname, ' ' order by attname) from pg_attribute where attrelid = c.oid and attnum = any(r.prattrs)), 'all')
+from pg_class c join pg_publication_rel r on r.prrelid = c.oid where c.oid = 'rooms'::regclass`).Scan(&identity, &columns))
+		return identity, columns
+	}
+	apply := func(of *contract.Program) {
+		left, err := setup.ApplyAll(ctx, conn, of, "freshet", nil)
+		require.NoError(t, err)
+		require.Empty(t, setup.Fatal(left))
+	}
+	apply(one)
+	require.Empty(t, leftovers(t, conn, one))
+	identity, columns := shape()
+	apply(two)
+	full, all := shape()
+	require.Equal(t, []string{"f", "all"}, []string{full, all})
+	require.Empty(t, leftovers(t, conn, two), "it needs that")
+
+	found := leftovers(t, conn, one)
+	require.Len(t, found, 1)
+	require.Contains(t, found[0].Text, "REPLICA IDENTITY FULL")
+	for _, sql := range found[0].SQL {
+		_, err := conn.Exec(ctx, sql)
+		require.NoError(t, err, sql)
+	}
+	testkit.Exec(t, url, `update rooms set body = 'y'; delete from rooms`)
+	again, list := shape()
+	require.Equal(t, []string{identity, columns}, []string{again, list})
+	require.Empty(t, leftovers(t, conn, one))
+	require.Empty(t, fatal(t, conn, one))
+}
+
 func leftovers(t *testing.T, conn *pgx.Conn, of *contract.Program) []setup.Problem {
 	t.Helper()
 	problems, err := setup.CheckLeftovers(testkit.Context(t), conn, of, "freshet")
