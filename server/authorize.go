@@ -54,8 +54,9 @@ func RevokedTopic(subject string) string { return "freshet/revoked/" + contract.
 // subjects, once what revoked them can be seen.
 type listener struct {
 	*hub.Hub
-	heed func(freshet.Commit)
-	gap  func()
+	heed  func(freshet.Commit)
+	gap   func()
+	began func(freshet.Epoch)
 
 	begun bool // anew: what came before may be missing
 }
@@ -68,6 +69,7 @@ func (l *listener) Publish(c freshet.Commit) {
 func (l *listener) Begin(horizon freshet.Revision) {
 	l.begun = true
 	l.Hub.Begin(horizon)
+	l.began(horizon.Epoch)
 }
 
 func (l *listener) Serve(rev freshet.Revision) {

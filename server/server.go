@@ -120,7 +120,7 @@ func New(cfg Config) (*Node, error) {
 	if n.tracing, err = intercept.NewTracing(cfg.TracerProvider, cfg.TrustTraces); err != nil {
 		return nil, err
 	}
-	sink := n.explaining(&listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }})
+	sink := n.explaining(&listener{Hub: n.hub, heed: func(c freshet.Commit) { n.streams.Heed(c) }, gap: func() { n.streams.HeedGap() }, began: n.epochBegan})
 	beforeTold := n.tracing.BeforeTold()
 	var publisher *relay.Publisher
 	if cfg.relays() {
@@ -305,7 +305,7 @@ func (n *Node) DB() *store.DB {
 		ReplicaWait:  n.cfg.ReplicaWait,
 	}
 	if cfg.URL == "" {
-		cfg.Connect = n.database
+		cfg.Connect = n.cfg.Connect // the pool looks itself for the primary
 	}
 	db, err := store.Open(context.Background(), cfg) // the context is for what it opens: nothing
 	if err != nil {
@@ -321,6 +321,14 @@ func (n *Node) DB() *store.DB {
 		n.keepPool()
 	}
 	return db
+}
+
+// epochBegan tells the pool, whose calls may wait for a server that was left behind: those
+// of a read that nobody but its callers ask for are the only ones that would tell it.
+func (n *Node) epochBegan(epoch freshet.Epoch) {
+	if db := n.pool(); db != nil {
+		db.Meet(epoch)
+	}
 }
 
 // pool returns the pool, if there is one.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,7 @@ func (d *DB) afterConnect(ctx context.Context, conn *pgx.Conn) error {
 	t.prepares = t.pooled && !d.execModeGiven && conn.Config().DefaultQueryExecMode != pooledExecMode
 	t.opened = time.Now()
 	setTag(conn, t.tag)
+	lineOf(conn).epoch.Store(uint32(t.epoch))
 	d.replicas.learn(t)
 	if t.pooled {
 		if !d.pooled.Swap(true) {
@@ -186,6 +188,7 @@ func (d *DB) beginProven(ctx context.Context, conn *pgxpool.Conn, begin string, 
 	t := tagOf(conn.Conn())
 	t.epoch = proven.epoch
 	setTag(conn.Conn(), t)
+	lineOf(conn.Conn()).epoch.Store(uint32(t.epoch)) // before what follows looks which is known
 	if epoch != 0 && epoch != t.epoch || t.epoch < d.known() {
 		return ErrEpoch
 	}
@@ -238,46 +241,97 @@ func (d *DB) beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
 	if d.pooled.Load() && !d.execModeGiven {
 		config.DefaultQueryExecMode = pooledExecMode
 	}
-	return guardCancel(ctx, config)
+	d.sockets.watch(config)
+	return nil
 }
 
-// cancelGuard keeps cancel requests from a connection while it waits for the
-// answer to COMMIT. When a connection breaks, pgx asks the server to cancel what
-// it was doing, which is right for a query; a COMMIT that waits for a standby
-// would become visible before the standby has it, and one that is still being
-// checked would fail.
-type cancelGuard struct{ committing atomic.Bool }
+// line is what is kept of a connection beside pgx, which may have several sockets: it
+// dials for a connection, and again to ask the server to cancel what it does there, as it
+// does when a connection breaks. That is right for a query. But a COMMIT that waits for
+// a standby would become visible before the standby has it, and one that is still being
+// checked would fail; and a server that hangs is asked for 15 s, for which pgxpool counts
+// the connection.
+type line struct {
+	epoch      atomic.Uint32 // that of the connection's tag; 0: it has none yet
+	committing atomic.Bool
+	cut        atomic.Bool
+}
 
-const guardKey = "freshet.guard"
+const lineKey = "freshet.line"
 
-var errCommitting = errors.New("a commit is not canceled")
+func lineOf(conn *pgx.Conn) *line { return conn.PgConn().CustomData()[lineKey].(*line) }
 
-// guardCancel gives a connection that is to be opened its guard. pgx dials for a
-// cancel request as it does for a connection, so that is the place to refuse.
-func guardCancel(_ context.Context, config *pgx.ConnConfig) error {
-	guard := new(cancelGuard)
+var errNoCancel = errors.New("neither a commit is canceled, nor what was cut")
+
+// guardCommit keeps cancel requests from a connection until the returned function is
+// called, which is not to be done for one that broke.
+func guardCommit(conn *pgx.Conn) (answered func()) {
+	l := lineOf(conn)
+	l.committing.Store(true)
+	return func() { l.committing.Store(false) }
+}
+
+// sockets are those of a pool, from when they are open until they are closed. The zero
+// value has none.
+type sockets struct {
+	mu  sync.Mutex // guards all
+	all map[*socket]struct{}
+}
+
+type socket struct {
+	net.Conn
+	line *line
+	of   *sockets
+}
+
+func (s *socket) Close() error {
+	s.of.mu.Lock()
+	delete(s.of.all, s)
+	s.of.mu.Unlock()
+	return s.Conn.Close()
+}
+
+// watch gives a connection that is to be opened its line.
+func (s *sockets) watch(config *pgx.ConnConfig) {
+	l := new(line)
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if guard.committing.Load() {
-			return nil, errCommitting
+		if l.committing.Load() || l.cut.Load() {
+			return nil, errNoCancel
 		}
-		return dial(ctx, network, address)
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		opened := &socket{conn, l, s}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.all == nil {
+			s.all = make(map[*socket]struct{})
+		}
+		s.all[opened] = struct{}{}
+		return opened, nil
 	}
 	after := config.AfterConnect
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		conn.CustomData()[guardKey] = guard
+		conn.CustomData()[lineKey] = l
 		if after == nil {
 			return nil
 		}
 		return after(ctx, conn)
 	}
-	return nil
 }
 
-// guardCommit guards the connection until the returned function is called,
-// which is not to be done for one that broke.
-func guardCommit(conn *pgx.Conn) (answered func()) {
-	guard := conn.PgConn().CustomData()[guardKey].(*cancelGuard)
-	guard.committing.Store(true)
-	return func() { guard.committing.Store(false) }
+// cut closes what leads to a history before this epoch's, and what isn't known yet to lead
+// to it. Whoever waits there for a server, which may be gone without a word while another
+// has its place, learns at once that it won't answer, and the places in the pool are free.
+func (s *sockets) cut(epoch freshet.Epoch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for open := range s.all {
+		if open.line.epoch.Load() < uint32(epoch) {
+			open.line.cut.Store(true)
+			_ = open.Conn.Close() // gone by itself: as well
+		}
+	}
 }

@@ -19,7 +19,7 @@ import (
 // promotedPair is a primary behind a proxy, first of the URL's hosts, and its standby,
 // which promote makes a primary of epoch+1.
 type promotedPair struct {
-	url      string
+	url, old string
 	way      *testkit.Proxy
 	standby  *testkit.Standby
 	promoted string
@@ -30,7 +30,7 @@ func newPromotedPair(t *testing.T) *promotedPair {
 	server := testkit.NewServer(t, nil)
 	old := server.URL("postgres")
 	require.NoError(t, prepare(testkit.Context(t), old))
-	p := &promotedPair{standby: server.Standby(t), way: testkit.NewProxy(t, old)}
+	p := &promotedPair{old: old, standby: server.Standby(t), way: testkit.NewProxy(t, old)}
 	p.promoted = p.standby.URL(t, old)
 	through, err := pgx.ParseConfig(p.way.URL())
 	require.NoError(t, err)
@@ -127,6 +127,82 @@ func TestPool_primaryIsSilent(t *testing.T) {
 	require.NoError(t, err)
 	conn.Release()
 	waitFor(t, "the pool is of use again", func() bool { return quiet.Ready() == nil })
+}
+
+// The primary is gone without a word while all of the pool's connections wait for it,
+// reads and writes. Once the next epoch is known they are cut, and a call of it is served
+// at once: not when each of them has waited for as long as it may, nor when pgx has
+// asked a server that doesn't answer to cancel them.
+func TestPool_primaryIsSilentInUse(t *testing.T) {
+	t.Parallel()
+	p := newPromotedPair(t)
+	ctx := testkit.Context(t)
+	const conns = 4
+	d := open(t, store.Config{URL: p.url, MaxConns: conns})
+	waits := func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "select pg_sleep(600)")
+		return err
+	}
+	ended := make(chan error, conns)
+	call := store.WithCall(ctx, &store.Call{Epoch: epoch})
+	for n := range conns {
+		go func() {
+			if n == 0 {
+				err := d.InTx(call, waits)
+				ended <- err
+				return
+			}
+			ended <- d.Read(call, waits)
+		}()
+	}
+	old := testkit.Conn(t, p.old)
+	waitFor(t, "all of them wait", func() bool {
+		return one[int](t, old, "select count(*)::int from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active' and pid <> pg_backend_pid()") == conns
+	})
+	p.way.Pause()
+	p.promote(t)
+
+	began := time.Now()
+	require.NoError(t, d.Read(store.WithCall(ctx, &store.Call{Epoch: epoch + 1}), list))
+	for range conns {
+		require.ErrorIs(t, <-ended, store.ErrUnavailable)
+	}
+	require.Less(t, time.Since(began), 4*time.Second, "less than any of their deadlines")
+	err := d.InTx(store.WithCall(ctx, &store.Call{Epoch: epoch + 1}), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "insert into messages (conversation, author, body) values ('7', 'a', 'b')")
+		return err
+	})
+	require.NoError(t, err)
+}
+
+// The same of a guarded pool.
+func TestGuard_primaryIsSilentInUse(t *testing.T) {
+	t.Parallel()
+	p := newPromotedPair(t)
+	ctx := testkit.Context(t)
+	const conns = 4
+	pool := guard(t, p.url, conns)
+	ended := make(chan error, conns)
+	for range conns {
+		go func() {
+			_, err := pool.Exec(store.WithCall(ctx, &store.Call{Guarded: epoch}), "select pg_sleep(600)")
+			ended <- err
+		}()
+	}
+	old := testkit.Conn(t, p.old)
+	waitFor(t, "all of them wait", func() bool {
+		return one[int](t, old, "select count(*)::int from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active'") == conns
+	})
+	p.way.Pause()
+	p.promote(t)
+
+	began := time.Now()
+	_, err := pool.Exec(store.WithCall(ctx, &store.Call{Guarded: epoch + 1}), "select 1")
+	require.NoError(t, err)
+	for range conns {
+		require.Error(t, <-ended)
+	}
+	require.Less(t, time.Since(began), 10*time.Second, "less than the 15 s that pgx tries to cancel for")
 }
 
 // A URL with several hosts, of which the first is a primary that was left behind: it is

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
@@ -40,25 +42,35 @@ type guarded struct {
 // Where the pool's URL names several hosts, its connections lead to the primary among
 // them, as the store's do.
 //
+// Once a Call of a later epoch acquires a connection, those of the epochs before are cut:
+// what runs there may wait for a server that hangs while another has its place.
+//
 // It is called before the pool is made. The hooks that are set already go on to be
-// called, after its own, and BeforeConnect before it. A context without a Call, and a Call with neither Epoch
+// called, after its own, and BeforeConnect and the Tracer before it. A context without a Call, and a Call with neither Epoch
 // nor Guarded, takes any connection. Values are sent as UTF-8 from then on, whatever the
 // database or the role has set.
 func Guard(config *pgxpool.Config) {
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 
-	before, finder := config.BeforeConnect, primary.NewFinder(nil)
+	g := &guardedPool{finder: primary.NewFinder(nil)}
+	if others := config.ConnConfig.Tracer; others == nil {
+		config.ConnConfig.Tracer = g
+	} else {
+		config.ConnConfig.Tracer = multitracer.New(others, g)
+	}
+	before := config.BeforeConnect
 	config.BeforeConnect = func(ctx context.Context, conn *pgx.ConnConfig) error {
 		if before != nil {
 			if err := before(ctx, conn); err != nil {
 				return err
 			}
 		}
-		found, err := finder.Narrow(ctx, conn)
+		found, err := g.finder.Narrow(ctx, conn)
 		if err != nil {
 			return fmt.Errorf("guarded pool: %w: %w", ErrUnavailable, err)
 		}
 		*conn = *found
+		g.sockets.watch(conn)
 		return nil
 	}
 
@@ -103,6 +115,35 @@ func Guard(config *pgxpool.Config) {
 	}
 }
 
+// guardedPool is what Guard keeps of a pool. It hears of each acquisition, before that
+// waits for a connection.
+type guardedPool struct {
+	latest  atomic.Uint32 // the highest epoch that an acquisition has asked for
+	sockets sockets
+	finder  *primary.Finder
+}
+
+// TraceAcquireStart does for the pool what DB.Meet does for the store's.
+func (g *guardedPool) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
+	if epoch := wantGuarded(ctx); raise(&g.latest, epoch) {
+		g.finder.Forget()
+		pool.Reset()
+		g.sockets.cut(epoch)
+	}
+	return ctx
+}
+
+// TraceAcquireEnd does nothing.
+func (*guardedPool) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.TraceAcquireEndData) {}
+
+// TraceQueryStart does nothing.
+func (*guardedPool) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+// TraceQueryEnd does nothing.
+func (*guardedPool) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
 // placeSQL names the database of a session, and the run of its server: an epoch is of
 // one run, and a primary that was left behind is the same database.
 const placeSQL = "select concat_ws(' ', (select system_identifier from pg_control_system()), oid, (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint) from pg_database where datname = current_database(); "
@@ -140,6 +181,7 @@ func tagGuarded(ctx context.Context, conn *pgx.Conn, same *sameDatabase) error {
 		return fmt.Errorf("guarded pool: %w: %w", ErrUnavailable, ErrOtherDatabase)
 	}
 	conn.PgConn().CustomData()[guardedKey] = guarded{tag: t.tag}
+	lineOf(conn).epoch.Store(uint32(t.epoch))
 	return nil
 }
 

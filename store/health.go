@@ -163,7 +163,7 @@ func (d *DB) open(ctx context.Context) error {
 	if err := d.afterConnect(ctx, conn); err != nil {
 		return fmt.Errorf("the pool can't use its connections: %w", err)
 	}
-	d.meet(tagOf(conn).epoch)
+	d.Meet(tagOf(conn).epoch)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -39,6 +40,7 @@ func (l *lease) Release() {
 func (d *DB) acquireWrite(ctx context.Context, call *Call) (*lease, error) {
 	bounded, cancel := context.WithTimeout(ctx, d.acquireTimeout)
 	defer cancel()
+	d.Meet(max(call.Epoch, call.Guarded)) // those who have the turns may wait for a server that is gone
 	d.waiting.Add(1)
 	err := d.writes.Acquire(bounded, call.Caller)
 	d.waiting.Add(-1)
@@ -48,7 +50,6 @@ func (d *DB) acquireWrite(ctx context.Context, call *Call) (*lease, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: every connection that writes may have is in use", ErrBusy)
 	}
-	d.meet(call.Guarded)
 	conn, err := d.take(ctx, bounded, call.Epoch)
 	if err != nil {
 		d.writes.Release()
@@ -59,7 +60,7 @@ func (d *DB) acquireWrite(ctx context.Context, call *Call) (*lease, error) {
 
 // take waits for a connection until bounded, which is ctx with a bound, ends.
 func (d *DB) take(ctx, bounded context.Context, epoch freshet.Epoch) (*pgxpool.Conn, error) {
-	d.meet(epoch)
+	d.Meet(epoch)
 	d.waiting.Add(1)
 	defer d.waiting.Add(-1)
 	bounded = context.WithValue(bounded, wantKey{}, want{epoch: epoch, since: time.Now()})
@@ -80,21 +81,33 @@ func (d *DB) take(ctx, bounded context.Context, epoch freshet.Epoch) (*pgxpool.C
 	return nil, err
 }
 
-// meet is told of an epoch. When it is a new one, the pool's connections of the one
-// before are of no use any more, and mustn't be asked whether they are alive: a server
-// that is gone without a word, as one that is failed over from, doesn't answer, and each
-// question takes all the time that there is.
-func (d *DB) meet(epoch freshet.Epoch) {
+// Meet tells the pool of an epoch that has begun; of one that it knows already, or of an
+// earlier one, it is told nothing new. Calls tell it too, by Call.Epoch: whoever knows
+// earlier saves those the wait that are on their way. The connections of the epochs
+// before are of no use any more. Idle ones mustn't be asked whether they are alive: a
+// server that is gone without a word, as one that is failed over from, doesn't answer,
+// and each question takes all the time that there is. Those that are in use, or
+// being opened, are cut, and what runs on them fails as if the server had gone
+// (ErrUnavailable, ErrCommitUnknown).
+// It doesn't block.
+func (d *DB) Meet(epoch freshet.Epoch) {
+	if raise(&d.latest, epoch) {
+		d.finder.Forget()
+		d.pool.Reset()
+		d.sockets.cut(epoch)
+	}
+}
+
+// raise makes latest the epoch, if that is higher, and reports whether there was an
+// earlier one (0 is none).
+func raise(latest *atomic.Uint32, epoch freshet.Epoch) bool {
 	for {
-		last := d.latest.Load()
+		last := latest.Load()
 		if uint32(epoch) <= last {
-			return
+			return false
 		}
-		if d.latest.CompareAndSwap(last, uint32(epoch)) {
-			if last != 0 {
-				d.pool.Reset()
-			}
-			return
+		if latest.CompareAndSwap(last, uint32(epoch)) {
+			return last != 0
 		}
 	}
 }

@@ -95,6 +95,9 @@ type DB struct {
 	// found to read: all below have ended. 0: none yet.
 	latest atomic.Uint32
 
+	sockets sockets
+	finder  *primary.Finder
+
 	// writes are the connections that InTx may hold, of which callers have their turns.
 	// What it leaves of the pool is for reads, so that writes that wait for each
 	// other's locks don't stop them.
@@ -173,7 +176,8 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 			return now.ConnConfig, nil
 		}
 	}
-	d.connect = primary.Of(d.connect, logger)
+	d.finder = primary.NewFinder(logger)
+	d.connect = d.finder.Of(d.connect)
 	if d.replicas, err = openReplicas(ctx, c, logger, cmp.Or(c.ReplicaWait, 50*time.Millisecond)); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,23 +47,14 @@ const (
 // Address says how to connect; it is asked before each connection.
 type Address = func(ctx context.Context) (*pgx.ConnConfig, error)
 
-// Of returns an address at which there is the primary alone, of the hosts of at: see
-// Finder.Narrow. Its errors are those of at, too. It may be asked by many at once.
-func Of(at Address, logger *slog.Logger) Address {
-	f := NewFinder(logger)
-	return func(ctx context.Context) (*pgx.ConnConfig, error) {
-		config, err := at(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return f.Narrow(ctx, config)
-	}
-}
+// Of is Finder.Of of a new one.
+func Of(at Address, logger *slog.Logger) Address { return NewFinder(logger).Of(at) }
 
 // Finder finds the primary of one connection string. Make it with NewFinder. It is safe
 // for concurrent use: who asks at the same time shares an answer.
 type Finder struct {
 	logger *slog.Logger
+	stale  atomic.Bool   // what was found doesn't count any more
 	turn   chan struct{} // capacity 1: held by whoever asks; it guards what follows
 	found  host
 	newest uint64 // timeline of the last one that was found; 0: none yet
@@ -80,6 +72,18 @@ func NewFinder(logger *slog.Logger) *Finder {
 	return &Finder{logger: logger, turn: make(chan struct{}, 1)}
 }
 
+// Of returns an address at which there is the primary alone, of the hosts of at: see
+// Narrow. Its errors are those of at, too. It may be asked by many at once.
+func (f *Finder) Of(at Address) Address {
+	return func(ctx context.Context) (*pgx.ConnConfig, error) {
+		config, err := at(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return f.Narrow(ctx, config)
+	}
+}
+
 // Narrow returns config with one of its hosts, the primary, whatever
 // target_session_attrs says; where there is only one, config itself. The error is ctx's,
 // or says what each host is.
@@ -94,6 +98,10 @@ func (f *Finder) Narrow(ctx context.Context, config *pgx.ConnConfig) (*pgx.ConnC
 	}
 	return narrowed(config, found), nil
 }
+
+// Forget has the hosts asked anew the next time: the primary is known to be another one.
+// It doesn't block.
+func (f *Finder) Forget() { f.stale.Store(true) }
 
 // Each returns config for each of its hosts, in their order.
 func Each(config *pgx.ConnConfig) []*pgx.ConnConfig {
@@ -152,7 +160,7 @@ func (f *Finder) find(ctx context.Context, config *pgx.ConnConfig, hosts []host)
 		return host{}, ctx.Err()
 	}
 	defer func() { <-f.turn }()
-	if time.Since(f.at) < answerCounts {
+	if !f.stale.Swap(false) && time.Since(f.at) < answerCounts {
 		return f.found, nil
 	}
 	answers := ask(ctx, config, hosts, f.silent, f.newest)

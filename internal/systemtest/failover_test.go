@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -104,6 +106,57 @@ func testLostCommits(t *testing.T, dies bool) {
 	_, _, err = writer.create(ctx, "7", "written on")
 	require.NoError(t, err)
 	requireConverged(t, ctx, testkit.Conn(t, promoted), mirrors)
+}
+
+// A primary that hangs, with calls under way, and a standby that is promoted in its place:
+// those calls end, and others are served, when the node has gone over. Not when they
+// have waited for as long as a call may: the list that hangs is what clients refetch.
+func TestFailover_callsOfTheOldPrimary(t *testing.T) {
+	t.Parallel()
+	ctx := testkit.Context(t)
+	postgres := testkit.NewServer(t, nil)
+	database := postgres.Migrated(t)
+	standby := postgres.Standby(t)
+	promoted := standby.URL(t, database)
+	node := startNodes(t, program(t), withStandby(t, database, standby), 1)[0]
+	c := newClients(t, node.url)
+	_, _, err := c.create(ctx, "7", "kept")
+	require.NoError(t, err)
+	there := testkit.Conn(t, promoted)
+	require.Eventually(t, func() bool {
+		have, err := truth(ctx, there, "7")
+		return err == nil && len(have) == 1
+	}, time.Minute, time.Millisecond)
+
+	holder := testkit.Conn(t, database)
+	_, err = holder.Exec(ctx, `begin; lock table messages in access exclusive mode`)
+	require.NoError(t, err)
+	var calls sync.WaitGroup
+	calls.Go(func() { _, _ = c.list(ctx, "7", freshet.Revision{}) })
+	for i := range 10 { // more than there are connections
+		calls.Go(func() { _, _ = c.list(ctx, strconv.Itoa(100+i), freshet.Revision{}) })
+		calls.Go(func() { _, _, _ = c.create(ctx, "8", "hangs") })
+	}
+	looker := testkit.Conn(t, database)
+	require.Eventually(t, func() bool {
+		var waiting int
+		err := looker.QueryRow(ctx, `select count(*) from pg_stat_activity where application_name = 'freshet' and wait_event_type = 'Lock'`).Scan(&waiting)
+		return err == nil && waiting >= 4
+	}, time.Minute, 10*time.Millisecond)
+	postgres.Freeze(t)
+	standby.Promote(t)
+	began := time.Now()
+
+	require.Eventually(t, func() bool {
+		if _, err := c.list(ctx, "7", freshet.Revision{}); err != nil {
+			return false
+		}
+		_, _, err := c.create(ctx, "7", "after")
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	calls.Wait()
+	t.Logf("served after %v", time.Since(began).Round(time.Millisecond))
+	require.Less(t, time.Since(began), 20*time.Second, "less than the 30 s that a call may take")
 }
 
 // withStandby is a URL that names a server, of another URL, and its standby.
