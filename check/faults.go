@@ -50,11 +50,11 @@ var faults = []fault{
 			n.Freeze(false)
 			return nil
 		}},
-	{name: "restart-postgres", does: "Postgres is stopped in order, and started again", needs: stage,
+	{name: "restart-postgres", does: "Postgres is stopped in order, and started again", needs: postgres,
 		run: func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
 			return r.endEpoch(ctx, r.cfg.Stage.RestartPostgres)
 		}},
-	{name: "crash-postgres", does: "every process of Postgres is killed; what committed asynchronously may be gone", needs: stage,
+	{name: "crash-postgres", does: "every process of Postgres is killed; what committed asynchronously may be gone", needs: postgres,
 		run: func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
 			return r.endEpoch(ctx, r.cfg.Stage.CrashPostgres)
 		}},
@@ -66,19 +66,19 @@ var faults = []fault{
 		run: onClients((*badnet.Proxy).Pause)},
 	{name: "delay-clients", does: "whatever passes between clients and server takes 50 ms", most: 3 * time.Second,
 		run: onClients(func(p *badnet.Proxy) { slow(p) })},
-	{name: "cut-node", does: "the connections between the balancer and a server break", needs: several,
+	{name: "cut-node", does: "the connections between the balancer and a server break", needs: fronts,
 		each: func(_ context.Context, _ *run, n *Node, _ time.Duration) error { n.Front.Cut(); return nil }},
-	{name: "stall-node", does: "nothing passes between the balancer and a server", needs: several, most: 6 * time.Second,
+	{name: "stall-node", does: "nothing passes between the balancer and a server", needs: fronts, most: 6 * time.Second,
 		each: onNode(Connections.Pause, (*Node).front)},
-	{name: "cut-pool", does: "a server's connections for queries break", needs: stage,
+	{name: "cut-pool", does: "a server's connections for queries break", needs: proxies,
 		each: func(_ context.Context, _ *run, n *Node, _ time.Duration) error { n.Pool.Cut(); return nil }},
-	{name: "cut-feed", does: "the feed's connections break", needs: stage,
+	{name: "cut-feed", does: "the feed's connections break", needs: proxies,
 		each: func(_ context.Context, _ *run, n *Node, _ time.Duration) error { n.Feed.Cut(); return nil }},
-	{name: "stall-feed", does: "nothing passes between the feed and Postgres", needs: stage, most: 6 * time.Second,
+	{name: "stall-feed", does: "nothing passes between the feed and Postgres", needs: proxies, most: 6 * time.Second,
 		each: onNode(Connections.Pause, (*Node).feed)},
-	{name: "partition-server", does: "nothing passes between a server and Postgres", needs: stage, most: 8 * time.Second,
+	{name: "partition-server", does: "nothing passes between a server and Postgres", needs: proxies, most: 8 * time.Second,
 		each: onNode(Connections.Pause, (*Node).pool, (*Node).feed)},
-	{name: "delay-database", does: "whatever passes between a server and Postgres takes 50 ms", needs: stage, most: 3 * time.Second,
+	{name: "delay-database", does: "whatever passes between a server and Postgres takes 50 ms", needs: proxies, most: 3 * time.Second,
 		each: onNode(slow, (*Node).pool, (*Node).feed)},
 	{name: "stop-reading", does: "every tenth client stops reading its stream", most: 4 * time.Second,
 		run: func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
@@ -88,7 +88,7 @@ var faults = []fault{
 		run: func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {
 			return r.tenth(ctx, length, rng, func(s *subject, until chan struct{}) { s.frozen.Store(&until) })
 		}},
-	{name: "hold-commits", does: "commits are flushed and stay invisible, waiting for a synchronous standby", needs: stage, most: 3 * time.Second,
+	{name: "hold-commits", does: "commits are flushed and stay invisible, waiting for a synchronous standby", needs: commits, most: 3 * time.Second,
 		run: func(ctx context.Context, r *run, length time.Duration, _ *rand.Rand) error {
 			err := r.cfg.Stage.HoldCommits(ctx, true)
 			pass(ctx, length)
@@ -99,7 +99,7 @@ var faults = []fault{
 			r.long.bySQL(ctx, r.longSession, r.readers[byPost], Manner{After: length, Rollback: rng.IntN(4) == 0})
 			return nil
 		}},
-	{name: "lose-slot", does: "the server's replication slot is dropped under it, and its copies with it", needs: stage,
+	{name: "lose-slot", does: "the server's replication slot is dropped under it, and its copies with it", needs: slots,
 		run: func(ctx context.Context, r *run, _ time.Duration, _ *rand.Rand) error {
 			return r.cfg.Stage.DropSlot(ctx)
 		}},

@@ -53,14 +53,21 @@ func TestFaults_refused(t *testing.T) {
 		{[]string{"earthquake"}, `"earthquake" is no fault: there are kill-server, `},
 		{[]string{"kill-server", "cut-clients"}, "faults: kill-server can only be done to a server of the checker's own (--serve, --cluster); possible here: cut-clients,"},
 		{[]string{"long-transaction"}, "faults: long-transaction needs its database (--database-url, or --serve); possible"},
-		{[]string{"cut-node"}, "faults: cut-node can only be done to several nodes of the checker's own (--cluster); possible here: cut-clients,"},
+		{[]string{"cut-node"}, "faults: cut-node needs a balancer of the checker's own (--cluster; Node.Front); possible here: cut-clients,"},
 		{[]string{"pause-replay"}, "faults: pause-replay can only be done to a standby of the checker's own (--cluster); possible here: cut-clients,"},
 		{[]string{"kill-nats"}, "faults: kill-nats can only be done to servers of NATS of the checker's own (--cluster --nats); possible here: cut-clients,"},
-		{[]string{"all"}, "lose-slot can only be done to a server of the checker's own"},
+		{[]string{"all"}, "lose-slot can only be done to a slot of the checker's own"},
 		{[]string{"none", "cut-clients"}, "none, and others?"},
 	} {
 		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Workload: workload.Messages(), Faults: tt.faults})
 		require.ErrorContains(t, err, tt.says)
+	}
+	// A stage of somebody's own that can't do everything.
+	nodes := []check.Node{{Kill: func() {}, Freeze: func(bool) {}}}
+	for name, says := range map[string]string{"lose-slot": "Stage.DropSlot", "hold-commits": "Stage.HoldCommits", "crash-postgres": "Stage.CrashPostgres", "cut-pool": "Node.Pool"} {
+		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Workload: workload.Messages(), Stage: &check.Stage{Nodes: nodes}, Faults: []string{name}})
+		require.ErrorContains(t, err, says)
+		require.ErrorContains(t, err, "possible here: kill-server,freeze-server,cut-clients")
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 )
 
 // Stage is a server that is the checker's own, with its Postgres: it may do
-// anything to both. It has one node or, behind a balancer, several.
+// anything to both. It has one node or, behind a balancer, several. What is nil can't be
+// done: of Config.Faults, all leaves out what takes it, and a name that does is refused.
+// Of a Node, Kill, Freeze and Start are required.
 type Stage struct {
 	// Nodes are the server's processes. Without any, nothing can be done to them.
 	Nodes []Node
@@ -88,14 +90,20 @@ const (
 	anything need = iota
 	database      // Config.Database
 	stage         // Config.Stage
-	several       // a Stage with several nodes
+	proxies       // one with Pool and Feed of each node
+	postgres      // one with RestartPostgres and CrashPostgres
+	commits       // one with HoldCommits
+	slots         // one with DropSlot
+	several       // one with several nodes
+	fronts        // and Front of each
 	standby       // one whose nodes read from a standby
 	nats          // one whose nodes tell each other what changes
 )
 
 // flag is what gives it to freshet check.
 func (n need) flag() string {
-	return [...]string{"", "--database-url", "--serve", "--cluster", "--cluster", "--nats"}[n]
+	return [...]string{database: "--database-url", stage: "--serve", proxies: "--serve", postgres: "--serve", commits: "--serve", slots: "--serve",
+		several: "--cluster", fronts: "--cluster", standby: "--cluster", nats: "--nats"}[n]
 }
 
 // has says whether a run has what is needed.
@@ -104,9 +112,19 @@ func (c *Config) has(n need) bool {
 	case database:
 		return c.Database != nil
 	case stage:
-		return c.Stage != nil
+		return c.Stage != nil && len(c.Stage.Nodes) > 0
+	case proxies:
+		return c.has(stage) && c.Stage.each(func(n *Node) bool { return n.Pool != nil && n.Feed != nil })
+	case postgres:
+		return c.Stage != nil && c.Stage.RestartPostgres != nil && c.Stage.CrashPostgres != nil
+	case commits:
+		return c.Stage != nil && c.Stage.HoldCommits != nil
+	case slots:
+		return c.Stage != nil && c.Stage.DropSlot != nil
 	case several:
 		return c.Stage != nil && len(c.Stage.Nodes) > 1
+	case fronts:
+		return c.has(several) && c.Stage.each(func(n *Node) bool { return n.Front != nil })
 	case standby:
 		return c.Stage != nil && c.Stage.Standby != nil
 	case nats:
@@ -114,4 +132,14 @@ func (c *Config) has(n need) bool {
 	default:
 		return true
 	}
+}
+
+// each reports whether all nodes are so.
+func (s *Stage) each(is func(*Node) bool) bool {
+	for i := range s.Nodes {
+		if !is(&s.Nodes[i]) {
+			return false
+		}
+	}
+	return true
 }
