@@ -61,14 +61,15 @@ func parse(url string) (*pgx.ConnConfig, error) {
 }
 
 // ForServer takes out of config's parameters what a URL says to a pool or to pgx:
-// a server doesn't know it, and would refuse the connection. Text is UTF-8,
-// whatever the database, the role or the environment say of it.
+// a server doesn't know it, and would refuse the connection. Text is UTF-8, and a date
+// has one text, whatever the database, the role or the environment say of them.
 func ForServer(config *pgx.ConnConfig) {
 	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
 		return strings.HasPrefix(name, "pool_") || name == "default_query_exec_mode" ||
 			name == "statement_cache_capacity" || name == "description_cache_capacity"
 	})
 	config.RuntimeParams["client_encoding"] = "UTF8"
+	config.RuntimeParams["datestyle"] = "ISO"
 }
 
 // ApplicationName is the application_name of the connections that follow a

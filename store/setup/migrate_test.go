@@ -45,6 +45,20 @@ func TestMigrate_upDownUp(t *testing.T) {
 	require.Zero(t, pending())
 }
 
+// Records are read whatever the database has for DateStyle.
+func TestMigrate_dateStyle(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), testkit.Database(t)
+	testkit.Exec(t, url, `do $$ begin execute format('alter database %I set datestyle = german', current_database()); end $$`)
+	require.NoError(t, setup.Migrate(ctx, url))
+	require.NoError(t, setup.Verify(ctx, url))
+	list, err := setup.MigrateStatus(ctx, url)
+	require.NoError(t, err)
+	for _, m := range list {
+		require.WithinDuration(t, time.Now(), m.Applied, 24*time.Hour)
+	}
+}
+
 // Where nothing was migrated, whoever looks, or has nothing to take back, leaves
 // nothing.
 func TestMigrate_lookingWritesNothing(t *testing.T) {

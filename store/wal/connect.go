@@ -262,7 +262,6 @@ func (s *session) openReplication(ctx context.Context) (*pgconn.PgConn, error) {
 	}
 	config.RuntimeParams["idle_session_timeout"] = "30s" // between two commands of a session's start
 	config.RuntimeParams["replication"] = "database"
-	config.RuntimeParams["datestyle"] = "ISO" // a date has one text, whatever the role or the database has set
 	config.RuntimeParams["wal_sender_timeout"] = walSenderTimeout
 	config.BuildFrontend = newFrontend(s.f.cfg.Linger)
 	s.dial.through(&config.Config, answerSilence)
