@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
 	"github.com/freshet-dev/freshet/server/hub"
@@ -68,9 +69,13 @@ func BenchmarkKept(b *testing.B) {
 	h.Begin(at(50))
 	h.Serve(at(100))
 	h.Current(time.Now().Add(time.Hour))
+	program := messageService()
+	rows, err := program.Sources()[0].Bind([]uint32{contract.TypeOID("text"), contract.TypeOID("uuid")})
+	require.NoError(b, err)
+	spelling := program.Spelling(rows)
 	serve := func(tracing *Tracing) http.Handler {
 		path, handler := messagesv1connect.NewMessageServiceHandler(newPage(), Options(Config{
-			Contract: messageService(), Hub: h, Primary: &primary{insert: at(200)}, Settler: &settler{},
+			Contract: program, Spelling: func() *contract.Spelling { return spelling }, Hub: h, Primary: &primary{insert: at(200)}, Settler: &settler{},
 			Logger: slog.New(slog.DiscardHandler), Tracing: tracing,
 		})...)
 		mux := http.NewServeMux()
