@@ -17,6 +17,7 @@ const (
 	errorDomain          = "freshet.dev"
 	reasonEpochChanged   = "EPOCH_CHANGED"
 	reasonAtLeastUnknown = "AT_LEAST_UNKNOWN"
+	reasonTopicSpelling  = "TOPIC_SPELLING"
 )
 
 // failureOf reads what the error of a call is for the client rule: an answer, if
@@ -53,6 +54,21 @@ func failureOf(err error) (in rule.Input, answered bool) {
 		return in, false
 	}
 	return rule.Input{Kind: rule.OnAnswer, Revision: stamp.Revision}, true
+}
+
+// isFinal reports whether the same call would be refused again, as its stream would be.
+func isFinal(err error) bool {
+	cerr, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return false
+	}
+	for _, d := range cerr.Details() {
+		message, _ := d.Value()
+		if m, ok := message.(*errdetails.ErrorInfo); ok && m.GetDomain() == errorDomain && m.GetReason() == reasonTopicSpelling {
+			return true
+		}
+	}
+	return cerr.Code() == connect.CodePermissionDenied
 }
 
 // isAnswer reports whether an error of this code says something about what is

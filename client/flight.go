@@ -49,7 +49,7 @@ func (q *Query[Req, Res]) fetch(ctx context.Context, f rule.Request) outcome[Res
 	in, answered := failureOf(err)
 	in.Flight = f.Flight
 	if !answered {
-		return outcome[Res]{in: in, failed: err, final: connect.CodeOf(err) == connect.CodePermissionDenied}
+		return outcome[Res]{in: in, failed: err, final: isFinal(err)}
 	}
 	topics, why := q.asked, error(nil)
 	if topics == nil {

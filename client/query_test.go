@@ -263,6 +263,9 @@ func TestFailureOf_F87(t *testing.T) {
 	require.Equal(t, rule.Input{Kind: rule.OnFailure, Unknown: true}, in)
 	in, _ = failureOf(failed(connect.CodeInvalidArgument, "", info("example.com", reasonAtLeastUnknown)))
 	require.Equal(t, rule.Input{Kind: rule.OnFailure}, in, "somebody else's reason")
+	require.True(t, isFinal(failed(connect.CodeInvalidArgument, "", info(errorDomain, reasonTopicSpelling))))
+	require.True(t, isFinal(failed(connect.CodePermissionDenied, "")))
+	require.False(t, isFinal(failed(connect.CodeInvalidArgument, "", info("example.com", reasonTopicSpelling))))
 
 	in, _ = failureOf(failed(connect.CodeUnavailable, "", &errdetails.RetryInfo{RetryDelay: durationpb.New(7 * time.Second)}))
 	require.Equal(t, rule.Input{Kind: rule.OnFailure, Wait: 7 * time.Second}, in)
