@@ -39,8 +39,10 @@ export class Attempt {
   waitMs = 0;
   /** The run ended with an error that answers: `not_found`, not "unavailable". */
   answered = false;
-  /** The last error was `permission_denied`: the caller may not follow this either. */
+  /** The last error was `permission_denied`, or is final: nobody may follow this either. */
   denied = false;
+  /** The last error was about the request itself: the same again will bring the same. */
+  final = false;
   /** The highest stamp: of several writes, where all of them are in. */
   latest: Revision | undefined;
   readonly #stamps: (Revision | undefined)[] = [];
@@ -79,10 +81,11 @@ export class Attempt {
   }
 
   /** One request failed with what the function is given to catch. */
-  refuse(error: unknown, headers: Headers, answered: boolean, waitMs = 0, denied = false): void {
+  refuse(error: unknown, headers: Headers, answered: boolean, waitMs = 0, denied = false, final = false): void {
     this.#refusals.push({ error, stamp: parseRevision(headers.get(revisionHeader)) });
     this.answered = answered;
-    this.denied = denied;
+    this.denied = denied || final;
+    this.final = final;
     this.waitMs = waitMs;
     this.hooks.progress?.();
   }
@@ -98,6 +101,7 @@ export class Attempt {
     this.#refusals = this.#refusals.filter((refusal) => !causes.has(refusal.error));
     this.answered = false;
     this.denied = false;
+    this.final = false;
     this.waitMs = 0;
   }
 }

@@ -9,8 +9,8 @@ export interface Entry<Q> {
   /** Those of them that the data held says. */
   answered: ReadonlySet<string>;
   /**
-   * It was refused its last answer by `permission_denied`, so it has no topics:
-   * one that the caller may not follow has the stream of all others refused.
+   * It was refused its last answer by `permission_denied` or `TOPIC_SPELLING`, so it
+   * has no topics: one that nobody may follow has the stream of all others refused.
    */
   denied: boolean;
   /** Its requests have other answers, and other topics, for another caller. */

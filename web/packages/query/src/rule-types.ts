@@ -40,7 +40,7 @@ export interface Inputs {
   /** The fetch ended with an answer that `judge` did not let through. */
   dropped: object;
   /** The fetch ended without an answer. `waitMs`: as the server asked. */
-  failure: { readonly waitMs?: number };
+  failure: { readonly waitMs?: number; readonly final?: boolean };
   /** The server doesn't know `atLeast`, which was asked for. It is asked strongly. */
   unknown: { readonly atLeast: Revision };
   /** The fetch was called off. */

@@ -350,9 +350,10 @@ function forget(rule: Rule, { atLeast }: Inputs["unknown"]): Step {
   return none;
 }
 
-function failure(rule: Rule, { waitMs = 0 }: Inputs["failure"]): Step {
+function failure(rule: Rule, { waitMs = 0, final = false }: Inputs["failure"]): Step {
   land(rule);
   const done = rest(rule);
+  if (final) return done ?? (rule.held ? mark : none); // what else could be asked, others say
   if (done) return done;
   if (waitMs <= 0) return backOff(rule);
   rule.tries++;

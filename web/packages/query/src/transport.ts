@@ -7,7 +7,7 @@ import { atLeastHeader, Attempt, attemptOf, parseTopics, principalHeader, revisi
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
 import { takesClaims, TopicError, topicsOf, untoldOf } from "./topics.js";
-import { asCaller, refusalOf, retryDelayOf } from "./wire.js";
+import { asCaller, isMisspelled, refusalOf, retryDelayOf } from "./wire.js";
 
 /**
  * Errors that say something about what is stored, as data would. All others are
@@ -92,7 +92,8 @@ async function read<I extends DescMessage, O extends DescMessage>(
         headers.delete(atLeastHeader); // positions of a history that is over, or of none
         continue;
       }
-      attempt.refuse(error, failed.metadata, answers.has(failed.code), retryDelayOf(failed), failed.code === Code.PermissionDenied);
+      const denied = failed.code === Code.PermissionDenied;
+      attempt.refuse(error, failed.metadata, answers.has(failed.code), retryDelayOf(failed), denied, isMisspelled(failed));
       throw error;
     }
     const stamp = parseRevision(response.header.get(revisionHeader));

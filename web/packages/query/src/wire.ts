@@ -8,11 +8,23 @@ import { retryAfter } from "./retry-after.js";
 /** Why the server refused what a request asked for, if that is what it did. */
 export function refusalOf(error: unknown): "EPOCH_CHANGED" | "AT_LEAST_UNKNOWN" | undefined {
   if (!(error instanceof ConnectError)) return undefined;
-  const field = firstField(error, "google.rpc.ErrorInfo");
-  const reason = field && new TextDecoder().decode(field);
+  const reason = reasonOf(error);
   if (error.code === Code.FailedPrecondition && reason === "EPOCH_CHANGED") return reason;
   if (error.code === Code.InvalidArgument && reason === "AT_LEAST_UNKNOWN") return reason;
   return undefined;
+}
+
+/**
+ * The request says a value otherwise than the server's rows do: it will never be
+ * answered, and its topics never be told.
+ */
+export function isMisspelled(error: ConnectError): boolean {
+  return error.code === Code.InvalidArgument && reasonOf(error) === "TOPIC_SPELLING";
+}
+
+function reasonOf(error: ConnectError): string | undefined {
+  const field = firstField(error, "google.rpc.ErrorInfo");
+  return field && new TextDecoder().decode(field);
 }
 
 /** google.rpc.RetryInfo's delay in milliseconds, or that of Retry-After; 0: none. */

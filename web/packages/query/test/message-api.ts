@@ -36,8 +36,10 @@ export class Read {
 }
 
 /** google.rpc.ErrorInfo{reason: "EPOCH_CHANGED"}. */
-export function epochChanged(): { type: string; value: Uint8Array } {
-  const reason = new TextEncoder().encode("EPOCH_CHANGED");
+export const epochChanged = (): { type: string; value: Uint8Array } => errorInfo("EPOCH_CHANGED");
+
+export function errorInfo(text: string): { type: string; value: Uint8Array } {
+  const reason = new TextEncoder().encode(text);
   return { type: "google.rpc.ErrorInfo", value: new Uint8Array([0x0a, reason.length, ...reason]) };
 }
 

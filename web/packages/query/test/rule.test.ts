@@ -160,6 +160,16 @@ describe("the rule", () => {
     expect(rule.on({ type: "heard", revision: rev(2), retry: true })).toEqual({});
   });
 
+  test("a failure that is final is not asked again, but by whoever has a reason", () => {
+    const rule = fetched();
+    rule.on({ type: "invalidate", revision: rev(2) });
+    fly(rule);
+    expect(rule.on({ type: "failure", final: true })).toEqual({ mark: true });
+    expect(rule.phase).toBe("resting");
+    expect(rule.on({ type: "heard", revision: rev(2), retry: true })).toEqual({});
+    expect(rule.on({ type: "invalidate", revision: rev(3) })).toEqual({ fetch: true });
+  });
+
   test("a fetch that was called off is not begun again at once", () => {
     const rule = fetched();
     rule.on({ type: "invalidate", revision: rev(2) });
