@@ -105,8 +105,10 @@ func TestReads_F56_otherSpellings(t *testing.T) {
 	stark := as(t, start(t), "stark")
 	_, err := stark.tasks.ListDue(t.Context(), connect.NewRequest(&boardv1.ListDueRequest{Tenant: "stark", Due: "2026-1-5"}))
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
+	require.ErrorContains(t, err, `it writes "2026-01-05"`)
 	_, err = stark.tasks.ListComments(t.Context(), connect.NewRequest(&boardv1.ListCommentsRequest{Tenant: "stark", Task: "01928C7E-0000-7000-8000-00000000000A"}))
 	require.Equal(t, connect.CodeInvalidArgument, connect.CodeOf(err))
+	require.ErrorContains(t, err, `it writes "01928c7e-0000-7000-8000-00000000000a"`)
 }
 
 // What either half of the service wrote is in the board that is read at-least its
