@@ -158,14 +158,15 @@ func (s *service) answerTopics(read *Read) []string {
 	return topics
 }
 
-// madeUp is a topic that nobody's row has.
+// madeUp is a topic that is like nobody's row: a server refuses one that only the value
+// keeps from being some row's, where a column's type has no such values.
 func (s *service) madeUp(place, name string) string {
 	for _, kind := range []Kind{OfItem, OfRow} {
 		if t := s.topics[kind]; t != nil {
-			return t.pattern.format(place, name)
+			return t.pattern.format(place, name) + "/x"
 		}
 	}
-	return s.topics[OfPlace].pattern.format(name, "")
+	return s.topics[OfPlace].pattern.format(name, "") + "/x"
 }
 
 // noticeOf is being told of a topic.

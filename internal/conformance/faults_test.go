@@ -82,7 +82,7 @@ var serverFaults = map[string]flaw{
 	})},
 	"topic-control": {front: asksQuery(opens, mapTopics(func(topic string) string { return strings.ReplaceAll(topic, "\x01", "") }))},
 	"topic-utf8":    {front: asksQuery(opens, mapTopics(func(topic string) string { return strings.ToValidUTF8(topic, "?") }))},
-	"topic-exact":   {front: asksQuery(opens, mapTopics(func(topic string) string { return strings.TrimSuffix(topic, "/*") }))},
+	"topic-exact":   {front: asksQuery(opens, mapTopics(func(topic string) string { return strings.TrimSuffix(topic, "~") }))},
 	"topics-most":   {front: func(next http.Handler) http.Handler { return limited(next, 999) }},
 
 	// Calls.

@@ -37,7 +37,7 @@ var topicCases = []Case{
 	{Name: "topic-exact", Section: Revisions, Says: "Topics match exactly; subscriptions take no wildcards.", server: func(t *trial) {
 		one, other := t.place(), t.place()
 		topic := t.service.topic(one)
-		l := t.events(url.Values{"topic": {topic + "/*", topic + "/", topic[:len(topic)-1], t.service.topic(other)}, "throttle": {"0"}})
+		l := t.events(url.Values{"topic": {topic + "~", topic[:len(topic)-1], strings.Replace(topic, one, "*", 1), t.service.topic(other)}, "throttle": {"0"}})
 		l.until("ready")
 		t.write(one)
 		t.write(other)

@@ -45,7 +45,7 @@ func ExampleCheck() {
 	}
 	fmt.Println("left:", len(left))
 	// Output:
-	// the publication "freshet" is missing
+	// the publication "freshet" is missing: `freshet migrate up`, or the next node that starts, makes it and adds its tables, and nodes that run go on then
 	// the publication "freshet" is to have the table "public"."messages"
 	// left: 0
 }
