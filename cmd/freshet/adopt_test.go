@@ -101,8 +101,8 @@ func TestAdopt_refuses(t *testing.T) {
 	require.Contains(t, said, "has a service")
 }
 
-// What only the catalog knows: names in quotes, an enum's, and columns that the database
-// fills.
+// What only the catalog knows: names in quotes, an enum's, columns that the database
+// fills, and materialized views.
 func TestAdopt_catalog(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
@@ -113,7 +113,9 @@ func TestAdopt_catalog(t *testing.T) {
 		create table "Stock"."Count Sheets" (
 			id bigint generated always as identity primary key, "Shelf Id" text not null, code short_code not null,
 			state sheet_state not null, label text generated always as (upper("Shelf Id")) stored);
-		create table counters (id bigserial primary key, name text)`)
+		create table counters (id bigserial primary key, name text);
+		create table rooms (id uuid primary key default gen_random_uuid(), name text not null default '');
+		create materialized view shelf_loads as select "Shelf Id" as shelf, count(*) as sheets from "Stock"."Count Sheets" group by 1`)
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "stock.proto"), []byte(`syntax = "proto3";
 
@@ -125,6 +127,16 @@ message CountSheet {
 }
 message Counter {
   int64 id = 1;
+}
+message Room {
+  string id = 1;
+  string name = 2;
+}
+message ShelfLoad {
+  string shelf = 1;
+}
+message ListShelfLoadsResponse {
+  repeated ShelfLoad loads = 1;
 }
 message ListCountSheetsRequest {
   string shelf_id = 1;
@@ -143,6 +155,8 @@ service StockService {
   rpc ListCodes(ListCodesRequest) returns (ListCountSheetsResponse);
   rpc CreateCountSheet(CountSheet) returns (CountSheet);
   rpc CreateCounter(Counter) returns (Counter);
+  rpc CreateRoom(Room) returns (Room);
+  rpc ListShelfLoads(ListCodesRequest) returns (ListShelfLoadsResponse);
 }
 `), 0o600))
 	code, out, said := runs(t, "adopt", dir, "--database-url", database, "--write")
@@ -155,6 +169,12 @@ service StockService {
 	require.Contains(t, out, "! code may be empty, for all that the proto says")
 	require.Contains(t, out, "the database makes column id of Stock.Count Sheets (identity)")
 	require.Contains(t, out, "the database makes column id of counters (serial)")
+	require.Contains(t, out, "the database makes column id of rooms (default)")
+	require.NotContains(t, out, "column name of rooms", "a default isn't what everybody takes, but of a key")
+	require.Contains(t, out, "! shelf_loads is a materialized view")
+	written, err := os.ReadFile(filepath.Join(dir, "stock.proto"))
+	require.NoError(t, err)
+	require.Contains(t, string(written), "topics: \"shelf_loads\"\n    told: true\n")
 }
 
 // A database without tables, one of something else, and nothing left to do are told apart.

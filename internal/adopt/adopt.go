@@ -134,8 +134,14 @@ func (a *adoption) proposal(s *source) *Proposal {
 	for _, topic := range s.topics {
 		p.Options = append(p.Options, fmt.Sprintf("  topics: %q", topic))
 	}
+	p.Left = a.joined(s)
+	if s.table.View {
+		p.Options = append(p.Options, "  told: true")
+		p.Left = append(p.Left, fmt.Sprintf("%s is a materialized view, of which the WAL shows nothing: whoever refreshes it tells its topics, in the transaction of the refresh (docs/library.md, Topics of your own)", s.table))
+	} else {
+		p.Left = append(p.Left, s.outsideKey()...)
+	}
 	p.Options = append(p.Options, "};")
-	p.Left = append(a.joined(s), s.outsideKey()...)
 	return p
 }
 

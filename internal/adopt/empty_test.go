@@ -66,7 +66,7 @@ message Q { string plain = 1; string may = 2 [(field_behavior) = OPTIONAL]; stri
 
 // What the database fills when it makes a row is no topic of the request that makes it.
 func TestPropose_createDoesNotKnowWhatTheDatabaseMakes(t *testing.T) {
-	for _, made := range []made{"", byIdentity, bySerial} {
+	for _, made := range []made{"", byIdentity, bySerial, byDefault} {
 		tables := []*Table{{Schema: "public", Name: "orders", Key: []string{"id"}, Columns: []Column{
 			{Name: "id", Type: "int8", Made: made}, {Name: "customer_id", Type: "uuid", FK: true},
 		}}}
@@ -87,6 +87,25 @@ func TestPropose_createDoesNotKnowWhatTheDatabaseMakes(t *testing.T) {
 		options, _ = proposed(t, tables, messages, "rpc CreateOrder(Q) returns (Order);")
 		require.Equal(t, "writes orders", options)
 	}
+}
+
+// A materialized view is no part of the WAL: its source is told.
+func TestPropose_materializedView(t *testing.T) {
+	tables := []*Table{{Schema: "work", Name: "stats", View: true, Columns: []Column{{Name: "project", Type: "text"}, {Name: "tasks", Type: "int8"}}}}
+	fd := compile(t, `syntax = "proto3"; package shop.v1;
+message Stat { string project = 1; int64 tasks = 2; }
+message Q { string project = 1; }
+service Shop { rpc GetStat(Q) returns (Stat); }`)
+	var options, left []string
+	for _, p := range Propose([]protoreflect.FileDescriptor{fd}, tables).Proposals {
+		options, left = append(options, strings.Join(p.Options, " ")), append(left, p.Left...)
+	}
+	require.Equal(t, []string{
+		`option (freshet.v1.source) = {   table: "work.stats"   topics: "stats"   told: true };`,
+		`option idempotency_level = NO_SIDE_EFFECTS; option (freshet.v1.reads) = {topics: "stats"};`,
+	}, options)
+	require.Len(t, left, 1)
+	require.Contains(t, left[0], "whoever refreshes it tells its topics")
 }
 
 // Names that need quotes in SQL: a table has one word in topics, a column none.

@@ -11,9 +11,10 @@ import (
 	"github.com/freshet-dev/freshet/contract"
 )
 
-// Table is a table of the database that may become a source.
+// Table is a table of the database, or a materialized view, that may become a source.
 type Table struct {
 	Schema, Name string
+	View         bool     // it is a materialized view: whoever refreshes it tells its topics
 	Columns      []Column // in the order of the table
 	Key          []string // columns of the primary key; nil: there is none
 }
@@ -33,6 +34,7 @@ type made string
 const (
 	byIdentity made = "identity"
 	bySerial   made = "serial"
+	byDefault  made = "default"   // of a column of the key
 	generated  made = "generated" // of other columns of the row
 )
 
@@ -85,12 +87,13 @@ func (t *Table) fit(columns []string) bool {
 	return !slices.ContainsFunc(columns, func(name string) bool { return !t.column(name).fits() })
 }
 
-// tablesSQL returns the columns of all tables that somebody has made, partitions aside, in their
+// tablesSQL returns the columns of all tables and materialized views, partitions aside, in their
 // order, with whether each is of the primary key, and whether it is a foreign key by itself.
 const tablesSQL = `
-select n.nspname, c.relname, a.attname,
+select n.nspname, c.relname, c.relkind = 'm', a.attname,
   b.typname, b.typtype = 'e',
-  case when a.attgenerated <> '' then 'generated' when a.attidentity <> '' then 'identity' when pg_get_expr(d.adbin, d.adrelid) like 'nextval(%' then 'serial' else '' end,
+  case when a.attgenerated <> '' then 'generated' when a.attidentity <> '' then 'identity' when pg_get_expr(d.adbin, d.adrelid) like 'nextval(%' then 'serial'
+    when d.adbin is not null and a.attnum = any(p.conkey) then 'default' else '' end,
   coalesce(a.attnum = any(p.conkey), false),
   exists (select from pg_constraint f where f.conrelid = c.oid and f.contype = 'f' and f.conkey = array[a.attnum])
 from pg_class c
@@ -100,7 +103,7 @@ join pg_type t on t.oid = a.atttypid
 join pg_type b on b.oid = case t.typtype when 'd' then t.typbasetype else t.oid end
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 left join pg_constraint p on p.conrelid = c.oid and p.contype = 'p'
-where c.relkind in ('r', 'p') and not c.relispartition
+where c.relkind in ('r', 'p', 'm') and not c.relispartition
   and n.nspname not in ('information_schema', 'freshet') and n.nspname !~ '^pg_'
 order by n.nspname, c.relname, a.attnum`
 
@@ -115,14 +118,15 @@ func Tables(ctx context.Context, conn *pgx.Conn) ([]*Table, error) {
 	for rows.Next() {
 		var (
 			schema, name string
+			view         bool
 			c            Column
 			key          bool
 		)
-		if err := rows.Scan(&schema, &name, &c.Name, &c.Type, &c.Enum, &c.Made, &key, &c.FK); err != nil {
+		if err := rows.Scan(&schema, &name, &view, &c.Name, &c.Type, &c.Enum, &c.Made, &key, &c.FK); err != nil {
 			return nil, fmt.Errorf("read the tables: %w", err)
 		}
 		if n := len(all); n == 0 || all[n-1].Schema != schema || all[n-1].Name != name {
-			all = append(all, &Table{Schema: schema, Name: name})
+			all = append(all, &Table{Schema: schema, Name: name, View: view})
 		}
 		t := all[len(all)-1]
 		t.Columns = append(t.Columns, c)

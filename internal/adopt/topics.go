@@ -18,6 +18,11 @@ type field struct {
 // topics returns templates of a method about a source, and has the source tell them.
 // Main is what the method is about; what else an answer holds is told by the table.
 func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, main bool, p *Proposal) []string {
+	if s.table.View { // a refresh changes all of it
+		s.tell(s.table.word())
+		p.Why = append(p.Why, fmt.Sprintf("a refresh of %s may change all of it, so it has one topic", s.table))
+		return []string{s.table.word()}
+	}
 	if topic, emitted, why := resourcePath(md, s, main); topic != "" {
 		s.tell(emitted)
 		s.isPath = true
