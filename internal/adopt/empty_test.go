@@ -10,6 +10,16 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate" // its file is registered
 )
 
+// whys are why it is proposed for the one method of a service.
+func whys(t *testing.T, tables []*Table, messages, method string) (text string) {
+	t.Helper()
+	fd := compile(t, `syntax = "proto3"; package shop.v1; `+messages+"\nservice Shop {"+method+"}")
+	for _, p := range Propose([]protoreflect.FileDescriptor{fd}, tables).Proposals {
+		text += strings.Join(p.Why, "\n")
+	}
+	return text
+}
+
 // proposed is what is proposed for the one method of a service, and what was left out.
 func proposed(t *testing.T, tables []*Table, messages, method string) (options, left string) {
 	t.Helper()
@@ -86,6 +96,7 @@ func TestPropose_createDoesNotKnowWhatTheDatabaseMakes(t *testing.T) {
 		tables[0].Columns[1].FK = false // nothing else is known of it
 		options, _ = proposed(t, tables, messages, "rpc CreateOrder(Q) returns (Order);")
 		require.Equal(t, "writes orders", options)
+		require.Contains(t, whys(t, tables, messages, "rpc CreateOrder(Q) returns (Order);"), "(order.customer_id, …) is neither its key nor which list a row is in, so it is about the whole table")
 	}
 }
 

@@ -53,7 +53,11 @@ func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, ma
 		topic := s.table.word()
 		s.tell(topic)
 		topics = []string{topic}
-		p.Why = append(p.Why, fmt.Sprintf("no field of the request is a column of %s, so it is about the whole table", s.table))
+		why := fmt.Sprintf("no field of the request is a column of %s", s.table)
+		if len(fields) > 0 {
+			why = fmt.Sprintf("what the request says of %s (%s, …) is neither its key nor which list a row is in", s.table, fields[0].path)
+		}
+		p.Why = append(p.Why, why+", so it is about the whole table")
 	}
 	return topics
 }
