@@ -11,13 +11,14 @@ import (
 )
 
 // whys are why it is proposed for the one method of a service.
-func whys(t *testing.T, tables []*Table, messages, method string) (text string) {
+func whys(t *testing.T, tables []*Table, messages, method string) string {
 	t.Helper()
 	fd := compile(t, `syntax = "proto3"; package shop.v1; `+messages+"\nservice Shop {"+method+"}")
+	var all []string
 	for _, p := range Propose([]protoreflect.FileDescriptor{fd}, tables).Proposals {
-		text += strings.Join(p.Why, "\n")
+		all = append(all, p.Why...)
 	}
-	return text
+	return strings.Join(all, "\n")
 }
 
 // proposed is what is proposed for the one method of a service, and what was left out.

@@ -53,7 +53,7 @@ func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, ma
 		topic := s.table.word()
 		s.tell(topic)
 		topics = []string{topic}
-		why := fmt.Sprintf("no field of the request is a column of %s", s.table)
+		why := "no field of the request is a column of " + s.table.String()
 		if len(fields) > 0 {
 			why = fmt.Sprintf("what the request says of %s (%s, …) is neither its key nor which list a row is in", s.table, fields[0].path)
 		}
