@@ -2,12 +2,12 @@ package intercept
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet/contract"
 )
@@ -37,17 +37,10 @@ func newUntold(cfg *Config) *untold {
 func (u *untold) look(next handler) handler {
 	return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
 		resp, err := next(ctx, c)
-		// What may be kept or shared has topics: those aren't spelled once more.
-		if err != nil || c.method == nil || c.write || c.reply.from != "" {
+		if err != nil || c.method == nil || c.write || len(c.topics) > 0 || errors.Is(c.noTopics, errNoContract) {
 			return resp, err
 		}
-		request, ok := c.req.Any().(proto.Message)
-		if !ok {
-			return resp, nil
-		}
-		if topics, why := c.method.Topics(request); len(topics) == 0 {
-			u.found(ctx, c.method, why)
-		}
+		u.found(ctx, c.method, c.noTopics)
 		return resp, nil
 	}
 }
