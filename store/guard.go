@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,7 +51,7 @@ type guarded struct {
 func Guard(config *pgxpool.Config) {
 	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 
-	g := &guardedPool{finder: primary.NewFinder(nil)}
+	g := &guardedPool{history{finder: primary.NewFinder(nil)}}
 	if others := config.ConnConfig.Tracer; others == nil {
 		config.ConnConfig.Tracer = g
 	} else {
@@ -117,19 +116,11 @@ func Guard(config *pgxpool.Config) {
 
 // guardedPool is what Guard keeps of a pool. It hears of each acquisition, before that
 // waits for a connection.
-type guardedPool struct {
-	latest  atomic.Uint32 // the highest epoch that an acquisition has asked for
-	sockets sockets
-	finder  *primary.Finder
-}
+type guardedPool struct{ history }
 
 // TraceAcquireStart does for the pool what DB.Meet does for the store's.
 func (g *guardedPool) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
-	if epoch := wantGuarded(ctx); raise(&g.latest, epoch) {
-		g.finder.Forget()
-		pool.Reset()
-		g.sockets.cut(epoch)
-	}
+	g.meet(wantGuarded(ctx), pool)
 	return ctx
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/primary"
 	"github.com/freshet-dev/freshet/internal/turns"
 )
 
@@ -90,24 +91,31 @@ func (d *DB) take(ctx, bounded context.Context, epoch freshet.Epoch) (*pgxpool.C
 // being opened, are cut, and what runs on them fails as if the server had gone
 // (ErrUnavailable, ErrCommitUnknown).
 // It doesn't block.
-func (d *DB) Meet(epoch freshet.Epoch) {
-	if raise(&d.latest, epoch) {
-		d.finder.Forget()
-		d.pool.Reset()
-		d.sockets.cut(epoch)
-	}
+func (d *DB) Meet(epoch freshet.Epoch) { d.meet(epoch, d.pool) }
+
+// history is what a pool knows of the history that its connections are to read.
+type history struct {
+	// latest is the highest epoch that a call has named, or that a connection of the
+	// store's was found to read: all below have ended. 0: none yet.
+	latest  atomic.Uint32
+	sockets sockets
+	finder  *primary.Finder
 }
 
-// raise makes latest the epoch, if that is higher, and reports whether there was an
-// earlier one (0 is none).
-func raise(latest *atomic.Uint32, epoch freshet.Epoch) bool {
+// meet is Meet of a pool.
+func (h *history) meet(epoch freshet.Epoch, pool *pgxpool.Pool) {
 	for {
-		last := latest.Load()
+		last := h.latest.Load()
 		if uint32(epoch) <= last {
-			return false
+			return
 		}
-		if latest.CompareAndSwap(last, uint32(epoch)) {
-			return last != 0
+		if h.latest.CompareAndSwap(last, uint32(epoch)) {
+			if last != 0 {
+				h.finder.Forget()
+				pool.Reset()
+				h.sockets.cut(epoch)
+			}
+			return
 		}
 	}
 }

@@ -91,12 +91,7 @@ type DB struct {
 	execModeGiven bool
 	pooled        atomic.Bool
 
-	// latest is the highest epoch that a call has named, or that a connection was
-	// found to read: all below have ended. 0: none yet.
-	latest atomic.Uint32
-
-	sockets sockets
-	finder  *primary.Finder
+	history
 
 	// writes are the connections that InTx may hold, of which callers have their turns.
 	// What it leaves of the pool is for reads, so that writes that wait for each
