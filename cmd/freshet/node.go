@@ -77,7 +77,7 @@ func (n *ownNode) stop(ctx context.Context) {
 // Done, Err and Restart are what kept asks for.
 func (n *ownNode) Done() <-chan struct{} { return n.run().ended }
 
-// Err says how it ended.
+// Err says how it ended; nil: in order.
 func (n *ownNode) Err() error { return n.run().end() }
 
 // Restart starts it again.

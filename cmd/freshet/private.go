@@ -167,7 +167,7 @@ func keepPostgres(ctx context.Context, logger *slog.Logger, name string, pg *pge
 // kept is something that is started again when it ends though nobody asked for that.
 type kept interface {
 	Done() <-chan struct{} // closed when the present run has ended
-	Err() error            // says why
+	Err() error            // says why; nil: in order, because somebody asked it to
 	Restart(ctx context.Context) error
 }
 
@@ -188,10 +188,17 @@ func keep(ctx context.Context, logger *slog.Logger, name string, it kept) {
 			return
 		case <-it.Done():
 		}
+		if ctx.Err() != nil {
+			return // who ended us may have ended it, too
+		}
 		if time.Since(since) > livesLong {
 			pause = 0
 		}
-		logger.ErrorContext(ctx, name+" ended: it is started again", "error", it.Err(), "pause", pause)
+		if err := it.Err(); err != nil {
+			logger.ErrorContext(ctx, name+" ended: it is started again", "error", err, "pause", pause)
+		} else {
+			logger.InfoContext(ctx, name+" was stopped: it is started again", "pause", pause)
+		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():

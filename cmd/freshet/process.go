@@ -104,8 +104,13 @@ func (p *process) how() error {
 	return fmt.Errorf("ended by itself (%v); its last words:\n%s", p.cmd.ProcessState, p.tail())
 }
 
-// end says how it ended, to whom its log has been shown.
-func (p *process) end() error { return errors.New(p.cmd.ProcessState.String()) }
+// end says how it ended, to whom its log has been shown; nil: in order.
+func (p *process) end() error {
+	if p.cmd.ProcessState.Success() {
+		return nil
+	}
+	return errors.New(p.cmd.ProcessState.String())
+}
 
 // signal reaches it, unless it has ended.
 func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
@@ -189,5 +194,5 @@ func (l *lastRun) run() *process {
 // Done is closed when it has ended. There has to be one.
 func (l *lastRun) Done() <-chan struct{} { return l.run().ended }
 
-// Err says how it ended.
+// Err says how it ended; nil: in order.
 func (l *lastRun) Err() error { return l.run().end() }
