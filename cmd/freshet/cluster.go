@@ -18,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet-dev/freshet/internal/freeport"
 	"github.com/freshet-dev/freshet/internal/scratch"
 	"github.com/freshet-dev/freshet/internal/service"
 	"github.com/freshet-dev/freshet/store/pgembed"
@@ -240,22 +241,21 @@ func (c *clusterCmd) nodeAddrs() ([]string, error) {
 		return nil, err
 	}
 	port, err := strconv.Atoi(text)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case port == 0:
+		return freeport.Addrs(host, 2*c.Nodes)
 	}
 	var addrs []string
 	for i := range 2 * c.Nodes {
-		at := port + 1 + i
-		if port == 0 {
-			at = 0
-		}
-		// Held while all are asked for, so that no two are the same.
-		free, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(at))) //nolint:noctx // it doesn't wait
+		addr := net.JoinHostPort(host, strconv.Itoa(port+1+i))
+		free, err := net.Listen("tcp", addr) //nolint:noctx // it doesn't wait
 		if err != nil {
 			return nil, fmt.Errorf("node %d: %w; %d nodes take the %d ports after --addr", i%c.Nodes+1, err, c.Nodes, 2*c.Nodes)
 		}
-		defer func() { _ = free.Close() }() // nobody accepts from it
-		addrs = append(addrs, free.Addr().String())
+		_ = free.Close() // nobody accepts from it
+		addrs = append(addrs, addr)
 	}
 	return addrs, nil
 }

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/freshet-dev/freshet/internal/freeport"
 )
 
 // natsServers is how many servers of NATS a cluster of this program's own has.
@@ -41,7 +43,7 @@ func newNATS(log io.Writer) (all []*natsServer, err error) {
 		return nil, errNoNATSServer
 	}
 	// One for clients and one for the other servers, each.
-	addrs, err := freeAddrs(2 * natsServers)
+	addrs, err := freeport.Addrs("127.0.0.1", 2*natsServers)
 	if err != nil {
 		return nil, fmt.Errorf("ports for NATS: %w", err)
 	}
@@ -60,19 +62,6 @@ func newNATS(log io.Writer) (all []*natsServer, err error) {
 		})
 	}
 	return all, nil
-}
-
-// freeAddrs are addresses of loopback that were free a moment ago, no two the same.
-func freeAddrs(n int) (addrs []string, err error) {
-	for range n {
-		free, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it doesn't wait
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = free.Close() }() // nobody accepts from it
-		addrs = append(addrs, free.Addr().String())
-	}
-	return addrs, nil
 }
 
 // natsFlagsOf are serve's flags for nodes that meet there.

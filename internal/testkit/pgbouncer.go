@@ -8,9 +8,7 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +22,7 @@ type PgBouncer struct {
 	t       testing.TB
 	dir     string
 	mode    string
-	port    int
+	addr    string
 	process *os.Process
 }
 
@@ -46,7 +44,7 @@ func NewPgBouncer(t testing.TB, target, mode string) *PgBouncer {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o777)) //nolint:gosec // it runs as another user
-	p := &PgBouncer{t: t, dir: dir, mode: mode, port: freePort(t)}
+	p := &PgBouncer{t: t, dir: dir, mode: mode, addr: freeAddr(t)}
 	p.configure(target)
 	args := []string{p.file("ini")}
 	if os.Getuid() == 0 { // it refuses to be root; postgres may enter the server's socket
@@ -73,12 +71,14 @@ func (p *PgBouncer) configure(target string) {
 	p.t.Helper()
 	c, err := pgconn.ParseConfig(target)
 	require.NoError(p.t, err)
+	_, port, err := net.SplitHostPort(p.addr)
+	require.NoError(p.t, err)
 	require.NoError(p.t, os.WriteFile(p.file("users"), fmt.Appendf(nil, "%q \"\"\n", c.User), 0o644)) //nolint:gosec // no secret
 	require.NoError(p.t, os.WriteFile(p.file("ini"), fmt.Appendf(nil, `[databases]
 db = host=%s port=%d dbname=%s user=%s
 [pgbouncer]
 listen_addr = 127.0.0.1
-listen_port = %d
+listen_port = %s
 unix_socket_dir =
 auth_type = any
 admin_users = any
@@ -86,12 +86,12 @@ auth_file = %s
 pool_mode = %s
 default_pool_size = 4
 logfile = %s
-`, c.Host, c.Port, c.Database, c.User, p.port, p.file("users"), p.mode, p.file("log")), 0o644)) //nolint:gosec // no secret
+`, c.Host, c.Port, c.Database, c.User, port, p.file("users"), p.mode, p.file("log")), 0o644)) //nolint:gosec // no secret
 }
 
 // URL leads to the database, through the pooler.
 func (p *PgBouncer) URL() string {
-	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), Path: "/db"}
+	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: p.addr, Path: "/db"}
 	return u.String() + "?sslmode=disable"
 }
 
@@ -138,22 +138,4 @@ func eventually(yes func() bool) bool {
 		<-timer.C
 	}
 	return false
-}
-
-// portsGiven are those that freePort has returned: the kernel may name one again
-// before whoever it was for listens, and HAProxy shares a port without a word.
-var portsGiven sync.Map
-
-// freePort returns a TCP port that nobody listens on, each time another one.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := l.Addr().(*net.TCPAddr).Port
-		require.NoError(t, l.Close())
-		if _, given := portsGiven.LoadOrStore(port, true); !given {
-			return port
-		}
-	}
 }

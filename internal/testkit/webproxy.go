@@ -15,12 +15,13 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/freeport"
 )
 
 // WebProxies are the HTTP proxies that NewWebProxy can start.
@@ -110,7 +111,9 @@ func certificate(t testing.TB, dir string) *x509.CertPool {
 
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+	addrs, err := freeport.Addrs("127.0.0.1", 1)
+	require.NoError(t, err)
+	return addrs[0]
 }
 
 // runWebProxy starts a proxy, and returns once it answers at url.
