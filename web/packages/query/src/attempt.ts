@@ -1,3 +1,4 @@
+import type { Failure } from "./failure.js";
 import { epochOf, laterOf, parseRevision, type Revision } from "./revision.js";
 import type { Untold } from "./topics.js";
 
@@ -37,12 +38,8 @@ export class Attempt {
   requests = 0;
   /** How long the server asked to wait, when it refused. */
   waitMs = 0;
-  /** The run ended with an error that answers: `not_found`, not "unavailable". */
-  answered = false;
-  /** The last error was `permission_denied`, or is final: nobody may follow this either. */
-  denied = false;
-  /** The last error was about the request itself: the same again will bring the same. */
-  final = false;
+  /** What the last error said, if the server had one. */
+  failure: Failure | undefined;
   /** The highest stamp: of several writes, where all of them are in. */
   latest: Revision | undefined;
   readonly #stamps: (Revision | undefined)[] = [];
@@ -80,12 +77,10 @@ export class Attempt {
     return stamp;
   }
 
-  /** One request failed with what the function is given to catch. */
-  refuse(error: unknown, headers: Headers, answered: boolean, waitMs = 0, denied = false, final = false): void {
-    this.#refusals.push({ error, stamp: parseRevision(headers.get(revisionHeader)) });
-    this.answered = answered;
-    this.denied = denied || final;
-    this.final = final;
+  /** One request failed with what the function is given to catch. No `failure`: the network's fault. */
+  refuse(error: unknown, headers?: Headers, failure?: Failure, waitMs = 0): void {
+    this.#refusals.push({ error, stamp: parseRevision(headers?.get(revisionHeader)) });
+    this.failure = failure;
     this.waitMs = waitMs;
     this.hooks.progress?.();
   }
@@ -99,9 +94,7 @@ export class Attempt {
     const causes = new Set<unknown>();
     for (let cause = error; cause instanceof Error && !causes.has(cause); cause = cause.cause) causes.add(cause);
     this.#refusals = this.#refusals.filter((refusal) => !causes.has(refusal.error));
-    this.answered = false;
-    this.denied = false;
-    this.final = false;
+    this.failure = undefined;
     this.waitMs = 0;
   }
 }

@@ -4,7 +4,7 @@ import { atLeastHeader, parseTopics, revisionHeader, topicsHeader } from "./atte
 import type { Freshet } from "./client.js";
 import { isBefore, laterOf, parseRevision, type Revision } from "./revision.js";
 import { TopicError, topicsOf } from "./topics.js";
-import { asCaller, refusalOf } from "./wire.js";
+import { asCaller, failureOfError } from "./wire.js";
 
 export { topicsOfAnswer } from "./answer-topics.js";
 export { messageCodec, type Codec } from "./codec.js";
@@ -60,7 +60,7 @@ async function read<R extends { header: Headers }>(
     try {
       response = await withStamp(freshet, next);
     } catch (error) {
-      if (retried || !refusalOf(error)) throw error;
+      if (retried || !(error instanceof ConnectError) || !failureOfError(error).refused) throw error;
       request.header.delete(atLeastHeader); // positions of a history that is over, or of none
       response = await withStamp(freshet, next);
     }

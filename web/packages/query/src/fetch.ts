@@ -1,10 +1,8 @@
 import { atLeastHeader, Attempt, attemptOf, parseTopics, revisionHeader, topicsHeader } from "./attempt.js";
 import type { Freshet } from "./client.js";
+import { failureOfResponse } from "./failure.js";
 import { retryAfter } from "./retry-after.js";
-import { isEarlierEpoch, parseRevision, type Revision } from "./revision.js";
-
-/** As the codes in ./connect: answers, not failures, if they are stamped. */
-const answers = new Set([400, 403, 404, 409, 410, 422]);
+import { isEarlierEpoch, parseRevision } from "./revision.js";
 
 /**
  * `fetch` for query functions that don't use Connect. Give it the query's
@@ -63,48 +61,21 @@ async function read(
     const response = await send();
     const stamp = parseRevision(response.headers.get(revisionHeader));
     if (stamp) freshet.observe(stamp);
-    return { response, stamp };
+    return { response, stamp, failure: response.ok ? undefined : await failureOfResponse(response) };
   };
   try {
-    let { response, stamp } = await look();
-    if (atLeast && (await isRefused(response, stamp, atLeast, attempt))) {
+    let { response, stamp, failure } = await look();
+    const isOver = response.status === 400 && atLeast && stamp && isEarlierEpoch(atLeast, stamp);
+    if (atLeast && (failure?.refused || isOver)) {
+      if (failure?.refused === "AT_LEAST_UNKNOWN") attempt.hooks.unknown?.(atLeast);
       headers.delete(atLeastHeader);
-      ({ response, stamp } = await look());
+      ({ response, failure } = await look());
     }
-    if (response.ok) attempt.note(response.headers);
-    else {
-      const waitMs = retryAfter(response.headers.get("retry-after")) ?? 0;
-      attempt.refuse(undefined, response.headers, answers.has(response.status), waitMs);
-    }
+    if (failure) attempt.refuse(undefined, response.headers, failure, retryAfter(response.headers.get("retry-after")) ?? 0);
+    else attempt.note(response.headers);
     return response;
   } catch (error) {
-    attempt.refuse(error, new Headers(), false); // the network's
+    attempt.refuse(error); // the network's
     throw error;
-  }
-}
-
-/** Whether what was asked for is of a history that is over, or not known to the server. */
-async function isRefused(
-  response: Response,
-  stamp: Revision | undefined,
-  atLeast: Revision,
-  attempt: Attempt,
-): Promise<boolean> {
-  if (response.status !== 400) return false;
-  if (stamp && isEarlierEpoch(atLeast, stamp)) return true;
-  const reason = await reasonOf(response.clone());
-  if (reason === "AT_LEAST_UNKNOWN") attempt.hooks.unknown?.(atLeast);
-  return reason !== undefined;
-}
-
-/** The ErrorInfo of a JSON error of Connect, which has its details in base64. */
-async function reasonOf(response: Response): Promise<string | undefined> {
-  try {
-    const { details } = (await response.json()) as { details?: { type?: unknown; value?: unknown }[] };
-    const info = details?.find(({ type }) => type === "google.rpc.ErrorInfo");
-    const text = atob(String(info?.value).replaceAll("-", "+").replaceAll("_", "/"));
-    return ["EPOCH_CHANGED", "AT_LEAST_UNKNOWN"].find((reason) => text.includes(reason));
-  } catch {
-    return undefined; // not Connect's
   }
 }

@@ -273,10 +273,10 @@ export class Queries {
     const run = this.#runs.end(entry.query);
     const attempt = run?.attempt;
     // `not_found` is as good an answer as data, and as old as its stamp.
-    if (run && attempt?.answered && attempt.stamp) {
+    if (run && attempt?.failure?.answers && attempt.stamp) {
       this.#registry.on(entry, { type: "answer", flight: run.flight, stamp: attempt.stamp });
-    } else this.#registry.on(entry, { type: "failure", waitMs: attempt?.waitMs ?? 0, final: attempt?.final ?? false });
-    if (!attempt?.denied) return;
+    } else this.#registry.on(entry, { type: "failure", waitMs: attempt?.waitMs ?? 0, final: attempt?.failure?.final ?? false });
+    if (!attempt?.failure?.denied) return;
     entry.denied = true;
     if (this.#registry.setTopics(entry, [])) this.#sync();
   }
@@ -369,7 +369,7 @@ export class Queries {
   /** A fetch has had no answer for too long; its end is a failure like others. */
   #late(query: Query, run: Run): void {
     if (!this.#registry.get(query)?.topics.length || !this.#runs.is(query, run)) return;
-    if (run.attempt) run.attempt.answered = false;
+    if (run.attempt) run.attempt.failure = undefined;
     void query.cancel();
   }
 

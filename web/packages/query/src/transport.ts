@@ -1,27 +1,13 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape } from "@bufbuild/protobuf";
 import { create } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type Transport, type UnaryResponse } from "@connectrpc/connect";
+import { ConnectError, type Transport, type UnaryResponse } from "@connectrpc/connect";
 import { topicsOfAnswer } from "./answer-topics.js";
 import { atLeastHeader, Attempt, attemptOf, parseTopics, principalHeader, revisionHeader, topicsHeader } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
 import { takesClaims, TopicError, topicsOf, untoldOf } from "./topics.js";
-import { asCaller, isMisspelled, refusalOf, retryDelayOf } from "./wire.js";
-
-/**
- * Errors that say something about what is stored, as data would. All others are
- * about the request, the caller or the server: none of them is an answer,
- * whatever stamp it carries (F87).
- */
-const answers = new Set([
-  Code.NotFound,
-  Code.AlreadyExists,
-  Code.PermissionDenied,
-  Code.FailedPrecondition,
-  Code.Aborted,
-  Code.OutOfRange,
-]);
+import { asCaller, failureOfError, retryDelayOf } from "./wire.js";
 
 /**
  * Joins a Connect transport to the queries that `bindQueries` looks after: a
@@ -84,16 +70,15 @@ async function read<I extends DescMessage, O extends DescMessage>(
       const failed = ConnectError.from(error);
       const current = parseRevision(failed.metadata.get(revisionHeader));
       if (current) freshet.observe(current);
-      const refusal = strongly ? undefined : refusalOf(error);
-      if (refusal) {
-        if (refusal === "AT_LEAST_UNKNOWN" && atLeast) attempt.hooks.unknown?.(atLeast);
+      const failure = failureOfError(failed);
+      if (failure.refused && !strongly) {
+        if (failure.refused === "AT_LEAST_UNKNOWN" && atLeast) attempt.hooks.unknown?.(atLeast);
         strongly = true;
         atLeast = undefined;
         headers.delete(atLeastHeader); // positions of a history that is over, or of none
         continue;
       }
-      const denied = failed.code === Code.PermissionDenied;
-      attempt.refuse(error, failed.metadata, answers.has(failed.code), retryDelayOf(failed), denied, isMisspelled(failed));
+      attempt.refuse(error, failed.metadata, failure, retryDelayOf(failed));
       throw error;
     }
     const stamp = parseRevision(response.header.get(revisionHeader));

@@ -4,7 +4,7 @@ import { createQueryOptions, useQuery } from "@connectrpc/connect-query";
 import { onlineManager, QueryObserver } from "@tanstack/react-query";
 import type { ReactNode } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { errorInfo, parent, retryInfo, topic } from "./message-api.js";
+import { parent, retryInfo, topic } from "./message-api.js";
 import { bindQueries } from "../src/tanstack.js";
 import { list, Page } from "./page.js";
 import { rev } from "./server.js";
@@ -390,44 +390,5 @@ describe("a query that is denied", () => {
     await page.shows(`error: ${Code.NotFound}`);
     await page.soon();
     expect([...page.source.topics]).toEqual([topic]);
-  });
-});
-
-// Nothing will ever be told of it, and to ask again would bring the same.
-describe("a query that is spelled otherwise than the server's rows are", () => {
-  test("shows the error, isn't followed, and isn't asked again", async () => {
-    vi.useFakeTimers();
-    const observer = new QueryObserver(page.queryClient, createQueryOptions(list, { parent }, { transport: page.transport }) as never);
-    observer.subscribe(() => {});
-    const first = await page.api.reads.next();
-    await vi.advanceTimersByTimeAsync(0);
-    page.source.ready(rev(12), [topic]); // so that it owes an answer
-    first.fail(Code.InvalidArgument, undefined, [errorInfo("TOPIC_SPELLING")]);
-    await vi.advanceTimersByTimeAsync(100);
-    expect(observer.getCurrentResult().error).toMatchObject({ code: Code.InvalidArgument });
-    expect([...page.source.topics]).toEqual([]);
-    await vi.advanceTimersByTimeAsync(600_000);
-    expect(page.api.reads.left).toBe(0);
-
-    void page.queryClient.refetchQueries(); // the server's tables may be others by now
-    (await page.api.reads.next()).answer("a", rev(12));
-    await vi.advanceTimersByTimeAsync(100);
-    expect(observer.getCurrentResult()).toMatchObject({ error: null, data: { messages: [{ body: "a" }] } });
-    expect([...page.source.topics]).toEqual([topic]);
-    observer.destroy();
-  });
-
-  test("as long as the server says why", async () => {
-    vi.useFakeTimers();
-    const observer = new QueryObserver(page.queryClient, createQueryOptions(list, { parent }, { transport: page.transport }) as never);
-    observer.subscribe(() => {});
-    const first = await page.api.reads.next();
-    await vi.advanceTimersByTimeAsync(0);
-    page.source.ready(rev(12), [topic]);
-    first.fail(Code.InvalidArgument);
-    await vi.advanceTimersByTimeAsync(60_000);
-    expect(page.api.reads.left).toBeGreaterThan(0);
-    expect([...page.source.topics]).toEqual([topic]);
-    observer.destroy();
   });
 });
