@@ -115,12 +115,20 @@ func TestAdopt_catalog(t *testing.T) {
 			state sheet_state not null, label text generated always as (upper("Shelf Id")) stored);
 		create table counters (id bigserial primary key, name text);
 		create table rooms (id uuid primary key default gen_random_uuid(), name text not null default '');
+		create table "labResults" ("resultId" bigint primary key, "roomId" uuid not null references rooms);
 		create materialized view shelf_loads as select "Shelf Id" as shelf, count(*) as sheets from "Stock"."Count Sheets" group by 1`)
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "stock.proto"), []byte(`syntax = "proto3";
 
 package stock.v1;
 
+import "freshet/v1/options.proto";
+
+message LabResult {
+  option (freshet.v1.source) = {table: "labResults" topics: "labResults/{resultId}" topics: "rooms/{roomId}/labResults"};
+  int64 result_id = 1;
+  string room_id = 2;
+}
 message CountSheet {
   int64 id = 1;
   string code = 2;
@@ -154,6 +162,7 @@ service StockService {
   rpc ListCountSheets(ListCountSheetsRequest) returns (ListCountSheetsResponse);
   rpc ListCodes(ListCodesRequest) returns (ListCountSheetsResponse);
   rpc CreateCountSheet(CountSheet) returns (CountSheet);
+  rpc GetLabResult(LabResult) returns (LabResult);
   rpc CreateCounter(Counter) returns (Counter);
   rpc CreateRoom(Room) returns (Room);
   rpc ListShelfLoads(ListCodesRequest) returns (ListShelfLoadsResponse);
@@ -166,6 +175,7 @@ service StockService {
 	require.Contains(t, out, "! state: column state of Stock.Count Sheets is sheet_state,")
 	require.Contains(t, out, "! label: column label of Stock.Count Sheets is generated")
 	require.Contains(t, out, `(freshet.v1.reads) = {topics: "codes/{code}/count_sheets"}`)
+	require.Contains(t, out, `(freshet.v1.reads) = {topics: "labResults/{result_id}"}`, "as the source has it")
 	require.Contains(t, out, "! code may be empty, for all that the proto says")
 	require.Contains(t, out, "the database makes column id of Stock.Count Sheets (identity)")
 	require.Contains(t, out, "the database makes column id of counters (serial)")

@@ -87,9 +87,11 @@ type adoption struct {
 type source struct {
 	message protoreflect.MessageDescriptor
 	table   *Table
-	topics  []string
-	why     []string
-	isPath  bool // its name is a path, by some method
+	// What the message declares that it tells; nil: it has no option yet.
+	declared []string
+	topics   []string // what methods go by: of an option, some of declared
+	why      []string
+	isPath   bool // its name is a path, by some method
 }
 
 // tell has the source emit a topic.
@@ -112,12 +114,8 @@ func declares(md protoreflect.MethodDescriptor) bool {
 // proposal is what is said of a source; nil: nothing, it declares all that it needs to.
 func (a *adoption) proposal(s *source) *Proposal {
 	p := &Proposal{Element: s.message, Why: s.why}
-	if has(s.message, freshetv1.E_Source) {
-		declared := sourceOf(s.message).GetTopics()
-		lacks := slices.DeleteFunc(slices.Clone(s.topics), func(t string) bool { return slices.Contains(declared, t) })
-		if len(lacks) > 0 {
-			p.Left = append(p.Left, fmt.Sprintf("it declares its source already, without %s, which methods below go by: add what is missing, or have them go by what it has", quoted(lacks)))
-		}
+	if s.declared != nil {
+		p.Left = append(p.Left, s.misnamed()...)
 		if len(s.topics) > 0 {
 			p.Left = append(p.Left, a.joined(s)...)
 		}
@@ -165,13 +163,13 @@ func (a *adoption) findRows(messages protoreflect.MessageDescriptors) {
 func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 	if declared := sourceOf(md); declared != nil {
 		if i := slices.IndexFunc(a.tables, func(t *Table) bool { return t.named(declared.GetTable()) }); i >= 0 {
-			return &source{message: md, table: a.tables[i]}
+			return &source{message: md, table: a.tables[i], declared: append([]string{}, declared.GetTopics()...)}
 		}
 		return nil
 	}
 	var candidates []*Table
 	for _, t := range a.tables {
-		if slices.Contains(tableNames(md), t.word()) {
+		if t.of(snake(string(md.Name()))) {
 			candidates = append(candidates, t)
 		}
 	}
@@ -185,16 +183,6 @@ func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 		why = append(why, fmt.Sprintf("so is %s, which has fewer of its fields; if it is a row of that, change the table", list(candidates[1:])))
 	}
 	return &source{message: md, table: best, why: why}
-}
-
-// tableNames are those, as words, that a table of a message's rows may have.
-func tableNames(md protoreflect.MessageDescriptor) []string {
-	name := snake(string(md.Name()))
-	names := []string{plural(name), name}
-	if joined := strings.ReplaceAll(name, "_", ""); joined != name {
-		names = append(names, plural(joined), joined)
-	}
-	return names
 }
 
 func orNone(names []string) string {
@@ -226,7 +214,11 @@ func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
 	}
 	var topics []string
 	for i, s := range sources {
-		for _, t := range a.topics(md, s, reads, i == 0, p) {
+		of := s.topicsOf(md, reads, i == 0, p)
+		if len(of) == 0 { // without them the contract would leave changes out
+			return p
+		}
+		for _, t := range of {
 			if !slices.Contains(topics, t) {
 				topics = append(topics, t)
 			}

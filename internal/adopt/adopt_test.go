@@ -163,9 +163,16 @@ service Shop {
 }
 
 func TestNames(t *testing.T) {
-	for camel, want := range map[string]string{"Task": "task", "TaskLabel": "task_label", "HTTPServer": "http_server", "UserID": "user_id"} {
-		require.Equal(t, want, snake(camel))
+	for name, want := range map[string]string{
+		"Task": "task", "TaskLabel": "task_label", "taskLabel": "task_label", "HTTPServer": "http_server", "UserID": "user_id", "Room_Id": "room_id", "_id": "_id", "shelf2Id": "shelf2_id",
+		"orders": "orders", "Count Sheets": "count_sheets", "CountSheets": "count_sheets", `a "b" c`: "a_b_c", "Größe": "größe",
+	} {
+		require.Equal(t, want, snake(name))
 	}
+	for _, name := range []string{"result_id", "resultId", "ResultID", "Result Id", "resultid"} {
+		require.True(t, same("result_id", name), name)
+	}
+	require.False(t, same("result_id", "result"))
 	for noun, want := range map[string]string{"task": "tasks", "category": "categories", "day": "days", "box": "boxes", "status": "statuses", "branch": "branches"} {
 		require.Equal(t, want, plural(noun))
 	}

@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,18 +49,18 @@ func isOne(md protoreflect.MessageDescriptor, s *source) bool {
 
 // unfiltered says of a list whose topic goes by fields that a request may leave empty what
 // becomes of such a request. Only the handler's author knows whether there is one.
-func (s *source) unfiltered(md protoreflect.MethodDescriptor, fields []field) []string {
+func (s *source) unfiltered(md protoreflect.MethodDescriptor, fields []string) []string {
 	refused := refusedEmpty(md.Input())
 	var empty []string
 	for _, f := range fields {
-		if !refused[f.path] && !isRequired(md.Input().Fields().ByName(protoreflect.Name(f.path))) {
-			empty = append(empty, f.path)
+		if !refused[f] && !isRequired(md.Input().Fields().ByName(protoreflect.Name(f))) {
+			empty = append(empty, f)
 		}
 	}
 	if len(empty) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s may be empty, for all that the proto says. If such a request is answered with all, no topic tells that the answer changes: have the topic be %q then, here and in the source, or refuse the request, by protovalidate (docs/library.md, A request without topics)", strings.Join(empty, " or "), s.table.word())}
+	return []string{fmt.Sprintf("%s may be empty, for all that the proto says. If such a request is answered with all, no topic tells that the answer changes: have the topic be %q then, here and in the source, or refuse the request, by protovalidate (docs/library.md, A request without topics)", strings.Join(empty, " or "), cmp.Or(s.whole(), s.table.word()))}
 }
 
 // refusedEmpty returns the fields for whose want protovalidate refuses an empty request.

@@ -139,9 +139,6 @@ func TestPropose_quotedNames(t *testing.T) {
 		require.Equal(t, want[0], options)
 		require.Contains(t, left, want[1])
 	}
-	for name, want := range map[string]string{"orders": "orders", "Count Sheets": "count_sheets", "CountSheets": "countsheets", `a "b" c`: "a_b_c", "Größe": "größe"} {
-		require.Equal(t, want, word(name))
-	}
 	for name, want := range map[string]bool{"id": true, "Id2": true, "_a": true, "2nd": false, "a b": false, "größe": false, "": false, "a-b": false} {
 		require.Equal(t, want, isName(name), name)
 	}

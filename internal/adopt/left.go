@@ -115,6 +115,7 @@ func (a *adoption) joined(s *source) []string {
 // holds reports whether a field of the name is a column: itself, its id, or a time as AIP-142
 // names it, create_time of created_at.
 func (t *Table) holds(field string) bool {
+	field = snake(field)
 	names := []string{field, field + "_id", strings.TrimSuffix(field, "_id")}
 	if stem, isTime := strings.CutSuffix(field, "_time"); isTime {
 		names = append(names, stem+"_at", stem+"s_at", stem+"d_at", stem+"ed_at", stem)
@@ -124,14 +125,15 @@ func (t *Table) holds(field string) bool {
 
 // columnOf finds the column that a field like customer_name is of another table.
 func (a *adoption) columnOf(field string) (*Table, string) {
+	field = snake(field)
 	for i, r := range field {
 		if r != '_' {
 			continue
 		}
 		noun, column := field[:i], field[i+1:]
 		for _, t := range a.tables {
-			if name := t.word(); (name == noun || name == plural(noun)) && t.column(column) != nil {
-				return t, column
+			if c := t.column(column); c != nil && t.of(noun) {
+				return t, c.Name
 			}
 		}
 	}
@@ -158,6 +160,25 @@ func (s *source) outsideKey() []string {
 		what = "are outside the primary key"
 	}
 	return []string{fmt.Sprintf("%s %s: what a deleted or moved row was has to be in the WAL, by a replica identity. The service makes one of an index that is there, or says which statement to run, as `freshet doctor --image` does (docs/operations.md, Replica identities)", strings.Join(columns, ", "), what)}
+}
+
+// misnamed says of declared topics which columns of theirs the table doesn't have by that
+// very name.
+func (s *source) misnamed() (lines []string) {
+	for _, t := range s.declared {
+		for segment := range strings.SplitSeq(t, "/") {
+			name, _, ok := fieldOf(segment)
+			if !ok || slices.ContainsFunc(s.table.Columns, func(c Column) bool { return c.Name == name }) {
+				continue
+			}
+			line := fmt.Sprintf("topic %q of its source names column %s, which %s doesn't have", t, name, s.table)
+			if c := s.table.column(name); c != nil {
+				line += fmt.Sprintf("; there it is %q, and a template names a column in its true case", c.Name)
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // alsoWritten names the rows of other tables that a write's request holds.
@@ -209,7 +230,8 @@ func (a *adoption) noTable(md protoreflect.MessageDescriptor) string {
 	if s := sourceOf(md); s != nil {
 		return fmt.Sprintf("its source is table %s, which isn't in this database: make it, or name another database", s.GetTable())
 	}
-	text := "no table is named " + strings.Join(tableNames(md), " or ")
+	name := snake(string(md.Name()))
+	text := "no table is named " + plural(name) + " or " + name
 	// One that has most of its fields is likely, if it has more than an id in common.
 	var best *Table
 	for _, t := range a.tables {

@@ -48,8 +48,10 @@ func TestPropose_namesWhatItLeavesOut(t *testing.T) {
 			"Order", "customer_id is outside the primary key"},
 		{"a table without a key", "message Label { string word = 1; } message Q {}", "rpc ListLabels(Q) returns (Label);",
 			"Label", "Labels has no primary key"},
-		{"a source that lacks a topic", `message Order { option (freshet.v1.source) = {table: "orders" topics: "orders"}; int64 id = 1; } message Q { int64 id = 1; }`, get,
-			"Order", `it declares its source already, without "orders/{id}"`},
+		{"a source that tells no topic of the request", `message Order { option (freshet.v1.source) = {table: "orders" topics: "customers/{customer_id}/orders"}; int64 id = 1; } message Q { int64 id = 1; }`, get,
+			"GetOrder", `the source Order tells "customers/{customer_id}/orders", of which the request spells none: have it tell "orders" as well`},
+		{"a source that names no column", `message Order { option (freshet.v1.source) = {table: "orders" topics: "orders/{ID}" topics: "colours/{colour}/orders"}; int64 id = 1; } message Q {}`, get,
+			"Order", "topic \"orders/{ID}\" of its source names column ID, which orders doesn't have; there it is \"id\", and a template names a column in its true case\ntopic \"colours/{colour}/orders\" of its source names column colour, which orders doesn't have"},
 		{"a source of no table", `message Thing { option (freshet.v1.source) = {table: "things" topics: "things"}; string id = 1; } message Q {} message R { Thing thing = 1; }`, "rpc GetThing(Q) returns (R);",
 			"Thing", "its source is table things, which isn't in this database"},
 	} {
@@ -84,6 +86,61 @@ func TestPropose_goesByTheDeclaredSource(t *testing.T) {
 	require.Len(t, out.Proposals, 1)
 	require.Equal(t, "reads orders/{order_id}/order_items", summary(strings.Join(out.Proposals[0].Options, " ")))
 	require.Equal(t, "orders, stock.categories, Labels", list(out.Unread))
+}
+
+// Methods go by what the source of a message tells, once that is given: by topics that the
+// request can spell, however they are named, and by none that no source emits.
+func TestPropose_goesByTheDeclaredTopics(t *testing.T) {
+	results := []*Table{{Schema: "lab", Name: "Lab Results", Key: []string{"resultId"}, Columns: columns("resultId int8", "patientId uuid+", "kind text")}}
+	const (
+		get     = "rpc GetLabResult(Q) returns (LabResult);"
+		list    = "rpc ListLabResults(Q) returns (Results);"
+		update  = "rpc UpdateLabResult(Q) returns (LabResult);"
+		byID    = "int64 result_id = 1;"
+		byOwner = "string patient_id = 1;"
+		path    = "string name = 1;"
+		parent  = "string parent = 1;"
+	)
+	for _, tt := range []struct{ topics, request, method, want string }{
+		{`topics: "labResults/{resultId}"`, byID, get, "reads labResults/{result_id}"},
+		{`topics: "labResults" topics: "labResults/{resultId}"`, byID, get, "reads labResults/{result_id}"},
+		{`topics: "labResults" topics: "labResults/{resultId}"`, byOwner, list, "reads labResults"},
+		{`topics: "all/{patientId}" topics: "all/{patientId}/{kind}"`, "string patientId = 1; string kind = 2;", list, "reads all/{patientId}/{kind}"},
+		{`topics: "results/{resultId}" topics: "of/{patientId}/results" topics: "results"`, "LabResult result = 1;", update, "writes results/{result.result_id} of/{result.patient_id}/results"},
+		{`topics: "results/{resultId}"`, byOwner, list, ""},
+		{`topics: "patients/{patientId}/Results"`, parent, list, "reads {parent=**}/Results"},
+		{`topics: "patients/{patientId}/Results/{resultId}"`, path, get, "reads {name=**}"},
+		{`topics: "results/{resultId}" topics: "results"`, parent, list, "reads results"},
+		{`topics: "results"`, path, get, "reads results"},
+	} {
+		messages := `message LabResult { option (freshet.v1.source) = {table: "lab.Lab Results" ` + tt.topics + `}; int64 result_id = 1; string patient_id = 2; string kind = 3; } message Results { repeated LabResult results = 1; } `
+		fd := compile(t, `syntax = "proto3"; package shop.v1; import "freshet/v1/options.proto"; `+messages+"message Q {"+tt.request+"}\nservice Shop {"+tt.method+"}")
+		out := Propose([]protoreflect.FileDescriptor{fd}, results)
+		require.Len(t, out.Proposals, 1, "nothing is to be said of the source: %v", out.Proposals)
+		require.Equal(t, tt.want, summary(strings.Join(out.Proposals[0].Options, " ")), tt.topics)
+		require.Equal(t, tt.want == "", out.Open == 1)
+	}
+}
+
+// Without a declaration names are those of the columns, where templates name these, and
+// words with underscores elsewhere.
+func TestPropose_camelCase(t *testing.T) {
+	results := []*Table{{Schema: "lab", Name: "labResults", Key: []string{"resultId"}, Columns: columns("resultId int8", "patientId uuid+", "takenAt timestamptz")}}
+	for request, want := range map[string][2]string{
+		"int64 result_id = 1;":   {"reads lab_results/{result_id}", "lab_results/{resultId}"},
+		"int64 resultId = 1;":    {"reads lab_results/{resultId}", "lab_results/{resultId}"},
+		"string patient_id = 1;": {"reads patients/{patient_id}/lab_results", "patients/{patientId}/lab_results"},
+		"string patient = 1;":    {"reads patients/{patient}/lab_results", "patients/{patientId}/lab_results"},
+		"string parent = 1;":     {"reads {parent=**}/lab_results", "patients/{patientId}/lab_results"},
+		"string x = 2;\nstring name = 1; // patients/{patientId}/results/{resultId}\n": {"reads {name=**}", "patients/{patientId}/lab_results/{resultId}"},
+	} {
+		fd := compile(t, `syntax = "proto3"; package shop.v1; message LabResult { int64 result_id = 1; string patientId = 2; string taken_time = 3; string name = 4; } message Results { repeated LabResult results = 1; } message Q {`+request+"}\nservice Shop { rpc ListLabResults(Q) returns (Results); }")
+		out := Propose([]protoreflect.FileDescriptor{fd}, results)
+		require.Len(t, out.Proposals, 2)
+		require.Equal(t, want[0], summary(strings.Join(out.Proposals[1].Options, " ")), request)
+		require.Contains(t, strings.Join(out.Proposals[0].Options, " "), want[1], request)
+		require.NotContains(t, strings.Join(out.Proposals[0].Left, " "), "patientId: no column")
+	}
 }
 
 // The import goes where buf format has it.

@@ -5,25 +5,39 @@ import (
 	"unicode"
 )
 
-// snake turns a message's name into a table's: TaskLabel into task_label.
+// snake is a name of proto or Postgres as topics have it: TaskLabel is task_label, and so
+// are taskLabel and "Task Label".
 func snake(name string) string {
-	var b strings.Builder
-	runes := []rune(name)
-	for i, r := range runes {
-		if unicode.IsUpper(r) && i > 0 && (!unicode.IsUpper(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
-			b.WriteByte('_')
+	var parts []string
+	for _, part := range strings.FieldsFunc(name, func(r rune) bool { return r != '_' && !isAlphanumeric(r) }) {
+		var b strings.Builder
+		runes := []rune(part)
+		for i, r := range runes {
+			if unicode.IsUpper(r) && i > 0 && runes[i-1] != '_' && (!unicode.IsUpper(runes[i-1]) || i+1 < len(runes) && unicode.IsLower(runes[i+1])) {
+				b.WriteByte('_')
+			}
+			b.WriteRune(unicode.ToLower(r))
 		}
-		b.WriteRune(unicode.ToLower(r))
+		parts = append(parts, b.String())
 	}
-	return b.String()
-}
-
-// word is what remains of a name of Postgres' without quotes: "Count Sheets" is
-// count_sheets.
-func word(name string) string {
-	parts := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	return strings.Join(parts, "_")
 }
+
+// same reports whether two names are one, however each writes words: result_id, resultId,
+// "Result Id" and resultid are.
+func same(a, b string) bool { return letters(a) == letters(b) }
+
+// letters are what remains of a name without case and what parts its words.
+func letters(name string) string {
+	return strings.Map(func(r rune) rune {
+		if !isAlphanumeric(r) {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, name)
+}
+
+func isAlphanumeric(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 
 // isName reports whether a template can have a column of that name.
 func isName(name string) bool {

@@ -47,14 +47,17 @@ func (t *Table) String() string {
 }
 
 // word is the table as topics name it.
-func (t *Table) word() string { return word(t.Name) }
+func (t *Table) word() string { return snake(t.Name) }
 
-// column returns a column by its name, or by what remains of that without quotes:
-// "Customer Id" is customer_id; nil: there is none.
+// of reports whether the table is named like a noun, in the singular or the plural.
+func (t *Table) of(noun string) bool { return same(t.Name, noun) || same(t.Name, plural(noun)) }
+
+// column returns a column by its name, or by one that is the same but for case and what
+// parts words; nil: there is none.
 func (t *Table) column(name string) *Column {
 	i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
 	if i < 0 {
-		i = slices.IndexFunc(t.Columns, func(c Column) bool { return word(c.Name) == name })
+		i = slices.IndexFunc(t.Columns, func(c Column) bool { return same(c.Name, name) })
 	}
 	if i < 0 {
 		return nil

@@ -15,15 +15,16 @@ type field struct {
 	column string // of the table
 }
 
-// topics returns templates of a method about a source, and has the source tell them.
-// Main is what the method is about; what else an answer holds is told by the table.
-func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, main bool, p *Proposal) []string {
-	if s.table.View { // a refresh changes all of it
+// topicsOf returns templates of a method about a source, and has the source tell them.
+// Main is what the method is about; what else an answer holds is told by the table. None:
+// the source, as it is declared, tells none that the request can spell.
+func (s *source) topicsOf(md protoreflect.MethodDescriptor, reads, main bool, p *Proposal) []string {
+	if s.table.View && s.declared == nil { // a refresh changes all of it
 		s.tell(s.table.word())
 		p.Why = append(p.Why, fmt.Sprintf("a refresh of %s may change all of it, so it has one topic", s.table))
 		return []string{s.table.word()}
 	}
-	if topic, emitted, why := resourcePath(md, s, main); topic != "" {
+	if topic, emitted, why := s.resourcePath(md, main); topic != "" {
 		s.tell(emitted)
 		s.isPath = true
 		p.Why = append(p.Why, why)
@@ -36,35 +37,110 @@ func (a *adoption) topics(md protoreflect.MethodDescriptor, s *source, reads, ma
 	if creates(md) {
 		fields, omitted = s.withoutMade(fields, omitted)
 	}
-	var topics []string
-	for _, columns := range s.ways(fields, reads) {
-		topic, emitted := spell(s.table, columns, fields)
-		s.tell(emitted)
-		topics = append(topics, topic)
-		p.Why = append(p.Why, fmt.Sprintf("%s of the request tells which rows of %s it is about", strings.Join(paths(columns, fields), ", "), s.table))
+	var topics, taken []string
+	for _, w := range s.ways(fields, reads) {
+		s.tell(w.emitted)
+		topics, taken = append(topics, w.topic), append(taken, w.paths...)
+		p.Why = append(p.Why, fmt.Sprintf("%s of the request tells which rows of %s it is about", strings.Join(w.paths, ", "), s.table))
 	}
 	if main && reads && len(topics) > 0 && !s.byKey(fields) && !isOne(md.Output(), s) {
-		p.Left = append(p.Left, s.unfiltered(md, fields)...)
+		p.Left = append(p.Left, s.unfiltered(md, taken)...)
 	}
 	if !s.byKey(fields) {
 		p.Left = append(p.Left, explain(omitted, s.table, main && len(topics) == 0)...)
 	}
 	if len(topics) == 0 {
-		topic := s.table.word()
+		topic := s.whole()
+		if topic == "" {
+			p.Left = append(p.Left, fmt.Sprintf("the source %s tells %s, of which the request spells none: have it tell %q as well, and run this again", s.message.Name(), quoted(s.declared), s.table.word()))
+			return nil
+		}
 		s.tell(topic)
 		topics = []string{topic}
 		why := "no field of the request is a column of " + s.table.String()
 		if len(fields) > 0 {
 			why = fmt.Sprintf("what the request says of %s (%s, …) is neither its key nor which list a row is in", s.table, fields[0].path)
 		}
+		if len(fields) > 0 && s.declared != nil {
+			why = fmt.Sprintf("no topic that the source %s tells goes by what the request says of it (%s, …)", s.message.Name(), fields[0].path)
+		}
 		p.Why = append(p.Why, why+", so it is about the whole table")
 	}
 	return topics
 }
 
-// ways returns the sets of columns that topics are made of: of a read one, the key if
+// whole is the topic of the whole table; empty: what is declared has none.
+func (s *source) whole() string {
+	if s.declared == nil {
+		return s.table.word()
+	}
+	if i := slices.IndexFunc(s.declared, func(t string) bool { return !strings.Contains(t, "{") }); i >= 0 {
+		return s.declared[i]
+	}
+	return ""
+}
+
+// way is a topic by which a method names rows.
+type way struct {
+	topic, emitted string   // templates of the method, and of the source
+	paths          []string // the fields that it takes
+}
+
+// ways returns the topics that the fields can spell: of a read one, of a write all that
+// its reads go by.
+func (s *source) ways(fields []field, reads bool) (ways []way) {
+	if s.declared == nil {
+		for _, columns := range s.columns(fields, reads) {
+			ways = append(ways, spell(s.table, columns, fields))
+		}
+		return ways
+	}
+	for _, t := range s.declared {
+		if w, ok := s.respell(t, fields); ok {
+			ways = append(ways, w)
+		}
+	}
+	if reads && len(ways) > 1 { // what takes the most fields is told the least
+		narrowest := slices.MaxFunc(ways, func(a, b way) int { return len(a.paths) - len(b.paths) })
+		ways = []way{narrowest}
+	}
+	return ways
+}
+
+// respell returns a template of the source with the request's fields in the columns' place;
+// false: it takes none, or one that the request doesn't have.
+func (s *source) respell(emitted string, fields []field) (w way, ok bool) {
+	segments := strings.Split(emitted, "/")
+	for i, segment := range segments {
+		name, suffix, isField := fieldOf(segment)
+		if !isField {
+			continue
+		}
+		at := slices.IndexFunc(fields, func(f field) bool { return f.column == name })
+		if at < 0 {
+			return way{}, false
+		}
+		segments[i] = "{" + fields[at].path + suffix + "}"
+		w.paths = append(w.paths, fields[at].path)
+	}
+	w.topic, w.emitted = strings.Join(segments, "/"), emitted
+	return w, len(w.paths) > 0
+}
+
+// fieldOf parses a template's segment as {name} or {name=**}.
+func fieldOf(segment string) (name, suffix string, ok bool) {
+	inner, opened := strings.CutPrefix(segment, "{")
+	inner, closed := strings.CutSuffix(inner, "}")
+	name, isPath := strings.CutSuffix(inner, "=**")
+	if isPath {
+		suffix = "=**"
+	}
+	return name, suffix, opened && closed
+}
+
+// columns returns the sets of columns that topics are made of: of a read one, the key if
 // the request has all of it; of a write, all those that its reads go by and it can spell.
-func (s *source) ways(fields []field, reads bool) (ways [][]string) {
+func (s *source) columns(fields []field, reads bool) (ways [][]string) {
 	var named []string
 	for _, c := range s.table.Columns { // in their order
 		if slices.ContainsFunc(fields, func(f field) bool { return f.column == c.Name }) {
@@ -124,8 +200,8 @@ func (s *source) parents() (columns []string) {
 
 // spell returns the template of a method about the rows that have the given columns, and
 // what the source tells of them: notes/{id} by the key, boards/{board}/notes by others.
-func spell(t *Table, columns []string, fields []field) (topic, emitted string) {
-	var request, row []string
+func spell(t *Table, columns []string, fields []field) way {
+	var request, row, paths []string
 	table := t.word()
 	key := slices.Equal(columns, t.Key)
 	if key {
@@ -134,21 +210,15 @@ func spell(t *Table, columns []string, fields []field) (topic, emitted string) {
 	for _, c := range columns {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.column == c })
 		if !key {
-			request, row = append(request, collection(word(c))), append(row, collection(word(c)))
+			request, row = append(request, collection(snake(c))), append(row, collection(snake(c)))
 		}
+		paths = append(paths, fields[i].path)
 		request, row = append(request, "{"+fields[i].path+"}"), append(row, "{"+c+"}")
 	}
 	if !key {
 		request, row = append(request, table), append(row, table)
 	}
-	return strings.Join(request, "/"), strings.Join(row, "/")
-}
-
-func paths(columns []string, fields []field) (list []string) {
-	for _, c := range columns {
-		list = append(list, fields[slices.IndexFunc(fields, func(f field) bool { return f.column == c })].path)
-	}
-	return list
+	return way{strings.Join(request, "/"), strings.Join(row, "/"), paths}
 }
 
 // fieldsOf returns the fields of a message that are columns of a table by their name:
@@ -160,13 +230,14 @@ func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found
 		if f.Message() != nil {
 			continue
 		}
-		name := string(f.Name())
-		candidates := []string{name, name + "_id", strings.TrimSuffix(name, "_id")}
+		path, name := prefix+string(f.Name()), snake(string(f.Name()))
+		stem, isID := strings.CutSuffix(name, "_id")
+		candidates := []string{string(f.Name()), name + "_id", stem}
 		if f.IsList() { // ids
 			candidates = append(candidates, singular(name))
 		}
-		if stem := strings.TrimSuffix(name, "_id"); stem != name && (plural(stem) == t.word() || stem == t.word()) {
-			candidates = []string{name, "id"}
+		if isID && t.of(stem) {
+			candidates = []string{string(f.Name()), "id"}
 		}
 		var of *Column
 		for _, candidate := range candidates {
@@ -179,9 +250,9 @@ func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found
 		}
 		why := becauseOf(f, of)
 		if why == "" {
-			found = append(found, field{prefix + name, of.Name})
+			found = append(found, field{path, of.Name})
 		} else {
-			omitted = append(omitted, omission{prefix + name, of, why})
+			omitted = append(omitted, omission{path, of, why})
 		}
 	}
 	return found, omitted
@@ -216,28 +287,17 @@ func sameText(f protoreflect.FieldDescriptor, c *Column) bool {
 
 // resourcePath proposes for methods after Google's AIP: parent is the path of a list,
 // name that of a row, as projects/{project}/tasks/{id}.
-func resourcePath(md protoreflect.MethodDescriptor, s *source, main bool) (topic, emitted, why string) {
-	if !main || len(s.table.Key) == 0 {
+func (s *source) resourcePath(md protoreflect.MethodDescriptor, main bool) (topic, emitted, why string) {
+	if !main {
 		return "", "", ""
 	}
-	table := s.table.word()
-	list := func(f protoreflect.FieldDescriptor) string {
-		columns := pathColumns(f, s.table)
-		if len(columns) == 0 {
-			columns = s.parents()
-		}
-		var path []string
-		for _, c := range columns {
-			path = append(path, collection(word(c)), "{"+c+"}")
-		}
-		return strings.Join(path, "/")
-	}
 	if f := textField(md.Input(), "parent"); f != nil && s.table.column("parent") == nil {
-		if path := list(f); path != "" {
-			return "{parent=**}/" + table, path + "/" + table, fmt.Sprintf("parent is taken for the path of a list, %s; if paths look different, so must the topics", path)
+		if emitted := s.pathTopic(f, false); emitted != "" {
+			end := strings.LastIndex(emitted, "/")
+			return "{parent=**}" + emitted[end:], emitted, fmt.Sprintf("parent is taken for the path of a list, %s; if paths look different, so must the topics", emitted[:end])
 		}
 	}
-	if s.table.column("name") != nil || !s.table.fit(s.table.Key) {
+	if s.table.column("name") != nil {
 		return "", "", ""
 	}
 	template, f := "{name=**}", textField(md.Input(), "name")
@@ -249,11 +309,55 @@ func resourcePath(md protoreflect.MethodDescriptor, s *source, main bool) (topic
 	if f == nil {
 		return "", "", ""
 	}
-	if path := list(f); path != "" {
-		emitted = path + "/" + table + "/{" + s.table.Key[len(s.table.Key)-1] + "}"
+	if emitted := s.pathTopic(f, true); emitted != "" {
 		return template, emitted, fmt.Sprintf("name is taken for the path of a row, %s; if paths look different, so must the topics", emitted)
 	}
 	return "", "", ""
+}
+
+// pathTopic returns what the source tells of a row that a field has the path of, as
+// projects/{project}/tasks/{id}, or of a list, without its end; empty: nothing.
+func (s *source) pathTopic(f protoreflect.FieldDescriptor, row bool) string {
+	if s.declared != nil {
+		return s.declaredPath(row)
+	}
+	if len(s.table.Key) == 0 || row && !s.table.fit(s.table.Key) {
+		return ""
+	}
+	id := s.table.Key[len(s.table.Key)-1]
+	columns := pathColumns(f, s.table)
+	if n := len(columns); n > 0 && columns[n-1] == id { // of a row, not of its list
+		columns = columns[:n-1]
+	}
+	if len(columns) == 0 {
+		columns = s.parents()
+	}
+	if len(columns) == 0 {
+		return ""
+	}
+	var path []string
+	for _, c := range columns {
+		path = append(path, collection(snake(c)), "{"+c+"}")
+	}
+	path = append(path, s.table.word())
+	if row {
+		path = append(path, "{"+id+"}")
+	}
+	return strings.Join(path, "/")
+}
+
+// declaredPath returns the first declared topic that looks like a resource's path: of a
+// row, which ends in a column, or of a list, which ends in a word.
+func (s *source) declaredPath(row bool) string {
+	for _, t := range s.declared {
+		segments := strings.Split(t, "/")
+		n := len(segments)
+		_, _, ends := fieldOf(segments[n-1])
+		if n >= 2 && ends == row && strings.Contains(t, "{") {
+			return t
+		}
+	}
+	return ""
 }
 
 // textField returns a message's field if it is a single string; else nil.
@@ -265,7 +369,7 @@ func textField(md protoreflect.MessageDescriptor, name protoreflect.Name) protor
 }
 
 // pathSegment is a step of a resource's path, as comments have it after AIP-122.
-var pathSegment = regexp.MustCompile(`[a-z][A-Za-z_]*/\{([a-z][a-z0-9_]*)\}`)
+var pathSegment = regexp.MustCompile(`[a-z][A-Za-z_]*/\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
 // pathColumns returns the columns that a path is made of which the field's comment
 // spells, as projects/{project}; none: it has none, or names what is no column.
@@ -274,7 +378,7 @@ func pathColumns(f protoreflect.FieldDescriptor, t *Table) (columns []string) {
 	for _, m := range pathSegment.FindAllStringSubmatch(at.LeadingComments+at.TrailingComments, -1) {
 		c := t.column(m[1])
 		if c == nil {
-			c = t.column(m[1] + "_id")
+			c = t.column(snake(m[1]) + "_id")
 		}
 		if c == nil || !c.fits() {
 			break
@@ -282,9 +386,6 @@ func pathColumns(f protoreflect.FieldDescriptor, t *Table) (columns []string) {
 		if !slices.Contains(columns, c.Name) {
 			columns = append(columns, c.Name)
 		}
-	}
-	if n := len(columns); n > 0 && columns[n-1] == "id" { // of a row, not of its list
-		columns = columns[:n-1]
 	}
 	return columns
 }
