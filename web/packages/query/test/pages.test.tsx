@@ -211,24 +211,6 @@ describe("raw fetch", () => {
     expect(wrote).not.toHaveBeenCalled();
   });
 
-  for (const reason of ["EPOCH_CHANGED", "AT_LEAST_UNKNOWN"]) {
-    test(`${reason} in a JSON error: asked again strongly`, async () => {
-      const send = freshetFetch(page.source, inner);
-      const data = page.queryClient.fetchQuery({
-        queryKey: ["raw"],
-        queryFn: async ({ signal }) => (await (await send("http://x/", { signal })).json()) as string,
-        meta: { topics: [topic] },
-      });
-      const value = btoa(`\n${String.fromCharCode(reason.length)}${reason}`).replaceAll("=", "");
-      const details = [{ type: "google.rpc.ErrorInfo", value }];
-      (await calls.next()).respond(Response.json({ code: "x", details }, { status: 400 }));
-      const again = await calls.next();
-      expect(atLeast(again.init)).toBeNull();
-      again.respond(stamped(12));
-      expect(await data).toBe("x");
-    });
-  }
-
   test("F87: what fails has no stamp, and Retry-After is waited for", async () => {
     const send = freshetFetch(page.source, inner);
     const query = new InfiniteQueryObserver(page.queryClient, {
