@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/oneline"
 )
 
 // Postgres is the Database behind a server: the same one that it serves.
@@ -72,7 +73,7 @@ func (p *Postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	defer cancel()
 	conn, err := pgx.Connect(ctx, p.url)
 	if err != nil {
-		return nil, fmt.Errorf("database: %w", err)
+		return nil, fmt.Errorf("database: %w", oneline.Error(err))
 	}
 	// What this session commits must outlive a crash; any other setting does.
 	_, err = conn.Exec(ctx, "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'")

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet-dev/freshet/internal/oneline"
 )
 
 // Delays between attempts of Await.
@@ -56,7 +58,7 @@ func attempt(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return err
+		return oneline.Error(err)
 	}
 	return conn.Close(ctx)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/oneline"
 )
 
 // tag is what a connection is known to read. What is written on a connection is
@@ -115,7 +116,7 @@ func Pooled(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig,
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return false, err
+		return false, oneline.Error(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	results, err := conn.PgConn().Exec(ctx, "select pg_backend_pid()").ReadAll()

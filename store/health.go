@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/freshet-dev/freshet/internal/oneline"
 )
 
 var errNotLooked = errors.New("the pool has not been looked at yet")
@@ -157,7 +159,7 @@ func (d *DB) open(ctx context.Context) error {
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return fmt.Errorf("the pool can't connect: %w", err)
+		return fmt.Errorf("the pool can't connect: %w", oneline.Error(err))
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	if err := d.afterConnect(ctx, conn); err != nil {

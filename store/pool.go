@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/oneline"
 	"github.com/freshet-dev/freshet/internal/primary"
 	"github.com/freshet-dev/freshet/internal/turns"
 )
@@ -66,6 +67,7 @@ func (d *DB) take(ctx, bounded context.Context, epoch freshet.Epoch) (*pgxpool.C
 	defer d.waiting.Add(-1)
 	bounded = context.WithValue(bounded, wantKey{}, want{epoch: epoch, since: time.Now()})
 	conn, err := d.pool.Acquire(bounded)
+	err = oneline.Error(err)
 	switch {
 	case err == nil:
 		return conn, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/oneline"
 )
 
 // ReplicaReason says why a read, or all of them, ran on the primary and not on a
@@ -261,9 +262,9 @@ func (r *replica) serve(ctx, life context.Context, read *replicaRead) (why Repli
 	if err != nil {
 		if bounded.Err() == nil {
 			r.suspect()
-			return ReplicaDown, err
+			return ReplicaDown, oneline.Error(err)
 		}
-		return ReplicaBusy, err
+		return ReplicaBusy, oneline.Error(err)
 	}
 	defer conn.Release() // which closes the connection if the function panics in its transaction
 	before, err := r.begin(ctx, conn, read, deadline)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/internal/oneline"
 	"github.com/freshet-dev/freshet/internal/primary"
 )
 
@@ -203,7 +204,7 @@ func (s *replicas) look(ctx context.Context, r *replica, conn *pgx.Conn) (_ *pgx
 			conn, err = pgx.ConnectConfig(ctx, config.ConnConfig)
 		}
 		if err != nil {
-			return nil, found, &ReplicaError{Why: ReplicaDown, text: "it can't be reached", err: err}
+			return nil, found, &ReplicaError{Why: ReplicaDown, text: "it can't be reached", err: oneline.Error(err)}
 		}
 	}
 	if found, err = askStandby(ctx, conn); err != nil {
@@ -292,7 +293,7 @@ func CheckReplica(ctx context.Context, primaryURL, url string) error {
 	}
 	conn, err := pgx.ConnectConfig(bounded, config)
 	if err != nil {
-		return err
+		return oneline.Error(err)
 	}
 	defer leave(ctx, conn)
 	results, err := conn.PgConn().Exec(bounded, lineageSQL).ReadAll()

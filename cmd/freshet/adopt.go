@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/bufbuild/protocompile"
-	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/internal/adopt"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 type adoptCmd struct {
@@ -138,7 +138,7 @@ func names(tables []*adopt.Table) string {
 
 // tables reads those of the database.
 func (c *adoptCmd) tables(ctx context.Context) ([]*adopt.Table, error) {
-	conn, err := pgx.Connect(ctx, c.DatabaseURL)
+	conn, err := setup.Connect(ctx, c.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}

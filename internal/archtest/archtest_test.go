@@ -25,6 +25,7 @@ const module = "github.com/freshet-dev/freshet"
 var tiers = map[string]int{
 	"":                  0,
 	"gen":               0,
+	"internal/oneline":  0,
 	"internal/seldom":   1,
 	"internal/service":  1,
 	"internal/follow":   1,

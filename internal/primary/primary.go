@@ -26,6 +26,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/freshet-dev/freshet/internal/oneline"
 )
 
 const (
@@ -291,7 +293,7 @@ func (h host) ask(ctx context.Context, config *pgx.ConnConfig, said chan<- answe
 	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
 	if err != nil {
 		if ctx.Err() == nil && !pgconn.Timeout(err) { // else it is silent
-			tell(answer{err: err})
+			tell(answer{err: oneline.Error(err)})
 		}
 		return
 	}
@@ -362,5 +364,5 @@ func none(answers []answer) error {
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", a.host, a.err))
 	}
-	return fmt.Errorf("none of the database URL's hosts is a primary: %w", errors.Join(errs...))
+	return fmt.Errorf("none of the database URL's hosts is a primary: %w", oneline.Error(errors.Join(errs...)))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freshet-dev/freshet/internal/oneline"
 	"github.com/freshet-dev/freshet/internal/primary"
 )
 
@@ -35,7 +36,7 @@ func ConnectConfig(ctx context.Context, config *pgx.ConnConfig) (*Conn, error) {
 	ForServer(config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the database: %w", err) // pgx leaves the password out
+		return nil, fmt.Errorf("connect to the database: %w", oneline.Error(err)) // pgx leaves the password out
 	}
 	return conn, nil
 }

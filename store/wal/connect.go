@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freshet-dev/freshet/internal/oneline"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -251,7 +252,8 @@ func (s *session) openThrough(ctx context.Context, dial *dialer, settings map[st
 	config.RuntimeParams["synchronous_commit"] = "local" // a nudge and the epoch must not wait for a standby
 	maps.Copy(config.RuntimeParams, settings)
 	dial.through(&config.Config, answerSilence)
-	return pgx.ConnectConfig(ctx, config)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	return conn, oneline.Error(err)
 }
 
 // openReplication opens the connection for replication.
@@ -265,7 +267,8 @@ func (s *session) openReplication(ctx context.Context) (*pgconn.PgConn, error) {
 	config.RuntimeParams["wal_sender_timeout"] = walSenderTimeout
 	config.BuildFrontend = newFrontend(s.f.cfg.Linger)
 	s.dial.through(&config.Config, answerSilence)
-	return pgconn.ConnectConfig(ctx, &config.Config)
+	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
+	return conn, oneline.Error(err)
 }
 
 // parameters are those of all connections of the session.
