@@ -20,15 +20,22 @@ const (
 	reasonTopicSpelling  = "TOPIC_SPELLING"
 )
 
-// failureOf reads what the error of a call is for the client rule: an answer, if
-// it says how things are as data would, and as of when; else a failure.
-func failureOf(err error) (in rule.Input, answered bool) {
-	in.Kind = rule.OnFailure
+// failure is what the error of a call is for the client rule.
+type failure struct {
+	in       rule.Input
+	answered bool // it says how things are, as data would, and as of when
+	final    bool // the same call would be refused again, as its stream would be
+}
+
+func failureOf(err error) failure {
+	f := failure{in: rule.Input{Kind: rule.OnFailure}}
 	cerr, ok := errors.AsType[*connect.Error](err)
 	if !ok {
-		return in, false
+		return f
 	}
+	in := &f.in
 	in.Wait = retryAfter(cerr.Meta(), time.Now())
+	f.final = cerr.Code() == connect.CodePermissionDenied
 	for _, d := range cerr.Details() {
 		message, err := d.Value()
 		if err != nil {
@@ -45,30 +52,17 @@ func failureOf(err error) (in rule.Input, answered bool) {
 				in.Revision = currentOf(m.GetMetadata())
 			case m.GetReason() == reasonAtLeastUnknown:
 				in.Unknown = true
+			case m.GetReason() == reasonTopicSpelling:
+				f.final = true
 			}
 		}
 	}
 	in.Wait = min(max(0, in.Wait), longestWish)
 	stamp := stampOf(cerr.Meta())
 	if !isAnswer(cerr.Code()) || stamp.Revision.IsZero() || in.EpochChanged || in.Unknown {
-		return in, false
+		return f
 	}
-	return rule.Input{Kind: rule.OnAnswer, Revision: stamp.Revision}, true
-}
-
-// isFinal reports whether the same call would be refused again, as its stream would be.
-func isFinal(err error) bool {
-	cerr, ok := errors.AsType[*connect.Error](err)
-	if !ok {
-		return false
-	}
-	for _, d := range cerr.Details() {
-		message, _ := d.Value()
-		if m, ok := message.(*errdetails.ErrorInfo); ok && m.GetDomain() == errorDomain && m.GetReason() == reasonTopicSpelling {
-			return true
-		}
-	}
-	return cerr.Code() == connect.CodePermissionDenied
+	return failure{in: rule.Input{Kind: rule.OnAnswer, Revision: stamp.Revision}, answered: true}
 }
 
 // isAnswer reports whether an error of this code says something about what is

@@ -46,10 +46,10 @@ func (q *Query[Req, Res]) fetch(ctx context.Context, f rule.Request) outcome[Res
 			in: rule.Input{Kind: rule.OnAnswer, Flight: f.Flight, Revision: stamp.Revision},
 		}
 	}
-	in, answered := failureOf(err)
-	in.Flight = f.Flight
-	if !answered {
-		return outcome[Res]{in: in, failed: err, final: isFinal(err)}
+	failed := failureOf(err)
+	failed.in.Flight = f.Flight
+	if !failed.answered {
+		return outcome[Res]{in: failed.in, failed: err, final: failed.final}
 	}
 	topics, why := q.asked, error(nil)
 	if topics == nil {
@@ -59,7 +59,7 @@ func (q *Query[Req, Res]) fetch(ctx context.Context, f rule.Request) outcome[Res
 	if why != nil {
 		return outcome[Res]{in: rule.Input{Kind: rule.OnFailure, Flight: f.Flight}, failed: why}
 	}
-	return outcome[Res]{err: err, in: in, topics: topics}
+	return outcome[Res]{err: err, in: failed.in, topics: topics}
 }
 
 // topicsOf returns the topics of an answer, at least one; res is nil if that is an error.

@@ -248,33 +248,31 @@ func TestFailureOf_F87(t *testing.T) {
 		return err
 	}
 	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
-		_, answered := failureOf(failed(code, rev(3).String()))
-		require.Equal(t, about[code], answered, "%v with a stamp", code)
-		_, answered = failureOf(failed(code, ""))
-		require.False(t, answered, "%v without one", code)
+		require.Equal(t, about[code], failureOf(failed(code, rev(3).String())).answered, "%v with a stamp", code)
+		require.False(t, failureOf(failed(code, "")).answered, "%v without one", code)
 	}
 	info := func(domain, reason string) *errdetails.ErrorInfo {
 		return &errdetails.ErrorInfo{Domain: domain, Reason: reason, Metadata: map[string]string{"epoch": "0000000b"}}
 	}
-	in, answered := failureOf(failed(connect.CodeFailedPrecondition, rev(3).String(), info(errorDomain, reasonEpochChanged)))
-	require.Equal(t, rule.Input{Kind: rule.OnFailure, EpochChanged: true, Revision: freshet.Revision{Epoch: 11}}, in)
-	require.False(t, answered)
-	in, _ = failureOf(failed(connect.CodeInvalidArgument, "", info(errorDomain, reasonAtLeastUnknown)))
-	require.Equal(t, rule.Input{Kind: rule.OnFailure, Unknown: true}, in)
-	in, _ = failureOf(failed(connect.CodeInvalidArgument, "", info("example.com", reasonAtLeastUnknown)))
-	require.Equal(t, rule.Input{Kind: rule.OnFailure}, in, "somebody else's reason")
-	require.True(t, isFinal(failed(connect.CodeInvalidArgument, "", info(errorDomain, reasonTopicSpelling))))
-	require.True(t, isFinal(failed(connect.CodePermissionDenied, "")))
-	require.False(t, isFinal(failed(connect.CodeInvalidArgument, "", info("example.com", reasonTopicSpelling))))
+	unanswered := func(want rule.Input, final bool, err error) {
+		t.Helper()
+		want.Kind = rule.OnFailure
+		require.Equal(t, failure{in: want, final: final}, failureOf(err))
+	}
+	unanswered(rule.Input{EpochChanged: true, Revision: freshet.Revision{Epoch: 11}}, false,
+		failed(connect.CodeFailedPrecondition, rev(3).String(), info(errorDomain, reasonEpochChanged)))
+	unanswered(rule.Input{Unknown: true}, false, failed(connect.CodeInvalidArgument, "", info(errorDomain, reasonAtLeastUnknown)))
+	unanswered(rule.Input{}, true, failed(connect.CodeInvalidArgument, "", info(errorDomain, reasonTopicSpelling)))
+	for _, theirs := range []string{reasonAtLeastUnknown, reasonTopicSpelling} {
+		unanswered(rule.Input{}, false, failed(connect.CodeInvalidArgument, "", info("example.com", theirs)))
+	}
+	unanswered(rule.Input{}, true, failed(connect.CodePermissionDenied, ""))
 
-	in, _ = failureOf(failed(connect.CodeUnavailable, "", &errdetails.RetryInfo{RetryDelay: durationpb.New(7 * time.Second)}))
-	require.Equal(t, rule.Input{Kind: rule.OnFailure, Wait: 7 * time.Second}, in)
+	unanswered(rule.Input{Wait: 7 * time.Second}, false, failed(connect.CodeUnavailable, "", &errdetails.RetryInfo{RetryDelay: durationpb.New(7 * time.Second)}))
 	after := connect.NewError(connect.CodeResourceExhausted, errors.New("no"))
 	after.Meta().Set("Retry-After", "9")
-	in, _ = failureOf(after)
-	require.Equal(t, rule.Input{Kind: rule.OnFailure, Wait: 9 * time.Second}, in)
-	in, _ = failureOf(errors.New("the network"))
-	require.Equal(t, rule.Input{Kind: rule.OnFailure}, in)
+	unanswered(rule.Input{Wait: 9 * time.Second}, false, after)
+	unanswered(rule.Input{}, false, errors.New("the network"))
 }
 
 // A stamped not_found is an answer; unavailable is none.
