@@ -1,9 +1,9 @@
 package contract
 
 import (
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"slices"
+
+	"github.com/freshet-dev/freshet/internal/presence"
 )
 
 // readOptional: no field that its proto declares `optional` takes all topics of a
@@ -47,72 +47,5 @@ func (d *methodDecl) withoutWhich() (name string) {
 }
 
 // isOptional reports whether the field, or a message on the way to it, is declared to be
-// left out: by proto3's `optional`, which is there for nothing else. Elsewhere that word
-// is on every field.
-func (f *field) isOptional() bool {
-	for _, fd := range f.steps {
-		if fd.HasOptionalKeyword() && fd.ParentFile().Syntax() == protoreflect.Proto3 && !isRequired(fd) {
-			return true
-		}
-	}
-	return false
-}
-
-// Numbers of options of fields that say that a request without them is refused. They are
-// read off the bytes, since a program may not have their code.
-const (
-	fieldBehavior         = 1052 // google.api.field_behavior, repeated
-	fieldBehaviorRequired = 2
-	fieldRules            = 1159 // buf.validate.field
-	fieldRulesRequired    = 25
-)
-
-// isRequired reports whether a field is to be set in spite of its `optional`.
-func isRequired(fd protoreflect.FieldDescriptor) (required bool) {
-	options, err := proto.MarshalOptions{AllowPartial: true}.Marshal(fd.Options())
-	if err != nil {
-		return false // a descriptor that its own runtime refuses; other rules meet it, too
-	}
-	eachValue(options, func(num protowire.Number, value uint64, bytes []byte) {
-		switch num {
-		case fieldBehavior:
-			required = required || value == fieldBehaviorRequired
-			for len(bytes) > 0 { // packed
-				v, n := protowire.ConsumeVarint(bytes)
-				if n < 0 {
-					return
-				}
-				required = required || v == fieldBehaviorRequired
-				bytes = bytes[n:]
-			}
-		case fieldRules:
-			eachValue(bytes, func(num protowire.Number, value uint64, _ []byte) {
-				required = required || num == fieldRulesRequired && value != 0
-			})
-		}
-	})
-	return required
-}
-
-// eachValue visits the fields of a message on the wire that are varints or have bytes.
-func eachValue(b []byte, visit func(num protowire.Number, value uint64, bytes []byte)) {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return
-		}
-		size := protowire.ConsumeFieldValue(num, typ, b[n:])
-		if size < 0 {
-			return
-		}
-		switch typ {
-		case protowire.VarintType:
-			value, _ := protowire.ConsumeVarint(b[n:])
-			visit(num, value, nil)
-		case protowire.BytesType:
-			bytes, _ := protowire.ConsumeBytes(b[n:])
-			visit(num, 0, bytes)
-		}
-		b = b[n+size:]
-	}
-}
+// left out.
+func (f *field) isOptional() bool { return slices.ContainsFunc(f.steps, presence.IsOptional) }

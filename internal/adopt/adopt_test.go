@@ -12,12 +12,17 @@ import (
 	_ "github.com/freshet-dev/freshet/gen/freshet/v1" // its file is registered
 )
 
+// behavior is google/api/field_behavior.proto, in short.
+const behavior = `syntax = "proto3"; package google.api; import "google/protobuf/descriptor.proto";
+enum FieldBehavior { FIELD_BEHAVIOR_UNSPECIFIED = 0; OPTIONAL = 1; REQUIRED = 2; }
+extend google.protobuf.FieldOptions { repeated FieldBehavior field_behavior = 1052; }`
+
 func compile(t *testing.T, text string) protoreflect.FileDescriptor {
 	t.Helper()
 	c := protocompile.Compiler{
 		SourceInfoMode: protocompile.SourceInfoStandard | protocompile.SourceInfoExtraComments,
 		Resolver: protocompile.WithStandardImports(protocompile.CompositeResolver{
-			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"shop.proto": text, "a.proto": `syntax = "proto3";`})},
+			&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{"shop.proto": text, "a.proto": `syntax = "proto3";`, "behavior.proto": behavior})},
 			protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
 				fd, err := protoregistry.GlobalFiles.FindFileByPath(path)
 				return protocompile.SearchResult{Desc: fd}, err

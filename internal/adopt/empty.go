@@ -10,6 +10,8 @@ import (
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/freshet-dev/freshet/internal/presence"
 )
 
 // createVerbs begin the names of methods that make rows.
@@ -53,7 +55,7 @@ func (s *source) unfiltered(md protoreflect.MethodDescriptor, fields []string) [
 	refused := refusedEmpty(md.Input())
 	var empty []string
 	for _, f := range fields {
-		if !refused[f] && !isRequired(md.Input().Fields().ByName(protoreflect.Name(f))) {
+		if !refused[f] && !presence.IsRequired(md.Input().Fields().ByName(protoreflect.Name(f))) {
 			empty = append(empty, f)
 		}
 	}
@@ -76,18 +78,4 @@ func refusedEmpty(md protoreflect.MessageDescriptor) map[string]bool {
 		}
 	}
 	return refused
-}
-
-// isRequired reports whether a field says google.api.field_behavior = REQUIRED.
-func isRequired(f protoreflect.FieldDescriptor) (required bool) {
-	const value = 2
-	f.Options().ProtoReflect().Range(func(option protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if option.FullName() == "google.api.field_behavior" && option.IsList() {
-			for i := range v.List().Len() {
-				required = required || v.List().Get(i).Enum() == value
-			}
-		}
-		return !required
-	})
-	return required
 }

@@ -24,7 +24,7 @@ func whys(t *testing.T, tables []*Table, messages, method string) string {
 // proposed is what is proposed for the one method of a service, and what was left out.
 func proposed(t *testing.T, tables []*Table, messages, method string) (options, left string) {
 	t.Helper()
-	fd := compile(t, `syntax = "proto3"; package shop.v1; import "buf/validate/validate.proto"; `+messages+"\nservice Shop {"+method+"}")
+	fd := compile(t, `syntax = "proto3"; package shop.v1; import "buf/validate/validate.proto"; import "behavior.proto"; `+messages+"\nservice Shop {"+method+"}")
 	for _, p := range Propose([]protoreflect.FileDescriptor{fd}, tables).Proposals {
 		if _, ok := p.Element.(protoreflect.MethodDescriptor); ok {
 			options, left = summary(strings.Join(p.Options, " ")), strings.Join(p.Left, "\n")
@@ -46,6 +46,8 @@ func TestPropose_namesWhatMayBeEmpty(t *testing.T) {
 		{"refused by its length", "string customer_id = 1 [(buf.validate.field).string.min_len = 1];", list, ""},
 		{"refused by its form", "string customer_id = 1 [(buf.validate.field).string.uuid = true];", list, ""},
 		{"required", "string customer_id = 1 [(buf.validate.field).required = true];", list, ""},
+		{"optional and required", "optional string customer_id = 1 [(buf.validate.field).required = true];", list, ""},
+		{"required by AIP-203", "string customer_id = 1 [(google.api.field_behavior) = REQUIRED];", list, ""},
 		{"one row", "string customer_id = 1;", "rpc GetOrder(Q) returns (Order);", ""},
 		{"one row, in an answer", "string customer_id = 1;", "rpc GetOrder(Q) returns (One);", ""},
 		{"the key", "int64 id = 1;", list, ""},
@@ -61,17 +63,6 @@ func TestPropose_namesWhatMayBeEmpty(t *testing.T) {
 				require.Equal(t, 1, strings.Count(left, "may be empty"))
 			}
 		})
-	}
-}
-
-func TestIsRequired(t *testing.T) {
-	fd := compile(t, `syntax = "proto3"; package google.api; import "google/protobuf/descriptor.proto";
-enum FieldBehavior { FIELD_BEHAVIOR_UNSPECIFIED = 0; OPTIONAL = 1; REQUIRED = 2; }
-extend google.protobuf.FieldOptions { repeated FieldBehavior field_behavior = 1052; }
-message Q { string plain = 1; string may = 2 [(field_behavior) = OPTIONAL]; string must = 3 [(field_behavior) = REQUIRED]; }`)
-	fields := fd.Messages().ByName("Q").Fields()
-	for name, want := range map[protoreflect.Name]bool{"plain": false, "may": false, "must": true} {
-		require.Equal(t, want, isRequired(fields.ByName(name)), name)
 	}
 }
 

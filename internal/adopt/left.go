@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	freshetv1 "github.com/freshet-dev/freshet/gen/freshet/v1"
+	"github.com/freshet-dev/freshet/internal/presence"
 )
 
 // omission is a field of a request that no topic goes by.
@@ -39,7 +40,7 @@ func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 		return unknown
 	case f.IsList():
 		return repeats
-	case f.HasOptionalKeyword() || f.ContainingOneof() != nil:
+	case presence.IsOptional(f) || inOneof(f):
 		return unset
 	case !isName(c.Name):
 		return quotes
@@ -54,6 +55,12 @@ func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 	}
 }
 
+// inOneof reports whether a field shares its place with others. (The oneof that a compiler
+// makes of proto3's `optional` is none.)
+func inOneof(f protoreflect.FieldDescriptor) bool {
+	return f.ContainingOneof() != nil && !f.ContainingOneof().IsSynthetic()
+}
+
 // explain says of omitted fields why, and what to do. Those that are named like no column
 // are of interest only where nothing else says which rows the method is about.
 func explain(omitted []omission, t *Table, all bool) (lines []string) {
@@ -61,7 +68,7 @@ func explain(omitted []omission, t *Table, all bool) (lines []string) {
 	for _, o := range omitted {
 		switch o.why {
 		case unset:
-			lines = append(lines, fmt.Sprintf("%s may be unset, and says nothing then: no topic goes by it. It costs reads, not freshness; if it is always set, drop `optional`", o.path))
+			lines = append(lines, fmt.Sprintf("%s may be unset, and says nothing then: no topic goes by it. It costs reads, not freshness; if a request without it is refused, say so ([(buf.validate.field).required = true]), or drop `optional`", o.path))
 		case repeats:
 			lines = append(lines, fmt.Sprintf("%s repeats: no topic goes by it, since an empty one would have none. It costs reads, not freshness; if the method refuses an empty one, write a topic with {%s}, which is one for each element, and have the source tell it", o.path, o.path))
 		case quotes:

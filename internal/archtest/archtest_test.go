@@ -63,6 +63,7 @@ var tiers = map[string]int{
 	"cmd":               7,
 
 	"internal/claimtext":   0,
+	"internal/presence":    0,
 	"internal/conformance": 6,
 	"internal/front":       7,
 	"internal/scaffold":    7,
