@@ -94,7 +94,12 @@ deps/test: $(if $(HAVE_NODE),$(MODULES))
 # A Go test takes npm's Postgres where the system has none.
 test/go test/race: $(if $(HAVE_NODE),$(MODULES))
 
+# Compiled by all cores first: -p, which says how many packages are tested at a time,
+# would hold that back as well.
+COMPILE := list -export -test -deps ./... > /dev/null
+
 test/go:
+	$(GO) $(COMPILE)
 	$(GO) test -p $(P) -parallel $(SIDE) -timeout 9m ./...
 	cd bench/peers && $(GO) test ./...
 	cd internal/depths && $(GO) test ./...
@@ -104,6 +109,7 @@ test/go:
 	@set -e; for e in $(EXAMPLES); do (cd $$e && $(GO) test ./...); done
 
 test/race: ## the Go tests under the race detector
+	CGO_ENABLED=1 $(GO) $(subst list,list -race,$(COMPILE))
 	CGO_ENABLED=1 $(GO) test -race -p $(P) -parallel $(SIDE) -timeout 18m ./...
 	cd internal/depths && CGO_ENABLED=1 $(GO) test -race ./...
 	@set -e; for e in $(EXAMPLES); do (cd $$e && CGO_ENABLED=1 $(GO) test -race ./...); done
