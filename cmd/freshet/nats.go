@@ -55,8 +55,15 @@ func (f *natsFlags) examine(ctx context.Context) []setup.Problem {
 		return []setup.Problem{{Text: fmt.Sprintf("%s: want %s", natsFlagOf(field.Field), field.Want)}}
 	case err != nil:
 		return []setup.Problem{{Text: fmt.Sprintf("--nats-url: nodes would not hear each other: %v", err)}}
-	case took > slowNATS:
-		return []setup.Problem{{Warning: true, Text: fmt.Sprintf("--nats-url: a message takes %s from one connection to another: so much later than the node that captures do the others tell. Have servers of NATS near to the nodes", took.Round(100*time.Microsecond))}}
 	}
-	return nil
+	var problems []setup.Problem
+	if len(f.NATSURL) > 1 {
+		for _, useless := range relay.CheckServers(cfg) {
+			problems = append(problems, setup.Problem{Warning: true, Text: fmt.Sprintf("--nats-url: one server is of no use, so nodes have the others only: %v", useless)})
+		}
+	}
+	if took > slowNATS {
+		problems = append(problems, setup.Problem{Warning: true, Text: fmt.Sprintf("--nats-url: a message takes %s from one connection to another: so much later than the node that captures do the others tell. Have servers of NATS near to the nodes", took.Round(100*time.Microsecond))})
+	}
+	return problems
 }

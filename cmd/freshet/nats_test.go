@@ -52,6 +52,15 @@ func TestDoctor_nats(t *testing.T) {
 		require.Contains(t, stdout, tt.says)
 		require.NotContains(t, stdout+stderr, "sesame")
 	}
+
+	// Of several, those that are of no use are named: nodes go on without.
+	code, stdout, stderr := runs(t, "doctor", "--nats-url=nats://node:sesame@"+at+",nats://node:sesame@127.0.0.1:1,nats://node:wrong-sesame@"+at)
+	require.Equal(t, exitOK, code, "%s%s", stdout, stderr)
+	const useless = "-- warning: --nats-url: one server is of no use, so nodes have the others only: nats://"
+	require.Equal(t, 2, strings.Count(stdout, "warning"), stdout)
+	require.Contains(t, stdout, useless+"127.0.0.1:1: connect to NATS: nats: no servers available for connection: "+string(relay.FaultUnreachable))
+	require.Contains(t, stdout, useless+at+": connect to NATS: nats: Authorization Violation: "+string(relay.FaultCredentials))
+	require.NotContains(t, stdout+stderr, "sesame")
 }
 
 // silent is the address of a server that takes connections and says nothing.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -56,6 +59,42 @@ func Check(ctx context.Context, cfg Config) (took time.Duration, err error) {
 	case <-ctx.Done():
 		return 0, &SubjectError{Subject: cfg.Subject, Fault: FaultApart}
 	}
+}
+
+// ServerError says why one server of several is of no use.
+type ServerError struct {
+	Server string // its URL without user and password
+	Err    error  // a *ConnectError, as a rule
+}
+
+func (e *ServerError) Error() string { return e.Server + ": " + e.Err.Error() }
+
+// Unwrap returns what is in the way.
+func (e *ServerError) Unwrap() error { return e.Err }
+
+// CheckServers says which servers of a configuration that has passed Check a node could
+// not use, were they alone.
+func CheckServers(cfg Config) (useless []*ServerError) {
+	found := make([]*ServerError, len(cfg.Servers))
+	var all sync.WaitGroup
+	for i, server := range cfg.Servers {
+		all.Go(func() {
+			alone := cfg
+			alone.Servers = []string{server}
+			nc, err := alone.dial(true)
+			if err == nil {
+				nc.Close()
+				return
+			}
+			name := "a server"
+			if u, err := url.Parse(server); err == nil {
+				name = u.Scheme + "://" + u.Host
+			}
+			found[i] = &ServerError{Server: name, Err: err}
+		})
+	}
+	all.Wait()
+	return slices.DeleteFunc(found, func(e *ServerError) bool { return e == nil })
 }
 
 // noState answers nobody.
