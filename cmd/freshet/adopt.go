@@ -67,6 +67,9 @@ func (c *adoptCmd) Run(ctx context.Context, to streams) error {
 	if len(found.Unread) > 0 {
 		fmt.Fprintf(to.out, "No message is a row of these tables: %s\n  ! what a method reads or joins of one of them changes without its being told: give it a message with a source, and the method a topic of it\n", names(found.Unread))
 	}
+	if len(found.Records) > 0 {
+		fmt.Fprintf(to.out, "Left out, since a migration tool keeps its record there: %s\n", names(found.Records))
+	}
 	changed, err := c.apply(ctx, sources, files, found.Proposals)
 	if err != nil {
 		return err

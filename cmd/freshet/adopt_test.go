@@ -196,9 +196,10 @@ func TestAdopt_saysWhyThereIsNothing(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Empty(t, out)
 	require.Contains(t, said, "has no tables: run the service's migrations")
-	testkit.Exec(t, database, "create table elsewhere (id int primary key)")
+	testkit.Exec(t, database, "create table elsewhere (id int primary key); create table goose_db_version (id int primary key)")
 	code, out, _ = runs(t, "adopt", dir, "--database-url", database)
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, out, "no message is named like one of the 1 tables. Is this the service's database?")
-	require.Contains(t, out, "No message is a row of these tables: elsewhere")
+	require.Contains(t, out, "no message is named like one of the 2 tables. Is this the service's database?")
+	require.Contains(t, out, "No message is a row of these tables: elsewhere\n")
+	require.Contains(t, out, "Left out, since a migration tool keeps its record there: goose_db_version\n")
 }

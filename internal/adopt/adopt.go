@@ -34,6 +34,7 @@ type Outcome struct {
 	Proposals []Proposal // in the order of the files: messages, then methods
 	Rows      int        // messages that are rows of a table, with an option or without
 	Unread    []*Table   // tables that no message is a row of, if methods are without an option
+	Records   []*Table   // tables of migration tools, which aren't looked at
 	Declared  int        // methods that have an option already, and are left as they are
 	Open      int        // methods that nothing is proposed for: somebody's to decide
 }
@@ -41,7 +42,12 @@ type Outcome struct {
 // Propose returns proposals for all services of some files and the messages that are
 // rows of tables. What has an option of freshet.v1 already is left as it is.
 func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
-	a := &adoption{tables: tables, rows: make(map[protoreflect.FullName]*source)}
+	a := &adoption{all: tables, rows: make(map[protoreflect.FullName]*source)}
+	for _, t := range tables {
+		if !t.isRecord() {
+			a.tables = append(a.tables, t)
+		}
+	}
 	for _, fd := range files {
 		a.findRows(fd.Messages())
 	}
@@ -68,8 +74,10 @@ func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 		}
 	}
 	out.Proposals = append(append(out.Proposals, a.rowless(files)...), methods...)
-	for _, t := range tables {
-		if len(methods) > 0 && !slices.ContainsFunc(a.sources, func(s *source) bool { return s.table == t }) {
+	for _, t := range a.all {
+		if t.isRecord() {
+			out.Records = append(out.Records, t)
+		} else if len(methods) > 0 && !slices.ContainsFunc(a.sources, func(s *source) bool { return s.table == t }) {
 			out.Unread = append(out.Unread, t)
 		}
 	}
@@ -78,7 +86,8 @@ func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 
 // adoption is one run of Propose.
 type adoption struct {
-	tables  []*Table
+	all     []*Table
+	tables  []*Table // those that may have what messages are about
 	sources []*source
 	rows    map[protoreflect.FullName]*source // by the message
 }
@@ -162,8 +171,8 @@ func (a *adoption) findRows(messages protoreflect.MessageDescriptors) {
 // several tables it takes the one that has most of the message's fields.
 func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 	if declared := sourceOf(md); declared != nil {
-		if i := slices.IndexFunc(a.tables, func(t *Table) bool { return t.named(declared.GetTable()) }); i >= 0 {
-			return &source{message: md, table: a.tables[i], declared: append([]string{}, declared.GetTopics()...)}
+		if i := slices.IndexFunc(a.all, func(t *Table) bool { return t.named(declared.GetTable()) }); i >= 0 {
+			return &source{message: md, table: a.all[i], declared: append([]string{}, declared.GetTopics()...)}
 		}
 		return nil
 	}

@@ -143,6 +143,27 @@ func TestPropose_camelCase(t *testing.T) {
 	}
 }
 
+// What a migration tool keeps is no row of anything, whatever a message is named; unless it
+// says that it is.
+func TestPropose_leavesOutRecordsOfMigrations(t *testing.T) {
+	tables := append([]*Table{
+		{Schema: "public", Name: "schema_migrations", Columns: columns("version int8"), Key: []string{"version"}},
+		{Schema: "public", Name: "SequelizeMeta", Columns: columns("name text")},
+	}, shop...)
+	const methods = "rpc GetOrder(Order) returns (Order); rpc GetSchemaMigration(SchemaMigration) returns (SchemaMigration);"
+	for option, want := range map[string]string{
+		"": "",
+		`option (freshet.v1.source) = {table: "schema_migrations" topics: "schema"};`: "reads schema",
+	} {
+		fd := compile(t, `syntax = "proto3"; package shop.v1; import "freshet/v1/options.proto"; message Order { int64 id = 1; } message SchemaMigration {`+option+" int64 version = 1; }\nservice Shop {"+methods+"}")
+		out := Propose([]protoreflect.FileDescriptor{fd}, tables)
+		require.Equal(t, "order_items, stock.categories, Labels", list(out.Unread))
+		require.Equal(t, "schema_migrations, SequelizeMeta", list(out.Records))
+		last := out.Proposals[len(out.Proposals)-1]
+		require.Equal(t, want, summary(strings.Join(last.Options, " ")))
+	}
+}
+
 // The import goes where buf format has it.
 func TestApply_import(t *testing.T) {
 	const rest = "message Order { int64 id = 1; }\nservice Shop { rpc GetOrder(Order) returns (Order); }\n"

@@ -38,6 +38,37 @@ const (
 	generated  made = "generated" // of other columns of the row
 )
 
+// records are the tables in which tools keep which migrations have run. Those with a name
+// that a service may give a table of its own, as TypeORM's migrations, aren't among them.
+var records = []string{
+	"schema_migrations", "schema_lock", "ar_internal_metadata", // golang-migrate, dbmate, Rails, Ecto
+	"goose_db_version",
+	"flyway_schema_history",
+	"databasechangelog", "databasechangeloglock", // Liquibase
+	"atlas_schema_revisions",
+	"schema_version",  // tern
+	"gorp_migrations", // sql-migrate
+	"bun_migrations", "bun_migration_locks",
+	"river_migration",
+	"_prisma_migrations",
+	"knex_migrations", "knex_migrations_lock",
+	"SequelizeMeta",
+	"kysely_migration", "kysely_migration_lock",
+	"__drizzle_migrations",
+	"mikro_orm_migrations",
+	"pgmigrations", // node-pg-migrate
+	"alembic_version",
+	"django_migrations",
+	"_sqlx_migrations",
+	"__diesel_schema_migrations",
+	"seaql_migrations",
+	"refinery_schema_history",
+	"__EFMigrationsHistory",
+}
+
+// isRecord reports whether the table is a migration tool's.
+func (t *Table) isRecord() bool { return slices.Contains(records, t.Name) }
+
 // String is the table as the option `table` names it.
 func (t *Table) String() string {
 	if t.Schema == "public" {
