@@ -76,26 +76,47 @@ func (s *Spelling) CheckRequest(m *Method, topics []string) error {
 		if wrong.oid == 0 {
 			continue
 		}
-		f := m.fieldOf(parts, wrong.at)
-		if f == nil {
-			continue
+		if f := m.fieldOf(parts, wrong.at); f != nil {
+			return misspelled(f, wrong, parts)
 		}
-		err := &SpellingError{Field: f.path, Type: pathless[wrong.oid], example: exampleOf[wrong.oid]}
-		if f.claim != "" {
-			err.text = "the caller's claim " + quote(f.claim) // and not what it holds
-		} else {
-			value := valueOf(parts[wrong.at])
-			err.text, err.Written = f.path+": "+quote(value), written(wrong.oid, value)
-		}
-		return err
 	}
 	return nil
+}
+
+// CheckAnswer refuses the topics that an answer of m has beside its request's, by
+// AnswerTopics, in the same way: whoever has made the answer is at fault then. The error
+// is an *AnswerError.
+func (s *Spelling) CheckAnswer(m *Method, topics []string) error {
+	for _, topic := range topics {
+		wrong, parts := s.find(topic)
+		if wrong.oid == 0 {
+			continue
+		}
+		for _, d := range m.derived {
+			if f, _ := d.template.fieldOf(d.fields, parts, wrong.at); f != nil {
+				return &AnswerError{Procedure: m.Procedure, Template: d.template.String(), Err: misspelled(f, wrong, parts)}
+			}
+		}
+	}
+	return nil
+}
+
+// misspelled says which field is at fault for a topic.
+func misspelled(f *field, wrong misfit, parts []string) *SpellingError {
+	err := &SpellingError{Field: f.path, Type: pathless[wrong.oid], example: exampleOf[wrong.oid]}
+	if f.claim != "" {
+		err.text = "the caller's claim " + quote(f.claim) // and not what it holds
+	} else {
+		value := valueOf(parts[wrong.at])
+		err.text, err.Written = f.path+": "+quote(value), written(wrong.oid, value)
+	}
+	return err
 }
 
 // SpellingError says that a value isn't written as Postgres writes those of its
 // column's type. Its text may be shown to the caller.
 type SpellingError struct {
-	Field   string // of the request, as templates have it; empty: a topic was asked for
+	Field   string // of the request or the answer, as templates have it; empty: a topic was asked for
 	Type    string // of the column
 	Written string // how Postgres writes the value; empty: not known, or it is none of the type
 
@@ -220,16 +241,25 @@ func isSegment(oid uint32, segment string) bool {
 // template has.
 func (m *Method) fieldOf(parts []string, at int) (of *field) {
 	for _, t := range m.templates {
-		i := t.segmentOf(parts, at, 0, 0)
-		switch {
-		case i < 0: // not its topic
-		case t.segments[i].isLiteral():
+		switch f, matches := t.fieldOf(m.fields, parts, at); {
+		case !matches:
+		case f == nil:
 			return nil
 		case of == nil:
-			of = m.fields[t.refs[t.segments[i].field]]
+			of = f
 		}
 	}
 	return of
+}
+
+// fieldOf returns which of the fields has given a topic of the template a segment; nil:
+// it is the template's own, if it matches.
+func (t *template) fieldOf(fields []*field, parts []string, at int) (of *field, matches bool) {
+	i := t.segmentOf(parts, at, 0, 0)
+	if i < 0 || t.segments[i].isLiteral() {
+		return nil, i >= 0
+	}
+	return fields[t.refs[t.segments[i].field]], true
 }
 
 // segmentOf returns which of the template's segments, from i on, has made the one at

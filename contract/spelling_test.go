@@ -11,7 +11,8 @@ import (
 
 const tasksProto = `
 message Request { string id = 1; string name = 2; repeated string days = 3; int64 number = 4; string word = 5; }
-message Task { option (freshet.v1.source) = {table: "tasks" topics: "tasks/{id}" topics: "due/{day}" topics: "projects/{project}/tasks/{id}"}; }
+message Answer { message Of { string id = 1; } repeated Of tasks = 1; string day = 2; }
+message Task { option (freshet.v1.source) = {table: "tasks" topics: "tasks/{id}" topics: "tasks/-" topics: "due/{day}" topics: "projects/{project}/tasks/{id}"}; }
 message Counter { option (freshet.v1.source) = {table: "counters" topics: "counters/{number}" topics: "flags/{flag}" topics: "both/{number}"}; }
 message Word { option (freshet.v1.source) = {table: "words" topics: "words/{word}" topics: "both/{id}" topics: "mine/{path=**}/of/{id}"}; }
 message Told { option (freshet.v1.source) = {table: "stats" topics: "counters/{day}/of/{id}" topics: "tasks/{any}/stats" told: true}; }
@@ -22,6 +23,7 @@ service S {
   rpc All(Request) returns (Request) { option idempotency_level = NO_SIDE_EFFECTS; option (freshet.v1.reads) = {topics: "tasks/all"}; }
   rpc Number(Request) returns (Request) { option idempotency_level = NO_SIDE_EFFECTS; option (freshet.v1.reads) = {topics: "counters/{number}"}; }
   rpc Own(Request) returns (Request) { option idempotency_level = NO_SIDE_EFFECTS; option (freshet.v1.reads) = {topics: "tasks/{principal.task}"}; }
+  rpc Shown(Request) returns (Answer) { option idempotency_level = NO_SIDE_EFFECTS; option (freshet.v1.reads) = {topics: "tasks/all" response_topics: "tasks/{tasks.id}" response_topics: "due/{day}"}; }
   rpc Put(Request) returns (Request) { option (freshet.v1.writes) = {topics: "tasks/{id}"}; }
 }`
 
@@ -178,5 +180,32 @@ func TestSpelling_claim(t *testing.T) {
 			continue
 		}
 		require.EqualError(t, err, `the caller's claim "task" isn't how Postgres writes a uuid, and no change would ever be told of it: one is "`+exampleOf[oidUUID]+`"`)
+	}
+}
+
+// Whoever has made the answer is at fault.
+func TestSpelling_CheckAnswer(t *testing.T) {
+	p, s := spellingOfTasks(t)
+	m := p.Method("/test.v1.S/Shown")
+	for _, tt := range []struct {
+		topics []string
+		text   string // empty: it passes
+	}{
+		{[]string{"tasks/" + lower, "due/2026-01-05"}, ""},
+		{[]string{"tasks/-", "due/infinity"}, ""},
+		{[]string{"projects/P/tasks/" + upper}, ""}, // of no template of the answer's
+		{[]string{"tasks/" + lower, "tasks/" + upper}, `/test.v1.S/Shown: response topics "tasks/{tasks.id}": tasks.id: "` + upper + `" isn't how Postgres writes a uuid, and no change would ever be told of it: it writes "` + lower + `"`},
+		{[]string{"due/2026-1-5"}, `/test.v1.S/Shown: response topics "due/{day}": day: "2026-1-5" isn't how Postgres writes a date, and no change would ever be told of it: it writes "2026-01-05"`},
+	} {
+		err := s.CheckAnswer(m, tt.topics)
+		if tt.text == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.EqualError(t, err, tt.text)
+		var wrong *AnswerError
+		require.ErrorAs(t, err, &wrong)
+		var known *SpellingError
+		require.ErrorAs(t, err, &known)
 	}
 }

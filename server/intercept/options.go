@@ -15,15 +15,16 @@ import (
 //  4. for the caller: the contract's topics take claims, or refuse who has none
 //  5. authorize: the contract's topics against the caller's grants, before anything
 //     waits, or is looked up among what others were answered
-//  6. at-least: waits for the frontier; before any connection is taken
-//  7. explain, if anybody asks why: what has changed
-//  8. untold: warns of reads whose request has no topics
-//  9. conditional (GET): entity tags, 304
-//  10. authorize the answer, where it has topics that its request doesn't tell:
+//  6. spelling: refuses topics that no row can have
+//  7. at-least: waits for the frontier; before any connection is taken
+//  8. explain, if anybody asks why: what has changed
+//  9. untold: warns of reads whose request has no topics
+//  10. conditional (GET): entity tags, 304
+//  11. authorize the answer, where it has topics that its request doesn't tell:
 //     before its tag is compared
-//  11. read: kept answers, shared queries, stamps; what follows runs once for all
+//  12. read: kept answers, shared queries, stamps; what follows runs once for all
 //     who share it. Or settle, of writes: waits for the frontier after the handler
-//  12. audit: what the handler really read against the contract
+//  13. audit: what the handler really read against the contract
 //
 // A stream passes the first three, and is denied if anything authorizes (but for
 // Watch, which asks for itself): the contract knows of none.

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/server/hub"
 	"github.com/freshet-dev/freshet/server/reuse"
 	"github.com/freshet-dev/freshet/store"
@@ -24,7 +25,7 @@ import (
 // and carries no stamp. While there is no frontier, strong reads are answered and
 // carry none either; what was asked for at-least a revision is refused, since
 // nothing would say that the answer reaches it.
-func read(reads *reuse.Reads, audit *audit) func(ask) handler {
+func read(reads *reuse.Reads, spelling func() *contract.Spelling, audit *audit) func(ask) handler {
 	return func(next ask) handler {
 		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
 			request, _ := c.req.Any().(proto.Message)
@@ -37,8 +38,8 @@ func read(reads *reuse.Reads, audit *audit) func(ask) handler {
 			}
 			answer, err := reads.Do(ctx, reuse.Read{
 				Method: c.method, Request: request, Topics: c.topics, Scope: scope,
-				AtLeast: c.atLeast,
-				Alone:   audit.bars(c.procedure) || own && !known,
+				AtLeast: c.atLeast, Spelling: spelling,
+				Alone: audit.bars(c.procedure) || own && !known,
 				Query: func(ctx context.Context, since reuse.Since) (connect.AnyResponse, freshet.Revision, error) {
 					if shared {
 						ctx = forEverybody(ctx)

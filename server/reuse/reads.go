@@ -36,6 +36,9 @@ type Read struct {
 	// AtLeast is what the caller asked for, and the frontier had reached before
 	// the call. Zero: a strong read, which wants all that was committed before it.
 	AtLeast freshet.Revision
+	// Spelling returns how rows spell topics: an answer that has topics which no row can
+	// have is none, as nobody would be told when it changes. Nil: all pass.
+	Spelling func() *contract.Spelling
 	// Alone has the answer neither kept nor shared, whatever the method says.
 	Alone bool
 	// Query asks the database; it may run on another goroutine, and after Do has
@@ -143,7 +146,7 @@ func (r *Reads) Do(ctx context.Context, read Read) (Answer, error) {
 }
 
 // dependsOn returns the topics of an answer, if it has any that its request doesn't
-// tell. Its receiver is a value: a read that is answered by what is kept needs no
+// tell. The error says that it can't be followed: it isn't given to anybody then. Its receiver is a value: a read that is answered by what is kept needs no
 // room of its own then.
 func (r Read) dependsOn(response connect.AnyResponse) ([]string, error) {
 	if r.Method == nil || !r.Method.FromAnswer() {
@@ -153,7 +156,14 @@ func (r Read) dependsOn(response connect.AnyResponse) ([]string, error) {
 	if !ok {
 		return nil, errNotProto
 	}
-	return r.Method.AnswerTopics(r.Request, message)
+	topics, err := r.Method.AnswerTopics(r.Request, message)
+	if err == nil && r.Spelling != nil {
+		err = r.Spelling().CheckAnswer(r.Method, topics[len(r.Topics):]) // those of the request come first
+	}
+	if err != nil {
+		return nil, err
+	}
+	return topics, nil
 }
 
 // alone answers by a query of its own.
