@@ -66,7 +66,7 @@ func (p *privatePostgres) run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	p.cfg.Logger.InfoContext(ctx, "no database URL: starting a private Postgres", "data_dir", p.cfg.DataDir)
+	p.cfg.Logger.InfoContext(ctx, "no database URL: serving from the private Postgres of a folder", "data_dir", p.cfg.DataDir)
 	pg, err := pgembed.Start(ctx, p.cfg)
 	var inUse *pgembed.InUseError
 	switch {
