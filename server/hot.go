@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/freshet-dev/freshet/server/heat"
@@ -42,6 +43,29 @@ type HotTopics struct {
 	// Replaced counts how often a topic had to make room for another, which began at
 	// zero (Config.MaxHotTopics): counts are low then.
 	Replaced int
+}
+
+// heatJSON is HotTopics as the admin port of serve answers /hot, and as `freshet doctor
+// --hot` reads it.
+type heatJSON struct {
+	WindowMS int64      `json:"window_ms"`
+	Replaced int        `json:"replaced"`
+	Topics   []HotTopic `json:"topics"`
+}
+
+// MarshalJSON makes what `freshet doctor --hot` wants to hear from /hot.
+func (h HotTopics) MarshalJSON() ([]byte, error) {
+	return json.Marshal(heatJSON{h.Window.Milliseconds(), h.Replaced, append([]HotTopic{}, h.Topics...)})
+}
+
+// UnmarshalJSON takes what MarshalJSON makes.
+func (h *HotTopics) UnmarshalJSON(text []byte) error {
+	var found heatJSON
+	if err := json.Unmarshal(text, &found); err != nil {
+		return err
+	}
+	*h = HotTopics{time.Duration(found.WindowMS) * time.Millisecond, found.Topics, found.Replaced}
+	return nil
 }
 
 // ErrBusy is Hot's, where somebody else measures.

@@ -35,7 +35,7 @@ type doctorCmd struct {
 
 	URL string `name:"url" placeholder:"URL" env:"FRESHET_DOCTOR_URL" help:"Look at the way to a running server instead: what do proxies in between do to a stream? Takes half a minute."`
 
-	Hot bool          `help:"With --url of serve's admin port: measure which topics cost most, and say what to do."`
+	Hot bool          `help:"With --url of serve's admin port, or of where a service of your own mounts /hot: measure which topics cost most, and say what to do."`
 	For time.Duration `default:"10s" help:"With --hot: how long."`
 	Top int           `default:"20" help:"With --hot: how many topics to print."`
 

@@ -13,7 +13,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/server"
 )
 
@@ -49,35 +48,37 @@ func (c *doctorCmd) measureHeat(ctx context.Context, to streams) error {
 	fmt.Fprintf(to.err, "measuring for %v\n", c.For)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask the admin port: %w; does the node serve with --admin-addr, and is --url that address?", err)
+		return fmt.Errorf("ask the admin port: %w; --url is to be %s", err, whereHot)
 	}
 	defer func() { _ = resp.Body.Close() }() // it was only read
 	body, err := io.ReadAll(io.LimitReader(resp.Body, hotAnswerBytes))
 	if err != nil {
 		return err
 	}
-	var found front.Heat
+	var found server.HotTopics
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("/hot is answered %s: %s%s", resp.Status, strings.TrimSpace(string(body[:min(len(body), 300)])), askedHot[resp.StatusCode])
 	}
 	if err := json.Unmarshal(body, &found); err != nil {
-		return fmt.Errorf("what comes is no measurement: %w; is --url that of serve's --admin-addr?", err)
+		return fmt.Errorf("what comes is no measurement: %w; --url is to be %s", err, whereHot)
 	}
 	return printHeat(to.out, found)
 }
+
+// whereHot is who answers /hot.
+const whereHot = "the address of serve's --admin-addr, or where a service of your own mounts /hot (docs/library.md, What doctor asks)"
 
 // askedHot says what to do about a refusal.
 var askedHot = map[int]string{
 	http.StatusUnauthorized: " (give a token by --token-file)",
 	http.StatusForbidden:    " (the token's caller needs admin: true in serve's --grants)",
-	http.StatusNotFound:     " (--url is to be that of serve's --admin-addr)",
+	http.StatusNotFound:     " (--url is to be " + whereHot + ")",
 }
 
 // printHeat prints a table, and below it what to do about which topic.
-func printHeat(w io.Writer, found front.Heat) error {
-	window := time.Duration(found.WindowMS) * time.Millisecond
+func printHeat(w io.Writer, found server.HotTopics) error {
 	if len(found.Topics) == 0 {
-		fmt.Fprintf(w, "In %v no topic changed, and none was read again.\n", window)
+		fmt.Fprintf(w, "In %v no topic changed, and none was read again.\n", found.Window)
 		return nil
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -92,7 +93,7 @@ func printHeat(w io.Writer, found front.Heat) error {
 	fmt.Fprintln(w)
 	quiet := true
 	for _, t := range found.Topics {
-		if advice := adviceOn(t, window); advice != "" {
+		if advice := adviceOn(t, found.Window); advice != "" {
 			quiet = false
 			fmt.Fprintf(w, "%s: %s\n", oneLine.Replace(t.Topic), advice)
 			for _, s := range t.Sources {

@@ -97,7 +97,7 @@ func TestDoctorHot(t *testing.T) {
 
 func TestDoctorHot_refusals(t *testing.T) {
 	for status, want := range map[int]string{
-		http.StatusNotFound:     "--admin-addr",
+		http.StatusNotFound:     "--admin-addr, or where a service of your own mounts /hot",
 		http.StatusUnauthorized: "--token-file",
 		http.StatusForbidden:    "admin: true",
 		http.StatusOK:           "no measurement",

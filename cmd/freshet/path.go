@@ -137,7 +137,9 @@ func (p *path) roundTrip(ctx context.Context) (least time.Duration, _ error) {
 		if resp.StatusCode == http.StatusMisdirectedRequest {
 			return 0, errors.New("the server doesn't answer to this name: start it with --host")
 		}
-		if resp.StatusCode != http.StatusOK {
+		// A service of somebody's own may have no such path, or none without a token; but
+		// who answers so is there, and takes no longer.
+		if resp.StatusCode >= http.StatusInternalServerError {
 			return 0, fmt.Errorf("/healthz is answered %s: is this the server, or does something in between answer?", resp.Status)
 		}
 		if try == 0 {
@@ -244,6 +246,7 @@ func (p *path) nothing(ctx context.Context, err error) error {
 var asked = map[int]string{
 	http.StatusUnauthorized: " (give a token by --token-file)",
 	http.StatusForbidden:    " (name a --topic that the token's caller may read, by --token-file)",
+	http.StatusNotFound:     " (is --url the server's? A service of your own mounts the stream at /events: docs/library.md, What doctor asks)",
 }
 
 // judge looks at the head of a stream's answer.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -115,6 +116,41 @@ func TestDoctor_pathInterrupted(t *testing.T) {
 	run(ctx, []string{"doctor", "--url", server.URL}, &out, progress)
 	require.Contains(t, out.String(), "the first frame of a stream")
 	require.NotContains(t, out.String(), "problem")
+}
+
+// A service of somebody's own need have nothing but the stream, and somebody may ask for
+// tokens on all other paths.
+func TestDoctor_pathOfAServiceOfOnesOwn(t *testing.T) {
+	for status, code := range map[int]int{
+		http.StatusNotFound:     exitOK,
+		http.StatusUnauthorized: exitOK,
+		http.StatusBadGateway:   exitFailed,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/events" {
+				w.WriteHeader(status)
+				return
+			}
+			w.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(w, "event: ready\ndata: {\"heartbeat_ms\":100}\n\n")
+			beats := time.NewTicker(100 * time.Millisecond)
+			defer beats.Stop()
+			for r.Context().Err() == nil {
+				_ = http.NewResponseController(w).Flush()
+				<-beats.C
+				_, _ = io.WriteString(w, "event: frontier\ndata: {}\n\n")
+			}
+		}))
+		got, stdout, stderr := runs(t, "doctor", "--url", server.URL)
+		server.Close()
+		require.Equal(t, code, got, stdout+stderr)
+		require.Equal(t, code == exitOK, strings.Contains(stdout, "2 heartbeats came"))
+	}
+	nothing := httptest.NewServer(http.NotFoundHandler())
+	defer nothing.Close()
+	code, stdout, _ := runs(t, "doctor", "--url", nothing.URL)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "A service of your own mounts the stream at /events")
 }
 
 type writerFunc func([]byte) (int, error)

@@ -19,13 +19,6 @@ const (
 	maxHotTopics     = 1000
 )
 
-// Heat is what /hot answers.
-type Heat struct {
-	WindowMS int64             `json:"window_ms"`
-	Replaced int               `json:"replaced"`
-	Topics   []server.HotTopic `json:"topics"`
-}
-
 // hot measures for a while which topics cost most, and then tells. The measurement
 // ends with whoever has asked for it.
 func hot(node *server.Node) http.HandlerFunc {
@@ -57,8 +50,6 @@ func hot(node *server.Node) http.HandlerFunc {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		_ = json.NewEncoder(w).Encode(Heat{ // the peer has gone if it can't be told
-			found.Window.Milliseconds(), found.Replaced, append([]server.HotTopic{}, found.Topics...),
-		})
+		_ = json.NewEncoder(w).Encode(found) // the peer has gone if it can't be told
 	}
 }
