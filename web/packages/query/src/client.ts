@@ -47,6 +47,7 @@ export class Freshet {
   #status: Status = { state: "idle", freshness: "offline", lagMs: 0 };
   #polling: ReturnType<typeof setTimeout> | undefined;
   #denied = false; // and all were told, since the stream was live
+  #telling = false; // who listens, soon
   #closed = false;
 
   constructor(options: FreshetOptions = {}) {
@@ -92,17 +93,17 @@ export class Freshet {
     const subscription = new Subscription(options, {
       changed: () => {
         this.#ledger.changed(subscription);
-        this.#feed.changed();
+        this.#wantsChanged();
       },
       closed: () => {
         this.#ledger.remove(subscription);
-        this.#feed.changed();
+        this.#wantsChanged();
       },
       freshness: (topics) => this.freshnessOf(topics),
       caughtUp: (topic) => this.#ledger.caughtUp(subscription, topic),
     });
     this.#ledger.add(subscription);
-    this.#feed.changed();
+    this.#wantsChanged();
     return subscription;
   }
 
@@ -119,9 +120,11 @@ export class Freshet {
   /** How well these topics are followed; none at all are as well as the stream. */
   freshnessOf(topics: Iterable<string>): Freshness {
     const { freshness, lagMs, state } = this.#status;
-    if (state === "closed") return "offline";
+    const all = [...topics]; // an iterator is read once
+    // What nobody wants, or not any more, is told to nobody, though a stream may still have it.
+    if (state === "closed" || !this.#ledger.wantsAll(all)) return "offline";
     if (!this.#feedState.streaming) return freshness;
-    if (this.#ledger.follows(topics)) return freshnessOf({ state: "live", lagMs }, this.#maxLagMs);
+    if (this.#ledger.follows(all)) return freshnessOf({ state: "live", lagMs }, this.#maxLagMs);
     return this.#feedState.error ? "offline" : "catching up";
   }
 
@@ -330,9 +333,20 @@ export class Freshet {
     this.#ledger.ask("denied");
   }
 
+  /** Topics came or went. Told once for all of a moment. */
+  #wantsChanged(): void {
+    this.#feed.changed();
+    if (this.#telling) return;
+    this.#telling = true;
+    queueMicrotask(() => {
+      this.#telling = false;
+      if (!this.#closed) this.#update({ topics: true });
+    });
+  }
+
   /**
    * Works the status out anew, and tells who listens when it is another, or the
-   * stream follows other `topics`: `freshnessOf` them has no other sign.
+   * stream follows, or is to follow, other `topics`: `freshnessOf` them has no other sign.
    */
   #update(change: { revision?: Revision; topics?: true } = {}): void {
     const { lagMs, error } = this.#feedState;

@@ -110,6 +110,13 @@ export class Ledger {
     return this.#entries.get(subscriber)?.get(topic)?.by === "joined";
   }
 
+  /** Whether each of these topics has a subscriber. */
+  wantsAll(topics: Iterable<string>): boolean {
+    const subscribers = [...this.#entries.keys()];
+    for (const topic of topics) if (!subscribers.some((subscriber) => subscriber.topics.has(topic))) return false;
+    return true;
+  }
+
   /** Whether the stream follows all of these topics, or did until it was lost. */
   follows(topics: Iterable<string>): boolean {
     for (const topic of topics) if (!this.#live?.topics.has(topic)) return false;

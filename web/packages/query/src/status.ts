@@ -27,7 +27,7 @@ export type Freshness =
   | "catching up"
   /** The server said that it is behind its database, or has fallen silent. */
   | "stale"
-  /** No stream: nothing is told, and nothing is asked for. */
+  /** No stream, or of some topics: nobody wants them. Nothing is told, and nothing is asked for. */
   | "offline";
 
 export interface Status {

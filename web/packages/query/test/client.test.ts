@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Freshet, type FreshetOptions, type State } from "../src/client.js";
 import type { Invalidation } from "../src/ledger.js";
 import type { Revision } from "../src/revision.js";
@@ -76,6 +76,36 @@ describe("a stream", () => {
     (await server.requests.next()).ready(rev(10));
     expect(await told.next()).toBe("live");
     stop();
+  });
+
+  test("says of topics that nobody wants any more that they aren't followed", async () => {
+    const client = connect();
+    const { subscription } = subscribe(client, "a", "b");
+    await live(client);
+    const told = new Queue<string[]>();
+    client.onStatus(() => told.push(["a", "b"].map((topic) => client.freshnessOf([topic]))));
+    subscription.setTopics(["a"]); // the stream still has both
+    expect(await told.next()).toEqual(["live", "offline"]);
+    subscription.setTopics(["a", "b", "c"]);
+    expect(await told.next()).toEqual(["live", "live"]);
+    expect(client.freshnessOf(["c"])).toBe("catching up");
+    subscription.setTopics(["a", "c"]);
+    (await server.requests.next()).ready(rev(10));
+    await vi.waitFor(() => expect(client.freshnessOf(["a", "c"])).toBe("live"));
+    expect(client.freshnessOf(["a", "b"].values())).toBe("offline");
+    subscription.close();
+    expect(client.freshnessOf(["a"])).toBe("offline");
+  });
+
+  test("says that a topic is wanted, before there is a stream", async () => {
+    const client = connect();
+    subscribe(client, "a");
+    await server.requests.next();
+    expect(client.freshnessOf(["b"])).toBe("offline");
+    const told = new Queue<string>();
+    client.onStatus(() => told.push(client.freshnessOf(["b"])));
+    subscribe(client, "b");
+    expect(await told.next()).toBe("catching up");
   });
 
   test("resumes from the last id, and does not repeat what was told", async () => {
