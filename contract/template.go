@@ -60,6 +60,9 @@ func parseTemplate(text string) (*template, error) {
 	for start, least := 0, 0; ; {
 		part, _, more := strings.Cut(text[start:], "/")
 		s, at, reason := t.parseSegment(part)
+		if pattern, _, _ := strings.Cut(text[start:], "}"); reason == notClosed && strings.Contains(pattern, "=") {
+			at, reason = strings.IndexByte(pattern, '='), otherPattern // it has a slash
+		}
 		if reason != "" {
 			return fail(start+at, "%s", reason)
 		}
@@ -93,20 +96,26 @@ func (t *template) parseSegment(part string) (s segment, at int, reason string) 
 	}
 	end := strings.IndexByte(part, '}')
 	if end < 0 {
-		return s, 0, "{ is not closed in its segment"
+		return s, 0, notClosed
 	}
 	if end != len(part)-1 {
 		return s, end + 1, "a field must fill its segment"
 	}
 	path, suffix, assigned := strings.Cut(part[1:end], "=")
 	if assigned && suffix != "**" {
-		return s, 1 + len(path), "want {field} or {field=**}"
+		return s, 1 + len(path), otherPattern
 	}
 	if at, reason = checkPath(path); reason != "" {
 		return s, 1 + at, reason
 	}
 	return segment{field: t.fieldIndex(path), rest: assigned}, 0, ""
 }
+
+const notClosed = "{ is not closed in its segment"
+
+// otherPattern answers what google.api.http and AIP-127 have, {field=*} and
+// {field=tenants/*}.
+const otherPattern = "{field} takes one segment, {field=**} a whole path, as tenants/7; other patterns aren't supported"
 
 // fieldIndex returns the index of a field, adding it when it is new.
 func (t *template) fieldIndex(path string) int {
