@@ -102,9 +102,9 @@ func describe(m *contract.Method) string {
 	case m.Uncached:
 		return what + "reads; each call runs the handler"
 	case m.Shared:
-		return what + "reads; one answer serves all callers until one of its topics is told"
+		return what + "reads; one answer serves all callers until one of its topics is told (shared)"
 	default:
-		return what + "reads; one answer serves all callers with the same claims until one of its topics is told"
+		return what + "reads; an answer serves calls of one issuer, subject and claims until one of its topics is told (not shared); where nobody asks who calls, each runs the handler"
 	}
 }
 

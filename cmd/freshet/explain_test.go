@@ -24,7 +24,7 @@ func TestExplain(t *testing.T) {
 		want []string // in standard output or error
 	}{
 		{[]string{"ListMessages", `{"parent": "conversations/7"}`}, exitOK, []string{
-			"messages.v1.MessageService/ListMessages reads; one answer serves all callers",
+			"messages.v1.MessageService/ListMessages reads; one answer serves all callers until one of its topics is told (shared)",
 			"\n  conversations/7/messages\n    told when a row of public.messages is written whose columns spell it: conversations/{conversation}/messages\n",
 		}},
 		{[]string{"messages.v1.MessageService/GetMessage", `{"name": "conversations/7/messages/x"}`}, exitOK, []string{"conversations/7/messages/x\n"}},
@@ -78,6 +78,7 @@ func TestExplain_callerAndAnswer(t *testing.T) {
 		want []string
 	}{
 		{nil, exitOK, []string{
+			"ListNotes reads; an answer serves calls of one issuer, subject and claims until one of its topics is told (not shared)",
 			"topics take the caller's org_id, which --claims or --token says: orgs/{principal.org_id}/notes\n",
 			"  and of the answer: orgs/{principal.org_id}/notes/{notes.id}/tags\n",
 		}},
