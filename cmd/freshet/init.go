@@ -18,7 +18,7 @@ import (
 
 type initCmd struct {
 	Dir     string `arg:"" type:"path" help:"Folder of the new service; it must be empty, or not exist."`
-	Name    string `placeholder:"NAME" help:"The service's: of its proto package, its replication slot and its publication. Unset: made of the folder's name."`
+	Name    string `placeholder:"NAME" help:"The service's: of its proto package, its replication slot and its publication. Unset: made of the folder's name. Letters a to z, digits and _; freshet, google and buf are taken."`
 	Module  string `placeholder:"PATH" help:"Path of its Go module. Unset: example.com/ and the folder's name."`
 	Replace string `placeholder:"DIR" type:"existingdir" help:"A clone of Freshet to build against. Unset: the version of this program."`
 }
@@ -87,6 +87,9 @@ func (c *initCmd) Run(ctx context.Context, to streams) error {
 		if err := c.packPage(ctx); err != nil {
 			fmt.Fprintf(to.err, "The page's packages couldn't be made, the rest works without: %v\n", err)
 		}
+	}
+	if given := cmp.Or(c.Name, filepath.Base(c.Dir)); given != name {
+		fmt.Fprintf(to.out, "Of %q is made the name %s, of the replication slot and the publication.\n", given, name)
 	}
 	_, err = fmt.Fprintf(to.out, "%s is there. Run it:\n\n  cd %s\n  make run\n", module, c.Dir)
 	return err

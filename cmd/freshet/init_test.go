@@ -21,6 +21,7 @@ func TestInit_builds(t *testing.T) {
 	code, out, _ := runs(t, "init", dir, "--module", "example.org/things", "--replace", root)
 	require.Zero(t, code)
 	require.Contains(t, out, "make run")
+	require.Contains(t, out, `Of "my-things" is made the name my_things,`)
 	for _, args := range [][]string{{"vet", "./..."}, {"mod", "tidy", "-diff"}} {
 		cmd := exec.CommandContext(t.Context(), "go", args...)
 		cmd.Dir = dir
@@ -45,7 +46,7 @@ func TestInit_refuses(t *testing.T) {
 		require.Equal(t, exitFailed, code)
 		require.Contains(t, said, "--module")
 	}
-	for _, name := range []string{"42", "freshet", strings.Repeat("x", 55)} {
+	for _, name := range []string{"42", "freshet", "données", strings.Repeat("x", 55)} {
 		code, _, said := runs(t, "init", filepath.Join(t.TempDir(), "x"), "--name", name, "--replace", testkit.Root())
 		require.Equal(t, exitFailed, code)
 		require.Contains(t, said, "--name")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -18,15 +19,22 @@ var taken = []string{"freshet", "google", "buf"}
 
 // Name derives a service's name from a text, as the name of its folder: lower-case
 // letters, digits and _, a letter first, so that it may name a slot and a publication.
-// What can't stand in it becomes _ between words.
+// What else is in it becomes _ between words; but a letter that can't stand in it is
+// refused, since without it the name is another word.
 func Name(text string) (string, error) {
+	for _, r := range text {
+		if r > unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r)) {
+			return "", fmt.Errorf("%q can't name a service: it has %q, and the name of a proto package has the letters a to z only", text, r)
+		}
+	}
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') })
 	name := strings.TrimLeft(strings.Join(words, "_"), "0123456789_")
+	others := slices.DeleteFunc(slices.Clone(taken), func(t string) bool { return t == packageOf(name) })
 	switch {
 	case name == "":
 		return "", fmt.Errorf("no name of a service can be made of %q: it has no letter from a to z", text)
 	case slices.Contains(taken, packageOf(name)):
-		return "", fmt.Errorf("%q can't name a service: the protos of %s.… are somebody else's", text, packageOf(name))
+		return "", fmt.Errorf("%q can't name a service: the protos of %s.… are somebody else's, as are those of %s", text, packageOf(name), strings.Join(others, " and "))
 	}
 	return name, nil
 }

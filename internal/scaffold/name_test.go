@@ -18,16 +18,27 @@ import (
 
 func TestName(t *testing.T) {
 	for text, want := range map[string]string{
-		"tasks": "tasks", "Shop": "shop", "my-shop": "my_shop", "my shop.v2": "my_shop_v2", "2do": "do", "42-shops_": "shops", "Größe": "gr_e",
+		"tasks": "tasks", "Shop": "shop", "my-shop": "my_shop", "my shop.v2": "my_shop_v2", "2do": "do", "42-shops_": "shops",
 	} {
 		name, err := Name(text)
 		require.NoError(t, err)
 		require.Equal(t, want, name)
 	}
-	for _, text := range []string{"", "42", "…", "日本", "freshet", "Google", "b-u-f"} {
+	for text, want := range map[string]string{
+		"": "no letter from a to z", "42": "no letter from a to z", "…": "no letter from a to z",
+		"données": `it has 'é'`, "donne\u0301es": "it has '\u0301'", "日本": `it has '日'`, "shop٣": `it has '٣'`,
+		"freshet": "those of google and buf", "Google": "the protos of google.… are somebody else's, as are those of freshet and buf", "b-u-f": "buf.…",
+	} {
 		_, err := Name(text)
-		require.Error(t, err, text)
+		require.ErrorContains(t, err, want, text)
 	}
+}
+
+// A page without an icon has the browser ask for /favicon.ico, which isn't there.
+func TestWrite_icon(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, Write(dir, modulePath, "tasks"))
+	require.Contains(t, read(t, filepath.Join(dir, "web/index.html")), `<link rel="icon" href="data:image/svg+xml,`)
 }
 
 // Under the name that it has here a service is written as it is here, to the byte.
