@@ -20,6 +20,7 @@ func TestUnreachable_oneLine(t *testing.T) {
 			require.NotEqual(t, exitOK, code, command)
 			require.Empty(t, stdout, command)
 			require.Equal(t, 1, strings.Count(stderr, address), "%s: %s", command, stderr)
+			require.Equal(t, at == url, strings.Contains(stderr, "failed to connect"), "%s: of several it is said once", command)
 			require.Equal(t, at == urls, strings.Count(stderr, another) == 1, "%s: %s", command, stderr)
 			require.Equal(t, 1, strings.Count(stderr, "\n"), "%s: %s", command, stderr)
 		}

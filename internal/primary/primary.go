@@ -293,7 +293,7 @@ func (h host) ask(ctx context.Context, config *pgx.ConnConfig, said chan<- answe
 	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
 	if err != nil {
 		if ctx.Err() == nil && !pgconn.Timeout(err) { // else it is silent
-			tell(answer{err: oneline.Error(err)})
+			tell(answer{err: err})
 		}
 		return
 	}
@@ -360,6 +360,11 @@ func none(answers []answer) error {
 	for _, a := range answers {
 		if a.err == nil {
 			errs = append(errs, fmt.Errorf("%s is a standby", a.host))
+			continue
+		}
+		var connect *pgconn.ConnectError
+		if errors.As(a.err, &connect) {
+			errs = append(errs, connect.Unwrap()) // which names the host, as all of them do
 			continue
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", a.host, a.err))
