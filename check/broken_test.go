@@ -238,4 +238,4 @@ func ofOnePlace(writes []check.Write) bool {
 }
 
 // noStandby is what is missing, without a standby, for reads on one.
-const noStandby = "--cluster"
+const noStandby = "--cluster; Stage.Standby"

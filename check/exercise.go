@@ -73,9 +73,8 @@ func (s *service) exercises() []asked {
 type Exercised struct {
 	Exercise
 	N int
-	// Needs is what was missing for it, as the flags of freshet check name it:
-	// --database-url for Config.Database, --serve for Config.Stage, --cluster for its
-	// Standby; empty: nothing, it just didn't happen.
+	// Needs is what was missing for it, for people: flags of freshet check, and the
+	// field of Config. Empty: nothing, it just didn't happen.
 	Needs string
 }
 
@@ -86,7 +85,7 @@ func (r *run) exercised() []Exercised {
 	for _, e := range r.service.exercises() {
 		done := Exercised{Exercise: e.Exercise, N: r.rec.done[e.Exercise]}
 		if done.N == 0 && !r.cfg.has(e.needs) {
-			done.Needs = e.needs.flag()
+			done.Needs = e.needs.given()
 		}
 		all = append(all, done)
 	}

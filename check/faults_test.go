@@ -51,11 +51,11 @@ func TestFaults_refused(t *testing.T) {
 		says   string
 	}{
 		{[]string{"earthquake"}, `"earthquake" is no fault: there are kill-server, `},
-		{[]string{"kill-server", "cut-clients"}, "faults: kill-server can only be done to a server of the checker's own (--serve, --cluster); possible here: cut-clients,"},
-		{[]string{"long-transaction"}, "faults: long-transaction needs its database (--database-url, or --serve); possible"},
+		{[]string{"kill-server", "cut-clients"}, "faults: kill-server can only be done to a server of the checker's own (--serve, --cluster; Config.Stage); possible here: cut-clients,"},
+		{[]string{"long-transaction"}, "faults: long-transaction needs its database (--database-url, --serve; Config.Database); possible"},
 		{[]string{"cut-node"}, "faults: cut-node needs a balancer of the checker's own (--cluster; Node.Front); possible here: cut-clients,"},
-		{[]string{"pause-replay"}, "faults: pause-replay can only be done to a standby of the checker's own (--cluster); possible here: cut-clients,"},
-		{[]string{"kill-nats"}, "faults: kill-nats can only be done to servers of NATS of the checker's own (--cluster --nats); possible here: cut-clients,"},
+		{[]string{"pause-replay"}, "faults: pause-replay can only be done to a standby of the checker's own (--cluster; Stage.Standby); possible here: cut-clients,"},
+		{[]string{"kill-nats"}, "faults: kill-nats can only be done to servers of NATS of the checker's own (--cluster --nats; Stage.NATS); possible here: cut-clients,"},
 		{[]string{"all"}, "lose-slot can only be done to a slot of the checker's own"},
 		{[]string{"none", "cut-clients"}, "none, and others?"},
 	} {

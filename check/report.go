@@ -55,7 +55,7 @@ func (r *run) report(elapsed time.Duration) *Report {
 	}
 	switch {
 	case r.cfg.Database == nil:
-		report.Notes = append(report.Notes, "without --database-url there are no writers by SQL and no SELECTs on the primary, truth is what strong reads say, "+
+		report.Notes = append(report.Notes, "without its database ("+database.given()+") there are no writers by SQL and no SELECTs on the primary, truth is what strong reads say, "+
 			"and a commit's position is known by its response's stamp only: G1, G2 and G6 see less, latencies are not measured")
 	case r.cfg.Database.Note() != "":
 		report.Notes = append(report.Notes, r.cfg.Database.Note())

@@ -127,7 +127,7 @@ func TestRun_withoutDatabase(t *testing.T) {
 	require.NoError(t, err)
 	requireNoViolation(t, report)
 	require.Len(t, report.Notes, 1)
-	require.Contains(t, report.Notes[0], "without --database-url")
+	require.Contains(t, report.Notes[0], "without its database (--database-url, --serve; Config.Database)")
 	// F68: the report says what nothing is known of, and why.
 	needs := map[check.Exercise]string{}
 	for _, e := range report.Exercised {
@@ -135,16 +135,16 @@ func TestRun_withoutDatabase(t *testing.T) {
 			needs[e.Exercise] = e.Needs
 		}
 	}
-	require.Equal(t, "--database-url", needs["COPY"])
-	require.Equal(t, "--serve", needs["TRUNCATE"])
+	require.Equal(t, "--database-url, --serve; Config.Database", needs["COPY"])
+	require.Equal(t, "--serve, --cluster; Config.Stage", needs["TRUNCATE"])
 	require.NotContains(t, needs, check.Exercise("GetMessage"))
 	var text strings.Builder
 	require.NoError(t, report.WriteText(&text))
 	require.Contains(t, text.String(), "\nnot exercised: ")
-	require.Contains(t, text.String(), "TRUNCATE (needs --serve)")
+	require.Contains(t, text.String(), "TRUNCATE (needs --serve, --cluster; Config.Stage)")
 	text.Reset()
 	require.NoError(t, json.NewEncoder(&text).Encode(report))
-	require.Contains(t, text.String(), `{"needs":"--serve","what":"TRUNCATE"}`)
+	require.Contains(t, text.String(), `{"needs":"--serve, --cluster; Config.Stage","what":"TRUNCATE"}`)
 }
 
 func TestRun_nobodyThere(t *testing.T) {

@@ -51,19 +51,19 @@ func (c *Config) chosenFaults() ([]fault, error) {
 	}
 	var refusals []string
 	for needs, why := range []string{
-		database: "needs its database (--database-url, or --serve)",
-		stage:    "can only be done to a server of the checker's own (--serve, --cluster)",
-		proxies:  "needs proxies between the checker's own server and Postgres (--serve, --cluster; Node.Pool and Node.Feed)",
-		postgres: "can only be done to a Postgres of the checker's own (--serve, --cluster; Stage.RestartPostgres and Stage.CrashPostgres)",
-		commits:  "can only be done to a Postgres of the checker's own (--serve, --cluster; Stage.HoldCommits)",
-		slots:    "can only be done to a slot of the checker's own (--serve, --cluster; Stage.DropSlot)",
-		several:  "can only be done to several nodes of the checker's own (--cluster)",
-		fronts:   "needs a balancer of the checker's own (--cluster; Node.Front)",
-		standby:  "can only be done to a standby of the checker's own (--cluster)",
-		nats:     "can only be done to servers of NATS of the checker's own (--cluster --nats)",
+		database: "needs its database",
+		stage:    "can only be done to a server of the checker's own",
+		proxies:  "needs proxies between the checker's own server and Postgres",
+		postgres: "can only be done to a Postgres of the checker's own",
+		commits:  "can only be done to a Postgres of the checker's own",
+		slots:    "can only be done to a slot of the checker's own",
+		several:  "can only be done to several nodes of the checker's own",
+		fronts:   "needs a balancer of the checker's own",
+		standby:  "can only be done to a standby of the checker's own",
+		nats:     "can only be done to servers of NATS of the checker's own",
 	} {
 		if names := lacking[need(needs)]; len(names) > 0 {
-			refusals = append(refusals, strings.Join(names, ", ")+" "+why)
+			refusals = append(refusals, fmt.Sprintf("%s %s (%s)", strings.Join(names, ", "), why, need(needs).given()))
 		}
 	}
 	return nil, fmt.Errorf("faults: %s; possible here: %s", strings.Join(refusals, "; "), strings.Join(possible, ","))

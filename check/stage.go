@@ -100,10 +100,20 @@ const (
 	nats          // one whose nodes tell each other what changes
 )
 
-// flag is what gives it to freshet check.
-func (n need) flag() string {
-	return [...]string{database: "--database-url", stage: "--serve", proxies: "--serve", postgres: "--serve", commits: "--serve", slots: "--serve",
-		several: "--cluster", fronts: "--cluster", standby: "--cluster", nats: "--nats"}[n]
+// given is what brings it: to freshet check flags, to Run a field of its Config.
+func (n need) given() string {
+	return [...]string{
+		database: "--database-url, --serve; Config.Database",
+		stage:    "--serve, --cluster; Config.Stage",
+		proxies:  "--serve, --cluster; Node.Pool and Node.Feed",
+		postgres: "--serve, --cluster; Stage.RestartPostgres and Stage.CrashPostgres",
+		commits:  "--serve, --cluster; Stage.HoldCommits",
+		slots:    "--serve, --cluster; Stage.DropSlot",
+		several:  "--cluster; Stage.Nodes",
+		fronts:   "--cluster; Node.Front",
+		standby:  "--cluster; Stage.Standby",
+		nats:     "--cluster --nats; Stage.NATS",
+	}[n]
 }
 
 // has says whether a run has what is needed.

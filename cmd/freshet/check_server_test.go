@@ -56,7 +56,7 @@ func TestCheck_serveWithFaults(t *testing.T) {
 	}
 	require.NotEmpty(t, report.Faults)
 	for _, not := range report.NotExercised {
-		require.Equal(t, "--cluster", not.Needs, "F68: whatever isn't asked for isn't judged: %s", not.What)
+		require.Equal(t, "--cluster; Stage.Standby", not.Needs, "F68: whatever isn't asked for isn't judged: %s", not.What)
 	}
 }
 

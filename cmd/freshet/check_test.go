@@ -29,7 +29,7 @@ func TestCheck_exitCodes(t *testing.T) {
 	require.Equal(t, exitUsage, run(t.Context(), []string{"check", "--serve", "--url", "http://127.0.0.1:1"}, &out, &err))
 	require.Contains(t, err.String(), "leave out --url")
 	require.Equal(t, exitFailed, run(t.Context(), []string{"check", "--faults", "kill-server"}, &out, &err))
-	require.Contains(t, err.String(), "kill-server can only be done to a server of the checker's own (--serve, --cluster); possible here: cut-clients")
+	require.Contains(t, err.String(), "kill-server can only be done to a server of the checker's own (--serve, --cluster; Config.Stage); possible here: cut-clients")
 }
 
 // A server that shows what nobody wrote is told apart by the exit code, and the

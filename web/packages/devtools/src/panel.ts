@@ -71,7 +71,7 @@ function build(make: Make, devtools: Devtools) {
   const table = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Queries" }, make("table", {}, head(make), rows));
   const none = make("p", { class: "hint" }, "Nothing has changed since the page was opened.");
   const key = make("p", { class: "hint key" }, make("span", { "data-part": "told" }, "commit → notice"), make("span", { "data-part": "read" }, "notice → data on show"));
-  const unexplained = make("p", { class: "hint" }, "When the commit was, and what it changed, isn't known: start the server with ", make("code", {}, "--explain"), ".");
+  const unexplained = make("p", { class: "hint" }, "When the commit was, and what it changed, isn't known: the server says it with ", make("code", {}, "--explain"), ", a service of one's own with ", make("code", {}, "Config.Explain"), ".");
   const bars = make("ol", { class: "journeys", "aria-label": "Notices, newest first" });
   const log = make("ol", { class: "log", "aria-label": "Events, newest first", tabindex: 0 });
   const below = make("p", { class: "hint" }, "While ", make("b", {}, "have"), " is below ", make("b", {}, "need"), " it is read again, at least ", make("b", {}, "need"), ".");

@@ -18,7 +18,7 @@ export interface Journey {
   readonly toldAt: number;
   /** When the row was written, by the database's clock; unknown of most. */
   readonly committedAt?: number | undefined;
-  /** What the server said made the page read again, with `serve --explain`. */
+  /** What the server said made the page read again, if it explains itself. */
   readonly cause?: Cause | undefined;
   /** When the request left whose answer reached the revision: before the notice, after an own write. */
   readonly askedAt?: number | undefined;
@@ -42,7 +42,7 @@ export interface Counts {
 export interface Picture {
   readonly frames: readonly Seen[];
   readonly journeys: readonly Journey[];
-  /** What has changed, as answers say with `serve --explain`: of each topic the latest, the newest first. */
+  /** What has changed, as answers of a server that explains itself say: of each topic the latest, the newest first. */
   readonly causes: readonly Cause[];
   readonly counts: Counts;
 }

@@ -93,7 +93,7 @@ test("what isn't known, the panel says why, and what to switch on", async () => 
   headers = { "freshet-cache": "miss", "freshet-revision": revision };
   await read();
   expect(hints()).not.toContain("none yet");
-  expect(hints()).toContain("start the server with --explain");
+  expect(hints()).toContain("the server says it with --explain, a service of one's own with Config.Explain");
   const later = parseRevision("00000001-0000000000000020")!;
   headers = { "freshet-cache": "miss", "freshet-revision": later, "freshet-cause": `change=insert, topic="messages", table="messages", rows=1, revision="${later}"` };
   await devtools.fetch("/read");
