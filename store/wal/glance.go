@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -13,10 +14,23 @@ import (
 
 // catalog is what the catalog says of the sources at one moment.
 type catalog struct {
-	fingerprints []string // one per source, in the program's order
-	objects      objects
-	enums        []uint32 // OIDs of the types of columns that are enums, or domains over one
-	spelling     *contract.Spelling
+	sights   []sight // one per source, in the program's order
+	objects  objects
+	enums    []uint32 // OIDs of the types of columns that are enums, or domains over one
+	spelling *contract.Spelling
+}
+
+// sight is what the catalog says of one source.
+type sight struct {
+	fingerprint string   // of all of it
+	shape       string   // of all but the files that its rows are in
+	empty       []string // those of these files that nothing has been counted in: TRUNCATE makes such ones
+}
+
+// truncatedSince reports whether nothing has come between two sights but a TRUNCATE.
+func (s sight) truncatedSince(before sight) bool {
+	isNew := func(file string) bool { return !slices.Contains(before.empty, file) }
+	return s.shape == before.shape && slices.ContainsFunc(s.empty, isNew)
 }
 
 // objects are what a glance looks at: rows of the catalog by where they are, in
@@ -54,9 +68,13 @@ with recursive named as (
     union all select a.atttypid from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
     union all select r.rngsubtype from pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
   ) within (oid)
+), classes (i, part, shape, empty) as (
+  select i, 'c' || c.oid || ':' || c.xmin,
+    'c' || c.oid || ':' || (to_jsonb(c) - '{relfilenode,relpages,reltuples,relallvisible,relallfrozen,relfrozenxid,relminmxid}'::text[]),
+    case when c.relpages = 0 and c.reltuples < 0 then c.oid || ':' || c.relfilenode end
+  from tree join pg_class c using (oid)
 ), parts (i, part) as (
   select i, 'n' || n.oid || ':' || n.xmin from named join pg_namespace n on n.oid = schema
-  union all select i, 'c' || c.oid || ':' || c.xmin from tree join pg_class c using (oid)
   union all select i, 'h' || h.inhrelid || ':' || h.xmin from tree join pg_inherits h on h.inhparent = tree.oid
   union all select i, 'x' || x.indexrelid || ':' || x.xmin from tree join pg_index x on x.indrelid = tree.oid
   union all select i, 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin from tree join pg_attribute a on a.attrelid = tree.oid and a.attnum > 0
@@ -68,7 +86,10 @@ with recursive named as (
   union all select i, 'r' || r.oid || ':' || r.xmin from tree join pg_publication_rel r on r.prrelid = tree.oid
     join pg_publication p on p.oid = r.prpubid and p.pubname = $3
 )
-select coalesce((select md5(string_agg(part, ' ' order by part)) from parts where parts.i = named.i), 'none'),
+select
+  coalesce((select md5(string_agg(part, ' ' order by part)) from (select i, part from parts union all select i, part from classes) of where of.i = named.i), 'none'),
+  coalesce((select md5(string_agg(part, ' ' order by part)) from (select i, part from parts union all select i, shape from classes) of where of.i = named.i), 'none'),
+  array(select empty from classes where classes.i = named.i and empty is not null),
   array(select c.ctid from tree join pg_class c using (oid) where tree.i = named.i),
   array(select r.ctid from tree join pg_publication_rel r on r.prrelid = tree.oid
     join pg_publication p on p.oid = r.prpubid and p.pubname = $3 where tree.i = named.i),
@@ -92,14 +113,14 @@ func readCatalog(ctx context.Context, tx pgx.Tx, program *contract.Program, publ
 	if err != nil {
 		return catalog{}, fmt.Errorf("look at the catalog: %w", err)
 	}
-	var fingerprint string
+	var seen sight
 	var o objects
 	var enums []uint32
-	_, err = pgx.ForEachRow(rows, []any{&fingerprint, &o.classes, &o.members, &o.publications, &o.schemas, &o.parents, &o.policed, &o.outside, &o.labels, &enums}, func() error {
-		c.fingerprints = append(c.fingerprints, fingerprint)
+	_, err = pgx.ForEachRow(rows, []any{&seen.fingerprint, &seen.shape, &seen.empty, &o.classes, &o.members, &o.publications, &o.schemas, &o.parents, &o.policed, &o.outside, &o.labels, &enums}, func() error {
+		c.sights = append(c.sights, seen)
 		c.objects.add(o)
 		c.enums = append(c.enums, enums...)
-		o, enums = objects{}, nil // the next row has arrays of its own
+		seen, o, enums = sight{}, objects{}, nil // the next row has arrays of its own
 		return nil
 	})
 	if err != nil {
@@ -182,13 +203,13 @@ var glanceSettings = map[string]string{
 // compares glances. Both are of one snapshot, so no change falls between them.
 func (s *session) lookUp(ctx context.Context) error {
 	f := s.f
-	var seen []string
+	var seen []sight
 	err := inTx(ctx, s.gateConn, oneMoment, func(tx pgx.Tx) error {
 		now, err := readCatalog(ctx, tx, f.cfg.Program, f.cfg.Publication)
 		if err != nil {
 			return err
 		}
-		seen = now.fingerprints
+		seen = now.sights
 		s.learn(now)
 		glance := now.objects.glance()
 		s.gateSQL = gateSQL + glance

@@ -64,12 +64,14 @@ type quarantine struct {
 // suspect is one source.
 type suspect struct {
 	source *contract.Source
-	seen   string // its fingerprint when the catalog was looked at last; "": never
+	seen   sight // when the catalog was looked at last; zero: never
 	held   bool
 	since  time.Time
 	turn   int // counts the beginnings: a step that was found out for an earlier one is void
 	untold bool
 	force  bool // a stored fingerprint proves nothing: something was lost under this very one
+
+	truncated bool // it is held for a TRUNCATE, and for nothing else; for people
 
 	step   step
 	why    string        // what it waits for, for people
@@ -89,6 +91,7 @@ const (
 
 // What a source waits for, in words.
 const (
+	truncated            = "the catalog to be looked at closely, after a TRUNCATE"
 	notExamined          = "the catalog to be looked at closely: its shape, its publication or its policies changed, or it is new"
 	waitsForTransactions = "transactions to end that ran when its catalog became right"
 )
@@ -109,24 +112,28 @@ func (q *quarantine) begin(u *suspect, why string, force bool) {
 		q.begun++
 	}
 	u.turn++
+	u.truncated = why == truncated
 	u.force = u.force || force
 	u.step, u.why, u.warned, u.after, u.until = wrong, why, false, 0, 0
 	u.untold = true
 }
 
-// look takes the fingerprints of all sources, of one moment, and holds those
-// that changed.
-func (q *quarantine) look(fingerprints []string) {
+// look takes what the catalog says of all sources, of one moment, and holds those of
+// which it says something else.
+func (q *quarantine) look(sights []sight) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, fingerprint := range fingerprints {
+	for i, now := range sights {
 		u := &q.suspects[i]
-		if u.seen == fingerprint {
+		if u.seen.fingerprint == now.fingerprint {
 			continue
 		}
-		first := u.seen == ""
-		u.seen = fingerprint
-		q.begin(u, notExamined, false)
+		first, why := u.seen.fingerprint == "", notExamined
+		if !first && (!u.held || u.truncated) && now.truncatedSince(u.seen) {
+			why = truncated
+		}
+		u.seen = now
+		q.begin(u, why, false)
 		// Before the first look nothing was served: what was lost until then is
 		// below the horizon. A restart must not cost everybody a refetch.
 		u.untold = !first

@@ -58,7 +58,7 @@ func TestQuarantine_model(t *testing.T) {
 	require.NoError(t, err)
 	rapid.Check(t, func(t *rapid.T) {
 		m := &quarantineModel{q: newQuarantine(program.Sources()), right: true, next: 1, running: map[uint64]bool{}}
-		m.q.look([]string{"0"})
+		m.q.look([]sight{{fingerprint: "0"}})
 		m.mend(t)
 		t.Repeat(map[string]func(*rapid.T){
 			"":        m.check,
@@ -134,7 +134,7 @@ func (m *quarantineModel) end(xid uint64) {
 	delete(m.running, xid)
 }
 
-func (m *quarantineModel) look() { m.q.look([]string{strconv.Itoa(m.version)}) }
+func (m *quarantineModel) look() { m.q.look([]sight{{fingerprint: strconv.Itoa(m.version)}}) }
 
 // release lets everything through, after a look.
 func (m *quarantineModel) release(*rapid.T) {
@@ -159,7 +159,7 @@ func (m *quarantineModel) sync() {
 
 func (m *quarantineModel) examine(*rapid.T) {
 	u := m.q.examined()[0]
-	m.round = &modelRound{suspect: u, right: m.right, seen: u.seen == strconv.Itoa(m.version)}
+	m.round = &modelRound{suspect: u, right: m.right, seen: u.seen.fingerprint == strconv.Itoa(m.version)}
 }
 
 // proceed is the rest of the watchdog's round.

@@ -166,3 +166,37 @@ func TestWatchdog_wokenByTheStream(t *testing.T) {
 	testkit.Exec(t, url, `insert into messages (thread, author, body) values ('c', 'a', 'b')`)
 	feed.awaitQuarantine(t, `has no column "conversation"`)
 }
+
+// TestWatchdog_saysWhatHappened: the log tells a TRUNCATE from a change of the table.
+func TestWatchdog_saysWhatHappened(t *testing.T) {
+	const (
+		emptied = "a source was emptied by TRUNCATE: it is in quarantine"
+		changed = "a source is new here, or its shape, its publication or its policies changed: it is in quarantine"
+	)
+	for _, c := range []struct{ name, ddl, sql, said, not string }{
+		{"truncated", "", `truncate messages`, emptied, changed},
+		{"truncated, and written to", "", `truncate messages restart identity; insert into messages (conversation, author, body) values ('a', 'a', 'b')`, emptied, changed},
+		{"truncated twice", "", `truncate messages; truncate messages`, emptied, changed},
+		{"leaf truncated", partitioned, `truncate messages_a`, emptied, changed},
+		{"rewritten", "", `vacuum full messages`, changed, emptied},
+		{"with another storage", "", `alter table messages set (fillfactor = 50)`, changed, emptied},
+		{"truncated and altered", "", `begin; truncate messages; alter table messages add column more text; commit`, changed, emptied},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			url := database(t)
+			if c.ddl != "" {
+				url = databaseWith(t, c.ddl)
+			}
+			log := new(testkit.Buffer)
+			feed := start(t, url, func(c *wal.Config) { c.Logger = log.Logger() }).live(t)
+			before := feed.caughtUp(t)
+			seen := len(log.String())
+			testkit.Exec(t, url, c.sql)
+			feed.awaitFloorAbove(t, before)
+			feed.live(t)
+			require.Contains(t, log.String()[seen:], c.said)
+			require.NotContains(t, log.String()[seen:], c.not)
+		})
+	}
+}

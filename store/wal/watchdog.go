@@ -126,7 +126,7 @@ func (s *session) examine(ctx context.Context) (soon bool, err error) {
 		bySource[p.Source] = append(bySource[p.Source], p)
 	}
 	for i, u := range suspects {
-		if now.fingerprints[i] != u.seen {
+		if now.sights[i].fingerprint != u.seen.fingerprint {
 			// The gate has not seen this yet, or sees more by now.
 			s.relook.Store(true)
 			soon = true
@@ -209,7 +209,7 @@ func (s *session) proceed(ctx context.Context, i int, u suspect) (soon bool, err
 			if err != nil && !refused(err) {
 				return false, err
 			}
-			if err == nil && stored == u.seen {
+			if err == nil && stored == u.seen.fingerprint {
 				return true, s.await(ctx, i, u) // somebody has emitted the notice already
 			}
 		}
@@ -217,8 +217,12 @@ func (s *session) proceed(ctx context.Context, i int, u suspect) (soon bool, err
 			return false, err
 		}
 		q.running(i, u, u.after)
-		s.log.LogAttrs(ctx, slog.LevelInfo, "a source is new here, or its shape, its publication or its policies changed: "+
-			"it is in quarantine until capture is proven to be right, and all its topics are told", slog.String("source", name))
+		what := "a source is new here, or its shape, its publication or its policies changed"
+		if u.truncated {
+			what = "a source was emptied by TRUNCATE"
+		}
+		s.log.LogAttrs(ctx, slog.LevelInfo, what+": it is in quarantine until capture is proven to be right, and all its topics are told",
+			slog.String("source", name))
 		u.step = running
 	}
 	if u.step == telling {
@@ -233,7 +237,7 @@ func (s *session) proceed(ctx context.Context, i int, u suspect) (soon bool, err
 		s.waitsLong(ctx, i, u, waitsForTransactions)
 		return true, nil
 	}
-	if err := s.emit(ctx, name, u.seen); err != nil {
+	if err := s.emit(ctx, name, u.seen.fingerprint); err != nil {
 		if !refused(err) {
 			return false, err
 		}
