@@ -105,7 +105,7 @@ func TestAdopt_runs(t *testing.T) {
 	stop()
 	fresh := moduleOf(t, after, true)
 	golang(t, fresh, "build", "-o", "bin/", ".")
-	_, stop = isLive(t, fresh)
+	_, _, stop = isLive(t, fresh)
 	stop()
 }
 

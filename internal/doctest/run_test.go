@@ -27,21 +27,26 @@ import (
 // writer that knows nothing of it, and by its own.
 func TestLibrary_runs(t *testing.T) {
 	dir := tasksModule(t)
-	golang(t, dir, "build", "-o", "bin/", ".", "./watch")
-	url, stop := isLive(t, dir)
+	golang(t, dir, "build", "-o", "bin/", ".", "./watch", "./judge")
+	database, url, stop := isLive(t, dir)
 	lines := follow(t, filepath.Join(dir, "bin/watch"), url, "7")
 	lines.until("by SQL", "fresh: true")
 	require.Contains(t, post(t, url, "CreateTask", `{"parent": "projects/7", "task": {"title": "by RPC"}}`, ""), "projects/7/tasks/")
 	lines.until("by RPC", "fresh: true")
 	watch(t, url)
+	cmd := exec.CommandContext(testkit.Context(t), filepath.Join(dir, "bin/judge"), url, "1s")
+	cmd.Env = append(os.Environ(), "DATABASE_URL="+database)
+	said, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	require.Contains(t, string(said), "G5")
 	stop()
 }
 
 // isLive runs a module's program on a database of its own, and shows that a row
 // written by SQL is told, and read at-least what was told.
-func isLive(t *testing.T, dir string) (url string, stop func()) {
+func isLive(t *testing.T, dir string) (database, url string, stop func()) {
 	t.Helper()
-	database, url, stop := begin(t, dir)
+	database, url, stop = begin(t, dir)
 	errTold := errors.New("told")
 	c, err := client.New(url)
 	require.NoError(t, err)
@@ -58,7 +63,7 @@ func isLive(t *testing.T, dir string) (url string, stop func()) {
 	})
 	require.ErrorIs(t, err, errTold)
 	require.Contains(t, post(t, url, "ListTasks", `{"parent": "projects/7"}`, told.Revision.String()), "by SQL")
-	return url, stop
+	return database, url, stop
 }
 
 // begin runs the program of a module, bin/tasks, on a database that has its table.
