@@ -24,13 +24,6 @@ func (d *DB) Refused() bool {
 	return d.health.refused
 }
 
-// Missing reports whether a call hasn't found a table since Watch has looked into that.
-func (d *DB) Missing() bool {
-	d.health.mu.Lock()
-	defer d.health.mu.Unlock()
-	return d.health.missing != ""
-}
-
 // Ask scans the value of a query on a connection of the pool.
 func (d *DB) Ask(ctx context.Context, sql string, value any) error {
 	// In one message: behind a pooler, the next may be another connection's.

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,7 +33,6 @@ type health struct {
 	mu      sync.Mutex // guards the fields below
 	err     error      // why the pool is of no use; nil: it is
 	refused bool       // a statement was refused for want of a privilege
-	missing string     // what the server said of a table that a statement didn't find
 
 	wake chan struct{} // capacity 1: look now
 }
@@ -60,14 +57,6 @@ func (h *health) suspect() {
 func (h *health) denied() {
 	h.mu.Lock()
 	h.refused = true
-	h.mu.Unlock()
-	h.suspect()
-}
-
-// lost says that a statement didn't find a table, in the server's words.
-func (h *health) lost(said string) {
-	h.mu.Lock()
-	h.missing = said
 	h.mu.Unlock()
 	h.suspect()
 }
@@ -191,8 +180,7 @@ func (d *DB) inspect(ctx context.Context, conn *pgx.Conn) error {
 	rows, err := conn.Query(ctx, `
 select s.name,
   not (has_schema_privilege(n.oid, 'usage') and has_any_column_privilege(c.oid, 'select')),
-  coalesce(fn.nspname || '.' || f.relname, ''),
-  case when to_regclass(quote_ident(c.relname)) is null then c.relname else '' end
+  coalesce(fn.nspname || '.' || f.relname, '')
 from unnest($1::text[]) as s (name)
 join (pg_class as c join pg_namespace as n on n.oid = c.relnamespace) on n.nspname || '.' || c.relname = s.name
 left join (pg_class as f join pg_namespace as fn on fn.oid = f.relnamespace)
@@ -202,19 +190,16 @@ left join (pg_class as f join pg_namespace as fn on fn.oid = f.relnamespace)
 		return fmt.Errorf("look at the pool's tables: %w", err)
 	}
 	defer rows.Close()
-	var unreadable, unfound []string
+	var unreadable []string
 	var shadow error
 	for rows.Next() {
-		var source, found, lost string
+		var source, found string
 		var denied bool
-		if err := rows.Scan(&source, &denied, &found, &lost); err != nil {
+		if err := rows.Scan(&source, &denied, &found); err != nil {
 			return fmt.Errorf("look at the pool's tables: %w", err)
 		}
 		if denied {
 			unreadable = append(unreadable, source)
-		}
-		if lost != "" {
-			unfound = append(unfound, lost)
 		}
 		if found != "" {
 			shadow = fmt.Errorf("by the pool's search_path %s stands before %s, which the contract declares and the feed follows: "+
@@ -226,17 +211,6 @@ left join (pg_class as f join pg_namespace as fn on fn.oid = f.relnamespace)
 	}
 	d.health.mu.Lock()
 	defer d.health.mu.Unlock()
-	// Somebody who names schemas in each statement has no use for a search_path.
-	unfound = slices.DeleteFunc(unfound, func(table string) bool { return !unqualified(d.health.missing, table) })
-	if len(unfound) == 0 {
-		d.health.missing = ""
-	} else {
-		shadow = fmt.Errorf("calls don't find %s, which the contract declares, by the pool's search_path: "+
-			"set search_path for the pool's role, or search_path=… in the database URL", strings.Join(unfound, ", "))
-	}
-	if shadow != nil {
-		d.pool.Reset() // what is set for a role or a database is so for new connections
-	}
 	if len(unreadable) == 0 || !d.health.refused {
 		// Somebody who reads through views alone lacks these privileges and is well.
 		d.health.refused = false
@@ -244,12 +218,6 @@ left join (pg_class as f join pg_namespace as fn on fn.oid = f.relnamespace)
 	}
 	return fmt.Errorf("calls are refused for want of privileges, and the pool's role can't read %s: "+
 		"grant usage on the schema, and select, insert, update, delete on the table", strings.Join(unreadable, ", "))
-}
-
-// unqualified reports whether what the server said of a table that it didn't find, in
-// whatever language, names this one, and no schema.
-func unqualified(said, table string) bool {
-	return regexp.MustCompile(`(^|[^.\pL\pN_$])` + regexp.QuoteMeta(table) + `([^.\pL\pN_$]|$)`).MatchString(said)
 }
 
 // inspectLimit compares the pool's size with what its role and database are

@@ -161,35 +161,3 @@ func TestReady_F52_searchPath(t *testing.T) {
 	watch(t, d)
 	awaitReady(t, d, "")
 }
-
-// F52: unqualified names find nothing, since somebody has set a search_path that is of
-// no use, for the role or the database. Who qualifies names has no use for one.
-func TestReady_F52_noSearchPath(t *testing.T) {
-	t.Parallel()
-	url := migrated(t)
-	config, err := pgx.ParseConfig(url)
-	require.NoError(t, err)
-	d := open(t, store.Config{URL: url, Sources: []string{"public.messages"}})
-	watch(t, d)
-	awaitReady(t, d, "")
-	testkit.Exec(t, url, "alter database "+config.Database+" set search_path = nowhere")
-	testkit.Exec(t, url, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
-	read := func(sql string) error {
-		return d.Read(testkit.Context(t), func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, sql)
-			return err
-		})
-	}
-	waitFor(t, "the pool is connected again", func() bool { return read("select from public.messages") == nil })
-	require.Error(t, read("select from public.none"))
-	require.Error(t, read("select from none"))
-	require.Error(t, read("select from elsewhere.messages"))
-	waitFor(t, "they were looked into", func() bool { return !d.Missing() })
-	require.NoError(t, d.Ready())
-
-	require.Error(t, d.Read(testkit.Context(t), list))
-	awaitReady(t, d, "calls don't find messages, which the contract declares, by the pool's search_path")
-	testkit.Exec(t, url, "alter database "+config.Database+" reset search_path")
-	awaitReady(t, d, "")
-	require.NoError(t, d.Read(testkit.Context(t), list))
-}

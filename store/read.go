@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -55,16 +54,11 @@ func (d *DB) reading(ctx context.Context, fn func(context.Context, pgx.Tx) error
 }
 
 // over is the end of a call that has run as session. A right that the pool's own
-// role lacks, and a table that isn't found, are looked into: it may be that no call can
-// be served.
+// role lacks is looked into: it may be that no call can be served.
 func (d *DB) over(session *Session, err error) error {
 	err = session.judge(err)
 	if isDenied(err) && !errors.Is(err, ErrDenied) {
 		d.health.denied()
-	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == codeUndefinedTable {
-		d.health.lost(pg.Message)
 	}
 	return err
 }
