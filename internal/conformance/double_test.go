@@ -89,6 +89,12 @@ func startDouble(flaw string, front front) (address string, stop func(), err err
 	events, err := stream.New(stream.Config{
 		Hub: d.hub, Heartbeat: 100 * time.Millisecond, Contract: "c", KeepHandler: true,
 		InsertPosition: func(context.Context) (freshet.Revision, error) { return d.written(), nil },
+		CheckTopic: func(topic string) *connect.Error {
+			if flaw == "follows other spellings" {
+				return nil
+			}
+			return misspelled(topic)
+		},
 	})
 	if err != nil {
 		return "", nil, err
@@ -133,8 +139,16 @@ func bare(next http.Handler) http.Handler {
 	return next
 }
 
+// misspelled refuses what is about a message whose id has capitals; nil: it isn't.
+func misspelled(name string) *connect.Error {
+	if name == strings.ToLower(name) || !strings.Contains(name, "/messages/") {
+		return nil
+	}
+	return failure(connect.CodeInvalidArgument, &errdetails.ErrorInfo{Domain: "freshet.dev", Reason: "TOPIC_SPELLING"})
+}
+
 // failure is an error with a detail.
-func failure(code connect.Code, detail proto.Message) error {
+func failure(code connect.Code, detail proto.Message) *connect.Error {
 	err := connect.NewError(code, errors.New("not so"))
 	if d, bad := connect.NewErrorDetail(detail); bad == nil {
 		err.AddDetail(d)
@@ -245,6 +259,9 @@ func (d *double) ListMessages(ctx context.Context, req *connect.Request[messages
 
 // GetMessage finds none.
 func (d *double) GetMessage(ctx context.Context, req *connect.Request[messagesv1.GetMessageRequest]) (*connect.Response[messagesv1.GetMessageResponse], error) {
+	if err := misspelled(req.Msg.GetName()); err != nil && d.flaw != "looks for other spellings" {
+		return nil, err
+	}
 	now, err := d.reach(ctx, req.Header())
 	if err != nil {
 		return nil, err

@@ -264,7 +264,9 @@ var serverFaults = map[string]flaw{
 	"content-type": {front: asks(openPost.and(content("application/x-www-form-urlencoded")), func(r *http.Request) {
 		r.Header.Set("Content-Type", "application/json")
 	})},
-	"error-body": {front: refuses(opens.and(throttle("soon")), 400, `bad throttle`)},
+	"spelling-of-call":  {inside: "looks for other spellings", front: none},
+	"spelling-of-topic": {inside: "follows other spellings", front: none},
+	"error-body":        {front: refuses(opens.and(throttle("soon")), 400, `bad throttle`)},
 
 	// Watch.
 	"watch-order": {front: asksBody(watches.and(content("application/connect+json")), func(_ *http.Request, b body) { sinceless(b, isOurs) })},

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -68,6 +69,9 @@ func Server(ctx context.Context, cfg ServerConfig) (*Report, error) {
 	cases, err := choose(ServerCases(), cfg.Only, cfg.Skip)
 	if err != nil {
 		return nil, err
+	}
+	if cases = slices.DeleteFunc(cases, cfg.Service.lacks); len(cases) == 0 {
+		return nil, errors.New("the service has no misspelled call or topic, which these cases are about")
 	}
 	if cfg.Patience <= 0 {
 		cfg.Patience = 10 * time.Second

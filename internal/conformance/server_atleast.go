@@ -13,6 +13,7 @@ const (
 	errorDomain   = "freshet.dev"
 	unknownReason = "AT_LEAST_UNKNOWN"
 	epochReason   = "EPOCH_CHANGED"
+	spelledReason = "TOPIC_SPELLING"
 )
 
 var atLeastCases = []Case{

@@ -4,9 +4,17 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 )
 
 const refusalsSay = "Errors before the stream begins are ordinary HTTP responses with `{\"code\":\"…\",\"message\":\"…\"}`"
+
+// Cases that some services have nothing for.
+const (
+	callSpelling  = "spelling-of-call"
+	topicSpelling = "spelling-of-topic"
+)
 
 var refusalCases = []Case{
 	{Name: "no-topic", Section: Stream, Says: "400 a bad topic, `since` or throttle", server: func(t *trial) {
@@ -39,6 +47,13 @@ var refusalCases = []Case{
 	{Name: "content-type", Section: Stream, Says: "415", server: func(t *trial) {
 		t.refuses(http.StatusUnsupportedMediaType, http.MethodPost, "/events", "topics=conformance", "Content-Type", "application/x-www-form-urlencoded")
 	}},
+	{Name: callSpelling, Section: Calls, Says: "a field's value is spelled otherwise than the rows that the request is about are, so that no change of its topics could be told", server: func(t *trial) {
+		t.misspelled(t.post(t.service.Misspelled, t.place(), t.value()))
+	}},
+	{Name: topicSpelling, Section: Stream, Says: "a topic that no row can have is a bad one, with `details` and the reason `TOPIC_SPELLING`, as a request for it", server: func(t *trial) {
+		topic := strings.ReplaceAll(t.service.Misspelled.Topic, placeMark, t.place())
+		t.misspelled(t.do(http.MethodGet, "/events?"+url.Values{"topic": {"conformance", topic}}.Encode(), ""))
+	}},
 	{Name: "error-body", Section: Stream, Says: refusalsSay, server: func(t *trial) {
 		a := t.do(http.MethodGet, "/events?topic=conformance&throttle=soon", "")
 		t.needf(a.failed.Code == "invalid_argument" && a.failed.Message != "", "a refusal without code and message: %s", a)
@@ -48,4 +63,11 @@ var refusalCases = []Case{
 func (t *trial) refuses(status int, method, path, body string, header ...string) {
 	a := t.do(method, path, body, header...)
 	t.needf(a.status == status, "%s %.200s was answered %s", method, path, a)
+}
+
+// misspelled: it was refused for its spelling, and says nothing about data.
+func (t *trial) misspelled(a answer) {
+	t.needf(a.status == http.StatusBadRequest && a.failed.Code == "invalid_argument" && a.stamp() == "", "another spelling was answered %s", a)
+	var info errdetails.ErrorInfo
+	t.needf(t.detail(a, &info) && info.GetDomain() == errorDomain && info.GetReason() == spelledReason, "no ErrorInfo of freshet.dev that says TOPIC_SPELLING: %s", a)
 }

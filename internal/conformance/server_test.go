@@ -26,6 +26,7 @@ func TestServer_faults(t *testing.T) {
 	each(t, slices.Sorted(maps.Keys(faults)), func(name string) (*conformance.Report, error) {
 		fault, service := faults[name], conformance.Messages()
 		service.PlaceLength = 440 // so that a frame is full sooner
+		service.Misspelled.Procedure, service.Misspelled.Body = service.Missing.Procedure, []byte(`{"name":"conversations/PLACE/messages/00000000-0000-7000-8000-00000000000A"}`)
 		return exactly(name, func(patience time.Duration) (*conformance.Report, error) {
 			url, stop, err := startDouble(fault.inside, fault.front)
 			if err != nil {

@@ -20,6 +20,10 @@ type Service struct {
 	Write Call `json:"write"`
 	// Missing is a read of something that isn't there.
 	Missing Call `json:"missing"`
+	// Misspelled is a call, and its topic, that say a value otherwise than rows do, a UUID
+	// in upper case. Without Procedure there is no such call, nor without Topic such a
+	// topic: cases about them are left out.
+	Misspelled Call `json:"misspelled"`
 	// PlaceLength is how long a place's name may be. Zero: 40.
 	PlaceLength int `json:"place_length"`
 }
@@ -28,7 +32,7 @@ type Service struct {
 type Call struct {
 	Procedure string          `json:"procedure"` // /package.Service/Method
 	Body      json.RawMessage `json:"body"`
-	Topic     string          `json:"topic,omitempty"` // of Read
+	Topic     string          `json:"topic,omitempty"` // of Read and Misspelled
 }
 
 // Messages drives the message service of `freshet serve`.
@@ -37,6 +41,7 @@ func Messages() Service {
 	return Service{
 		Read:        Call{Procedure: of + "ListMessages", Body: json.RawMessage(`{"parent":"conversations/PLACE"}`), Topic: "conversations/PLACE/messages"},
 		Write:       Call{Procedure: of + "CreateMessage", Body: json.RawMessage(`{"parent":"conversations/PLACE","message":{"author":"conformance","body":"VALUE"}}`)},
+		Misspelled:  Call{Topic: "conversations/PLACE/messages/00000000-0000-7000-8000-00000000000A"}, // such calls break rules of its proto
 		Missing:     Call{Procedure: of + "GetMessage", Body: json.RawMessage(`{"name":"conversations/PLACE/messages/00000000-0000-7000-8000-000000000000"}`)},
 		PlaceLength: 60,
 	}
@@ -54,7 +59,11 @@ func ParseService(text []byte) (Service, error) {
 }
 
 func (s Service) check() error {
-	for name, c := range map[string]Call{"read": s.Read, "write": s.Write, "missing": s.Missing} {
+	calls := map[string]Call{"read": s.Read, "write": s.Write, "missing": s.Missing}
+	if s.Misspelled.Procedure != "" {
+		calls["misspelled"] = s.Misspelled
+	}
+	for name, c := range calls {
 		if !strings.HasPrefix(c.Procedure, "/") || strings.Count(c.Procedure, "/") != 2 {
 			return fmt.Errorf("the service's %s: procedure %q isn't /package.Service/Method", name, c.Procedure)
 		}
@@ -85,6 +94,11 @@ const (
 // at is the call's body for a place and a value.
 func (c Call) at(place, value string) string {
 	return strings.NewReplacer(placeMark, place, valueMark, value).Replace(string(c.Body))
+}
+
+// lacks says that the service has nothing that a case needs.
+func (s Service) lacks(c Case) bool {
+	return c.Name == callSpelling && s.Misspelled.Procedure == "" || c.Name == topicSpelling && s.Misspelled.Topic == ""
 }
 
 // topic is what Read of the place depends on.
