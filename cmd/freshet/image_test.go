@@ -65,7 +65,7 @@ func TestImage_ofAServiceOfOnesOwn(t *testing.T) {
 		require.Equal(t, exitFailed, code)
 		require.Contains(t, said, "name its protos with --image")
 	}
-	code, _, said = runs(t, "serve", "--addr", "127.0.0.1:0", "--database-url", database, "--publication", "own", "--slot", "own")
+	code, _, said = runs(t, "serve", "--addr", "127.0.0.1:0", "--admin-addr=", "--database-url", database, "--publication", "own", "--slot", "own")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, said, "a service of yours is a program of yours")
 	testkit.Exec(t, database, `do $$ begin

@@ -116,7 +116,10 @@ func TestServe_logs(t *testing.T) {
 				status, _ := p.status(t, "/readyz")
 				return status == http.StatusOK
 			}, 30*time.Second, 10*time.Millisecond)
-			failed += storm(t, p, future, time.Now().Add(500*time.Millisecond))
+			const enough = 20 * seldom.Burst
+			for more := true; more; more = failed <= enough { // on a slow machine
+				failed += storm(t, p, future, time.Now().Add(500*time.Millisecond))
+			}
 			require.NoError(t, p.cmd.Process.Signal(os.Interrupt))
 			<-p.done
 
@@ -130,7 +133,6 @@ func TestServe_logs(t *testing.T) {
 				most = max(most, lines[match[1]])
 			}
 			t.Logf("%d calls failed; lines of the log: %v", failed, lines)
-			require.Greater(t, failed, 20*seldom.Burst)
 			require.LessOrEqual(t, most, seldom.Burst+5)
 		})
 	}
