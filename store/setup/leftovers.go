@@ -79,13 +79,47 @@ join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespa
 }
 
 // OtherContract returns the tables of a publication if there are some and none has to
-// do with a source of program: the database is then set up for another contract.
+// do with a source of program: the database is then set up for another contract. It isn't
+// where a source that was followed here is in no publication at all: its table was swapped
+// by a rename, and the publication has kept the old one.
 func OtherContract(ctx context.Context, conn *pgx.Conn, program *contract.Program, publication string) ([]string, error) {
 	tables, covered, err := publishes(ctx, conn, program, publication)
-	if err != nil || covered {
+	if err != nil || covered || len(tables) == 0 {
 		return nil, err
 	}
+	switch swapped, err := anySwapped(ctx, conn, program); {
+	case err != nil:
+		return nil, fmt.Errorf("look for tables that were swapped: %w", err)
+	case swapped:
+		return nil, nil
+	}
 	return tables, nil
+}
+
+// anySwapped reports whether a table of program's was followed in this database, and
+// isn't published.
+func anySwapped(ctx context.Context, db DBTX, program *contract.Program) (swapped bool, err error) {
+	followed, err := hasFingerprints(ctx, db)
+	if err != nil || !followed {
+		return false, err
+	}
+	var sources []string
+	for _, s := range program.Sources() {
+		sources = append(sources, s.String())
+	}
+	err = db.QueryRow(ctx, `
+select exists (
+  select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  join freshet.fingerprint f on f.source = n.nspname || '.' || c.relname
+  where f.source = any($1)
+    and not exists (select from pg_publication_tables p where p.schemaname = n.nspname and p.tablename = c.relname))`, sources).Scan(&swapped)
+	return swapped, err
+}
+
+// hasFingerprints reports whether Freshet's own tables are there.
+func hasFingerprints(ctx context.Context, db DBTX) (has bool, err error) {
+	err = db.QueryRow(ctx, `select to_regclass('freshet.fingerprint') is not null`).Scan(&has)
+	return has, err
 }
 
 // publishes returns the tables that a publication has by name, and whether one of them, or
@@ -119,8 +153,7 @@ join pg_class c on c.oid = near.oid join pg_namespace n on n.oid = c.relnamespac
 // checkVersions finds the contracts that nodes follow the database with, or did, and
 // have topics of their own.
 func checkVersions(ctx context.Context, tx pgx.Tx, program *contract.Program) (problems []Problem, err error) {
-	var migrated bool
-	if err := tx.QueryRow(ctx, `select to_regclass('freshet.fingerprint') is not null`).Scan(&migrated); err != nil || !migrated {
+	if followed, err := hasFingerprints(ctx, tx); err != nil || !followed {
 		return nil, err
 	}
 	versions, err := Versions(ctx, tx, program.Hash())

@@ -182,3 +182,27 @@ func TestOtherContract(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, left[0].SQL[0], `drop table "public"."other"`)
 }
+
+// A table that was swapped by a rename (gh-ost, blue-green) has left the publication; its
+// database isn't somebody else's for that. It is where the table is another service's.
+func TestOtherContract_swapped(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), testkit.Migrated(t)
+	conn := testkit.Conn(t, url)
+	program := testkit.Program()
+	for _, step := range []struct {
+		sql  string
+		want []string
+	}{
+		{`alter table messages rename to messages_old; create table messages (like messages_old including all);
+		  create publication swapped for table messages_old`, []string{`"public"."messages_old"`}},
+		{`insert into freshet.fingerprint values ('public.messages', 'followed')`, nil},
+		{`create publication theirs for table messages`, []string{`"public"."messages_old"`}},
+		{`drop publication theirs; drop table messages`, []string{`"public"."messages_old"`}},
+	} {
+		testkit.Exec(t, url, step.sql)
+		tables, err := setup.OtherContract(ctx, conn, program, "swapped")
+		require.NoError(t, err)
+		require.Equal(t, step.want, tables, step.sql)
+	}
+}
