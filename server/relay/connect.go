@@ -17,7 +17,7 @@ type Fault string
 
 // Kinds of faults. The zero value is one that says nothing besides its error.
 const (
-	FaultSilent            Fault = "somebody takes the connection there, and doesn't speak as NATS does: is that the port for clients (4222), and not the one for routes, monitoring or HTTP? does nats:// or tls:// suit it?"
+	FaultSilent            Fault = "somebody takes the connection there, and says nothing: a server that hangs? Or is that not the port for clients (4222), but the one for routes, monitoring or HTTP? Does nats:// or tls:// suit it?"
 	FaultUnreachable       Fault = "nobody answers there: is NATS up, and are host and port right?"
 	FaultNoTLS             Fault = "that server takes no TLS: give it a certificate, or use nats:// where its network may be trusted"
 	FaultServerCertificate Fault = "the server's certificate isn't trusted: --nats-ca names whose are, in PEM"

@@ -213,8 +213,8 @@ func TestHazard_F20_frozenFeed(t *testing.T) {
 	feed.await(t, "current again", func() bool { return feed.Lag() < 400*time.Millisecond && feed.Ready() == nil })
 }
 
-// TestHazard_openTransactionHoldsUpTheSlot says so in the log, and goes on when
-// it ends.
+// TestHazard_openTransactionHoldsUpTheSlot says so, in the log and to whoever asks whether
+// it is ready, and goes on when it ends.
 func TestHazard_openTransactionHoldsUpTheSlot(t *testing.T) {
 	url := database(t)
 	ctx := testkit.Context(t)
@@ -223,6 +223,10 @@ func TestHazard_openTransactionHoldsUpTheSlot(t *testing.T) {
 	feed := start(t, url, func(c *wal.Config) { c.Logger = log.Logger() })
 	feed.await(t, "the log names the transaction", func() bool { return log.Contains("waits for open transactions") && log.Contains("pid ") })
 	require.True(t, feed.Frontier().IsZero())
+	feed.await(t, "so does readiness", func() bool {
+		err := feed.Ready()
+		return err != nil && strings.HasPrefix(err.Error(), "creating the replication slot waits for open transactions: pid ")
+	})
 	require.NoError(t, tx.Rollback(ctx))
 	feed.live(t)
 }

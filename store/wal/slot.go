@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -258,8 +259,19 @@ select `+walsenderBusy+`, array(
 			return err
 		}
 		if len(blockers) > 0 && n%2 == 0 {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "creating the replication slot waits for open transactions",
-				slog.Any("blockers", blockers))
+			s.log.LogAttrs(ctx, slog.LevelWarn, slotWaits, slog.Any("blockers", blockers))
+			s.f.setNotReady(slotWaitError(blockers)) // it serves nothing before it has a slot
 		}
 	}
 }
+
+// slotWaits says why the slot isn't there yet.
+const slotWaits = "creating the replication slot waits for open transactions"
+
+// slotWaitError names the transactions that the slot's creation waits for.
+type slotWaitError []string
+
+func (e slotWaitError) Error() string { return slotWaits + ": " + strings.Join(e, "; ") }
+
+// Kind is the same for each.
+func (slotWaitError) Kind() string { return slotWaits }
