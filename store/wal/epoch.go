@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet-dev/freshet"
@@ -77,7 +78,11 @@ func (h history) arguments() []any {
 // begins above its epoch, whatever the database says, unless this is that very
 // history or a higher one: two epochs that begin within a second of each other
 // could come to the same number.
-func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation, served history) (epoch freshet.Epoch, fresh bool, err error) {
+//
+// A server that was put back together with its memory, as a virtual machine is to a
+// snapshot, has everything that names its incarnation, and WAL below reached, up to which
+// the node has told of it: what comes now has positions that others had (F8).
+func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation, served history, reached pglogrepl.LSN) (epoch freshet.Epoch, fresh bool, err error) {
 	// Also where the default is a read-only transaction, because the disk is
 	// nearly full, say: without an epoch nobody is served.
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
@@ -87,10 +92,11 @@ func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation, served h
 			return err
 		}
 		var stored history
-		err := tx.QueryRow(ctx, `select epoch, system_identifier, timeline, postmaster_start, database from freshet.incarnation`).
-			Scan(&stored.epoch, &stored.systemIdentifier, &stored.timeline, &stored.postmasterStart, &stored.database)
+		var end pglogrepl.LSN
+		err := tx.QueryRow(ctx, `select epoch, system_identifier, timeline, postmaster_start, database, pg_current_wal_insert_lsn() from freshet.incarnation`).
+			Scan(&stored.epoch, &stored.systemIdentifier, &stored.timeline, &stored.postmasterStart, &stored.database, &end)
 		switch {
-		case err == nil && stored.is(now) && (stored.epoch > served.epoch || stored.epoch == served.epoch && served.is(now)):
+		case err == nil && stored.is(now) && (stored.epoch > served.epoch || stored.epoch == served.epoch && served.is(now) && end >= reached):
 			epoch = stored.epoch
 			return nil
 		case err != nil && !errors.Is(err, pgx.ErrNoRows):

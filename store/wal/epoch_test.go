@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/stretchr/testify/require"
 
 	"github.com/freshet-dev/freshet"
@@ -21,7 +22,7 @@ func TestResolveEpoch_restoredCopy(t *testing.T) {
 	}
 	resolve := func(now incarnation, served history) (freshet.Epoch, bool) {
 		t.Helper()
-		epoch, fresh, err := resolveEpoch(ctx, conn, now, served)
+		epoch, fresh, err := resolveEpoch(ctx, conn, now, served, 0)
 		require.NoError(t, err)
 		return epoch, fresh
 	}
@@ -67,18 +68,48 @@ func TestResolveEpoch_F77_anotherDatabase(t *testing.T) {
 	url := testkit.Migrated(t)
 	conn, ctx := testkit.Conn(t, url), testkit.Context(t)
 	original := incarnation{systemIdentifier: "7", timeline: 1, postmasterStart: time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC), database: 16384}
-	first, _, err := resolveEpoch(ctx, conn, original, history{})
+	first, _, err := resolveEpoch(ctx, conn, original, history{}, 0)
 	require.NoError(t, err)
 	restored := original
 	restored.database = 16999
-	second, fresh, err := resolveEpoch(ctx, conn, restored, history{})
+	second, fresh, err := resolveEpoch(ctx, conn, restored, history{}, 0)
 	require.NoError(t, err)
 	require.True(t, fresh)
 	require.Greater(t, second, first)
-	again, fresh, err := resolveEpoch(ctx, conn, restored, history{})
+	again, fresh, err := resolveEpoch(ctx, conn, restored, history{}, 0)
 	require.NoError(t, err)
 	require.False(t, fresh)
 	require.Equal(t, second, again)
+}
+
+// TestResolveEpoch_F8_putBack: a virtual machine that is put back to a snapshot with its
+// memory is the same server, by all that it says of itself. A node that has told of more
+// than its WAL holds begins an epoch, which the others take over, whatever they have told.
+func TestResolveEpoch_F8_putBack(t *testing.T) {
+	url := testkit.Migrated(t)
+	conn, ctx := testkit.Conn(t, url), testkit.Context(t)
+	now := incarnation{systemIdentifier: "7", timeline: 1, postmasterStart: time.Date(2026, 11, 28, 9, 0, 0, 0, time.UTC)}
+	resolve := func(served history, reached pglogrepl.LSN) (freshet.Epoch, bool) {
+		t.Helper()
+		epoch, fresh, err := resolveEpoch(ctx, conn, now, served, reached)
+		require.NoError(t, err)
+		return epoch, fresh
+	}
+	first, _ := resolve(history{}, 0)
+	var end pglogrepl.LSN
+	require.NoError(t, conn.QueryRow(ctx, `select pg_current_wal_insert_lsn()`).Scan(&end))
+	again, fresh := resolve(history{first, now}, end)
+	require.False(t, fresh)
+	require.Equal(t, first, again)
+
+	second, fresh := resolve(history{first, now}, end+1<<30)
+	require.True(t, fresh)
+	require.Greater(t, second, first)
+	for _, reached := range []pglogrepl.LSN{end, end + 1<<30} {
+		again, fresh = resolve(history{first, now}, reached)
+		require.False(t, fresh)
+		require.Equal(t, second, again)
+	}
 }
 
 // TestResolveEpoch_F70_readOnly: where transactions are read-only unless somebody
@@ -86,7 +117,7 @@ func TestResolveEpoch_F77_anotherDatabase(t *testing.T) {
 // same: without one nobody is served.
 func TestResolveEpoch_F70_readOnly(t *testing.T) {
 	conn, ctx := testkit.Conn(t, testkit.WithParam(t, testkit.Migrated(t), "default_transaction_read_only", "on")), testkit.Context(t)
-	epoch, fresh, err := resolveEpoch(ctx, conn, incarnation{systemIdentifier: "7", postmasterStart: time.Now()}, history{})
+	epoch, fresh, err := resolveEpoch(ctx, conn, incarnation{systemIdentifier: "7", postmasterStart: time.Now()}, history{}, 0)
 	require.NoError(t, err)
 	require.True(t, fresh)
 	require.NotZero(t, epoch)

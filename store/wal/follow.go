@@ -70,7 +70,7 @@ func (s *session) startFollowing(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	epoch, fresh, err := resolveEpoch(ctx, s.probeConn, now, history{f.epoch, f.incarnation})
+	epoch, fresh, err := resolveEpoch(ctx, s.probeConn, now, history{f.epoch, f.incarnation}, f.position())
 	if err != nil {
 		return err
 	}

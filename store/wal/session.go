@@ -206,7 +206,7 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	}
 	s.home = now
-	epoch, fresh, err := resolveEpoch(ctx, s.watchConn, now, history{f.epoch, f.incarnation})
+	epoch, fresh, err := resolveEpoch(ctx, s.watchConn, now, history{f.epoch, f.incarnation}, f.position())
 	if err != nil {
 		return err
 	}
