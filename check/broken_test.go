@@ -168,7 +168,7 @@ func (o outcome) broken() map[string]int {
 // everything was exercised, a failover that loses commits too. Two seconds are enough as
 // a rule; where the machine has no time for clients, it takes longer and longer runs.
 func (n *node) judge(ctx context.Context, rule string) (o outcome) {
-	end := time.Now().Add(2 * time.Minute)
+	end := time.Now().Add(4 * time.Minute)
 	for attempt := 0; ctx.Err() == nil && time.Now().Before(end); attempt++ {
 		o = n.judgeOnce(ctx, uint64(attempt+1), 2*time.Second<<min(attempt, 4)) //nolint:gosec // not negative
 		broken := o.broken()

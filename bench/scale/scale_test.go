@@ -149,7 +149,7 @@ func TestOptions(t *testing.T) {
 
 // A cell counts what it says, by process, of two real nodes on a real Postgres.
 func TestMeasure(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	program := filepath.Join(t.TempDir(), "freshet")
 	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "github.com/freshet-dev/freshet/cmd/freshet").CombinedOutput()

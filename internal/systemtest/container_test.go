@@ -3,6 +3,7 @@
 package systemtest_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"os"
@@ -65,7 +66,10 @@ func TestContainer(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o755)) //nolint:gosec // the same
 		switch {
 		case strings.HasPrefix(from, "/src/bin/"):
-			build := exec.CommandContext(testkit.Context(t), "go", "build", "-o", at, "./cmd/freshet") //nolint:gosec // ours
+			// Of all that it imports, where nothing was compiled without cgo before.
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+			defer cancel()
+			build := exec.CommandContext(ctx, "go", "build", "-o", at, "./cmd/freshet") //nolint:gosec // ours
 			build.Dir, build.Env = testkit.Root(), append(os.Environ(), "CGO_ENABLED=0")
 			out, err := build.CombinedOutput()
 			require.NoError(t, err, "%s", out)
