@@ -103,6 +103,7 @@ func TestRun_otherSpellingsOfStreams(t *testing.T) {
 		require.Equal(t, `topic "projects/007/tasks": `+words, a.body.Message)
 		info := detail[errdetails.ErrorInfo](t, a, "google.rpc.ErrorInfo")
 		require.Equal(t, "freshet.dev TOPIC_SPELLING", info.GetDomain()+" "+info.GetReason())
+		require.Contains(t, a.raw, `"topics":["projects/007/tasks"]`, "the others could be followed")
 	}
 	watch, err := freshetv1connect.NewInvalidationServiceClient(r.http, r.url).Watch(r.ctx, connect.NewRequest(&freshetv1.WatchRequest{Topics: []string{"projects/007/tasks"}}))
 	require.NoError(t, err)

@@ -21,6 +21,7 @@ type refusal struct {
 	reason     string // metrics label
 	message    string
 	details    []*connect.ErrorDetail
+	topics     []string // those at fault: without them it would start
 	retryAfter time.Duration
 }
 
@@ -46,11 +47,20 @@ func internal() *refusal {
 	return &refusal{status: http.StatusInternalServerError, code: connect.CodeInternal, reason: "internal", message: "internal error"}
 }
 
-// untellable turns what CheckTopic returned into a refusal.
-func untellable(err *connect.Error) *refusal {
-	r := badRequest("%s", err.Message())
-	r.details = err.Details()
-	return r
+// checkTopics refuses topics that can't be told. It says why of the first, and names all.
+func (s *Server) checkTopics(topics []string) (refused *refusal) {
+	for _, topic := range topics {
+		err := s.config.CheckTopic(topic)
+		if err == nil {
+			continue
+		}
+		if refused == nil {
+			refused = badRequest("%s", err.Message())
+			refused.details = err.Details()
+		}
+		refused.topics = append(refused.topics, topic)
+	}
+	return refused
 }
 
 // unauthorized turns what Authorize returned into a refusal.
@@ -100,7 +110,8 @@ func (r *refusal) write(w http.ResponseWriter) {
 		Code    string   `json:"code"`
 		Message string   `json:"message"`
 		Details []detail `json:"details,omitempty"`
-	}{r.code.String(), r.message, details})
+		Topics  []string `json:"topics,omitempty"`
+	}{r.code.String(), r.message, details, r.topics})
 	if err == nil { // strings always marshal
 		_, _ = w.Write(append(body, '\n'))
 	}

@@ -265,10 +265,8 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 	if refused := s.authorize(ctx, r.topics); refused != nil {
 		return nil, refused
 	}
-	for _, topic := range r.topics {
-		if err := s.config.CheckTopic(topic); err != nil {
-			return nil, untellable(err)
-		}
+	if refused := s.checkTopics(r.topics); refused != nil {
+		return nil, refused
 	}
 	_, expires := s.config.Credential(ctx)
 	ends := !expires.IsZero() && time.Until(expires) < eternity

@@ -123,6 +123,7 @@ export class Freshet {
     const all = [...topics]; // an iterator is read once
     // What nobody wants, or not any more, is told to nobody, though a stream may still have it.
     if (state === "closed" || !this.#ledger.wantsAll(all)) return "offline";
+    if (all.some((topic) => this.#feedState.refused?.topics.includes(topic))) return "offline";
     if (!this.#feedState.streaming) return freshness;
     if (this.#ledger.follows(all)) return freshnessOf({ state: "live", lagMs }, this.#maxLagMs);
     return this.#feedState.error ? "offline" : "catching up";
@@ -296,9 +297,11 @@ export class Freshet {
         this.#update({ revision: id });
       },
       state: (state) => {
+        const isRefusal = String(state.refused?.topics) !== String(this.#feedState.refused?.topics);
         this.#feedState = state;
         this.#heedDenial(state);
-        this.#update();
+        if (isRefusal) this.#warnRefused(state);
+        this.#update(isRefusal ? { topics: true } : {});
       },
       seen: (frame) => {
         for (const listener of this.#frameListeners) guarded(() => listener(frame));
@@ -331,6 +334,12 @@ export class Freshet {
     if (!denied || streaming || this.#denied) return;
     this.#denied = true;
     this.#ledger.ask("denied");
+  }
+
+  /** Whose topics can't be told sees nothing of it but data that stays as it is. */
+  #warnRefused({ refused }: FeedState): void {
+    const topics = refused?.topics.filter((topic) => this.#ledger.topics().has(topic)) ?? [];
+    if (refused && topics.length > 0) this.warn(`freshet: ${topics.join(", ")}: ${refused.message}`, { topics });
   }
 
   /** Topics came or went. Told once for all of a moment. */
@@ -382,6 +391,8 @@ export class Freshet {
     if (this.#closed) return "closed";
     const topics = this.#ledger.topics();
     if (topics.size === 0) return "idle";
+    for (const topic of this.#feedState.refused?.topics ?? []) topics.delete(topic);
+    if (topics.size === 0) return "failed";
     if (state === "idle") return "connecting";
     return state === "live" && !this.#ledger.followsAny(topics) ? "connecting" : state;
   }

@@ -188,11 +188,13 @@ function postBody(request: ConnectionRequest, since: Revision | "mixed" | undefi
 async function refusal(response: Response): Promise<StreamRefusedError> {
   const text = await response.text().catch(() => "");
   let code = "";
+  let topics: string[] = [];
   let message = `the stream was refused with status ${response.status}`;
   try {
-    const body = JSON.parse(text) as { code?: unknown; message?: unknown };
+    const body = JSON.parse(text) as { code?: unknown; message?: unknown; topics?: unknown };
     if (typeof body.code === "string") code = body.code;
     if (typeof body.message === "string") message = body.message;
+    if (Array.isArray(body.topics)) topics = body.topics.filter((topic) => typeof topic === "string");
   } catch {
     // Not ours, a proxy's page: the status says enough.
   }
@@ -201,5 +203,6 @@ async function refusal(response: Response): Promise<StreamRefusedError> {
     code,
     message,
     retryAfter(response.headers.get("retry-after")),
+    topics,
   );
 }

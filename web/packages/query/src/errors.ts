@@ -9,6 +9,8 @@ export class StreamRefusedError extends Error {
     message: string,
     /** From Retry-After; undefined when the server didn't say. */
     readonly retryAfterMs?: number,
+    /** Those at fault, if the server says so: without them there would be a stream. */
+    readonly topics: readonly string[] = [],
   ) {
     super(message);
   }

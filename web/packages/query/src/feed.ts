@@ -1,4 +1,4 @@
-import type { StreamError } from "./errors.js";
+import type { StreamError, StreamRefusedError } from "./errors.js";
 import type { Frame } from "./frame.js";
 import type { Span } from "./history.js";
 import type { Revision } from "./revision.js";
@@ -14,6 +14,8 @@ export interface FeedState {
   /** The longest time between two frames, once the server has told it. */
   readonly heartbeatMs?: number;
   readonly error?: StreamError;
+  /** The server can't tell some of the topics (`refused.topics`): the stream is of the others. */
+  readonly refused?: StreamRefusedError | undefined;
 }
 
 /** Until the server has told its own. */

@@ -66,6 +66,7 @@ export class Stream implements Feed {
   #retryMs: number;
   #failures = 0;
   #tried = 0; // nodes that have failed since a stream lasted
+  #refused: StreamRefusedError | undefined; // names topics that the server can't tell
   #renewing = false; // the current stream is to have a successor, whatever it covers
   #closed = false;
 
@@ -90,6 +91,7 @@ export class Stream implements Feed {
   retry(): void {
     if (this.#closed) return;
     this.#options.tokens?.retry();
+    this.#refused = undefined;
     this.#reconnect();
   }
 
@@ -118,14 +120,16 @@ export class Stream implements Feed {
   #sync(): void {
     if (this.#closed) return;
     this.#tellLive();
-    const wants = this.#events.wants();
+    const wants = this.#wants();
+    const refused = this.#refused;
     if (wants.size === 0) {
       this.#disconnect();
       this.#resume = undefined; // nobody is left who was told anything
       this.#history.clear();
-      this.#set({ state: "idle", streaming: false, error: undefined });
+      this.#set({ state: refused ? "failed" : "idle", streaming: false, error: refused, refused });
       return;
     }
+    this.#set({ refused });
     // A smaller set keeps its stream: a notice too many costs less than a handshake.
     if (this.#current && !this.#renewing && this.#covers(this.#current, wants)) {
       this.#next?.connection.close();
@@ -136,6 +140,20 @@ export class Stream implements Feed {
     }
     if (this.#next && willCover(this.#next, wants)) return;
     if (this.#waiting === undefined) this.#open(wants);
+  }
+
+  /**
+   * What is wanted, but for what the server can't tell: one such topic would have the
+   * stream of all others refused. One that nobody wants any more is tried anew by the
+   * next who does.
+   */
+  #wants(): Wants {
+    const all = this.#events.wants();
+    if (!this.#refused) return all;
+    this.#refused = only(this.#refused, (topic) => all.has(topic));
+    const wants = new Map(all);
+    for (const topic of this.#refused?.topics ?? []) wants.delete(topic);
+    return wants;
   }
 
   #covers(link: Link, wants: Wants): boolean {
@@ -245,8 +263,16 @@ export class Stream implements Feed {
       this.#sync();
       return;
     }
+    if (refused?.topics.some((topic) => link.topics.has(topic))) {
+      this.#options.log("error", "stream: refused for some of the topics", { error });
+      const topics = new Set([...(this.#refused?.topics ?? []), ...refused.topics]);
+      this.#refused = new StreamRefusedError(refused.status, refused.code, refused.message, undefined, [...topics]);
+      this.#set({ streaming });
+      this.#sync();
+      return;
+    }
     if (refused?.fatal && !(is401 && tokens)) {
-      const wants = this.#events.wants();
+      const wants = this.#wants();
       // Perhaps it was refused for what nobody wants any more.
       if ([...link.topics].some((topic) => !wants.has(topic))) return this.#sync();
       this.#options.log("error", "stream: refused", { error });
@@ -314,11 +340,20 @@ export class Stream implements Feed {
       old.streaming !== next.streaming ||
       old.lagMs !== next.lagMs ||
       old.heartbeatMs !== next.heartbeatMs ||
-      old.error !== next.error
+      old.error !== next.error ||
+      old.refused !== next.refused
     ) {
       this.#events.state(next);
     }
   }
+}
+
+/** The refusal of those topics that are still wanted, if there are any. */
+function only(refused: StreamRefusedError, wanted: (topic: string) => boolean): StreamRefusedError | undefined {
+  const topics = refused.topics.filter(wanted);
+  if (topics.length === refused.topics.length) return refused;
+  if (topics.length === 0) return undefined;
+  return new StreamRefusedError(refused.status, refused.code, refused.message, undefined, topics);
 }
 
 /** Whether a stream that is being opened will do. */

@@ -17,12 +17,14 @@ export interface ErrorData {
   readonly status?: number;
   readonly code?: string;
   readonly retryAfterMs?: number;
+  readonly topics?: readonly string[];
   readonly silentMs?: number;
   readonly reason?: string;
 }
 
-export interface StateData extends Omit<FeedState, "error"> {
+export interface StateData extends Omit<FeedState, "error" | "refused"> {
   readonly error?: ErrorData;
+  readonly refused?: ErrorData;
 }
 
 /** What the leader's stream tells, in its order: the events of a feed. */
@@ -60,27 +62,35 @@ export interface TabMessage {
 
 export type Message = LeaderMessage | TabMessage;
 
-export function packState({ error, ...state }: FeedState): StateData {
-  return { ...state, error: error && { ...fieldsOf(error), name: error.name, message: error.message } };
+export function packState({ error, refused, ...state }: FeedState): StateData {
+  return { ...state, error: error && packError(error), refused: refused && packError(refused) };
+}
+
+function packError(error: StreamError): ErrorData {
+  return { ...fieldsOf(error), name: error.name, message: error.message };
 }
 
 function fieldsOf(error: StreamError): Partial<ErrorData> {
   if (error instanceof StreamRefusedError) {
-    const { status, code, retryAfterMs } = error;
-    return { status, code, retryAfterMs };
+    const { status, code, retryAfterMs, topics } = error;
+    return { status, code, retryAfterMs, topics };
   }
   if (error instanceof StreamEndedError) return { reason: error.reason };
   return error instanceof StreamSilentError ? { silentMs: error.silentMs } : {};
 }
 
-export function unpackState({ error, ...state }: StateData): FeedState {
-  return { ...state, error: error && unpackError(error) };
+export function unpackState({ error, refused, ...state }: StateData): FeedState {
+  return { ...state, error: error && unpackError(error), refused: refused && unpackRefused(refused) };
+}
+
+function unpackRefused(data: ErrorData): StreamRefusedError {
+  return new StreamRefusedError(data.status ?? 0, data.code ?? "", data.message, data.retryAfterMs, data.topics);
 }
 
 function unpackError(data: ErrorData): StreamError {
   switch (data.name) {
     case "StreamRefusedError":
-      return new StreamRefusedError(data.status ?? 0, data.code ?? "", data.message, data.retryAfterMs);
+      return unpackRefused(data);
     case "StreamEndedError":
       return new StreamEndedError(data.reason ?? "");
     case "StreamSilentError":

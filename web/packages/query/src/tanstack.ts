@@ -353,6 +353,7 @@ export class Queries {
     });
     const run: SeenRun = { flight, attempt, heard, learned, answered, outcome: "dropped" };
     this.#runs.begin(query, run);
+    this.#resolve(entry);
     return run;
   }
 
@@ -381,6 +382,7 @@ export class Queries {
     // A first fetch may be answered from its store, with data of any age.
     const stamp = query.state.data === undefined ? undefined : heard;
     this.#runs.begin(query, { flight, outcome: { stamp } });
+    this.#resolve(entry);
   }
 
   /** Does what a query's rule answered. */
@@ -418,8 +420,12 @@ export class Queries {
   // Topics.
 
   #resolve(entry: Entry<Query>, learned?: Iterable<string>): void {
+    const { query, rule } = entry;
     if (entry.denied) return;
-    const topics = declaredTopics(entry.query, this.#options.topicsOf) ?? learned;
+    let topics = declaredTopics(query, this.#options.topicsOf) ?? learned;
+    // A query that shows nothing and isn't asked for (`enabled: isUuid(input)`): its topics
+    // may be such as have the stream of all others refused.
+    if (!rule.held && rule.phase !== "flying" && !query.isActive()) topics = [];
     if (topics && this.#registry.setTopics(entry, [...topics, ...entry.answered])) this.#sync();
   }
 

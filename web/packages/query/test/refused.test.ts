@@ -115,6 +115,28 @@ describe.each([
     expect([...page.source.topics]).toEqual([topic]);
   });
 
+  // Its input isn't valid yet, say: its topics could have the stream of all refused.
+  test("not yet asked for: it isn't followed until it is", async () => {
+    way = by(page);
+    const options = way.options() as object;
+    observer = new QueryObserver(page.queryClient, { ...options, enabled: false } as never);
+    await vi.advanceTimersByTimeAsync(100);
+    expect([...page.source.topics]).toEqual([]); // no observer listens
+    observer.subscribe(() => {});
+    await vi.advanceTimersByTimeAsync(100);
+    expect([...page.source.topics]).toEqual([]);
+
+    observer.setOptions({ ...options, enabled: true } as never);
+    const asked = await way.next();
+    await vi.advanceTimersByTimeAsync(100);
+    expect([...page.source.topics]).toEqual([topic]); // before its answer
+    asked.answer("a", rev(12));
+    await vi.advanceTimersByTimeAsync(100);
+    observer.setOptions({ ...options, enabled: false } as never);
+    await vi.advanceTimersByTimeAsync(100);
+    expect([...page.source.topics]).toEqual([topic]); // it shows something
+  });
+
   test("as invalid, without that reason: it is followed, and asked again", async () => {
     (await first(by(page))).fail(Code.InvalidArgument, rev(12)); // whatever its stamp
     await vi.advanceTimersByTimeAsync(60_000);

@@ -101,6 +101,52 @@ describe("since", () => {
   });
 });
 
+describe("topics that the server can't tell", () => {
+  const spelling = (...topics: string[]) => ({ code: "invalid_argument", message: "no row has it", topics });
+
+  test("cost the others nothing", async () => {
+    const warned: unknown[] = [];
+    const client = harness.connect({ logger: (level, message) => level === "warn" && warned.push(message) });
+    const a = follow(client, ["a"]);
+    const bad = follow(client, ["a", "b/X"]);
+    (await harness.server.requests.next()).refuse(400, spelling("b/X"));
+    const stream = await harness.live(client);
+    expect([...stream.topics]).toEqual(["a"]);
+    expect([client.status.state, client.status.freshness]).toEqual(["live", "live"]);
+    expect([a.subscription.freshness, bad.subscription.freshness]).toEqual(["live", "offline"]);
+    expect(warned).toEqual(["freshet: b/X: no row has it"]);
+
+    // Nor does another one, later; the stream that is there goes on meanwhile.
+    const worse = follow(client, ["c/Y", "d"]);
+    const grown = await harness.server.requests.next();
+    expect([...grown.topics].sort()).toEqual(["a", "c/Y", "d"]);
+    grown.refuse(400, spelling("c/Y"));
+    const next = await harness.live(client);
+    expect([...next.topics].sort()).toEqual(["a", "d"]);
+    expect([a.subscription.freshness, bad.subscription.freshness, worse.subscription.freshness]).toEqual(["live", "offline", "offline"]);
+    expect(warned).toHaveLength(2);
+
+    // Whoever wants it anew has it tried anew.
+    bad.subscription.close();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    follow(client, ["b/X"]);
+    expect([...(await harness.server.requests.next()).topics]).toContain("b/X");
+  });
+
+  test("are all there are", async () => {
+    const client = harness.connect({ logger: () => {} });
+    const bad = follow(client, ["b/X"]);
+    (await harness.server.requests.next()).refuse(400, spelling("b/X"));
+    await until(client, ({ state }) => state === "failed");
+    expect(client.status.error?.message).toBe("no row has it");
+    expect([client.status.freshness, bad.subscription.freshness]).toEqual(["offline", "offline"]);
+    expect(harness.server.requests.left).toBe(0);
+    client.retry();
+    await harness.live(client);
+    expect(bad.subscription.freshness).toBe("live");
+  });
+});
+
 describe("freshness", () => {
   test("live, catching up, offline: in all and of a subscription", async () => {
     const client = harness.connect();
