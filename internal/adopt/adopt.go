@@ -11,8 +11,10 @@ package adopt
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -223,6 +225,9 @@ func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
 	}
 	var topics []string
 	for i, s := range sources {
+		if fields, _ := a.foreign(s); reads && len(fields) > 0 {
+			p.Left = append(p.Left, fmt.Sprintf("it answers with %s, of which %s is NOT told by these topics: see there", s.message.Name(), strings.Join(fields, ", ")))
+		}
 		of := s.topicsOf(md, reads, i == 0, p)
 		if len(of) == 0 { // without them the contract would leave changes out
 			return p
@@ -255,14 +260,21 @@ func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
 // readVerbs begin the names of methods that read.
 var readVerbs = []string{"Get", "List", "Search", "Find", "Count", "BatchGet", "Query", "Lookup", "Read", "Fetch"}
 
+// alsoWrites is in the names of methods that begin as those that read, and write:
+// GetOrCreateCart, ListAndDeleteExpired.
+var alsoWrites = regexp.MustCompile(`(And|Or|Then)(Add|Archive|Claim|Clear|Consume|Create|Decrement|Delete|Drain|Increment|Insert|Lock|Make|Mark|Merge|Move|Pop|Put|Register|Remove|Replace|Reserve|Reset|Save|Set|Start|Stop|Touch|Update|Upsert|Write)([A-Z]|$)`)
+
 func isRead(md protoreflect.MethodDescriptor) (reads bool, why string) {
 	if options, ok := md.Options().(*descriptorpb.MethodOptions); ok && options.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS {
 		return true, "it reads: it says NO_SIDE_EFFECTS"
 	}
+	name := string(md.Name())
 	for _, verb := range readVerbs {
-		if strings.HasPrefix(string(md.Name()), verb) {
-			return true, "it reads, by its name; if it changes anything, it is a write"
+		rest, begins := strings.CutPrefix(name, verb)
+		if !begins || rest != "" && unicode.IsLower(rune(rest[0])) || alsoWrites.MatchString(rest) { // Listen, GetOrCreate
+			continue
 		}
+		return true, "it reads, by its name; if it changes anything, it is a write"
 	}
 	return false, "it writes, by its name; if it changes nothing, it is a read"
 }

@@ -185,3 +185,17 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "id", collection("id"))
 	require.Equal(t, "_id", collection("_id"), "nothing is left of it")
 }
+
+// A method whose name begins like a read's may write all the same: as a read it would be
+// sent twice, shared, and asked again by its own notice.
+func TestIsRead(t *testing.T) {
+	for name, want := range map[string]bool{
+		"GetOrder": true, "ListOrdersAndItems": true, "FindOrders": true, "Get": true, "SearchAndRank": true, "CountOrders": true,
+		"GetOrCreateCart": false, "FindOrCreate": false, "ListAndDeleteExpired": false, "ReadAndMarkMessage": false,
+		"GetAndIncrementCounter": false, "GetThenSetState": false, "ListenToOrders": false, "Getaway": false, "PlaceOrder": false,
+	} {
+		fd := compile(t, `syntax = "proto3"; package shop.v1; message Q {} service Shop { rpc `+name+`(Q) returns (Q); }`)
+		reads, why := isRead(fd.Services().Get(0).Methods().Get(0))
+		require.Equal(t, want, reads, "%s: %s", name, why)
+	}
+}

@@ -91,10 +91,9 @@ func explain(omitted []omission, t *Table, all bool) (lines []string) {
 	return lines
 }
 
-// joined names the fields of a row that are no columns of its table: an answer that has
-// them depends on more than that table.
-func (a *adoption) joined(s *source) []string {
-	var fields, hints []string
+// foreign returns the fields of a row that are no columns of its table, and guesses of
+// which other's: an answer that has them depends on more than that table.
+func (a *adoption) foreign(s *source) (fields, hints []string) {
 	for i := range s.message.Fields().Len() {
 		f := s.message.Fields().Get(i)
 		name := string(f.Name())
@@ -109,6 +108,12 @@ func (a *adoption) joined(s *source) []string {
 			hints = append(hints, fmt.Sprintf("%s may be %s.%s", name, t, column))
 		}
 	}
+	return fields, hints
+}
+
+// joined says so of the row.
+func (a *adoption) joined(s *source) []string {
+	fields, hints := a.foreign(s)
 	if len(fields) == 0 {
 		return nil
 	}

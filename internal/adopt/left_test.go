@@ -28,6 +28,8 @@ func TestPropose_namesWhatItLeavesOut(t *testing.T) {
 			"Order", "category_slug: no column of orders. What comes from another table (category_slug may be stock.categories.slug) is NOT told"},
 		{"a column of nobody knows what", "message Order { int64 id = 1; string colour = 2; } message Q { int64 id = 1; }", get,
 			"Order", "colour: no column of orders. What comes from another table is NOT told"},
+		{"a column of another table, where it is read", "message Order { int64 id = 1; string category_slug = 2; } message Q { int64 id = 1; }", get,
+			"GetOrder", "it answers with Order, of which category_slug is NOT told by these topics: see there"},
 		{"a row with another name", "message Order { int64 id = 1; repeated Line lines = 2; } message Line { int64 order_id = 1; string sku = 2; } message Q { int64 id = 1; }", get,
 			"Line", `no table is named lines or line, but order_items has order_id, sku. If it is a row of that, say so`},
 		{"a value", "message Order { int64 id = 1; Money money = 2; } message Money { int64 units = 1; } message Q { int64 id = 1; }", get,
