@@ -83,7 +83,7 @@ func newChain(cfg *Config, reads *reuse.Reads) *chain {
 		respond:  &respond{logger: cfg.Logger, metrics: cfg.Metrics, tracing: cfg.Tracing},
 		validate: validate,
 		steps:    append(steps, newUntold(cfg).look, conditional, authorizeAnswer(cfg.Authorizer)),
-		read:     read(reads, cfg.Spelling, audit),
+		read:     read(reads, cfg.Spelling, audit, &writing{logger: cfg.Logger}),
 		write:    settle(cfg, audit),
 		audit:    audit, allowed: cfg.Authorizer,
 	}

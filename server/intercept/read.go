@@ -25,7 +25,7 @@ import (
 // and carries no stamp. While there is no frontier, strong reads are answered and
 // carry none either; what was asked for at-least a revision is refused, since
 // nothing would say that the answer reaches it.
-func read(reads *reuse.Reads, spelling func() *contract.Spelling, audit *audit) func(ask) handler {
+func read(reads *reuse.Reads, spelling func() *contract.Spelling, audit *audit, writing *writing) func(ask) handler {
 	return func(next ask) handler {
 		return func(ctx context.Context, c *call) (connect.AnyResponse, error) {
 			request, _ := c.req.Any().(proto.Message)
@@ -44,7 +44,11 @@ func read(reads *reuse.Reads, spelling func() *contract.Spelling, audit *audit) 
 					if shared {
 						ctx = forEverybody(ctx)
 					}
-					asked := &store.Call{Epoch: since.Frontier.Epoch, AtLeast: since.AtLeast, Audit: audit.due(req.Spec().Procedure)}
+					procedure := req.Spec().Procedure
+					asked := &store.Call{
+						Epoch: since.Frontier.Epoch, AtLeast: since.AtLeast, Audit: audit.due(procedure),
+						BeforeCommit: writing.found(ctx, procedure),
+					}
 					response, err := next(ctx, req, asked)
 					start := since.Frontier
 					if reached := asked.Reached(); !reached.IsZero() && reached.Less(start) {

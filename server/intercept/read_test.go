@@ -57,7 +57,7 @@ func TestRead_tellsTheStoreItsEpoch(t *testing.T) {
 	node.Serve(at(100))
 	cfg := Config{Contract: messageService(), Hub: node}.withDefaults()
 	var told []*store.Call
-	h := read(cfg.reads(), cfg.Spelling, newAudit(&cfg))(func(_ context.Context, _ connect.AnyRequest, call *store.Call) (connect.AnyResponse, error) {
+	h := read(cfg.reads(), cfg.Spelling, newAudit(&cfg), &writing{logger: cfg.Logger})(func(_ context.Context, _ connect.AnyRequest, call *store.Call) (connect.AnyResponse, error) {
 		told = append(told, call)
 		return connect.NewResponse(new(messagesv1.GetMessageResponse)), nil
 	})

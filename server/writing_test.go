@@ -1,0 +1,61 @@
+package server_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
+	"github.com/freshet-dev/freshet/gen/messages/v1/messagesv1connect"
+	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
+	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/store"
+)
+
+// viewed counts who looks, if statement says so.
+type viewed struct {
+	messagesv1connect.UnimplementedMessageServiceHandler
+	db        *store.DB
+	statement string
+}
+
+func (v *viewed) ListMessages(ctx context.Context, _ *connect.Request[messagesv1.ListMessagesRequest]) (*connect.Response[messagesv1.ListMessagesResponse], error) {
+	err := v.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, v.statement)
+		return err
+	})
+	return connect.NewResponse(new(messagesv1.ListMessagesResponse)), err
+}
+
+// A method that is declared as a read, and writes, has its followers ask for ever: the
+// log says so, once, and not of a transaction that has only read.
+func TestReads_thatWrite(t *testing.T) {
+	log, v := new(testkit.Buffer), new(viewed)
+	r := start(t, testkit.Migrated(t), func(c *live.Config) {
+		c.Logger = log.Logger()
+		c.Handler = func(node *server.Node) (string, http.Handler) {
+			v.db = node.DB()
+			return messagesv1connect.NewMessageServiceHandler(v, node.HandlerOptions()...)
+		}
+	})
+	for _, tt := range []struct {
+		statement string
+		warnings  int
+	}{
+		{"select from messages", 0},
+		{"insert into messages (conversation, author, body) values ('7', 'a', 'seen')", 1},
+	} {
+		v.statement = tt.statement
+		for range 3 {
+			_, err := r.client().ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/7"}))
+			require.NoError(t, err)
+		}
+		require.Equal(t, tt.warnings, strings.Count(log.String(), "a read has written"), log.String())
+	}
+}
