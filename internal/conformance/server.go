@@ -50,7 +50,7 @@ func OptionalCases() []Group {
 		{"watch-*", "`freshet.v1.InvalidationService`, in Connect's JSON", "clients follow by `/events` alone: the service isn't mounted, or a proxy holds streams of RPCs back"},
 		{"http2-*", "HTTP/2, at an `http:` URL without TLS (h2c)", "the server, or the proxy before it, speaks HTTP/1.1 only"},
 		{"grpc-*", "gRPC and gRPC-Web with messages in JSON (`application/grpc+json`, `application/grpc-web+json`)", "there is neither, or protobuf alone: Connect's handlers have all of it, grpc-go's have no JSON"},
-		{"cache-header", "`Freshet-Cache` on the answers of reads", "the server doesn't say where an answer is from"},
+		{"cache-header", "`Freshet-Cache` on the answers of reads", "the server doesn't say where an answer is from, as a node doesn't of reads that each run their handler: `uncached`, or neither `shared` nor of a [known caller](library.md#who-calls)"},
 		{"request-id-*", "`X-Request-Id` on all answers", "answers have no ids, or a proxy gives them its own"},
 		{"mutation-topics", "`Freshet-Topics` on the answers of writes", "handlers write by connections of their own, of which [the node doesn't see the commit](library.md#three-depths)"},
 	}
