@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,6 +19,7 @@ func TestServe_swappedTable(t *testing.T) {
 	database := testkit.Migrated(t)
 	args := []string{"--database-url=" + database, "--publication=swapped", "--slot=swapped"}
 	p := startProgram(t, args...)
+	require.Eventually(t, func() bool { return p.log.Contains("a source is out of quarantine") }, time.Minute, 10*time.Millisecond, "it was followed")
 	testkit.Exec(t, database, `begin;
 		alter table messages rename to messages_old;
 		create table messages (like messages_old including all);
