@@ -147,7 +147,7 @@ func TestAcross_G5_writesAreReadBackAtAnother(t *testing.T) {
 	for i := range workers {
 		conversation := fmt.Sprint("c", i%3) // some share one: answers are shared and kept
 		group.Go(func() error {
-			for range writes / workers {
+			for n := 0; n < writes/workers || refused.Load() == 0; n++ { // few are enough where each takes long
 				at, other := nodes[rand.IntN(3)], nodes[rand.IntN(3)]
 				name, stamp, err := at.create(ctx, conversation, "hi")
 				if err != nil {
@@ -174,8 +174,7 @@ func TestAcross_G5_writesAreReadBackAtAnother(t *testing.T) {
 	err := group.Wait()
 	close(ends)
 	require.NoError(t, err)
-	require.Positive(t, refused.Load(), "no read met a frozen feed")
-	t.Logf("%d writes read back at another node, which refused %d times", writes, refused.Load())
+	t.Logf("%d writes or more read back at another node, which refused %d times", writes, refused.Load())
 }
 
 // wait waits, for as long as ctx lasts.
