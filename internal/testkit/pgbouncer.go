@@ -44,7 +44,7 @@ func NewPgBouncer(t testing.TB, target, mode string) *PgBouncer {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o777)) //nolint:gosec // it runs as another user
-	p := &PgBouncer{t: t, dir: dir, mode: mode, addr: freeAddr(t)}
+	p := &PgBouncer{t: t, dir: dir, mode: mode, addr: FreeAddr(t, "127.0.0.1")}
 	p.configure(target)
 	args := []string{p.file("ini")}
 	if os.Getuid() == 0 { // it refuses to be root; postgres may enter the server's socket

@@ -34,7 +34,7 @@ var WebProxies = []string{"nginx", "haproxy", "caddy"}
 // test fails where CI is set, and is reported as not run elsewhere.
 func NewWebProxy(t testing.TB, name, upstream, config string) (first, second string) {
 	t.Helper()
-	first, second = freeAddr(t), freeAddr(t)
+	first, second = FreeAddr(t, "127.0.0.1"), FreeAddr(t, "127.0.0.1")
 	transport := new(http.Transport)
 	defer transport.CloseIdleConnections()
 	runWebProxy(t, name, strings.NewReplacer("127.0.0.1:8000", first, "127.0.0.1:8001", second, "127.0.0.1:8080", upstream).Replace(config), transport, "http://"+first)
@@ -54,7 +54,7 @@ func NewTLSProxy(t testing.TB, name, upstream, etc string) (addr string, roots *
 	text, err := os.ReadFile(filepath.Join(Root(), "deploy/proxy", file)) //nolint:gosec // ours
 	require.NoError(t, err)
 	roots = certificate(t, filepath.Join(etc, "freshet"))
-	addr = freeAddr(t)
+	addr = FreeAddr(t, "127.0.0.1")
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
 	config := strings.NewReplacer(
@@ -109,9 +109,10 @@ func certificate(t testing.TB, dir string) *x509.CertPool {
 	return roots
 }
 
-func freeAddr(t testing.TB) string {
+// FreeAddr is an address of host at which nobody listens.
+func FreeAddr(t testing.TB, host string) string {
 	t.Helper()
-	addrs, err := freeport.Addrs("127.0.0.1", 1)
+	addrs, err := freeport.Addrs(host, 1)
 	require.NoError(t, err)
 	return addrs[0]
 }

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
-	"github.com/freshet-dev/freshet/internal/freeport"
 	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/server"
@@ -124,18 +123,11 @@ func Launch(t testing.TB, database string, change func(*Config)) (s *Server, rea
 }
 
 // FreeAddr is an address on loopback at which nobody listens.
-func FreeAddr(t testing.TB) string { return freeAddr(t, "127.0.0.1") }
+func FreeAddr(t testing.TB) string { return testkit.FreeAddr(t, "127.0.0.1") }
 
 // FreeAddrEverywhere is one that other machines reach, too: as it is bound, and as it is
 // reached here. A port may be free on loopback's address and taken on another.
 func FreeAddrEverywhere(t testing.TB) (bound, here string) {
-	bound = freeAddr(t, "0.0.0.0")
+	bound = testkit.FreeAddr(t, "0.0.0.0")
 	return bound, strings.Replace(bound, "0.0.0.0", "127.0.0.1", 1)
-}
-
-func freeAddr(t testing.TB, host string) string {
-	t.Helper()
-	addrs, err := freeport.Addrs(host, 1)
-	require.NoError(t, err)
-	return addrs[0]
 }
