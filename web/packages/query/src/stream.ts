@@ -265,8 +265,7 @@ export class Stream implements Feed {
     }
     if (refused?.topics.some((topic) => link.topics.has(topic))) {
       this.#options.log("error", "stream: refused for some of the topics", { error });
-      const topics = new Set([...(this.#refused?.topics ?? []), ...refused.topics]);
-      this.#refused = new StreamRefusedError(refused.status, refused.code, refused.message, undefined, [...topics]);
+      this.#refused = naming(refused, [...new Set([...(this.#refused?.topics ?? []), ...refused.topics])]);
       this.#set({ streaming });
       this.#sync();
       return;
@@ -352,8 +351,12 @@ export class Stream implements Feed {
 function only(refused: StreamRefusedError, wanted: (topic: string) => boolean): StreamRefusedError | undefined {
   const topics = refused.topics.filter(wanted);
   if (topics.length === refused.topics.length) return refused;
-  if (topics.length === 0) return undefined;
-  return new StreamRefusedError(refused.status, refused.code, refused.message, undefined, topics);
+  return topics.length > 0 ? naming(refused, topics) : undefined;
+}
+
+/** A refusal with other topics. */
+function naming({ status, code, message }: StreamRefusedError, topics: readonly string[]): StreamRefusedError {
+  return new StreamRefusedError(status, code, message, undefined, topics);
 }
 
 /** Whether a stream that is being opened will do. */
