@@ -70,6 +70,9 @@ func (c *adoptCmd) Run(ctx context.Context, to streams) error {
 	if len(found.Records) > 0 {
 		fmt.Fprintf(to.out, "Left out, since a migration tool keeps its record there: %s\n", names(found.Records))
 	}
+	for _, t := range found.Refused {
+		fmt.Fprintf(to.out, "Left out, since no source can have it: %s\n  ! %s\n", t, t.Refused)
+	}
 	changed, err := c.apply(ctx, sources, files, found.Proposals)
 	if err != nil {
 		return err
@@ -119,7 +122,7 @@ func nothing(found adopt.Outcome, tables int) string {
 	case found.Rows == 0:
 		return fmt.Sprintf("There is nothing to propose: no message is named like one of the %d tables. Is this the service's database?", tables)
 	default:
-		return "There is nothing to propose: no method deals with a message that is a row of a table."
+		return "There is nothing to propose: no method deals with a message that is a row of a table, or the table is one that no source can have."
 	}
 }
 

@@ -187,6 +187,80 @@ service StockService {
 	require.Contains(t, string(written), "topics: \"shelf_loads\"\n    told: true\n")
 }
 
+// A table that capture can't follow is proposed for nothing, and is named with why: doctor
+// would refuse a contract that has it. One whose topics the team tells may be any.
+func TestAdopt_leavesOutWhatDoctorRefuses(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	testkit.Exec(t, database, `
+		create unlogged table sessions (id bigint primary key);
+		create schema import;
+		create unlogged table import.orders (id bigint primary key);
+		create unlogged table presences (id bigint primary key);
+		create table logs (id bigint primary key);
+		create table old_logs () inherits (logs);
+		create table older_logs () inherits (old_logs);
+		create table visits (id bigint primary key) partition by range (id);
+		create unlogged table new_visits partition of visits default;
+		create extension file_fdw;
+		create server files foreign data wrapper file_fdw;
+		create table imports (id bigint) partition by range (id);
+		create foreign table old_imports partition of imports default server files options (filename '/dev/null');
+		create table orders (id bigint primary key) partition by range (id);
+		create table new_orders partition of orders default`)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "shop.proto"), []byte(`syntax = "proto3";
+
+package shop.v1;
+
+import "freshet/v1/options.proto";
+
+message Session { int64 id = 1; }
+message Presence {
+  option (freshet.v1.source) = {table: "presences" topics: "presences/{id}" told: true};
+  int64 id = 1;
+}
+message Log {
+  option (freshet.v1.source) = {table: "logs" topics: "logs/{id}"};
+  int64 id = 1;
+}
+message OldLog { int64 id = 1; }
+message OlderLog { int64 id = 1; }
+message Visit { int64 id = 1; }
+message Order { int64 id = 1; }
+message Q { int64 id = 1; }
+message ListSessionsResponse { repeated Session sessions = 1; }
+message ListOldLogsResponse { repeated OldLog logs = 1; }
+message ListVisitsResponse { repeated Visit visits = 1; }
+
+service ShopService {
+  rpc ListSessions(Q) returns (ListSessionsResponse);
+  rpc GetPresence(Q) returns (Presence);
+  rpc GetLog(Q) returns (Log);
+  rpc ListOldLogs(Q) returns (ListOldLogsResponse);
+  rpc GetOlderLog(Q) returns (OlderLog);
+  rpc ListVisits(Q) returns (ListVisitsResponse);
+  rpc GetOrder(Q) returns (Order);
+}
+`), 0o600))
+	code, out, said := runs(t, "adopt", dir, "--database-url", database)
+	require.Equal(t, exitFailed, code, out+said)
+	require.Contains(t, out, "4 methods are yours to decide")
+	for table, proposed := range map[string]bool{"sessions": false, "presences": false, "logs": false, "old_logs": false, "older_logs": true, "visits": false, "orders": true} {
+		require.Equal(t, proposed, strings.Contains(out, `  table: "`+table+`"`), "%s: %s", table, out)
+	}
+	require.Contains(t, out, "shop.v1.Session\n  - Session is named like table sessions, and has 1 of its 1 columns: id\n  ! no source can have table sessions: it is unlogged, so its changes aren't in the WAL: ALTER TABLE … SET LOGGED")
+	require.Contains(t, out, "shop.v1.Log\n  ! no source can have table logs: old_logs inherits from it")
+	require.NotContains(t, out, "no source can have table presences")
+	require.Contains(t, out, "shop.v1.ShopService.ListOldLogs\n  - it reads, by its name; if it changes anything, it is a write\n  ! it deals with OldLog, of a table that no source can have: see there")
+	require.Contains(t, out, `{topics: "presences/{id}"}`)
+	require.NotContains(t, out, `{topics: "logs/{id}"}`)
+	for table, why := range map[string]string{"sessions": "it is unlogged", "presences": "it is unlogged", "logs": "old_logs inherits from it", "old_logs": "older_logs inherits from it", "visits": "its partition new_visits is unlogged", "imports": "its partition old_imports is a foreign table"} {
+		require.Contains(t, out, "Left out, since no source can have it: "+table+"\n  ! "+why)
+	}
+	require.NotContains(t, out, "No message is a row of these tables")
+}
+
 // A database without tables, one of something else, and nothing left to do are told apart.
 func TestAdopt_saysWhyThereIsNothing(t *testing.T) {
 	t.Parallel()

@@ -37,6 +37,7 @@ type Outcome struct {
 	Rows      int        // messages that are rows of a table, with an option or without
 	Unread    []*Table   // tables that no message is a row of, if methods are without an option
 	Records   []*Table   // tables of migration tools, which aren't looked at
+	Refused   []*Table   // tables that no source can have
 	Declared  int        // methods that have an option already, and are left as they are
 	Open      int        // methods that nothing is proposed for: somebody's to decide
 }
@@ -77,9 +78,12 @@ func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 	}
 	out.Proposals = append(append(out.Proposals, a.rowless(files)...), methods...)
 	for _, t := range a.all {
-		if t.isRecord() {
+		switch {
+		case t.isRecord():
 			out.Records = append(out.Records, t)
-		} else if len(methods) > 0 && !slices.ContainsFunc(a.sources, func(s *source) bool { return s.table == t }) {
+		case t.Refused != "":
+			out.Refused = append(out.Refused, t)
+		case len(methods) > 0 && !slices.ContainsFunc(a.sources, func(s *source) bool { return s.table == t }):
 			out.Unread = append(out.Unread, t)
 		}
 	}
@@ -112,6 +116,12 @@ func (s *source) tell(topic string) {
 	}
 }
 
+// refused reports whether doctor would refuse the source's table: one that is told by
+// whoever changes it may be any.
+func (s *source) refused() bool {
+	return s.table.Refused != "" && !sourceOf(s.message).GetTold()
+}
+
 // has reports whether an element has the option.
 func has(d protoreflect.Descriptor, option protoreflect.ExtensionType) bool {
 	return d.Options() != nil && proto.HasExtension(d.Options(), option)
@@ -125,6 +135,10 @@ func declares(md protoreflect.MethodDescriptor) bool {
 // proposal is what is said of a source; nil: nothing, it declares all that it needs to.
 func (a *adoption) proposal(s *source) *Proposal {
 	p := &Proposal{Element: s.message, Why: s.why}
+	if s.refused() {
+		p.Left = append(p.Left, fmt.Sprintf("no source can have table %s: %s; and run this again", s.table, s.table.Refused))
+		return p
+	}
 	if s.declared != nil {
 		p.Left = append(p.Left, s.misnamed()...)
 		if len(s.topics) > 0 {
@@ -178,11 +192,18 @@ func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 		}
 		return nil
 	}
-	var candidates []*Table
+	var candidates, refused []*Table
 	for _, t := range a.tables {
-		if t.of(snake(string(md.Name()))) {
+		switch {
+		case !t.of(snake(string(md.Name()))):
+		case t.Refused == "":
 			candidates = append(candidates, t)
+		default:
+			refused = append(refused, t)
 		}
+	}
+	if len(candidates) == 0 { // it is said why there is no source, then
+		candidates = refused
 	}
 	if len(candidates) == 0 {
 		return nil
@@ -218,6 +239,10 @@ func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
 	sources := a.sourcesOf(md, reads)
 	if len(sources) == 0 {
 		p.Why = append(p.Why, "none of its messages is a row of a table: say by hand what it "+map[bool]string{true: "depends on", false: "changes"}[reads]+", or move it to a service of its own")
+		return p
+	}
+	if i := slices.IndexFunc(sources, (*source).refused); i >= 0 {
+		p.Left = append(p.Left, fmt.Sprintf("it deals with %s, of a table that no source can have: see there", sources[i].message.Name()))
 		return p
 	}
 	if !reads {

@@ -17,6 +17,7 @@ type Table struct {
 	View         bool     // it is a materialized view: whoever refreshes it tells its topics
 	Columns      []Column // in the order of the table
 	Key          []string // columns of the primary key; nil: there is none
+	Refused      string   // why no source can have it, and what to do; empty: one can
 }
 
 // Column is one of its columns.
@@ -122,9 +123,21 @@ func (t *Table) fit(columns []string) bool {
 }
 
 // tablesSQL returns the columns of all tables and materialized views, partitions aside, in their
-// order, with whether each is of the primary key, and whether it is a foreign key by itself.
+// order, with whether each is of the primary key, and whether it is a foreign key by itself; and
+// of the table whether it is unlogged, and which of the tables below it has changes that are
+// never told under its name.
 const tablesSQL = `
-select n.nspname, c.relname, c.relkind = 'm', a.attname,
+with recursive tree (root, oid) as (
+  select inhparent, inhrelid from pg_inherits
+  union all
+  select tree.root, i.inhrelid from tree join pg_inherits i on i.inhparent = tree.oid
+), untold as (
+  select distinct on (root) root, oid::regclass::text as name, case when not relispartition then 'child' when relkind = 'f' then 'foreign' else 'unlogged' end as kind
+  from tree join pg_class using (oid)
+  where not relispartition or relkind = 'f' or relpersistence <> 'p'
+  order by root, oid
+)
+select n.nspname, c.relname, c.relkind = 'm', c.relpersistence = 'u', coalesce(u.kind, ''), coalesce(u.name, ''), a.attname,
   b.typname, b.typtype = 'e',
   case when a.attgenerated <> '' then 'generated' when a.attidentity <> '' then 'identity' when pg_get_expr(d.adbin, d.adrelid) like 'nextval(%' then 'serial'
     when d.adbin is not null and a.attnum = any(p.conkey) then 'default' else '' end,
@@ -137,9 +150,27 @@ join pg_type t on t.oid = a.atttypid
 join pg_type b on b.oid = case t.typtype when 'd' then t.typbasetype else t.oid end
 left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 left join pg_constraint p on p.conrelid = c.oid and p.contype = 'p'
+left join untold u on u.root = c.oid
 where c.relkind in ('r', 'p', 'm') and not c.relispartition
   and n.nspname not in ('information_schema', 'freshet') and n.nspname !~ '^pg_'
 order by n.nspname, c.relname, a.attnum`
+
+// refusal says why no source can have a table, as `freshet doctor` would;
+// empty: one can. Untold, of a kind, is a table below it, if that is why.
+func refusal(unlogged bool, kind, untold string) string {
+	switch {
+	case unlogged:
+		return "it is unlogged, so its changes aren't in the WAL: ALTER TABLE … SET LOGGED makes it an ordinary one, and rewrites it under a lock"
+	case kind == "child":
+		return fmt.Sprintf("%s inherits from it: reads show its rows, and their changes are never told. Make that a partition, or end the inheritance (ALTER TABLE … NO INHERIT)", untold)
+	case kind == "foreign":
+		return fmt.Sprintf("its partition %s is a foreign table: reads show its rows, and their changes are never told. Detach it", untold)
+	case kind == "unlogged":
+		return fmt.Sprintf("its partition %s is unlogged, so its changes aren't in the WAL: ALTER TABLE … SET LOGGED makes that an ordinary one, and rewrites it under a lock", untold)
+	default:
+		return ""
+	}
+}
 
 // Tables reads the tables of a database.
 func Tables(ctx context.Context, conn *pgx.Conn) ([]*Table, error) {
@@ -151,16 +182,17 @@ func Tables(ctx context.Context, conn *pgx.Conn) ([]*Table, error) {
 	var all []*Table
 	for rows.Next() {
 		var (
-			schema, name string
-			view         bool
-			c            Column
-			key          bool
+			schema, name   string
+			view, unlogged bool
+			kind, untold   string
+			c              Column
+			key            bool
 		)
-		if err := rows.Scan(&schema, &name, &view, &c.Name, &c.Type, &c.Enum, &c.Made, &key, &c.FK); err != nil {
+		if err := rows.Scan(&schema, &name, &view, &unlogged, &kind, &untold, &c.Name, &c.Type, &c.Enum, &c.Made, &key, &c.FK); err != nil {
 			return nil, fmt.Errorf("read the tables: %w", err)
 		}
 		if n := len(all); n == 0 || all[n-1].Schema != schema || all[n-1].Name != name {
-			all = append(all, &Table{Schema: schema, Name: name, View: view})
+			all = append(all, &Table{Schema: schema, Name: name, View: view, Refused: refusal(unlogged, kind, untold)})
 		}
 		t := all[len(all)-1]
 		t.Columns = append(t.Columns, c)
