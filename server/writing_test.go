@@ -33,6 +33,25 @@ func (v *viewed) ListMessages(ctx context.Context, _ *connect.Request[messagesv1
 	return connect.NewResponse(new(messagesv1.ListMessagesResponse)), err
 }
 
+// A write that the database takes from nobody is to be sent again: neither the caller nor
+// the program is at fault. The log says what refuses it.
+func TestWrites_readOnly(t *testing.T) {
+	database, log := testkit.Migrated(t), new(testkit.Buffer)
+	r := start(t, database, func(c *live.Config) {
+		c.CaptureURL, c.Logger = database, log.Logger()
+		c.DatabaseURL = testkit.WithParam(t, database, "options", "-cdefault_transaction_read_only=on")
+	})
+	_, err := r.client().CreateMessage(r.ctx, connect.NewRequest(&messagesv1.CreateMessageRequest{
+		Parent: "conversations/7", Message: &messagesv1.Message{Author: "ann", Body: "hi"},
+	}))
+	requireCode(t, connect.CodeUnavailable, err)
+	require.ErrorContains(t, err, "takes no changes right now")
+	require.NotContains(t, err.Error(), "default_transaction_read_only")
+	require.Contains(t, log.String(), "the database refuses writes: default_transaction_read_only is on")
+	_, err = r.client().ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/7"}))
+	require.NoError(t, err)
+}
+
 // A method that is declared as a read, and writes, has its followers ask for ever: the
 // log says so, once, and not of a transaction that has only read.
 func TestReads_thatWrite(t *testing.T) {

@@ -38,6 +38,10 @@ var (
 	// connection of the pool, or a lock. Nothing of it was done.
 	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
 
+	// ErrReadOnly says that a transaction wanted to write and was a read-only one, as
+	// default_transaction_read_only has it, or a standby. Nothing of it was done.
+	ErrReadOnly = fmt.Errorf("%w: read-only", ErrUnavailable)
+
 	// ErrCommitUnknown says that the answer to COMMIT was lost, and that the
 	// transaction's fate could not be learned; or that the caller's time was over
 	// before it was known, which errors.Is then finds as the context's error. It is
@@ -85,6 +89,7 @@ const (
 	codeInvalidParameter    = "22023"
 	codeNoStatement         = "26000"
 	codeDuplicateStatement  = "42P05"
+	codeReadOnly            = "25006"
 )
 
 var constraintKinds = map[string]ConstraintKind{
@@ -136,6 +141,16 @@ func mapServerError(pg *pgconn.PgError, err error) error {
 		strings.HasPrefix(pg.Code, "53"), // insufficient resources
 		strings.HasPrefix(pg.Code, "57"): // operator intervention: shutdown, starting up, statement_timeout
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// readOnly gives the refusal of a write its meaning, in a transaction that is to write:
+// a read that writes is at fault itself.
+func readOnly(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == codeReadOnly {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	return err
 }

@@ -64,7 +64,7 @@ func (d *DB) InTx(ctx context.Context, fn func(context.Context, pgx.Tx) error) e
 	for attempt := 1; ; attempt++ {
 		again, err := d.try(bounded, session, fn)
 		if err == nil || !again || attempt == maxAttempts || bounded.Err() != nil {
-			return d.over(session, err)
+			return d.over(session, readOnly(err))
 		}
 		d.logger.LogAttrs(ctx, slog.LevelDebug, "transaction tried again", slog.Int("attempt", attempt), slog.Any("error", err))
 		// Two that fell to each other must not meet again.

@@ -133,6 +133,20 @@ func TestInTx_constraintErrors(t *testing.T) {
 	}
 }
 
+// A database that takes no writes isn't there for them; a read that writes is at fault
+// itself.
+func TestInTx_readOnly(t *testing.T) {
+	t.Parallel()
+	ctx, url := testkit.Context(t), migrated(t)
+	testkit.Exec(t, url, `do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$`)
+	d := open(t, store.Config{URL: url})
+	require.ErrorIs(t, d.InTx(ctx, create), store.ErrReadOnly)
+	require.ErrorIs(t, store.ErrReadOnly, store.ErrUnavailable)
+	err := d.ReadTx(ctx, create)
+	require.ErrorContains(t, err, "read-only transaction")
+	require.NotErrorIs(t, err, store.ErrUnavailable)
+}
+
 // A constraint that is checked at COMMIT fails the call, and nothing is tried
 // again or resolved.
 func TestInTx_deferredConstraint(t *testing.T) {

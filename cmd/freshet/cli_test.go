@@ -384,6 +384,28 @@ do $$ begin execute format('grant create on database %I to owner', current_datab
 	require.Contains(t, stdout, "\nalter system set max_slot_wal_keep_size", "a superuser may")
 }
 
+// doctor says what refuses writes, and the SQL that it prints mends it.
+func TestDoctor_readOnly(t *testing.T) {
+	database := testkit.Database(t)
+	t.Setenv("DATABASE_URL", database)
+	require.NoError(t, testkit.SetUp(testkit.Context(t), database))
+	for where, set := range map[string]string{
+		"the database ":    `alter database %I`,
+		"in this database": `alter role postgres in database %I`,
+	} {
+		testkit.Exec(t, database, `do $$ begin execute format('`+set+` set default_transaction_read_only = on', current_database()); end $$`)
+		code, stdout, stderr := runs(t, "doctor")
+		require.Equal(t, exitFailed, code, stdout+stderr)
+		require.Regexp(t, "(?m)^-- problem: writes as the role postgres are refused: default_transaction_read_only is on for .*"+where, stdout)
+		testkit.Exec(t, database, stdout)
+		code, stdout, _ = runs(t, "doctor")
+		require.Equal(t, exitOK, code, stdout)
+	}
+	code, stdout, _ := runs(t, "doctor", "--database-url", testkit.WithParam(t, database, "options", "-cdefault_transaction_read_only=on"), "--capture-url", database)
+	require.Equal(t, exitFailed, code, stdout)
+	require.Contains(t, stdout, "options in the URL")
+}
+
 // serving runs `freshet serve args…` until the returned function stops it as
 // Ctrl-C does.
 func serving(t *testing.T, args ...string) (url string, stop func() int) {

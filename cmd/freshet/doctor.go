@@ -119,6 +119,11 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 			return err
 		}
 		problems = append(problems, unbound...)
+		readOnly, err := c.readOnly(ctx)
+		if err != nil {
+			return err
+		}
+		problems = append(problems, readOnly...)
 		if c.Leftovers {
 			found, err := setup.CheckLeftovers(ctx, conn, p.Program, c.Publication)
 			if err != nil {
@@ -178,6 +183,22 @@ func (c *doctorCmd) unbound(ctx context.Context, p *contract.Program) ([]setup.P
 	}
 	found, err := setup.CheckPolicies(ctx, config, p)
 	return slices.DeleteFunc(found, func(p setup.Problem) bool { return !p.Warning }), err
+}
+
+// readOnly returns what refuses the writes of the services, and of capture.
+func (c *doctorCmd) readOnly(ctx context.Context) (problems []setup.Problem, err error) {
+	for _, url := range slices.Compact([]string{c.DatabaseURL, cmp.Or(c.CaptureURL, c.DatabaseURL)}) {
+		config, err := setup.ParseConfig(url)
+		if err != nil {
+			return nil, err
+		}
+		found, err := setup.CheckWritable(ctx, config)
+		if err != nil {
+			return nil, err
+		}
+		problems = append(problems, found...)
+	}
+	return problems, nil
 }
 
 // oneLine keeps what is in a comment in it, whatever somebody has put into a name.

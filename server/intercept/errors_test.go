@@ -44,6 +44,7 @@ func TestTranslate(t *testing.T) {
 		{"commit unknown", t.Context(), fmt.Errorf("%w: %w", store.ErrCommitUnknown, secret), connect.CodeUnknown, "may or may not"},
 		{"commit unknown, too late", late, fmt.Errorf("%w: %w", store.ErrCommitUnknown, late.Err()), connect.CodeDeadlineExceeded, "may or may not"},
 		{"commit unknown, gone", gone, fmt.Errorf("%w: %w", store.ErrCommitUnknown, gone.Err()), connect.CodeCanceled, "may or may not"},
+		{"read-only", t.Context(), fmt.Errorf("%w: %w", store.ErrReadOnly, secret), connect.CodeUnavailable, "try again later"},
 		{"busy", t.Context(), fmt.Errorf("%w: %w", store.ErrBusy, secret), connect.CodeUnavailable, "in use by others"},
 		{"unique", t.Context(), fmt.Errorf("secret: %w", &store.ConstraintError{Kind: store.Unique}), connect.CodeAlreadyExists, "conflicts"},
 		{"foreign key", t.Context(), &store.ConstraintError{Kind: store.ForeignKey}, connect.CodeFailedPrecondition, "needs"},

@@ -86,6 +86,12 @@ func (i *respond) translate(ctx context.Context, procedure string, err error) *c
 			slog.String("procedure", procedure),
 			slog.String("request_id", RequestIDOf(ctx)),
 			slog.Any("error", err))
+	case errors.Is(err, store.ErrReadOnly):
+		i.logger.LogAttrs(ctx, slog.LevelError, "the database refuses writes: default_transaction_read_only is on, for the server, the database or the role, or the server is a standby; "+
+			"`freshet doctor` says which",
+			slog.String("procedure", procedure),
+			slog.String("request_id", RequestIDOf(ctx)),
+			slog.Any("error", err))
 	}
 	return cerr
 }
