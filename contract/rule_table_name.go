@@ -56,7 +56,7 @@ func checkIdentifier(name string) string {
 		return fmt.Sprintf("%s has %d bytes, Postgres keeps %d", name, len(name), maxIdentifierBytes)
 	}
 	if strings.ContainsFunc(name, func(r rune) bool { return r == '.' || r == '"' || unicode.IsControl(r) }) || strings.TrimSpace(name) != name {
-		return "want name or schema.name, as the catalogue has it: without quotes"
+		return "want name or schema.name, as the catalogue has it: without quotes; if it has a dot, a quote or a blank at an end there, rename the table"
 	}
 	return ""
 }

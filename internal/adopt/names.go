@@ -49,6 +49,11 @@ func isName(name string) bool {
 	return name != ""
 }
 
+// isTableName reports whether the option `table` can say the name of a table, or a schema.
+func isTableName(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r == '.' || r == '"' || unicode.IsControl(r) }) && strings.TrimSpace(name) == name
+}
+
 // plural is the regular English plural of a noun.
 func plural(noun string) string {
 	switch {

@@ -99,7 +99,7 @@ func (t *Table) column(name string) *Column {
 
 // named reports whether an option `table` names it.
 func (t *Table) named(name string) bool {
-	return name == t.String() || name == t.Schema+"."+t.Name
+	return isTableName(t.Schema) && isTableName(t.Name) && (name == t.String() || name == t.Schema+"."+t.Name)
 }
 
 // common returns the fields of a message that are columns.
@@ -155,10 +155,12 @@ where c.relkind in ('r', 'p', 'm') and not c.relispartition
   and n.nspname not in ('information_schema', 'freshet') and n.nspname !~ '^pg_'
 order by n.nspname, c.relname, a.attnum`
 
-// refusal says why no source can have a table, as `freshet doctor` would;
+// refusal says why no source can have a table, as `freshet lint` and `freshet doctor` would;
 // empty: one can. Untold, of a kind, is a table below it, if that is why.
-func refusal(unlogged bool, kind, untold string) string {
+func refusal(schema, name string, unlogged bool, kind, untold string) string {
 	switch {
+	case !isTableName(schema) || !isTableName(name):
+		return "its name, or its schema's, has a dot or a quote in it, or a blank at an end, which no source can say: rename it, and let a view have the old name for whoever uses that (docs/lint/table-name.md)"
 	case unlogged:
 		return "it is unlogged, so its changes aren't in the WAL: ALTER TABLE … SET LOGGED makes it an ordinary one, and rewrites it under a lock"
 	case kind == "child":
@@ -192,7 +194,7 @@ func Tables(ctx context.Context, conn *pgx.Conn) ([]*Table, error) {
 			return nil, fmt.Errorf("read the tables: %w", err)
 		}
 		if n := len(all); n == 0 || all[n-1].Schema != schema || all[n-1].Name != name {
-			all = append(all, &Table{Schema: schema, Name: name, View: view, Refused: refusal(unlogged, kind, untold)})
+			all = append(all, &Table{Schema: schema, Name: name, View: view, Refused: refusal(schema, name, unlogged, kind, untold)})
 		}
 		t := all[len(all)-1]
 		t.Columns = append(t.Columns, c)
