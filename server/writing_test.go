@@ -52,6 +52,20 @@ func TestWrites_readOnly(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A null that a column refuses is the program's own, as a rule: the log names the column,
+// which the caller isn't told.
+func TestWrites_null(t *testing.T) {
+	database, log := testkit.Migrated(t), new(testkit.Buffer)
+	r := start(t, database, func(c *live.Config) { c.Logger = log.Logger() })
+	testkit.Exec(t, database, `alter table messages alter column id drop default`)
+	_, err := r.client().CreateMessage(r.ctx, connect.NewRequest(&messagesv1.CreateMessageRequest{
+		Parent: "conversations/7", Message: &messagesv1.Message{Author: "ann", Body: "hi"},
+	}))
+	requireCode(t, connect.CodeInvalidArgument, err)
+	require.EqualError(t, err, "invalid_argument: a value can't be stored")
+	require.Regexp(t, `level=WARN msg="a write left a column null .* procedure=/messages.v1.MessageService/CreateMessage .* table=messages column=id`, log.String())
+}
+
 // A method that is declared as a read, and writes, has its followers ask for ever: the
 // log says so, once, and not of a transaction that has only read.
 func TestReads_thatWrite(t *testing.T) {

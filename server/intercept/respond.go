@@ -75,6 +75,8 @@ func (i *respond) stream(next connect.StreamingHandlerFunc) connect.StreamingHan
 
 func (i *respond) translate(ctx context.Context, procedure string, err error) *connect.Error {
 	cerr := translate(ctx, err)
+	var coded *connect.Error
+	var constraint *store.ConstraintError
 	switch {
 	case cerr.Code() == connect.CodeInternal:
 		i.logger.LogAttrs(ctx, slog.LevelError, "rpc failed",
@@ -86,6 +88,13 @@ func (i *respond) translate(ctx context.Context, procedure string, err error) *c
 			slog.String("procedure", procedure),
 			slog.String("request_id", RequestIDOf(ctx)),
 			slog.Any("error", err))
+	case !errors.As(err, &coded) && errors.As(err, &constraint) && constraint.Kind == store.NotNull:
+		// No caller says null: a handler has left a column out, or the table its default.
+		i.logger.LogAttrs(ctx, slog.LevelWarn, "a write left a column null that may not be: its caller is told invalid_argument",
+			slog.String("procedure", procedure),
+			slog.String("request_id", RequestIDOf(ctx)),
+			slog.String("table", constraint.Table),
+			slog.String("column", constraint.Column))
 	case errors.Is(err, store.ErrReadOnly):
 		i.logger.LogAttrs(ctx, slog.LevelError, "the database refuses writes: default_transaction_read_only is on, for the server, the database or the role, or the server is a standby; "+
 			"`freshet doctor` says which",
