@@ -71,6 +71,12 @@ func TestPropose_saysNothingOfWhatIsRight(t *testing.T) {
 		"rpc GetOrder(Q) returns (Order);")
 	require.Equal(t, map[string]string{"Order": "", "OrderItem": "", "GetOrder": ""}, left)
 
+	// A write answers with what it is told: that not all of a row is known by its topics is
+	// said at the row, and at the methods that read it.
+	_, left = leftOf(t, "message Order { int64 id = 1; string category_slug = 2; } message Q { int64 id = 1; }", "rpc CancelOrder(Q) returns (Order);")
+	require.Contains(t, left["Order"], "category_slug: no column of orders")
+	require.Empty(t, left["CancelOrder"])
+
 	stamped := &Table{Name: "x", Columns: columns("created_at timestamptz", "expires_at timestamptz", "start_time timestamptz")}
 	for field, want := range map[string]bool{"create_time": true, "expire_time": true, "expires_time": true, "start_time": true, "delete_time": false} {
 		require.Equal(t, want, stamped.holds(field), field)
