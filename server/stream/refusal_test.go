@@ -116,6 +116,26 @@ func TestEvents_refusals(t *testing.T) {
 	require.Equal(t, 3, s.hub.Stats().Subscribed)
 }
 
+// A refusal names all topics that can't be told, and no others: those a client could
+// follow without them.
+func TestEvents_refusalNamesTopics(t *testing.T) {
+	s := newSite(t, h1, Config{CheckTopic: func(topic string) *connect.Error {
+		if strings.HasPrefix(topic, "never/") {
+			return connect.NewError(connect.CodeInvalidArgument, errors.New(topic+" is never told"))
+		}
+		return nil
+	}})
+	r := s.get(t, topicsQuery("a", "never/1", "b", "never/2"), nil)
+	require.Equal(t, http.StatusBadRequest, r.res.StatusCode)
+	var answer struct {
+		Message string
+		Topics  []string
+	}
+	require.NoError(t, json.NewDecoder(r.res.Body).Decode(&answer))
+	require.Equal(t, "never/1 is never told", answer.Message)
+	require.Equal(t, []string{"never/1", "never/2"}, answer.Topics)
+}
+
 func TestEvents_refusalsOfANodeThatCannot(t *testing.T) {
 	var position freshet.Revision
 	var positionErr error
