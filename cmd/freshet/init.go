@@ -91,8 +91,19 @@ func (c *initCmd) Run(ctx context.Context, to streams) error {
 	if given := cmp.Or(c.Name, filepath.Base(c.Dir)); given != name {
 		fmt.Fprintf(to.out, "Of %q is made the name %s, of the replication slot and the publication.\n", given, name)
 	}
-	_, err = fmt.Fprintf(to.out, "%s is there. Run it:\n\n  cd %s\n  make run\n", module, c.Dir)
+	_, err = fmt.Fprintf(to.out, "%s is there. Run it:\n\n  cd %s\n  make run\n", module, shellWord(c.Dir))
 	return err
+}
+
+// plainWord is what every shell takes for one word as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]+$`)
+
+// shellWord is a text as one word of a command, in quotes where it needs them.
+func shellWord(text string) string {
+	if plainWord.MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // released is the version of this program, if others can get it.

@@ -17,11 +17,15 @@ import (
 func TestInit_builds(t *testing.T) {
 	t.Parallel()
 	root := testkit.Root()
-	dir := filepath.Join(t.TempDir(), "my-things")
+	dir := filepath.Join(t.TempDir(), "my things")
 	code, out, _ := runs(t, "init", dir, "--module", "example.org/things", "--replace", root)
 	require.Zero(t, code)
-	require.Contains(t, out, "make run")
-	require.Contains(t, out, `Of "my-things" is made the name my_things,`)
+	command, _, found := strings.Cut(out[strings.Index(out, "  cd "):], "\n  make run\n")
+	require.True(t, found, out)
+	there, err := exec.CommandContext(t.Context(), "sh", "-c", command+" && pwd").CombinedOutput() //nolint:gosec // what the program says to run
+	require.NoError(t, err, "%s: %s", command, there)
+	require.Equal(t, dir+"\n", string(there))
+	require.Contains(t, out, `Of "my things" is made the name my_things,`)
 	for _, args := range [][]string{{"vet", "./..."}, {"mod", "tidy", "-diff"}} {
 		cmd := exec.CommandContext(t.Context(), "go", args...)
 		cmd.Dir = dir
@@ -35,9 +39,20 @@ func TestInit_builds(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, string(text), want)
 	}
-	code, _, said := runs(t, "init", dir, "--replace", root)
+	code, _, said := runs(t, "init", dir, "--module", "example.org/things", "--replace", root)
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, said, "is not empty")
+}
+
+// What is printed for a shell is one word of it, whatever a folder is named; what needs no
+// quotes has none.
+func TestShellWord(t *testing.T) {
+	require.Equal(t, "/srv/my-things_2", shellWord("/srv/my-things_2"))
+	for _, text := range []string{"a fleet", "Mary's", "$HOME", "a;b", "~", "*", "a\tb", `a\b`, "données", ""} {
+		said, err := exec.CommandContext(t.Context(), "sh", "-c", "printf %s "+shellWord(text)).Output() //nolint:gosec // a test
+		require.NoError(t, err, text)
+		require.Equal(t, text, string(said))
+	}
 }
 
 func TestInit_refuses(t *testing.T) {
