@@ -4,7 +4,14 @@
 // tried, and each address twice where TLS is tried, and then none.
 package oneline
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// noTLS ends the line of an attempt with TLS at a server that has none. Where it was tried
+// without as well (sslmode=prefer), that line has the reason.
+const noTLS = ": tls error: server refused TLS connection"
 
 // Error returns err with a text of one line, in which nothing is there twice; nil for nil.
 // What it wraps is as before. It is for those who connect: once it is part of another
@@ -21,7 +28,13 @@ func Error(err error) error {
 		}
 		parts = append(parts, line)
 	}
-	text := strings.Join(parts, "; ")
+	var reasons []string
+	for _, part := range parts {
+		if !triedWithoutTLS(parts, part) {
+			reasons = append(reasons, part)
+		}
+	}
+	text := strings.Join(reasons, "; ")
 	return &lineError{text: strings.ReplaceAll(text, ":; ", ": "), err: err}
 }
 
@@ -33,6 +46,15 @@ func said(parts []string, line string) bool {
 		}
 	}
 	return false
+}
+
+// triedWithoutTLS reports whether a line says that a server has no TLS, and another one of
+// parts what became of it without.
+func triedWithoutTLS(parts []string, line string) bool {
+	address, refused := strings.CutSuffix(line, noTLS)
+	return refused && slices.ContainsFunc(parts, func(part string) bool {
+		return part != line && strings.HasPrefix(part, address+": ")
+	})
 }
 
 type lineError struct {

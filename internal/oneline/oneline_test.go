@@ -25,6 +25,18 @@ func TestError_pgx(t *testing.T) {
 	require.ErrorAs(t, one, &connect)
 }
 
+// A server without TLS is no reason where it was asked without, too.
+func TestError_noTLS(t *testing.T) {
+	t.Parallel()
+	one := oneline.Error(errors.New("failed to connect to `user=app database=shop`:\n" +
+		"\t10.0.0.1:5432 (db): tls error: server refused TLS connection\n" +
+		"\t10.0.0.1:5432 (db): failed SASL auth: FATAL: password authentication failed\n" +
+		"\t10.0.0.2:5432 (strict): tls error: server refused TLS connection"))
+	require.EqualError(t, one, "failed to connect to `user=app database=shop`: "+
+		"10.0.0.1:5432 (db): failed SASL auth: FATAL: password authentication failed; "+
+		"10.0.0.2:5432 (strict): tls error: server refused TLS connection")
+}
+
 func TestError(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, oneline.Error(nil))
