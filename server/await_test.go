@@ -1,13 +1,17 @@
 package server_test
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
@@ -55,4 +59,65 @@ func TestRun_startsBeforeItsDatabase(t *testing.T) {
 	}
 	_, err := r.client().ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/1"}))
 	require.NoError(t, err)
+}
+
+// The database is lost while a node prepares it: that is waited for as well, and what was
+// done already isn't in the way.
+func TestRun_databaseLostWhileMigrating(t *testing.T) {
+	for name, lose := range map[string]string{
+		"ended": "select pg_terminate_backend(pg_backend_pid())",
+		"full":  "do $$ begin raise 'there is no room' using errcode = 'disk_full'; end $$",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			r := start(t, testkit.Database(t), func(c *live.Config) {
+				migrate := c.Migrate
+				c.Migrate = func(ctx context.Context, database *pgx.ConnConfig) error {
+					if calls.Add(1) > 1 {
+						return migrate(ctx, database)
+					}
+					conn, err := pgx.ConnectConfig(ctx, database)
+					require.NoError(t, err)
+					defer func() { _ = conn.Close(ctx) }()
+					_, err = conn.Exec(ctx, lose)
+					return err
+				}
+			})
+			require.EqualValues(t, 2, calls.Load())
+			_, err := r.client().ListMessages(r.ctx, connect.NewRequest(&messagesv1.ListMessagesRequest{Parent: "conversations/1"}))
+			require.NoError(t, err)
+		})
+	}
+}
+
+// Migrations need a second connection. A server that has only one left is full: it is
+// waited for.
+func TestRun_startsOnceThereAreConnections(t *testing.T) {
+	t.Parallel()
+	database := testkit.Database(t)
+	config, err := pgx.ParseConfig(database)
+	require.NoError(t, err)
+	role, admin := config.Database, testkit.Postgres(t).URL("postgres")
+	testkit.Exec(t, admin, fmt.Sprintf("create role %[1]s login connection limit 1; alter database %[1]s owner to %[1]s", role), pgx.QueryExecModeSimpleProtocol)
+	log := new(testkit.Buffer)
+	r, ready, failed := launch(t, database, func(c *live.Config) {
+		c.CaptureURL, c.DatabaseURL = c.DatabaseURL, testkit.WithParam(t, database, "user", role)
+		c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
+	})
+	t.Cleanup(func() {
+		require.NoError(t, r.stop())
+		testkit.Exec(t, admin, fmt.Sprintf("alter database %[1]s owner to postgres", role))
+		testkit.Exec(t, database, "drop owned by "+role+" cascade")
+		testkit.Exec(t, admin, "drop role "+role)
+	})
+	require.Eventually(t, func() bool { return log.Contains("SQLSTATE 53300") }, 20*time.Second, 10*time.Millisecond)
+	testkit.Exec(t, admin, fmt.Sprintf("alter role %s connection limit -1", role))
+	select {
+	case <-ready:
+	case err := <-failed:
+		require.FailNow(t, "it ended", "%v", err)
+	case <-r.ctx.Done():
+		require.FailNow(t, "the server did not get ready")
+	}
 }

@@ -68,8 +68,9 @@ type Config struct {
 	// Migrate makes what the services need in the database, for those who want it
 	// done by Run: after Freshet's own migrations, before the publication is set
 	// up, and not with SkipMigrate. The connection that is described to it doesn't
-	// lead through a pooler, if there is a choice. An error ends Run. Nil: nothing
-	// is to be done.
+	// lead through a pooler, if there is a choice. An error ends Run, but for one of a
+	// database that was lost: then Migrate is called again once it is there. Nil:
+	// nothing is to be done.
 	Migrate func(ctx context.Context, database *pgx.ConnConfig) error
 	// Check proves that the services fit the database as they will find it. A
 	// *setup.UnfitError ends Run; another error is logged. Nil: nobody looks.

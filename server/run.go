@@ -35,7 +35,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		run   func(context.Context) error
 		skip  bool
 	}{
-		{"waiting for the database", n.await, false},
+		{"waiting for the database", n.reach, false},
 		{"looking at the capture URL", n.requireDirect, false},
 		{"migrating the database", n.migrate, n.cfg.SkipMigrate},
 		{"checking the database", n.verify, false},
@@ -46,7 +46,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		}
 		n.ready.enter(ReasonStarting, start.phase)
 		n.cfg.Logger.InfoContext(ctx, start.phase)
-		if err := start.run(ctx); err != nil {
+		if err := store.Await(ctx, n.cfg.Logger, start.run); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -136,13 +136,13 @@ func (n *Node) twoAddresses() bool {
 		n.cfg.DatabaseURL != "" && n.cfg.Connect != nil
 }
 
-// await waits for the database as capture reaches it, and as migrations do.
-func (n *Node) await(ctx context.Context) error {
-	err := store.Await(ctx, n.source, n.cfg.Logger)
+// reach proves that the database can be reached, as capture does it, and as migrations do.
+func (n *Node) reach(ctx context.Context) error {
+	err := store.Reach(ctx, n.source)
 	if err != nil || n.cfg.SkipMigrate || !n.twoAddresses() {
 		return err
 	}
-	return store.Await(ctx, n.database, n.cfg.Logger)
+	return store.Reach(ctx, n.database)
 }
 
 // requireDirect refuses to capture through a pooler, which can't pass a
@@ -150,10 +150,11 @@ func (n *Node) await(ctx context.Context) error {
 func (n *Node) requireDirect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	if pooled, err := store.Pooled(ctx, n.source); err == nil && pooled {
+	pooled, err := store.Pooled(ctx, n.source)
+	if err == nil && pooled {
 		return errors.New("the URL leads through a pooler: capture and migrations need a direct one (server.Config.CaptureURL, --capture-url)")
 	}
-	return nil
+	return err
 }
 
 // migrate makes the database fit: Freshet's own tables, the services', publication
@@ -215,7 +216,7 @@ func (n *Node) verify(ctx context.Context) error {
 		err = with(ctx, n.database, n.verifyPolicies)
 	}
 	var unfit *setup.UnfitError
-	if err == nil || errors.As(err, &unfit) {
+	if err == nil || errors.As(err, &unfit) || ctx.Err() == nil && store.MayPass(err) {
 		return err
 	}
 	n.cfg.Logger.WarnContext(ctx, "the database could not be checked", "error", err)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/freshet-dev/freshet/internal/oneline"
+	"github.com/freshet-dev/freshet/internal/primary"
 )
 
 // Delays between attempts of Await.
@@ -19,21 +21,22 @@ const (
 	awaitLongest = 2 * time.Second
 )
 
-// Await returns once the database takes connections, as connect says to open them.
-// A server that is started together with its database, or while that restarts,
-// waits for it as it would later; each reason is logged once. The error is what
-// waiting doesn't mend (a password that is wrong, a database that isn't there), or
-// ctx's.
-func Await(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error), logger *slog.Logger) error {
+// Await calls do until it returns nil. A database that can't be reached, or is lost
+// while do is at work, is waited for, and each reason is logged once: a server that is
+// started together with its database, or while that restarts, waits for it as it would
+// later. The error is what waiting doesn't mend (a password that is wrong, a database
+// that isn't there, a statement that fails), or ctx's. What do has done before the
+// database was lost, it is to find done.
+func Await(ctx context.Context, logger *slog.Logger, do func(context.Context) error) error {
 	told := ""
 	for delay := awaitFirst; ; delay = min(2*delay, awaitLongest) {
-		err := attempt(ctx, connect)
+		err := do(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err == nil:
 			return nil
-		case !mayPass(err):
+		case !MayPass(err):
 			return err
 		}
 		if text := err.Error(); text != told {
@@ -49,7 +52,8 @@ func Await(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, 
 	}
 }
 
-func attempt(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error)) error {
+// Reach opens a connection as connect says, and closes it.
+func Reach(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	config, err := connect(ctx)
@@ -63,13 +67,15 @@ func attempt(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig
 	return conn.Close(ctx)
 }
 
-// mayPass reports whether an error at connecting may be gone in a while: nobody
-// answers, or a server that starts, stops, is full (classes 08, 53 and 57P0x of
-// SQLSTATE), or isn't the primary yet.
-func mayPass(err error) bool {
+// MayPass reports whether an error of a database may be gone in a while: nobody
+// answers, nobody knows where the primary is, the connection was lost; or the server
+// starts, stops, is full (classes 08, 53 and 57P0x of SQLSTATE).
+func MayPass(err error) bool {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		return true
+	if errors.As(err, &pg) {
+		return strings.HasPrefix(pg.Code, "57P0") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "08")
 	}
-	return strings.HasPrefix(pg.Code, "57P0") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "08")
+	var unknown *primary.UnknownError
+	return errors.As(err, &unknown) || isConnectionError(err) ||
+		errors.Is(err, driver.ErrBadConn) // database/sql's, of a connection that ended between two statements
 }

@@ -74,13 +74,21 @@ func NewFinder(logger *slog.Logger) *Finder {
 	return &Finder{logger: logger, turn: make(chan struct{}, 1)}
 }
 
+// UnknownError says that it isn't known where the primary is: no host is one, or a
+// caller's own address doesn't say.
+type UnknownError struct{ err error }
+
+func (e *UnknownError) Error() string { return e.err.Error() }
+
+func (e *UnknownError) Unwrap() error { return e.err }
+
 // Of returns an address at which there is the primary alone, of the hosts of at: see
-// Narrow. Its errors are those of at, too. It may be asked by many at once.
+// Narrow. An error of at is an *UnknownError. It may be asked by many at once.
 func (f *Finder) Of(at Address) Address {
 	return func(ctx context.Context) (*pgx.ConnConfig, error) {
 		config, err := at(ctx)
 		if err != nil {
-			return nil, err
+			return nil, &UnknownError{err}
 		}
 		return f.Narrow(ctx, config)
 	}
@@ -88,7 +96,7 @@ func (f *Finder) Of(at Address) Address {
 
 // Narrow returns config with one of its hosts, the primary, whatever
 // target_session_attrs says; where there is only one, config itself. The error is ctx's,
-// or says what each host is.
+// or an *UnknownError, which says what each host is.
 func (f *Finder) Narrow(ctx context.Context, config *pgx.ConnConfig) (*pgx.ConnConfig, error) {
 	hosts := hostsOf(config)
 	if len(hosts) < 2 {
@@ -177,7 +185,7 @@ func (f *Finder) find(ctx context.Context, config *pgx.ConnConfig, hosts []host)
 	f.warn(ctx, best, left)
 	if best == nil {
 		f.at = time.Time{}
-		return host{}, none(answers)
+		return host{}, &UnknownError{none(answers)}
 	}
 	f.found, f.newest, f.at = best.host, best.timeline, time.Now()
 	return f.found, nil
