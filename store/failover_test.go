@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/store"
 )
@@ -203,6 +204,52 @@ func TestGuard_primaryIsSilentInUse(t *testing.T) {
 		require.Error(t, <-ended)
 	}
 	require.Less(t, time.Since(began), 10*time.Second, "less than the 15 s that pgx tries to cancel for")
+}
+
+// What is being opened when the next epoch begins is cut, too: nobody knows yet where it
+// leads, and it may wait for a server that was left behind. Of a pool, and of a guarded one.
+func TestPool_cutsWhatIsBeingOpened(t *testing.T) {
+	t.Parallel()
+	for name, poolAt := range map[string]func(t *testing.T, url string) func(context.Context, freshet.Epoch) error{
+		"store": func(t *testing.T, url string) func(context.Context, freshet.Epoch) error {
+			d := open(t, store.Config{URL: url, MaxConns: 2})
+			return func(ctx context.Context, epoch freshet.Epoch) error {
+				return d.Read(store.WithCall(ctx, &store.Call{Epoch: epoch}), list)
+			}
+		},
+		"guarded": func(t *testing.T, url string) func(context.Context, freshet.Epoch) error {
+			pool := guard(t, url, 2)
+			return func(ctx context.Context, epoch freshet.Epoch) error {
+				_, err := pool.Exec(store.WithCall(ctx, &store.Call{Guarded: epoch}), "select 1")
+				return err
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, url := testkit.Context(t), migrated(t)
+			ask := poolAt(t, url)
+			holder, looker := testkit.Conn(t, url), testkit.Conn(t, url)
+			_, err := holder.Exec(ctx, "begin; lock table freshet.incarnation in access exclusive mode")
+			require.NoError(t, err)
+			earlier, later := make(chan error, 1), make(chan error, 1)
+			go func() { earlier <- ask(ctx, epoch) }()
+			waitFor(t, "a connection is being opened", func() bool {
+				return one[bool](t, looker, "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')")
+			})
+			go func() { later <- ask(ctx, epoch+1) }()
+			err = <-earlier
+			require.Error(t, err)
+			require.NotErrorIs(t, err, store.ErrBusy, "not when its time is over")
+			require.NotErrorIs(t, err, context.DeadlineExceeded)
+
+			_, err = holder.Exec(ctx, "update freshet.incarnation set epoch = $1", int64(epoch+1))
+			require.NoError(t, err)
+			_, err = holder.Exec(ctx, "commit")
+			require.NoError(t, err)
+			require.NoError(t, <-later)
+		})
+	}
 }
 
 // A URL with several hosts, of which the first is a primary that was left behind: it is
