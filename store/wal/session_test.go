@@ -197,3 +197,27 @@ func TestSession_provesThePrimary(t *testing.T) {
 	_, _, err = s.readPositions(ctx)
 	require.Error(t, err)
 }
+
+// A move that rereads much is remembered with what it took, by which the keeper rests.
+func TestKeeper_remembersTheCost(t *testing.T) {
+	ctx, url := testkit.Context(t), testkit.Migrated(t)
+	s := sessionOn(t, url)
+	s.f.cfg.Slot = "dear"
+	begun(t, url, s)
+	require.NoError(t, s.openKeep(ctx, history{s.f.epoch, s.home}))
+	testkit.Exec(t, url, `select pg_create_logical_replication_slot('dear', 'pgoutput')`)
+	t.Cleanup(func() { testkit.Exec(t, url, `select pg_drop_replication_slot('dear')`) })
+	testkit.Exec(t, url, `insert into messages (conversation, author, body) select '7', 'a', repeat('x', 1000) from generate_series(1, 1000)`)
+	var edge pglogrepl.LSN
+	require.NoError(t, s.probeConn.QueryRow(ctx, `select pg_current_wal_flush_lsn()`).Scan(&edge))
+	s.proven.Store(uint64(edge))
+
+	k := &keeper{s: s}
+	w, _, err := k.look(ctx)
+	require.NoError(t, err)
+	began := time.Now()
+	require.NoError(t, k.move(ctx, w, edge))
+	require.Positive(t, k.cost)
+	require.LessOrEqual(t, k.cost, time.Since(began))
+	require.Equal(t, uint64(1), s.f.stats.moves.Load())
+}
