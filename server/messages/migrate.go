@@ -3,6 +3,7 @@ package messages
 import (
 	"context"
 	"embed"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -28,12 +29,39 @@ var migrations = setup.Migrations{
 
 // Migrate brings the service's table in the database at url up to date, after
 // setup.Migrate has done that for Freshet's. See setup.Migrations.Up.
-func Migrate(ctx context.Context, url string) error { return migrations.Up(ctx, url) }
+func Migrate(ctx context.Context, url string) error {
+	config, err := setup.ParseConfig(url)
+	if err != nil {
+		return fmt.Errorf("database URL: %w", err)
+	}
+	return MigrateConfig(ctx, config)
+}
 
 // MigrateConfig is Migrate with the parameters of a connection, which it changes.
 func MigrateConfig(ctx context.Context, config *pgx.ConnConfig) error {
-	return migrations.UpConfig(ctx, config)
+	if err := migrations.UpConfig(ctx, config); err != nil {
+		return err
+	}
+	conn, err := setup.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it has served
+	if _, err := conn.Exec(ctx, restoreDefaultSQL); err != nil {
+		return fmt.Errorf("give messages.id its default back: %w", err)
+	}
+	return nil
 }
+
+// restoreDefaultSQL gives ids back the default that DROP SCHEMA freshet CASCADE takes from
+// them, as the function is in it: the table and the record stay, so that nothing else would
+// show, and each insert would fail. A newer program may have no use for the default.
+const restoreDefaultSQL = `do $$ begin
+if exists (select from pg_attribute where attrelid = to_regclass('public.messages') and attname = 'id' and not atthasdef)
+  and not exists (select from public.messages_goose_db_version where version_id > 1) then
+  alter table public.messages alter column id set default freshet.uuidv7();
+end if;
+end $$`
 
 // MigrateDown takes back the service's latest migration, with the data that it
 // brought. See setup.Migrations.Down.

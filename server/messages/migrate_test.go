@@ -104,6 +104,23 @@ func TestMigrate_fromOneRecordWithoutTheService(t *testing.T) {
 	require.Equal(t, int64(0), value[int64](t, url, `select count(*) from messages`), "a record without its table is not believed")
 }
 
+// Ids have their default from the schema freshet: it goes with that, and comes back with it.
+func TestMigrate_schemaDropped(t *testing.T) {
+	t.Parallel()
+	url := testkit.Migrated(t)
+	const insert = `insert into messages (conversation, author, body) values ('a', 'ann', 'hi')`
+	testkit.Exec(t, url, `drop schema freshet cascade`)
+	_, err := testkit.Conn(t, url).Exec(testkit.Context(t), insert)
+	require.ErrorContains(t, err, `null value in column "id"`)
+	up(t, url)
+	testkit.Exec(t, url, insert)
+
+	testkit.Exec(t, url, `alter table messages alter column id drop default; insert into messages_goose_db_version (version_id, is_applied) values (2, true)`)
+	require.NoError(t, messages.Migrate(testkit.Context(t), url))
+	_, err = testkit.Conn(t, url).Exec(testkit.Context(t), insert)
+	require.Error(t, err, "which a newer version may have done")
+}
+
 // What stops half way, or is newer, is told for this record as for the other.
 func TestMigrate_newer(t *testing.T) {
 	t.Parallel()
