@@ -4,7 +4,7 @@ Written from docs/protocol.md alone, with Python's standard library (3.9 or late
 in comments are those of "The client rule" there.
 """
 
-import base64, http.client, json, random, re, threading, time, urllib.parse
+import base64, contextlib, http.client, json, logging, random, re, threading, time, urllib.parse
 
 REVISION = re.compile(r"[0-9a-f]{8}-[0-9a-f]{16}")
 ANSWERS = {"not_found", "already_exists", "permission_denied", "failed_precondition", "aborted", "out_of_range"}
@@ -64,6 +64,7 @@ class Client:
         self.queries, self.lock = [], threading.RLock()  # guards all but the stream's own state
         self.epoch, self.last, self.live, self.lagging = "", "", False, False
         self.heartbeat, self.retry, self.tries = 15.0, 0.5, 0
+        self.refused = set()  # topics that the server can't tell: what depends on them stays stale
 
     def follow(self, queries):
         """Once, with all queries: a subscription doesn't change."""
@@ -148,13 +149,10 @@ class Client:
         return status, body
 
     def post(self, path, request, headers):
-        connection = http.client.HTTPConnection(self.host, timeout=32)
-        try:
+        with contextlib.closing(http.client.HTTPConnection(self.host, timeout=32)) as connection:
             connection.request("POST", path, json.dumps(request), {"Content-Type": "application/json", **headers})
             response = connection.getresponse()
             return response.status, response.headers, json.loads(response.read())
-        finally:
-            connection.close()
 
     # What the stream says.
 
@@ -192,32 +190,29 @@ class Client:
             elif name == "frontier":
                 lagged, self.lagging = self.lagging, data["lag_ms"] > MAX_LAG_MS
                 if self.lagging and not lagged:
-                    self.poll()
+                    after(random.uniform(10, 15), self.poll)
                 for q in self.queries:  # 2: it ends a wait of our own making
                     if q.timer and not q.patient and q.due():
                         self.later(q, 0)
             if revision(id) and id[:8] == self.epoch:
                 self.last = max(self.last, id)
                 for q in self.queries:  # 4
-                    followed = self.live or all(subscribed[topic] for topic in q.topics)
-                    if followed and q.have and not q.due():
+                    if q.have and not q.due() and all(topic in subscribed and (self.live or subscribed[topic]) for topic in q.topics):
                         q.have = max(q.have, id)
             self.report()
 
     def poll(self):  # 7
         """While the node lags, read strongly now and then."""
-        def due():
-            with self.lock:
-                if self.lagging and self.live:
-                    for q in self.queries:
-                        q.strong = True
-                        self.fetch(q)
-                    self.poll()
-        after(random.uniform(10, 15), due)
+        with self.lock:
+            if self.lagging and self.live:
+                for q in self.queries:
+                    q.strong = True
+                    self.fetch(q)
+                after(random.uniform(10, 15), self.poll)
 
     def report(self):
         for q in self.queries:
-            stale = not self.live or self.lagging or q.due()
+            stale = not self.live or self.lagging or q.due() or not self.refused.isdisjoint(q.topics)
             if q.held() and q.shown != (q.data, q.error, stale):
                 q.shown = (q.data, q.error, stale)
                 self.show(q, stale)
@@ -226,17 +221,14 @@ class Client:
 
     def run(self):
         while (least := self.attempt()) is not None:
-            wait = min(self.retry * 2 ** self.tries, 30)
+            time.sleep(max(least, min(self.retry * 2 ** self.tries, 30) * random.uniform(1, 1.5)))
             self.tries += 1
-            time.sleep(max(least, wait * random.uniform(1, 1.5)))
 
     def attempt(self):
         """One connection; returns the least wait for the next, None if that would be refused again."""
         with self.lock:
-            subscribed = {}  # topic to since: the lowest have of its queries
-            for q in self.queries:
-                for topic in q.topics:
-                    subscribed[topic] = min(subscribed.get(topic, q.have), q.have)
+            pairs = ((topic, q.have) for q in self.queries for topic in q.topics if topic not in self.refused)
+            subscribed = dict(sorted(pairs, reverse=True))  # topic to since: the lowest have, which comes last
             body = {"topics": list(subscribed), "since_by_topic": {topic: since for topic, since in subscribed.items() if since}}
         connection = http.client.HTTPConnection(self.host, timeout=2.5 * self.heartbeat)
         try:
@@ -244,7 +236,8 @@ class Client:
             socket = connection.sock
             response = connection.getresponse()
             if response.status != 200:
-                return None if response.status in FOR_GOOD else float(response.headers.get("Retry-After") or 0)
+                again = response.status not in FOR_GOOD or self.leave_out(response, subscribed)
+                return float(response.headers.get("Retry-After") or 0) if again else None
             for name, data, id in self.frames(response):
                 if data and name in ("invalidate", "ready", "reset", "frontier"):
                     self.event(name, data, id, subscribed)
@@ -257,6 +250,17 @@ class Client:
                 self.live = False
                 self.report()
         return 0
+
+    def leave_out(self, response, subscribed):
+        """Leaves out the topics that a refusal names; whether that leaves others to follow."""
+        try:
+            named = set(json.loads(response.read())["topics"]) & set(subscribed)
+        except (ValueError, LookupError, TypeError):
+            return False  # it is about all of them
+        self.refused = self.refused | named
+        if named:
+            logging.warning("freshet: no row can have these topics, so they aren't followed: %s", sorted(named))
+        return 0 < len(named) < len(subscribed)
 
     def frames(self, response):
         """The frames of an event stream (WHATWG HTML, 9.2.6): one that is cut is none."""
@@ -289,13 +293,7 @@ def after(wait, do, *args):
 
 def retry_delay(raw):
     """Seconds of a google.rpc.RetryInfo: field 1 is a Duration, of seconds (1) and nanos (2)."""
-    fields, key, value, shift = {}, 0, 0, 0
-    for byte in raw[2:]:
-        value, shift = value | (byte & 0x7F) << shift, shift + 7
-        if byte < 0x80:
-            if key:
-                fields[key], key = value, 0
-            else:
-                key = value >> 3
-            value = shift = 0
-    return fields.get(1, 0) + fields.get(2, 0) / 1e9
+    varints = re.findall(rb"[\x80-\xff]*[\x00-\x7f]", raw[2:])
+    numbers = [sum((byte & 0x7F) << 7 * i for i, byte in enumerate(varint)) for varint in varints]
+    fields = dict(zip(numbers[::2], numbers[1::2]))  # by tag, which is the field's number times 8
+    return fields.get(1 << 3, 0) + fields.get(2 << 3, 0) / 1e9

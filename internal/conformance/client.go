@@ -236,13 +236,19 @@ func (p *play) neverShown(name, value string) {
 
 // read is the next read, which has to come and be of the query.
 func (p *play) read(name string) *read {
+	r := p.anyRead("of " + name)
+	p.needf(r.name == name, "a read of %s was due; there came one of %q", name, r.name)
+	return r
+}
+
+// anyRead is the next read, of whatever query; which says what is waited for.
+func (p *play) anyRead(which string) *read {
 	select {
 	case r := <-p.reads:
-		p.needf(r.name == name, "a read of %s was due; there came one of %q", name, r.name)
 		p.needf(r.atLeast == "" || shape.MatchString(r.atLeast), "Freshet-At-Least is %q", r.atLeast)
 		return r
 	case <-time.After(p.cfg.Patience):
-		p.failf("within %s: no read of %s; %s", p.cfg.Patience, name, p.adapter.summary())
+		p.failf("within %s: no read %s; %s", p.cfg.Patience, which, p.adapter.summary())
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/freshet-dev/freshet/internal/conformance"
@@ -211,13 +212,18 @@ var clientFaults = map[string]conformance.ClientFault{
 	"refused-for-good": {Front: func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			next.ServeHTTP(&spoiler{ResponseWriter: w, status: func(status int) int {
-				if status == http.StatusBadRequest && events(r) {
+				if status == http.StatusBadRequest && events(r) && r.URL.Query().Get("topic") == "conversations/1/messages" {
 					return http.StatusServiceUnavailable
 				}
 				return status
 			}}, r)
 		})
 	}},
+	"refused-for-topics": {Front: asksQuery(events, func(q url.Values) {
+		if slices.Contains(q["topic"], "conversations/well/messages") {
+			q.Add("topic", "conversations/misspelled/messages")
+		}
+	})},
 	"silence":            reads(func(text string) string { return strings.Replace(text, `"heartbeat_ms":200,`, `"heartbeat_ms":20,`, 1) }),
 	"comments-count":     deaf(with(": still here")),
 	"lag-is-stale":       reads(func(text string) string { return strings.Replace(text, `"lag_ms":600000`, `"lag_ms":0`, 1) }),

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -105,6 +106,7 @@ type opened struct {
 	once   sync.Once
 	status int // if it is refused; set before ended is closed
 	header http.Header
+	body   string
 }
 
 func (o *opened) sendf(format string, args ...any) { o.frames <- fmt.Sprintf(format, args...) }
@@ -113,10 +115,17 @@ func (o *opened) end() { o.once.Do(func() { close(o.ended) }) }
 
 // refuse answers with an error in the place of a stream. It must be the first that is done.
 func (o *opened) refuse(status int, header ...string) {
-	o.status, o.header = status, http.Header{}
+	o.status, o.header, o.body = status, http.Header{}, errorBody("unavailable", nil)
 	for i := 0; i < len(header); i += 2 {
 		o.header.Set(header[i], header[i+1])
 	}
+	o.end()
+}
+
+// misspelled refuses a stream for topics that no row can have.
+func (o *opened) misspelled(topics ...string) {
+	o.status = http.StatusBadRequest
+	o.body = errorBody("invalid_argument", topics, &errdetails.ErrorInfo{Domain: errorDomain, Reason: "TOPIC_SPELLING"})
 	o.end()
 }
 
@@ -205,6 +214,11 @@ func (r *read) answerOne(stamp, value string) {
 
 // fail answers with an error, in Connect's JSON.
 func (r *read) fail(status int, code, stamp string, details ...proto.Message) {
+	r.reply <- reply{status, stamp, errorBody(code, nil, details...)}
+}
+
+// errorBody is an error in Connect's JSON; topics are those for which a stream is refused.
+func errorBody(code string, topics []string, details ...proto.Message) string {
 	type detail struct {
 		Type  string `json:"type"`
 		Value string `json:"value"`
@@ -213,13 +227,14 @@ func (r *read) fail(status int, code, stamp string, details ...proto.Message) {
 		Code    string   `json:"code"`
 		Message string   `json:"message"`
 		Details []detail `json:"details,omitempty"`
-	}{Code: code, Message: "as the script says"}
+		Topics  []string `json:"topics,omitempty"`
+	}{Code: code, Message: "as the script says", Topics: topics}
 	for _, d := range details {
 		raw, _ := proto.Marshal(d) // of strings and numbers
 		body.Details = append(body.Details, detail{string(d.ProtoReflect().Descriptor().FullName()), base64.RawStdEncoding.EncodeToString(raw)})
 	}
 	text, _ := json.Marshal(body) // the same
-	r.reply <- reply{status, stamp, string(text)}
+	return string(text)
 }
 
 func (r reply) write(w http.ResponseWriter) {
@@ -279,7 +294,7 @@ func (p *play) stream(w http.ResponseWriter, r *http.Request) {
 					for name := range o.header {
 						w.Header().Set(name, o.header.Get(name))
 					}
-					reply{o.status, "", `{"code":"unavailable","message":"as the script says"}`}.write(w)
+					reply{o.status, "", o.body}.write(w)
 				}
 				return
 			}

@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -109,6 +110,22 @@ var streamCases = []Case{
 		case <-time.After(min(1500*time.Millisecond, p.cfg.Patience)): // nothing can be waited for that would come after it
 		}
 	}},
+	{Name: "refused-for-topics", Section: Stream, Says: "leave them out, and the others can be followed", client: func(p *play) {
+		p.begin(listOf("well"), listOf("misspelled"))
+		p.write(soon)
+		p.end()
+		p.refusesTopic(topicOf("misspelled"), topicOf("well"))
+		p.stale("misspelled", true)
+		at := rev(settled + 0x350)
+		p.tell(at, topicOf("well"))
+		r := p.anyRead("of well")
+		for ; r.name == "misspelled"; r = p.anyRead("of well") { // of which nothing is told: it may be read now and then
+			r.answer(rev(settled), "second of misspelled")
+		}
+		p.needf(r.atLeast == at, "the read of well is at-least %q; %q is needed", r.atLeast, at)
+		r.answer(at, "third")
+		p.shows("well", "third")
+	}},
 	{Name: "silence", Section: Stream, Says: "after 2.5 times that without a byte (comments and `retry:` count) the connection is dead", client: func(p *play) {
 		p.begin(listOf("1"))
 		p.write(soon)
@@ -203,6 +220,26 @@ func (p *play) resetTo(at string) {
 	p.write(fmt.Sprintf("id: %s\nevent: reset\ndata: {\"revision\":%q,\"reason\":\"epoch\"}\n\n", at, at))
 	p.readAtLeast("1", at).answer(at, "of the other history")
 	p.shows("1", "of the other history")
+}
+
+// refusesTopic refuses each stream with one of the topics, until one with the other comes
+// without it. None may be asked for twice.
+func (p *play) refusesTopic(refused, other string) {
+	var before []string
+	for {
+		o := p.open()
+		if !slices.Contains(o.topics, refused) {
+			o.ready(rev(settled), 15_000)
+			if slices.Contains(o.topics, other) {
+				return
+			}
+			continue
+		}
+		asked := strings.Join(slices.Sorted(slices.Values(o.topics)), " ")
+		p.needf(!slices.Contains(before, asked), "refused for %s, the client asked for the same topics again: %s", refused, asked)
+		before = append(before, asked)
+		o.misspelled(refused)
+	}
 }
 
 // hears: a notice that is written in some way leads to a read.
