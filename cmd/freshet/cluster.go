@@ -247,17 +247,21 @@ func (c *clusterCmd) nodeAddrs() ([]string, error) {
 	case port == 0:
 		return freeport.Addrs(host, 2*c.Nodes)
 	}
+	// The balancer's first: where another cluster runs, all are taken.
 	var addrs []string
-	for i := range 2 * c.Nodes {
-		addr := net.JoinHostPort(host, strconv.Itoa(port+1+i))
+	for i := range 1 + 2*c.Nodes {
+		addr := net.JoinHostPort(host, strconv.Itoa(port+i))
 		free, err := net.Listen("tcp", addr) //nolint:noctx // it doesn't wait
-		if err != nil {
-			return nil, fmt.Errorf("node %d: %w; %d nodes take the %d ports after --addr", i%c.Nodes+1, err, c.Nodes, 2*c.Nodes)
+		switch {
+		case err != nil && i == 0:
+			return nil, fmt.Errorf("--addr: the balancer can't have its address: %w", err)
+		case err != nil:
+			return nil, fmt.Errorf("--addr: %d nodes take the %d ports after the balancer's, and can't have one: %w", c.Nodes, 2*c.Nodes, err)
 		}
 		_ = free.Close() // nobody accepts from it
 		addrs = append(addrs, addr)
 	}
-	return addrs, nil
+	return addrs[1:], nil
 }
 
 // words are what is printed once all is ready.

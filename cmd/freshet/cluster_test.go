@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -226,8 +228,15 @@ func TestCluster_refuses(t *testing.T) {
 	taken, err := newBalancer(t.Context(), t.TempDir(), "127.0.0.1:0", nil, nil, new(testkit.Buffer))
 	require.NoError(t, err)
 	defer taken.close()
+	// As where another cluster runs: the ports of its nodes are taken, too.
+	port := taken.listener.Addr().(*net.TCPAddr).AddrPort()
+	node, err := new(net.ListenConfig).Listen(t.Context(), "tcp", netip.AddrPortFrom(port.Addr(), port.Port()+1).String())
+	if err == nil { // else it is somebody's already
+		defer func() { _ = node.Close() }()
+	}
 	code, _, said := runs(t, "cluster", "--addr", taken.addr(), "--data-dir", filepath.Join(t.TempDir(), "data"))
 	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "--addr: the balancer can't have its address: listen tcp "+taken.addr())
 	require.Contains(t, said, "address already in use")
 	code, _, said = runs(t, "cluster", "--addr", "0.0.0.0:8080")
 	require.Equal(t, exitUsage, code)
