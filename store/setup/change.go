@@ -180,6 +180,10 @@ func (p *publication) complete(t *table, now *published, c *change, want []strin
 	switch {
 	case len(c.leaves) > 0 && len(want) == 0:
 		wrong = append(wrong, strings.Join(c.leaves, ", ")+" has no replica identity: published, it would refuse every UPDATE and DELETE")
+	case len(c.leaves) > 0 && now != nil && t.broken(now) != "":
+		if now := t.broken(now); !slices.Contains(wrong, now) {
+			wrong = append(wrong, now)
+		}
 	case len(c.leaves) > 0:
 		wrong = append(wrong, fmt.Sprintf("the replica identity of %s doesn't cover the columns %s: moves and deletes couldn't name the old topics", strings.Join(c.leaves, ", "), strings.Join(want, ", ")))
 	}

@@ -52,7 +52,7 @@ func TestCheck_findsAndMends(t *testing.T) {
 		{"column list too short", "", `alter publication freshet set table messages (id)`, "the publication's column list lacks one of these: every UPDATE and DELETE of the application fails"},
 		{"column list lacks a template's column", "", `alter table messages replica identity default; alter publication freshet set table messages (id)`, "too few columns"},
 		{"identity by primary key only", "", `alter table messages replica identity default`, "doesn't cover the columns conversation, id"},
-		{"identity nothing", "", `alter table messages replica identity nothing`, "doesn't cover"},
+		{"identity nothing", "", `alter table messages replica identity nothing`, "has no replica identity, and is published: every UPDATE and DELETE of the application fails"},
 		{"identity full with a list", "", `alter table messages replica identity full`, "REPLICA IDENTITY FULL and the publication a column list"},
 		{"no index that could serve", plain + `; create index on messages (conversation)`, `select 1`, "create unique index concurrently"},
 		{"no index that could be made", plain, `select 1`, "replica identity full"},

@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -173,7 +174,7 @@ func TestQuarantine_F53_openTransaction(t *testing.T) {
 		feed.awaitQuarantine(t, "transactions")
 		looks := feed.Stats().Looks
 		feed.awaitStats(t, "it is still waited for", func(s wal.Stats) bool { return s.Looks > looks+3 })
-		feed.awaitQuarantine(t, "transactions")
+		feed.awaitQuarantine(t, fmt.Sprintf("transactions to end that ran when its catalog became right: pid %d (since ", tx.Conn().PgConn().PID()))
 		before := feed.caughtUp(t)
 		require.NoError(t, tx.Commit(ctx))
 		feed.awaitNoQuarantine(t)

@@ -241,11 +241,7 @@ func (s *session) logBlockers(ctx context.Context, made <-chan struct{}) error {
 			blockers []string
 		)
 		err := s.keepConn.QueryRow(ctx, `
-select `+walsenderBusy+`, array(
-  select 'pid ' || pid || ' (' || coalesce(application_name, '') || ', ' || coalesce(state, '') || ', since ' || coalesce(xact_start::text, '?') || ')'
-  from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
-  union all
-  select 'prepared transaction ' || quote_literal(gid) || ', since ' || prepared from pg_prepared_xacts)`, s.replPID).Scan(&busy, &blockers)
+select `+walsenderBusy+`, array(select what from `+openTransactions+` o)`, s.replPID).Scan(&busy, &blockers)
 		idle++
 		if busy {
 			idle = 0
@@ -264,6 +260,14 @@ select `+walsenderBusy+`, array(
 		}
 	}
 }
+
+// openTransactions are the others that have an id (xid), each in words (what). Who may not
+// see what they do sees their pid.
+const openTransactions = `(
+  select backend_xid as xid, 'pid ' || pid || ' (' || concat_ws(', ', nullif(application_name, ''), 'since ' || xact_start) || ')' as what
+  from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+  union all
+  select transaction, 'prepared transaction ' || quote_literal(gid) || ', since ' || prepared from pg_prepared_xacts)`
 
 // slotWaits says why the slot isn't there yet.
 const slotWaits = "creating the replication slot waits for open transactions"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -234,8 +235,7 @@ func (s *session) proceed(ctx context.Context, i int, u suspect) (soon bool, err
 		return false, err
 	}
 	if xmin <= u.after {
-		s.waitsLong(ctx, i, u, waitsForTransactions)
-		return true, nil
+		return true, s.waitsForTransactions(ctx, i, u)
 	}
 	if err := s.emit(ctx, name, u.seen.fingerprint); err != nil {
 		if !refused(err) {
@@ -247,9 +247,26 @@ func (s *session) proceed(ctx context.Context, i int, u suspect) (soon bool, err
 	return true, s.await(ctx, i, u)
 }
 
+// waitsForTransactions says which a source waits for, once it has for a while.
+func (s *session) waitsForTransactions(ctx context.Context, i int, u suspect) error {
+	if time.Since(u.since) < waitIsLong {
+		return nil
+	}
+	var open []string
+	err := s.watchConn.QueryRow(ctx, `
+select array(select what from `+openTransactions+` o where age(xid) >= age(($1::bigint % 4294967296)::text::xid) order by 1)`, u.after).Scan(&open)
+	if err == nil && len(open) > 0 { // else they have ended since
+		s.waitsLong(ctx, i, u, waitsForTransactions+": "+strings.Join(open, "; "))
+	}
+	return err
+}
+
+// waitIsLong is after how long what a source waits for is said.
+const waitIsLong = time.Second
+
 // waitsLong says what a source waits for, once it has for a while.
 func (s *session) waitsLong(ctx context.Context, i int, u suspect, what string) {
-	if time.Since(u.since) >= time.Second && s.f.quarantine.waits(i, u, what) {
+	if time.Since(u.since) >= waitIsLong && s.f.quarantine.waits(i, u, what) {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "a source is still in quarantine",
 			slog.String("source", u.source.String()), slog.String("waits_for", what))
 	}
