@@ -119,7 +119,7 @@ var faults = []fault{
 			pass(ctx, length)
 			return r.cfg.Stage.Standby.Start(ctx)
 		}},
-	{name: "stall-replica", does: "nothing passes between a server and the standby", needs: standby, most: 6 * time.Second,
+	{name: "stall-replica", does: "nothing passes between a server and the standby", needs: replicas, most: 6 * time.Second,
 		each: onNode(Connections.Pause, (*Node).replica)},
 	{name: "kill-nats", does: "a server of NATS is killed, and started again", needs: nats, most: 2 * time.Second,
 		run: func(ctx context.Context, r *run, length time.Duration, rng *rand.Rand) error {

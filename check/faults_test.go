@@ -63,11 +63,31 @@ func TestFaults_refused(t *testing.T) {
 		require.ErrorContains(t, err, tt.says)
 	}
 	// A stage of somebody's own that can't do everything.
-	nodes := []check.Node{{Kill: func() {}, Freeze: func(bool) {}}}
-	for name, says := range map[string]string{"lose-slot": "Stage.DropSlot", "hold-commits": "Stage.HoldCommits", "crash-postgres": "Stage.CrashPostgres", "cut-pool": "Node.Pool"} {
-		_, err := check.Run(t.Context(), check.Config{URL: "http://127.0.0.1:1", Workload: workload.Messages(), Stage: &check.Stage{Nodes: nodes}, Faults: []string{name}})
-		require.ErrorContains(t, err, says)
-		require.ErrorContains(t, err, "possible here: kill-server,freeze-server,cut-clients")
+	node := check.Node{Kill: func() {}, Freeze: func(bool) {}}
+	one, two := []check.Node{node}, []check.Node{node, node}
+	for _, tt := range []struct {
+		stage      check.Stage
+		name, says string
+		possible   string
+	}{
+		{check.Stage{}, "kill-server", "Config.Stage", "cut-clients"},
+		{check.Stage{Nodes: one}, "lose-slot", "Stage.DropSlot", "kill-server,freeze-server,cut-clients"},
+		{check.Stage{Nodes: one}, "hold-commits", "Stage.HoldCommits", "kill-server,freeze-server,cut-clients"},
+		{check.Stage{Nodes: one}, "crash-postgres", "Stage.CrashPostgres", "kill-server,freeze-server,cut-clients"},
+		{check.Stage{Nodes: one}, "cut-pool", "Node.Pool", "kill-server,freeze-server,cut-clients"},
+		{check.Stage{Nodes: one}, "kill-all-servers", "Stage.Nodes", "kill-server,freeze-server,cut-clients"},
+		{check.Stage{Nodes: one}, "pause-replay", "Stage.Standby", "kill-server,freeze-server,cut-clients"},
+		{check.Stage{Nodes: one}, "kill-nats", "Stage.NATS", "kill-server,freeze-server,cut-clients"},
+		{check.Stage{Nodes: two}, "cut-node", "Node.Front", "kill-server,kill-all-servers,freeze-server,cut-clients"},
+		{check.Stage{Nodes: one, Standby: new(check.Standby)}, "stall-replica", "Node.Replica", "kill-server,freeze-server,cut-clients"},
+	} {
+		cfg := check.Config{URL: "http://127.0.0.1:1", Workload: workload.Messages(), Stage: &tt.stage, Faults: []string{tt.name}}
+		_, err := check.Run(t.Context(), cfg)
+		require.ErrorContains(t, err, tt.says)
+		require.ErrorContains(t, err, "possible here: "+tt.possible+",")
+		cfg.Faults = []string{"all"}
+		_, err = check.Run(t.Context(), cfg)
+		require.ErrorContains(t, err, "doesn't answer", "what it can't do is left out")
 	}
 }
 

@@ -60,6 +60,7 @@ func (c *Config) chosenFaults() ([]fault, error) {
 		several:  "can only be done to several nodes of the checker's own",
 		fronts:   "needs a balancer of the checker's own",
 		standby:  "can only be done to a standby of the checker's own",
+		replicas: "needs proxies between the checker's own server and its standby",
 		nats:     "can only be done to servers of NATS of the checker's own",
 	} {
 		if names := lacking[need(needs)]; len(names) > 0 {

@@ -8,7 +8,7 @@ import (
 // Stage is a server that is the checker's own, with its Postgres: it may do
 // anything to both. It has one node or, behind a balancer, several. What is nil can't be
 // done: of Config.Faults, all leaves out what takes it, and a name that does is refused.
-// Of a Node, Kill, Freeze and Start are required.
+// Of a Node, Kill, Freeze and Start are required; of a Process and a Standby, all.
 type Stage struct {
 	// Nodes are the server's processes. Without any, nothing can be done to them.
 	Nodes []Node
@@ -65,7 +65,7 @@ type Node struct {
 	// Pool and Feed are between the node and Postgres: its pool's connections,
 	// and those of its feed.
 	Pool, Feed Connections
-	// Replica is between the node and the standby; nil where there is none.
+	// Replica is between the node and the standby.
 	Replica Connections
 	// Front is between the balancer and the node; nil where there is no balancer,
 	// and clients come to the node itself.
@@ -97,6 +97,7 @@ const (
 	several       // one with several nodes
 	fronts        // and Front of each
 	standby       // one whose nodes read from a standby
+	replicas      // and Replica of each
 	nats          // one whose nodes tell each other what changes
 )
 
@@ -112,6 +113,7 @@ func (n need) given() string {
 		several:  "--cluster; Stage.Nodes",
 		fronts:   "--cluster; Node.Front",
 		standby:  "--cluster; Stage.Standby",
+		replicas: "--cluster; Node.Replica",
 		nats:     "--cluster --nats; Stage.NATS",
 	}[n]
 }
@@ -137,6 +139,8 @@ func (c *Config) has(n need) bool {
 		return c.has(several) && c.Stage.each(func(n *Node) bool { return n.Front != nil })
 	case standby:
 		return c.Stage != nil && c.Stage.Standby != nil
+	case replicas:
+		return c.has(standby) && c.Stage.each(func(n *Node) bool { return n.Replica != nil })
 	case nats:
 		return c.Stage != nil && len(c.Stage.NATS) > 0
 	default:
