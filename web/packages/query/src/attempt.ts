@@ -36,8 +36,6 @@ interface Refusal {
 export class Attempt {
   /** How many requests passed a transport that looks for stamps. */
   requests = 0;
-  /** How long the server asked to wait, when it refused. */
-  waitMs = 0;
   /** What the last error said, if the server had one. */
   failure: Failure | undefined;
   /** The highest stamp: of several writes, where all of them are in. */
@@ -78,10 +76,9 @@ export class Attempt {
   }
 
   /** One request failed with what the function is given to catch. No `failure`: the network's fault. */
-  refuse(error: unknown, headers?: Headers, failure?: Failure, waitMs = 0): void {
+  refuse(error: unknown, headers?: Headers, failure?: Failure): void {
     this.#refusals.push({ error, stamp: parseRevision(headers?.get(revisionHeader)) });
     this.failure = failure;
-    this.waitMs = waitMs;
     this.hooks.progress?.();
   }
 
@@ -95,7 +92,6 @@ export class Attempt {
     for (let cause = error; cause instanceof Error && !causes.has(cause); cause = cause.cause) causes.add(cause);
     this.#refusals = this.#refusals.filter((refusal) => !causes.has(refusal.error));
     this.failure = undefined;
-    this.waitMs = 0;
   }
 }
 

@@ -1,3 +1,5 @@
+import { retryAfter } from "./retry-after.js";
+
 /** A detail of an error, as Connect has them: `value` is the protobuf message. */
 export interface Detail {
   readonly type: string;
@@ -14,6 +16,8 @@ export interface Failure {
   readonly final: boolean;
   /** The at-least is at fault: the request is to be sent again without. */
   readonly refused: "EPOCH_CHANGED" | "AT_LEAST_UNKNOWN" | undefined;
+  /** How long the server asks to wait, by RetryInfo or else Retry-After, in milliseconds; 0: it doesn't say. */
+  readonly waitMs: number;
 }
 
 /**
@@ -41,20 +45,27 @@ const codeOfStatus: Readonly<Record<number, string>> = {
 };
 
 /** `code`: its name on the wire. */
-export function failureOf(code: string, details: readonly Detail[]): Failure {
+export function failureOf(code: string, details: readonly Detail[], headers: Headers): Failure {
   const reason = code === "invalid_argument" || code === "failed_precondition" ? reasonOf(details) : undefined;
   const misspelled = code === "invalid_argument" && reason === "TOPIC_SPELLING"; // nothing will ever be told of it
   let refused: Failure["refused"];
   if (code === "failed_precondition" && reason === "EPOCH_CHANGED") refused = reason;
   if (code === "invalid_argument" && reason === "AT_LEAST_UNKNOWN") refused = reason;
-  return { answers: answers.has(code), denied: misspelled || code === "permission_denied", final: misspelled, refused };
+  const delay = firstField(details, "google.rpc.RetryInfo");
+  return {
+    answers: answers.has(code),
+    denied: misspelled || code === "permission_denied",
+    final: misspelled,
+    refused,
+    waitMs: delay ? durationMs(delay) : (retryAfter(headers.get("retry-after")) ?? 0),
+  };
 }
 
 /** The same of a response of plain HTTP, which isn't ok. Its body is left to be read. */
 export async function failureOfResponse(response: Response): Promise<Failure> {
   const { code, details } = await errorOf(response);
   const known = code === "invalid_argument" || answers.has(code);
-  return failureOf(known ? code : (codeOfStatus[response.status] ?? ""), details);
+  return failureOf(known ? code : (codeOfStatus[response.status] ?? ""), details, response.headers);
 }
 
 /** A JSON error of Connect, which has its details in base64. */
@@ -78,7 +89,21 @@ function reasonOf(details: readonly Detail[]): string | undefined {
 }
 
 /** Field 1 of a detail, which comes first and is short: 0x0a, its length, its bytes. */
-export function firstField(details: readonly Detail[], ofType: string): Uint8Array | undefined {
+function firstField(details: readonly Detail[], ofType: string): Uint8Array | undefined {
   const detail = details.find(({ type, value }) => type === ofType && value[0] === 0x0a);
   return detail?.value.subarray(2, 2 + (detail.value[1] ?? 0));
+}
+
+/** A google.protobuf.Duration of seconds (field 1) and nanoseconds (2); what is none, or negative, is 0. */
+function durationMs(bytes: Uint8Array): number {
+  let [ms, tag, value, scale] = [0, 0, 0, 1];
+  for (const byte of bytes) {
+    value += (byte & 0x7f) * scale;
+    scale *= 0x80;
+    if (byte >= 0x80) continue;
+    if (tag === 0x08) ms += value * 1e3;
+    if (tag === 0x10) ms += value / 1e6;
+    [tag, value, scale] = [tag ? 0 : value, 0, 1];
+  }
+  return ms < 2 ** 53 ? ms : 0; // a negative number has its highest bits set
 }

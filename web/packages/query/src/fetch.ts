@@ -1,7 +1,6 @@
 import { atLeastHeader, Attempt, attemptOf, parseTopics, revisionHeader, topicsHeader } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { failureOfResponse } from "./failure.js";
-import { retryAfter } from "./retry-after.js";
 import { isEarlierEpoch, parseRevision } from "./revision.js";
 
 /**
@@ -71,7 +70,7 @@ async function read(
       headers.delete(atLeastHeader);
       ({ response, failure } = await look());
     }
-    if (failure) attempt.refuse(undefined, response.headers, failure, retryAfter(response.headers.get("retry-after")) ?? 0);
+    if (failure) attempt.refuse(undefined, response.headers, failure);
     else attempt.note(response.headers);
     return response;
   } catch (error) {

@@ -275,7 +275,7 @@ export class Queries {
     // `not_found` is as good an answer as data, and as old as its stamp.
     if (run && attempt?.failure?.answers && attempt.stamp) {
       this.#registry.on(entry, { type: "answer", flight: run.flight, stamp: attempt.stamp });
-    } else this.#registry.on(entry, { type: "failure", waitMs: attempt?.waitMs ?? 0, final: attempt?.failure?.final ?? false });
+    } else this.#registry.on(entry, { type: "failure", waitMs: attempt?.failure?.waitMs ?? 0, final: attempt?.failure?.final ?? false });
     if (!attempt?.failure?.denied) return;
     entry.denied = true;
     if (this.#registry.setTopics(entry, [])) this.#sync();

@@ -7,7 +7,7 @@ import { atLeastHeader, Attempt, attemptOf, parseTopics, principalHeader, revisi
 import type { Freshet } from "./client.js";
 import { laterOf, parseRevision } from "./revision.js";
 import { takesClaims, TopicError, topicsOf, untoldOf } from "./topics.js";
-import { asCaller, failureOfError, retryDelayOf } from "./wire.js";
+import { asCaller, failureOfError } from "./wire.js";
 
 /**
  * Joins a Connect transport to the queries that `bindQueries` looks after: a
@@ -78,7 +78,7 @@ async function read<I extends DescMessage, O extends DescMessage>(
         headers.delete(atLeastHeader); // positions of a history that is over, or of none
         continue;
       }
-      attempt.refuse(error, failed.metadata, failure, retryDelayOf(failed));
+      attempt.refuse(error, failed.metadata, failure);
       throw error;
     }
     const stamp = parseRevision(response.header.get(revisionHeader));

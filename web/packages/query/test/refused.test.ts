@@ -2,8 +2,9 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { createQueryOptions } from "@connectrpc/connect-query";
 import { QueryObserver } from "@tanstack/react-query";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { failureOf } from "../src/failure.js";
 import { freshetFetch } from "../src/fetch.js";
-import { errorInfo, parent, topic } from "./message-api.js";
+import { errorInfo, parent, retryInfo, topic } from "./message-api.js";
 import { list, Page } from "./page.js";
 import { Queue, rev } from "./server.js";
 
@@ -99,6 +100,19 @@ describe.each([
 ])("%s", (_, by) => {
   beforeEach(() => void vi.useFakeTimers());
 
+  // By its details, as a node that has no room says it: 0x80, 0x01 is 128.
+  test.each([
+    ["seconds", retryInfo(100), 100_000],
+    ["more of them", { type: "google.rpc.RetryInfo", value: new Uint8Array([0x0a, 3, 0x08, 0x80, 0x01]) }, 128_000],
+    ["seconds and nanoseconds", { type: "google.rpc.RetryInfo", value: new Uint8Array([0x0a, 8, 0x08, 100, 0x10, 0x80, 0xca, 0xb5, 0xee, 0x01]) }, 100_500],
+  ])("told to wait for %s: it is asked again then, and not before", async (_, detail, waitMs) => {
+    (await first(by(page))).fail(Code.Unavailable, undefined, [detail]);
+    await vi.advanceTimersByTimeAsync(waitMs - 1);
+    expect(way.left()).toBe(0);
+    await vi.advanceTimersByTimeAsync(waitMs / 2 + 1);
+    expect(way.left()).toBeGreaterThan(0);
+  });
+
   // Nothing will ever be told of it, and to ask again would bring the same.
   test("for its spelling: the error is shown, isn't followed, and isn't asked again", async () => {
     (await first(by(page))).fail(Code.InvalidArgument, undefined, [errorInfo("TOPIC_SPELLING")]);
@@ -182,6 +196,18 @@ describe.each([
     await vi.advanceTimersByTimeAsync(100);
     expect(observer.getCurrentResult()).toMatchObject({ error: null, data: { messages: [{ body: "a" }] } });
   });
+});
+
+// It is a hint, no more: what can't be read isn't said.
+test.each([
+  ["none", []],
+  ["-1 s", [0x08, ...Array<number>(9).fill(0xff), 0x01]],
+  ["half a number", [0x08, 0x80]],
+  ["no number", [0x08]],
+  ["another field", [0x18, 5]],
+])("a delay of %s is none", (_, delay) => {
+  const detail = { type: "google.rpc.RetryInfo", value: new Uint8Array([0x0a, delay.length, ...delay]) };
+  expect(failureOf("unavailable", [detail], new Headers()).waitMs).toBe(0);
 });
 
 // A server that isn't Connect's, and stamps: what it says by its status.
