@@ -50,6 +50,13 @@ const (
 // time after they have returned, as the protocol lets a server do. Reads at-least wait.
 const late = "late"
 
+// seldom in the place of a flaw: late, with the heartbeat of seldomBeats. What a stamp says
+// beyond the last notice, only a heartbeat passes.
+const (
+	seldom      = "seldom"
+	seldomBeats = 4 * time.Second
+)
+
 // lateCommit is what is still to be told.
 type lateCommit struct {
 	freshet.Commit
@@ -73,7 +80,11 @@ var start = freshet.Revision{Epoch: doubleEpoch, Position: doubleBegins}.String(
 func startDouble(flaw string, front front) (address string, stop func(), err error) {
 	d := &double{hub: hub.New(hub.Config{}), flaw: flaw, position: doubleBegins, messages: map[string][]string{}, changes: map[string][]freshet.Revision{}}
 	end := func() {}
-	if flaw == late {
+	heartbeat := 100 * time.Millisecond
+	if flaw == seldom {
+		heartbeat = seldomBeats
+	}
+	if flaw == late || flaw == seldom {
 		d.late = make(chan lateCommit, 10_000) // more than are written
 		var telling sync.WaitGroup
 		telling.Go(d.tellLate)
@@ -87,7 +98,7 @@ func startDouble(flaw string, front front) (address string, stop func(), err err
 	d.hub.Serve(begin)
 	d.hub.Current(time.Now().Add(time.Hour)) // it never lags
 	events, err := stream.New(stream.Config{
-		Hub: d.hub, Heartbeat: 100 * time.Millisecond, Contract: "c", KeepHandler: true,
+		Hub: d.hub, Heartbeat: heartbeat, Contract: "c", KeepHandler: true,
 		InsertPosition: func(context.Context) (freshet.Revision, error) { return d.written(), nil },
 		CheckTopic: func(topic string) *connect.Error {
 			if flaw == "follows other spellings" {

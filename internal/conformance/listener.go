@@ -120,10 +120,9 @@ func (l *listener) until(event string) []frame {
 func (l *listener) reaches(rev string) string {
 	id := ""
 	for _, f := range l.seen {
-		if id = max(id, f.id); f.event == "ready" {
-			l.waitFor(l.t.content(f).Heartbeat)
-		}
+		id = max(id, f.id)
 	}
+	l.waitForHeartbeats()
 	for end := time.Now().Add(l.patience); id < rev; {
 		f := l.next("an id at or above " + rev)
 		id = max(id, f.id)

@@ -49,6 +49,19 @@ func TestServer_late(t *testing.T) {
 	requirePassed(t, report)
 }
 
+// TestServer_seldom: so does one whose heartbeats are further apart than its judge is
+// patient.
+func TestServer_seldom(t *testing.T) {
+	url, stop, err := startDouble(seldom, none)
+	require.NoError(t, err)
+	defer stop()
+	report, err := conformance.Server(testkit.Context(t), conformance.ServerConfig{
+		URL: url, Service: conformance.Messages(), Patience: seldomBeats / 2, Only: []string{"id-promise", "frontier-moves"},
+	})
+	require.NoError(t, err)
+	requirePassed(t, report)
+}
+
 // TestServer_optional: a server without what OptionalCases says that it may be without
 // fails these cases, and no other.
 func TestServer_optional(t *testing.T) {
