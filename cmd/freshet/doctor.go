@@ -100,7 +100,11 @@ func (c *doctorCmd) Run(ctx context.Context, to streams) error {
 		if err != nil {
 			return err
 		}
-		problems = append(problems, slot...)
+		nodes, err := setup.CheckNodes(ctx, conn, c.Slot, c.Publication)
+		if err != nil {
+			return err
+		}
+		problems = slices.Concat(problems, slot, nodes)
 		// As the services' role, whose privileges the pool looks at while it runs.
 		fits := []func(context.Context, string) error{setup.Verify}
 		if p.own {

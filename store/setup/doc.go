@@ -5,8 +5,8 @@
 //
 // What it holds up:
 //
-//   - Check, CheckServer, CheckSources, CheckSlot, CheckSyncStandby, CheckWritable and
-//     Orphans look, and change nothing. Each Problem that SQL can mend has that SQL, and
+//   - Check, CheckServer, CheckSources, CheckSlot, CheckNodes, CheckSyncStandby,
+//     CheckWritable and Orphans look, and change nothing. Each Problem that SQL can mend has that SQL, and
 //     says whose rights it needs.
 //   - No moment of Apply or ApplyAll, and no statement that is printed, makes an
 //     INSERT, UPDATE or DELETE of the application fail that passed before (F84,

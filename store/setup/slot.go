@@ -62,6 +62,32 @@ from (select) one left join pg_replication_slots s on s.slot_name = $1`, slot, C
 	return slices.Concat(problems, u.problems(slot), orphans), nil
 }
 
+// CheckNodes warns of nodes that share a slot and follow the database by other publications
+// than this one. Which one that is Postgres doesn't keep: it is in what their walsenders
+// were asked for, which it shows to a node's own role and to whoever may see all activity.
+func CheckNodes(ctx context.Context, conn *pgx.Conn, slot, publication string) (problems []Problem, err error) {
+	rows, err := conn.Query(ctx, `
+select name, array_agg(a.pid order by a.pid)
+from pg_replication_slots s join pg_stat_activity a on a.pid = s.active_pid
+cross join lateral substring(a.query from 'publication_names ''([^'']+)''') name
+where s.database = current_database() and s.temporary and s.slot_name ~ $1 and name <> $2 group by 1 order by 1`, CopiesOf(slot), publication)
+	if err != nil {
+		return nil, fmt.Errorf("check the nodes of slot %q: %w", slot, err)
+	}
+	var theirs string
+	var pids []int32
+	_, err = pgx.ForEachRow(rows, []any{&theirs, &pids}, func() error {
+		problems = append(problems, Problem{Warning: true, Text: fmt.Sprintf(
+			"nodes that share the replication slot %q follow by the publication %q (walsenders %v), not by %q: what one is set up for the other isn't; give them one publication (server.Config.Publication, --publication), or each a slot of its own (server.Config.Slot, --slot)",
+			slot, theirs, pids, publication)})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check the nodes of slot %q: %w", slot, err)
+	}
+	return problems, nil
+}
+
 func (u *slotUse) problems(slot string) (problems []Problem) {
 	add := func(p Problem) { problems = append(problems, p) }
 	drop := "select pg_drop_replication_slot(" + quoteLiteral(slot) + ");"

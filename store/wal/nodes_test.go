@@ -30,6 +30,25 @@ from pg_replication_slots where database = current_database()`, slot, setup.Copi
 	return windows, copies, position
 }
 
+// Nodes that share a slot and not the publication: the second one to come, and doctor, say so.
+func TestNodes_ofTwoPublications(t *testing.T) {
+	ctx, url, log := testkit.Context(t), database(t), new(testkit.Buffer)
+	testkit.Exec(t, url, `create publication theirs for table messages with (publish_via_partition_root = true)`)
+	start(t, url).live(t)
+	conn, slot := testkit.Conn(t, url), slotOf(t, url)
+	found, err := setup.CheckNodes(ctx, conn, slot, "freshet")
+	require.NoError(t, err)
+	require.Empty(t, found)
+	found, err = setup.CheckNodes(ctx, conn, slot, "theirs")
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.True(t, found[0].Warning)
+	require.Contains(t, found[0].Text, `follow by the publication "freshet"`)
+
+	start(t, url, func(c *wal.Config) { c.Publication, c.Logger = "theirs", log.Logger() }).live(t)
+	require.Contains(t, log.String(), `follow by the publication \"freshet\"`)
+}
+
 // keepers counts the nodes that keep the window.
 func keepers(nodes []*running) (n int) {
 	for _, node := range nodes {

@@ -351,6 +351,13 @@ func (s *session) checkSetup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	others, err := setup.CheckNodes(ctx, s.watchConn, s.f.cfg.Slot, s.f.cfg.Publication)
+	if err != nil {
+		return err
+	}
+	for _, p := range others {
+		s.log.LogAttrs(ctx, slog.LevelWarn, p.Text)
+	}
 	s.setUnsound(ctx, nil)
 	return nil
 }
