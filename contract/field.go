@@ -28,6 +28,9 @@ func resolveField(md protoreflect.MessageDescriptor, path string) (f *field, mis
 	for i, name := range names {
 		fd := md.Fields().ByName(protoreflect.Name(name))
 		if fd == nil {
+			if of := md.Oneofs().ByName(protoreflect.Name(name)); of != nil && !of.IsSynthetic() {
+				return nil, true, fmt.Sprintf("%q is a oneof of %s, and no field; its members are %s", name, md.FullName(), fieldNames(of.Fields()))
+			}
 			reason = fmt.Sprintf("no field %q in %s; %s", name, md.FullName(), fieldList(md))
 			if path+"." == claimPrefix {
 				reason += "; a claim of the caller is {principal.CLAIM}"
@@ -73,11 +76,15 @@ func fieldList(md protoreflect.MessageDescriptor) string {
 	if fields.Len() == 0 {
 		return "it has no fields"
 	}
+	return "fields are " + fieldNames(fields)
+}
+
+func fieldNames(fields protoreflect.FieldDescriptors) string {
 	names := make([]string, fields.Len())
 	for i := range names {
 		names[i] = string(fields.Get(i).Name())
 	}
-	return "fields are " + strings.Join(names, ", ")
+	return strings.Join(names, ", ")
 }
 
 // appendValues appends the texts of the field's values in m: none if it is

@@ -40,7 +40,7 @@ func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 		return unknown
 	case f.IsList():
 		return repeats
-	case presence.IsOptional(f) || inOneof(f):
+	case presence.AbsenceOf(f) != presence.Undeclared:
 		return unset
 	case !isName(c.Name):
 		return quotes
@@ -53,12 +53,6 @@ func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 	default:
 		return ""
 	}
-}
-
-// inOneof reports whether a field shares its place with others. (The oneof that a compiler
-// makes of proto3's `optional` is none.)
-func inOneof(f protoreflect.FieldDescriptor) bool {
-	return f.ContainingOneof() != nil && !f.ContainingOneof().IsSynthetic()
 }
 
 // explain says of omitted fields why, and what to do. Those that are named like no column

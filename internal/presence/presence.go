@@ -8,11 +8,34 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// IsOptional reports whether a field is declared to be left out: by proto3's `optional`,
-// which is there for nothing else, and not refused all the same. Elsewhere that word is on
-// every field.
-func IsOptional(fd protoreflect.FieldDescriptor) bool {
-	return fd.HasOptionalKeyword() && fd.ParentFile().Syntax() == protoreflect.Proto3 && !IsRequired(fd)
+// Absence is what declares that a field may be left out.
+type Absence int
+
+// What declares it. A field may be empty, or a message unset, without any of these: but
+// there nobody says that it is meant to be.
+const (
+	Undeclared Absence = iota
+	Optional           // proto3's `optional`, which is there for nothing else; proto2 has it on every field
+	Member             // of a oneof: a request has another one, or none
+	Wrapped            // in one of google/protobuf/wrappers.proto, which are there for nothing else
+)
+
+// AbsenceOf says what declares that a field may be left out, if it isn't refused all the
+// same.
+func AbsenceOf(fd protoreflect.FieldDescriptor) Absence {
+	of := fd.ContainingOneof()
+	switch {
+	case IsRequired(fd):
+		return Undeclared
+	case fd.HasOptionalKeyword() && fd.ParentFile().Syntax() == protoreflect.Proto3:
+		return Optional
+	case of != nil && !of.IsSynthetic():
+		return Member
+	case fd.Message() != nil && !fd.IsList() && fd.Message().ParentFile().Path() == "google/protobuf/wrappers.proto":
+		return Wrapped
+	default:
+		return Undeclared
+	}
 }
 
 // Numbers of options of fields that say that a request without them is refused. They are

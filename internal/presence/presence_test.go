@@ -33,23 +33,29 @@ enum FieldBehavior { FIELD_BEHAVIOR_UNSPECIFIED = 0; OPTIONAL = 1; REQUIRED = 2;
 extend google.protobuf.FieldOptions { repeated FieldBehavior field_behavior = 1052 [packed = true]; }`
 
 func TestPresence(t *testing.T) {
-	const imports = `import "google/api/field_behavior.proto"; import "buf/validate/validate.proto"; `
+	const imports = `import "google/api/field_behavior.proto"; import "buf/validate/validate.proto"; import "google/protobuf/wrappers.proto"; `
 	for _, tt := range []struct {
-		field              string
-		required, optional bool
+		field    string
+		required bool
+		absence  Absence
 	}{
-		{"string f = 1;", false, false},
-		{"string f = 1 [(google.api.field_behavior) = OPTIONAL];", false, false},
-		{"string f = 1 [(google.api.field_behavior) = REQUIRED];", true, false},
-		{"string f = 1 [(google.api.field_behavior) = IMMUTABLE, (google.api.field_behavior) = REQUIRED];", true, false},
-		{"string f = 1 [(buf.validate.field).required = true];", true, false},
-		{"string f = 1 [(buf.validate.field).required = false];", false, false},
-		{"string f = 1 [(buf.validate.field).string.min_len = 1];", false, false},
-		{"oneof of { string f = 1; }", false, false},
-		{"optional string f = 1;", false, true},
-		{"optional string f = 1 [(buf.validate.field).string.min_len = 1];", false, true}, // it is looked at where there is one
-		{"optional string f = 1 [(buf.validate.field).required = true];", true, false},
-		{"optional string f = 1 [(google.api.field_behavior) = REQUIRED];", true, false},
+		{"string f = 1;", false, Undeclared},
+		{"string f = 1 [(google.api.field_behavior) = OPTIONAL];", false, Undeclared},
+		{"string f = 1 [(google.api.field_behavior) = REQUIRED];", true, Undeclared},
+		{"string f = 1 [(google.api.field_behavior) = IMMUTABLE, (google.api.field_behavior) = REQUIRED];", true, Undeclared},
+		{"string f = 1 [(buf.validate.field).required = true];", true, Undeclared},
+		{"string f = 1 [(buf.validate.field).required = false];", false, Undeclared},
+		{"string f = 1 [(buf.validate.field).string.min_len = 1];", false, Undeclared},
+		{"oneof of { string f = 1; }", false, Member},
+		{"oneof of { string f = 1 [(buf.validate.field).required = true]; }", true, Undeclared},
+		{"google.protobuf.StringValue f = 1;", false, Wrapped},
+		{"google.protobuf.StringValue f = 1 [(buf.validate.field).required = true];", true, Undeclared},
+		{"repeated google.protobuf.StringValue f = 1;", false, Undeclared},
+		{"Q f = 1;", false, Undeclared},
+		{"optional string f = 1;", false, Optional},
+		{"optional string f = 1 [(buf.validate.field).string.min_len = 1];", false, Optional}, // it is looked at where there is one
+		{"optional string f = 1 [(buf.validate.field).required = true];", true, Undeclared},
+		{"optional string f = 1 [(google.api.field_behavior) = REQUIRED];", true, Undeclared},
 	} {
 		for _, packed := range []string{"true", "false"} {
 			fd := message(t, map[string]string{
@@ -57,10 +63,10 @@ func TestPresence(t *testing.T) {
 				"q.proto":                         `syntax = "proto3"; ` + imports + "message Q {" + tt.field + "}",
 			}, "Q").ByName("f")
 			require.Equal(t, tt.required, IsRequired(fd), tt.field)
-			require.Equal(t, tt.optional, IsOptional(fd), tt.field)
+			require.Equal(t, tt.absence, AbsenceOf(fd), tt.field)
 		}
 	}
 	fields := message(t, map[string]string{"q.proto": `syntax = "proto2"; message Q { optional string may = 1; required string must = 2; }`}, "Q")
-	require.False(t, IsOptional(fields.ByName("may")), "it is on every field there")
-	require.False(t, IsOptional(fields.ByName("must")))
+	require.Equal(t, Undeclared, AbsenceOf(fields.ByName("may")), "it is on every field there")
+	require.Equal(t, Undeclared, AbsenceOf(fields.ByName("must")))
 }
