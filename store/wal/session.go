@@ -355,8 +355,8 @@ func (s *session) checkSetup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range others {
-		s.log.LogAttrs(ctx, slog.LevelWarn, p.Text)
+	if len(others) > 0 {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "nodes of one slot differ", slog.Any("problem", &setup.Error{Problems: others}))
 	}
 	s.setUnsound(ctx, nil)
 	return nil
