@@ -30,6 +30,7 @@ var tiers = map[string]int{
 	"internal/service":  1,
 	"internal/follow":   1,
 	"internal/lru":      1,
+	"internal/mono":     1,
 	"internal/claims":   1,
 	"internal/turns":    1,
 	"internal/primary":  1,

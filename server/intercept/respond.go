@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -26,14 +26,23 @@ type respond struct {
 }
 
 // seldom says when to log what callers can bring about as often as they like.
-type seldom struct{ next atomic.Int64 } // not before that time, in nanoseconds
+type seldom struct {
+	mu   sync.Mutex // guards next
+	next time.Time  // not before
+}
 
 // seldomInterval is the time between two lines.
 const seldomInterval = 10 * time.Second
 
 func (s *seldom) due() bool {
-	now, next := time.Now().UnixNano(), s.next.Load()
-	return now >= next && s.next.CompareAndSwap(next, now+int64(seldomInterval))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Before(s.next) {
+		return false
+	}
+	s.next = now.Add(seldomInterval)
+	return true
 }
 
 func (i *respond) unary(program *contract.Program, next handler) connect.UnaryFunc {

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	relayv1 "github.com/freshet-dev/freshet/gen/freshet/relay/v1"
+	"github.com/freshet-dev/freshet/internal/mono"
 	"github.com/freshet-dev/freshet/store/wal"
 )
 
@@ -33,7 +34,7 @@ type Relay struct {
 
 	rank     atomic.Int32  // relayv1.Rank, as what we tell others
 	sequence atomic.Uint64 // of what we have told
-	gone     atomic.Int64  // since when NATS is, unix nanoseconds; 0: it isn't
+	gone     mono.Mark     // since when NATS is; none: it isn't
 	limit    atomic.Int64  // bytes of a message, that NATS takes
 
 	refusal atomic.Pointer[ConnectError] // why it is gone; nil: not known
@@ -75,7 +76,7 @@ func New(cfg Config, feed *wal.Feed, publisher *Publisher) (*Relay, error) {
 	}
 	r.limit.Store(usualPayload)
 	r.seat = feed.NewSeat(r.look)
-	r.gone.Store(time.Now().UnixNano())
+	r.gone.Begin()
 	return r, nil
 }
 
@@ -186,7 +187,7 @@ const usualPayload = 1 << 20
 
 // decide says whether this node is to capture, and what it is to others.
 func (r *Relay) decide(now time.Time) (capturing bool) {
-	gone, held := r.goneFor(now), r.seat.Held()
+	gone, held := r.gone.Before(now), r.seat.Held()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seat.Want(gone < seatGrace && (r.capturing || now.Sub(r.back) > stepBack))
@@ -231,7 +232,7 @@ func (r *Relay) decide(now time.Time) (capturing bool) {
 func (r *Relay) connected(nc *nats.Conn) {
 	r.limit.Store(nc.MaxPayload())
 	r.refusal.Store(nil)
-	r.gone.Store(0)
+	r.gone.Clear()
 	r.mu.Lock()
 	now := time.Now()
 	r.heard, r.unheard = now, true // from now on somebody could be
@@ -245,7 +246,7 @@ func (r *Relay) connected(nc *nats.Conn) {
 }
 
 func (r *Relay) disconnected(err error) {
-	r.gone.CompareAndSwap(0, time.Now().UnixNano())
+	r.gone.Begin()
 	if err != nil {
 		r.log.Warn("the connection to NATS is gone", "error", err)
 	}
@@ -264,15 +265,6 @@ func (r *Relay) refused(ctx context.Context, err error) {
 	}
 }
 
-// goneFor returns for how long there has been no connection to NATS.
-func (r *Relay) goneFor(now time.Time) time.Duration {
-	since := r.gone.Load()
-	if since == 0 {
-		return 0
-	}
-	return max(1, now.Sub(time.Unix(0, since)))
-}
-
 // ErrNoNATS says that the node is told nothing, since it has no connection to NATS.
 var ErrNoNATS = errors.New("there is no connection to NATS")
 
@@ -283,7 +275,7 @@ func (r *Relay) Ready() error {
 	r.mu.Lock()
 	capturing := r.capturing
 	r.mu.Unlock()
-	if gone := r.goneFor(time.Now()); !capturing && gone > r.cfg.MaxLag {
+	if gone := r.gone.Ago(); !capturing && gone > r.cfg.MaxLag {
 		return &goneError{gone, r.refusal.Load()}
 	}
 	return nil
@@ -339,7 +331,7 @@ type Stats struct {
 // Stats returns a reading; each counter for itself is exact.
 func (r *Relay) Stats() Stats {
 	s := Stats{
-		Connected: r.gone.Load() == 0, Holder: r.rank.Load() != int32(relayv1.Rank_RANK_UNSPECIFIED),
+		Connected: !r.gone.IsSet(), Holder: r.rank.Load() != int32(relayv1.Rank_RANK_UNSPECIFIED),
 		Sent: r.counters.sent.Load(), SentBytes: r.counters.sentBytes.Load(), Unsent: r.counters.unsent.Load(),
 		Received: r.counters.received.Load(), Asked: r.counters.asked.Load(), Answered: r.counters.answered.Load(),
 		Forged: r.counters.forged.Load(),

@@ -65,7 +65,7 @@ func (t *talk) run(ctx context.Context) {
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
 	for {
-		if err := t.r.nc.LastError(); err != nil && t.r.gone.Load() != 0 {
+		if err := t.r.nc.LastError(); err != nil && t.r.gone.IsSet() {
 			t.r.refused(ctx, err) // of a refusal behind the handshake the client tells nobody
 		}
 		t.follow(ctx)

@@ -31,7 +31,7 @@ func (s *session) ending() *ending {
 	switch {
 	case s.revoked.Load():
 		return errRevoked
-	case s.expires != 0 && time.Now().UnixNano() >= s.expires:
+	case s.expires != 0 && !time.Now().Before(time.Unix(0, s.expires)): // by the wall clock, as its issuer
 		return errExpired
 	}
 	return nil

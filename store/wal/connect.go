@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/freshet-dev/freshet/internal/mono"
 	"github.com/freshet-dev/freshet/internal/oneline"
 	"github.com/freshet-dev/freshet/store/setup"
 )
@@ -131,7 +132,7 @@ type socket struct {
 	net.Conn
 	from    *dialer
 	silence atomic.Int64 // time.Duration; 0: without end
-	heard   atomic.Int64 // when something was last read, unix nanoseconds
+	heard   mono.Mark    // when something was last read
 
 	mu          sync.Mutex // guards what follows, and the order in which it reaches Conn
 	read, write deadline
@@ -152,13 +153,13 @@ func (d deadline) earlier() time.Time {
 func (s *socket) allow(silence time.Duration) { s.silence.Store(int64(silence)) }
 
 // silent returns for how long nothing has been read.
-func (s *socket) silent() time.Duration { return time.Since(time.Unix(0, s.heard.Load())) }
+func (s *socket) silent() time.Duration { return s.heard.Ago() }
 
 func (s *socket) Read(p []byte) (int, error) {
 	silence := s.arm(&s.read, s.Conn.SetReadDeadline)
 	n, err := s.Conn.Read(p)
 	if n > 0 {
-		s.heard.Store(time.Now().UnixNano())
+		s.heard.Set(time.Now())
 	}
 	return n, s.explain(err, &s.read, silence)
 }

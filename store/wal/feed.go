@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
+	"github.com/freshet-dev/freshet/internal/mono"
 )
 
 // Feed captures commits from one database. Run it once; the other methods are
@@ -297,20 +298,16 @@ func (f *Feed) revision(lsn pglogrepl.LSN) freshet.Revision {
 type stats struct {
 	commits, gateQueries, gateMisses, nudges, looks, sessions, ignored, oversize, slots, moves atomic.Uint64
 	waiting                                                                                    atomic.Int64
-	heldSince                                                                                  atomic.Int64 // unix nanoseconds; 0: nothing is held
+	heldSince                                                                                  mono.Mark // none: nothing is held
 	confirmed                                                                                  atomic.Uint64
-	windowSince                                                                                atomic.Int64 // unix nanoseconds; 0: the slot is at what was applied
+	windowSince                                                                                mono.Mark // none: the slot is at what was applied
 	keeper                                                                                     atomic.Bool
 }
 
 // window shows the replay window to other goroutines than its own.
 func (s *stats) window(w *replayWindow) {
 	s.confirmed.Store(uint64(w.slot))
-	since := int64(0)
-	if oldest := w.oldest(); !oldest.IsZero() {
-		since = oldest.UnixNano()
-	}
-	s.windowSince.Store(since)
+	s.windowSince.Set(w.oldest())
 }
 
 // Stats is a reading of the feed's counters.
@@ -342,17 +339,12 @@ func (f *Feed) Stats() Stats {
 		Commits:   f.stats.commits.Load(), GateQueries: f.stats.gateQueries.Load(), GateMisses: f.stats.gateMisses.Load(),
 		Nudges: f.stats.nudges.Load(), Looks: f.stats.looks.Load(), Sessions: f.stats.sessions.Load(), Ignored: f.stats.ignored.Load(),
 		Oversize: f.stats.oversize.Load(), Slots: f.stats.slots.Load(), Keeper: f.stats.keeper.Load(), Moves: f.stats.moves.Load(), Quarantines: f.quarantine.count(), Waiting: f.stats.waiting.Load(), Applied: f.applied.Load(),
-	}
-	if since := f.stats.heldSince.Load(); since != 0 {
-		s.Held = time.Since(time.Unix(0, since))
+		Held: f.stats.heldSince.Ago(), WindowAge: f.stats.windowSince.Ago(),
 	}
 	// Confirmed was read first, so Applied is not below it, unless a new slot
 	// has begun elsewhere in between.
 	if s.Confirmed != 0 && s.Confirmed < s.Applied {
 		s.WindowBytes = s.Applied - s.Confirmed
-	}
-	if since := f.stats.windowSince.Load(); since != 0 {
-		s.WindowAge = time.Since(time.Unix(0, since))
 	}
 	return s
 }

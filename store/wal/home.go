@@ -38,7 +38,7 @@ func (s *session) stay(ctx context.Context) error {
 			return ctx.Err()
 		case <-regular.C:
 		case <-soon.C:
-			if time.Since(time.Unix(0, s.answered.Load())) < homeInterval {
+			if s.answered.Ago() < homeInterval {
 				continue
 			}
 		}

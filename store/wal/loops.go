@@ -326,18 +326,13 @@ func (s *session) insertPosition(ctx context.Context) (sample, error) {
 func (s *session) held(ctx context.Context, missed bool) {
 	stats := &s.f.stats
 	if !missed {
-		stats.heldSince.Store(0)
+		stats.heldSince.Clear()
 		s.warned = false
 		return
 	}
 	stats.gateMisses.Add(1)
-	now := time.Now()
-	since := stats.heldSince.Load()
-	if since == 0 {
-		stats.heldSince.Store(now.UnixNano())
-		return
-	}
-	if held := now.Sub(time.Unix(0, since)); held > time.Second && !s.warned {
+	stats.heldSince.Begin()
+	if held := stats.heldSince.Ago(); held > time.Second && !s.warned {
 		s.warned = true
 		s.mu.Lock()
 		xid := s.gate.queue[0].xid

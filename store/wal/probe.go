@@ -62,7 +62,7 @@ func (s *session) probe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.answered.Store(time.Now().UnixNano())
+		s.answered.Set(time.Now())
 		for _, answer := range asked {
 			answer <- f.revision(insert) // capacity 1
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/freshet-dev/freshet/internal/mono"
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
@@ -76,7 +77,7 @@ type session struct {
 	enums       enums         // that columns of the sources have
 	proven      atomic.Uint64 // recorded: everything that ends at or below is visible; 0: not known yet
 	settled     atomic.Bool   // all that is below the session's slot is visible
-	answered    atomic.Int64  // when the probe was last answered, unix nanoseconds
+	answered    mono.Mark     // when the probe was last answered
 	relook      atomic.Bool   // what release knows of the catalog is out of date
 	watched     chan struct{} // capacity 1: the catalog is to be looked at closely
 	replyWanted chan struct{} // capacity 1: the walsender asked for an answer
@@ -102,7 +103,7 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	f.connected(errors.New("capture is catching up"))
 	defer func() {
 		f.stats.waiting.Store(0)
-		f.stats.heldSince.Store(0)
+		f.stats.heldSince.Clear()
 	}()
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -266,7 +267,7 @@ func (s *session) start(ctx context.Context) error {
 	}
 	socketOf(s.repl.Conn()).allow(0) // checkAlive judges from here on
 	f.received.Store(uint64(from))
-	s.answered.Store(time.Now().UnixNano())
+	s.answered.Set(time.Now())
 	s.dec = newDecoder(f.cfg.Program, &s.enums, func() { signal(s.watched) })
 	s.dec.reasons = newReasons(f.cfg.Explain)
 	return s.checkSyncState(ctx)
