@@ -91,33 +91,41 @@ func TestRun_databaseLostWhileMigrating(t *testing.T) {
 	}
 }
 
-// Migrations need a second connection. A server that has only one left is full: it is
-// waited for.
-func TestRun_startsOnceThereAreConnections(t *testing.T) {
+// A server that has one connection left is full, since migrations need a second one; one
+// that takes no writes may be a standby that is to be promoted. Both are waited for.
+func TestRun_startsOnceTheDatabaseCanBeMigrated(t *testing.T) {
 	t.Parallel()
-	database := testkit.Database(t)
-	config, err := pgx.ParseConfig(database)
-	require.NoError(t, err)
-	role, admin := config.Database, testkit.Postgres(t).URL("postgres")
-	testkit.Exec(t, admin, fmt.Sprintf("create role %[1]s login connection limit 1; alter database %[1]s owner to %[1]s", role), pgx.QueryExecModeSimpleProtocol)
-	log := new(testkit.Buffer)
-	r, ready, failed := launch(t, database, func(c *live.Config) {
-		c.CaptureURL, c.DatabaseURL = c.DatabaseURL, testkit.WithParam(t, database, "user", role)
-		c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
-	})
-	t.Cleanup(func() {
-		require.NoError(t, r.stop())
-		testkit.Exec(t, admin, fmt.Sprintf("alter database %[1]s owner to postgres", role))
-		testkit.Exec(t, database, "drop owned by "+role+" cascade")
-		testkit.Exec(t, admin, "drop role "+role)
-	})
-	require.Eventually(t, func() bool { return log.Contains("SQLSTATE 53300") }, 20*time.Second, 10*time.Millisecond)
-	testkit.Exec(t, admin, fmt.Sprintf("alter role %s connection limit -1", role))
-	select {
-	case <-ready:
-	case err := <-failed:
-		require.FailNow(t, "it ended", "%v", err)
-	case <-r.ctx.Done():
-		require.FailNow(t, "the server did not get ready")
+	for state, tt := range map[string]struct{ lost, back string }{
+		"53300": {"alter role %[1]s connection limit 1", "alter role %s connection limit -1"},
+		"25006": {"alter role %[1]s set default_transaction_read_only = on", "alter role %s reset default_transaction_read_only"},
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			database := testkit.Database(t)
+			config, err := pgx.ParseConfig(database)
+			require.NoError(t, err)
+			role, admin := config.Database, testkit.Postgres(t).URL("postgres")
+			testkit.Exec(t, admin, fmt.Sprintf("create role %[1]s login; alter database %[1]s owner to %[1]s; "+tt.lost, role), pgx.QueryExecModeSimpleProtocol)
+			log := new(testkit.Buffer)
+			r, ready, failed := launch(t, database, func(c *live.Config) {
+				c.CaptureURL, c.DatabaseURL = c.DatabaseURL, testkit.WithParam(t, database, "user", role)
+				c.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), log), nil))
+			})
+			t.Cleanup(func() {
+				require.NoError(t, r.stop())
+				testkit.Exec(t, admin, fmt.Sprintf("alter database %s owner to postgres", role))
+				testkit.Exec(t, database, "drop owned by "+role+" cascade")
+				testkit.Exec(t, admin, "drop role "+role)
+			})
+			require.Eventually(t, func() bool { return log.Contains("SQLSTATE " + state) }, 20*time.Second, 10*time.Millisecond)
+			testkit.Exec(t, admin, fmt.Sprintf(tt.back, role))
+			select {
+			case <-ready:
+			case err := <-failed:
+				require.FailNow(t, "it ended", "%v", err)
+			case <-r.ctx.Done():
+				require.FailNow(t, "the server did not get ready")
+			}
+		})
 	}
 }

@@ -69,11 +69,12 @@ func Reach(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, 
 
 // MayPass reports whether an error of a database may be gone in a while: nobody
 // answers, nobody knows where the primary is, the connection was lost; or the server
-// starts, stops, is full (classes 08, 53 and 57P0x of SQLSTATE).
+// starts, stops, is full (classes 08, 53 and 57P0x of SQLSTATE), or takes no writes, as
+// a standby that is to be promoted (25006).
 func MayPass(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return strings.HasPrefix(pg.Code, "57P0") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "08")
+		return strings.HasPrefix(pg.Code, "57P0") || strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "08") || pg.Code == codeReadOnly
 	}
 	var unknown *primary.UnknownError
 	return errors.As(err, &unknown) || isConnectionError(err) ||
