@@ -221,6 +221,13 @@ func (n *Node) buildHandlers() (err error) {
 		Credential:      intercept.CredentialOf,
 		Reauthorize:     cfg.Reauthorize,
 	}
+	var told []freshet.Pattern
+	for _, source := range slices.Concat(n.program.Sources(), n.program.Told()) {
+		told = append(told, source.Floors()...)
+	}
+	streams.Tells = func(topic string) bool {
+		return slices.ContainsFunc(told, func(p freshet.Pattern) bool { return p.Match(topic) })
+	}
 	streams.CheckTopic = func(topic string) *connect.Error {
 		if err := n.feed.Spelling().Check(topic); err != nil {
 			return intercept.TopicSpelling(err)

@@ -115,3 +115,13 @@ func TestRun_otherSpellingsOfStreams(t *testing.T) {
 
 	r.follow(t, "projects/7/tasks", "projects/007", "nobody/knows", "projects/-/tasks")
 }
+
+// What no template of a source makes is followed, and the log says so.
+func TestRun_topicsOfNoTemplate(t *testing.T) {
+	log := new(testkit.Buffer)
+	r := start(t, testkit.Migrated(t), func(c *live.Config) { c.Logger = log.Logger() })
+	r.follow(t, "conversations/7/messages", "conversations/7/messages/01928c7e-8f3a-7cc1-9b5e-2f6d1c0a4b77")
+	require.NotContains(t, log.String(), "no template of the contract")
+	r.follow(t, "conversations/7/messages", "conversation/7/messages")
+	require.Regexp(t, `level=WARN msg="a stream follows a topic that no template of the contract makes: .*" topic=conversation/7/messages`, log.String())
+}

@@ -34,6 +34,9 @@ type Config struct {
 	// CheckTopic refuses a topic that can't be told, whatever happens: a *connect.Error.
 	// Nil: nobody knows.
 	CheckTopic func(topic string) *connect.Error
+	// Tells says whether a template of the contract may make the topic; one that none
+	// makes is followed, and logged. It may be called often. Nil: all are.
+	Tells func(topic string) bool
 	// Remember returns a context of its own with what Authorize looks at in ctx, so
 	// that Reauthorize may ask again when the request is long gone. Each stream keeps
 	// one. Nil: nothing of streams is asked again.
@@ -94,6 +97,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.Throttle = max(c.Throttle, 0)
 	if c.CheckTopic == nil {
 		c.CheckTopic = func(string) *connect.Error { return nil }
+	}
+	if c.Tells == nil {
+		c.Tells = func(string) bool { return true }
 	}
 	if c.Credential == nil {
 		c.Credential = func(context.Context) (string, time.Time) { return "", time.Time{} }

@@ -32,6 +32,7 @@ type Server struct {
 	shed    atomic.Bool   // by Shed
 	closing chan struct{} // closed by Shutdown
 	leaving departures    // set before that
+	untold  untold
 	pumps   pumps
 	peers   peers
 
@@ -282,6 +283,7 @@ func (s *Server) start(ctx context.Context, r *request) (*session, *refusal) {
 		s.leave(l)
 		return nil, refused
 	}
+	s.untold.look(ctx, &s.config, r.topics)
 	session.load = l
 	if ends {
 		session.expires = expires.UnixNano()
