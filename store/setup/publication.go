@@ -121,8 +121,8 @@ func (p *publication) checkTable(ctx context.Context, tx pgx.Tx, source *contrac
 	}
 	var problems []Problem
 	unfit := t.unfit(p.name)
-	if len(unfit) == 0 {
-		unfit = t.columnProblems(source)
+	if t.kind == "r" || t.kind == "p" { // what is no table is no source, whatever its columns are
+		unfit = append(unfit, t.columnProblems(source)...)
 	}
 	for _, text := range unfit {
 		problems = append(problems, Problem{Text: text})

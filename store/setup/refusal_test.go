@@ -73,6 +73,40 @@ create publication freshet for all tables with (publish_via_partition_root = tru
 	}
 }
 
+// TestCheck_refusesAllAtOnce: of a table, all that has to be mended is told in one run,
+// not what comes to light after each.
+func TestCheck_refusesAllAtOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		ddl   string
+		texts []string
+	}{
+		"two types": {`create table messages (conversation char(3), id timestamptz primary key)`, []string{`column "conversation" has the type character(n)`, `column "id" has the type timestamptz`}},
+		"generated, and a type": {`create table messages (x text, conversation text generated always as (x) stored, id timestamptz primary key)`,
+			[]string{`column "conversation" of "public"."messages" is generated`, `column "id" has the type timestamptz`}},
+		"generated, of a type that wouldn't do": {`create table messages (x int, conversation numeric generated always as (x) stored, id uuid primary key)`, []string{"is generated"}},
+		"missing, and a type":                   {`create table messages (id timestamptz primary key)`, []string{`has no column "conversation"`, `column "id" has the type timestamptz`}},
+		"unlogged, and a type":                  {`create unlogged table messages (conversation text, id timestamptz primary key)`, []string{"but unlogged", `column "id" has the type timestamptz`}},
+		"a view, whatever its columns are":      {`create view messages as select now() as id`, []string{"but a view"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := database(t)
+			testkit.Exec(t, url, `drop publication freshet; drop table messages`)
+			testkit.Exec(t, url, c.ddl)
+			var found []string
+			for _, p := range fatal(t, testkit.Conn(t, url)) {
+				if p.Source != "" {
+					found = append(found, p.Text)
+				}
+			}
+			require.Len(t, found, len(c.texts), found)
+			for i, text := range c.texts {
+				require.Contains(t, found[i], text)
+			}
+		})
+	}
+}
+
 // TestCheck_refusesLater: the same, where it comes about later (F50).
 func TestCheck_refusesLater(t *testing.T) {
 	url := database(t)

@@ -59,9 +59,11 @@ func (t *table) apart() bool {
 func (t *table) columnProblems(source *contract.Source) []string {
 	var why []string
 	add := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
+	text := contract.TypeOID("text")
 	var types []uint32
 	for _, name := range source.Columns() {
 		c, ok := t.columns[name]
+		known := len(why)
 		switch {
 		case !ok:
 			add("the table %s has no column %q, which a topic template uses: run the migration that adds it, or take it out of the contract", t.name, name)
@@ -70,23 +72,27 @@ func (t *table) columnProblems(source *contract.Source) []string {
 		case c.collation != "":
 			add("the column %q of %s has the nondeterministic collation %q: texts that it takes for equal would be topics that differ; use a deterministic collation, or a further column that holds one form of the text (lower case, say)", name, t.name, c.collation)
 		}
-		if c.enum {
+		switch {
+		case len(why) > known:
+			c.baseOID = text // its type is no matter then, and those of the others are
+		case c.enum:
 			c.baseOID = contract.AnyEnum
 		}
 		types = append(types, c.baseOID)
 	}
-	if len(why) > 0 {
-		return why
-	}
-	_, err := source.Bind(types)
-	var wrong *contract.TypeError
-	if errors.As(err, &wrong) {
+	for { // Bind tells one type, and this all of them
+		_, err := source.Bind(types)
+		if err == nil {
+			return why
+		}
+		var wrong *contract.TypeError
+		if !errors.As(err, &wrong) {
+			return append(why, err.Error())
+		}
 		t.columns[wrong.Column].explain(wrong)
+		why = append(why, wrong.Error())
+		types[slices.Index(source.Columns(), wrong.Column)] = text
 	}
-	if err != nil {
-		why = append(why, err.Error())
-	}
-	return why
 }
 
 // explain fills in what only the catalog knows of a type that isn't built in.
