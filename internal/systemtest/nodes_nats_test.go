@@ -1,8 +1,10 @@
 package systemtest_test
 
 import (
+	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/internal/testkit"
+	"github.com/freshet-dev/freshet/internal/testkit/live"
 )
 
 // natsAt is a server of NATS in this process, at a port that it keeps (-1: any).
@@ -142,4 +145,63 @@ func TestNodes_F38_fleetOverNATS(t *testing.T) {
 	for _, l := range listeners {
 		require.Empty(t, l.now().resets)
 	}
+}
+
+// F37: Postgres has slots and walsenders for one node, and the one that captures is paused:
+// as long as its connection lasts the others find no slot. Then one of them captures and
+// tells the other, and both are ready; and so is the third when it goes on. At each end one
+// node says that it is the one that captures for the others.
+func TestNodes_F37_pausedWithItsSlot(t *testing.T) {
+	t.Parallel()
+	binary := program(t)
+	database := testkit.NewServer(t, map[string]string{"max_replication_slots": "2", "max_wal_senders": "2"}).Database(t)
+	nats, port := natsAt(t, natsserver.RANDOM_PORT)
+	t.Cleanup(func() {
+		nats.Shutdown()
+		nats.WaitForShutdown()
+	})
+	var nodes []*child
+	admins := map[*child]string{}
+	for range 3 {
+		admin := live.FreeAddr(t)
+		n := serveChild(t, binary, database, "freshet", "--nats-url=nats://127.0.0.1:"+strconv.Itoa(port), "--max-lag=1s", "--admin-addr="+admin)
+		nodes, admins[n] = append(nodes, n), "http://"+admin
+	}
+	get := func(url string) (status int, body string) {
+		resp, err := http.Get(url) //nolint:noctx // the test's own server
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(text)
+	}
+	isHolder := regexp.MustCompile(`(?m)^freshet_relay_holder 1$`)
+	ready := func(nodes ...*child) (holder *child) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			count, holders := 0, 0
+			for _, n := range nodes {
+				if status, _ := get(admins[n] + "/readyz"); status == http.StatusOK {
+					count++
+				}
+				if _, metrics := get(admins[n] + "/metrics"); isHolder.MatchString(metrics) {
+					holder, holders = n, holders+1
+				}
+			}
+			return count == len(nodes) && holders == 1
+		}, 30*time.Second, 50*time.Millisecond, "all are ready, and one captures for them")
+		return holder
+	}
+	paused := ready(nodes...)
+	var rest []*child
+	for _, n := range nodes {
+		if n != paused {
+			rest = append(rest, n)
+		}
+	}
+	require.NoError(t, paused.cmd.Process.Signal(syscall.SIGSTOP))
+	ready(rest...)
+	require.NoError(t, paused.cmd.Process.Signal(syscall.SIGCONT))
+	ready(nodes...)
+	http.DefaultClient.CloseIdleConnections()
 }

@@ -28,7 +28,8 @@
 // Whoever has the seat (wal.Seat), an advisory lock of the database. Nothing rests on
 // that but the work that is spared. A holder without NATS gives the seat up and goes on
 // for itself; others that have no NATS are behind and say so, or capture for themselves
-// where Config.Fallback says that they may.
+// where Config.Fallback says that they may. And one that can't capture, for want of a
+// replication slot say, gives the seat up too, and is told by whoever can (Relay.decide).
 //
 // # What it does not promise
 //

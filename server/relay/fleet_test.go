@@ -63,7 +63,12 @@ func (h *countingHub) beginnings() int {
 
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	f := &fleet{t: t, url: testkit.Template(t, "relay", testkit.SetUp)}
+	return newFleetOn(t, testkit.Postgres(t))
+}
+
+func newFleetOn(t *testing.T, server *testkit.Server) *fleet {
+	t.Helper()
+	f := &fleet{t: t, url: server.Template(t, "relay", testkit.SetUp)}
 	f.conn = testkit.Conn(t, f.url)
 	f.write = startWriter(t, f.url)
 	return f

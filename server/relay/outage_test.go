@@ -38,6 +38,8 @@ func TestRelay_withoutNATS(t *testing.T) {
 	f.eventually("another one captures for itself", func() bool { return able.relay.Stats().Capturing })
 	f.caughtUp(holder, able)
 	require.False(t, stale.relay.Stats().Capturing)
+	require.True(t, holder.relay.Stats().Capturing)
+	require.False(t, holder.relay.Stats().Holder, "without NATS it tells nobody")
 	f.eventually("the one that is told nothing knows how stale it is", func() bool { return stale.hub.Lag() > time.Second })
 
 	nats.start(t)

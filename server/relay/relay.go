@@ -49,6 +49,7 @@ type Relay struct {
 	was       bool      // there was a connection before this one,
 	back      time.Time // which this one has taken the place of
 	capturing bool      // this node captures
+	failed    error     // why it couldn't, and gave up; nil: it can, or another one is heard that does
 
 	counters counters
 }
@@ -174,28 +175,47 @@ func (r *Relay) takeTurns(ctx context.Context) {
 // heardFor is for how long a holder that was heard is taken to be there.
 const heardFor = 4 * beatInterval
 
-// seatGrace is for how long NATS may be gone before the seat is left to others.
+// seatGrace is for how long NATS may be gone, or capture fail, before the seat is left to
+// others.
 const seatGrace = 2 * time.Second
 
-// stepBack is for how long after NATS was gone a node that doesn't capture leaves the seat
-// to those that do. It was told nothing meanwhile, which can be more than the replay window
-// has, so that it would have to begin anew; of them it can ask what it has missed.
+// stepBack is for how long a node that doesn't capture leaves the seat to others, after NATS
+// was gone, or capture has failed. Without NATS it was told nothing, which can be more than
+// the replay window has, so that it would have to begin anew; of those that went on it can
+// ask what it has missed. And what it can't, another one may be able to.
 const stepBack = 3 * time.Second
 
 // usualPayload is what a server of NATS takes unless told otherwise.
 const usualPayload = 1 << 20
 
 // decide says whether this node is to capture, and what it is to others.
+//
+// Invariant: a node that could be told, and can't capture, is told. Whatever keeps it from
+// capturing (a slot that somebody else has, a walsender, a right), and however early, it
+// gives up the seat and follows: that takes one connection and no slot, and shows the
+// history by whose key others are heard. To hear them while it tries wouldn't do, since
+// what fails may fail before the history is known, or after that has ended. If the seat is
+// still free later, it tries again.
 func (r *Relay) decide(now time.Time) (capturing bool) {
-	gone, held := r.gone.Before(now), r.seat.Held()
+	gone, feed := r.gone.Before(now), r.feed.Capturing()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seat.Want(gone < seatGrace && (r.capturing || now.Sub(r.back) > stepBack))
+	unable := r.capturing && gone == 0 && feed.Failing > seatGrace
+	switch {
+	case unable:
+		r.back, r.failed = now, feed.Err
+	case feed.Streams:
+		r.failed = nil
+	}
+	wanted := !unable && gone < seatGrace && (r.capturing || now.Sub(r.back) > stepBack)
+	r.seat.Want(wanted)
 	silent := now.Sub(r.heard)
 	why := ""
 	rank := relayv1.Rank(r.rank.Load())
 	switch {
-	case held:
+	case unable:
+		rank, why = relayv1.Rank_RANK_UNSPECIFIED, "it can't capture"
+	case wanted && r.seat.Held(): // else it is about to let go
 		rank, capturing, why = relayv1.Rank_RANK_SEATED, true, "it has the seat"
 	case r.capturing:
 		// Until another one does whom this one hears: having a server of NATS again doesn't
@@ -269,14 +289,17 @@ func (r *Relay) refused(ctx context.Context, err error) {
 var ErrNoNATS = errors.New("there is no connection to NATS")
 
 // Ready returns why the node isn't told what changes, though it doesn't capture: ErrNoNATS,
-// with a *ConnectError if one is known. Nil: there is no reason. How far it is behind is
-// for wal.Feed.Ready.
+// with a *ConnectError if one is known; or that no other node is heard that does, and why
+// this one couldn't. Nil: there is no reason. How far it is behind is for wal.Feed.Ready.
 func (r *Relay) Ready() error {
 	r.mu.Lock()
-	capturing := r.capturing
+	capturing, failed := r.capturing, r.failed
 	r.mu.Unlock()
 	if gone := r.gone.Ago(); !capturing && gone > r.cfg.MaxLag {
 		return &goneError{gone, r.refusal.Load()}
+	}
+	if failed != nil {
+		return fmt.Errorf("no other node is heard that captures, and this one can't: %w", failed)
 	}
 	return nil
 }
@@ -330,9 +353,11 @@ type Stats struct {
 
 // Stats returns a reading; each counter for itself is exact.
 func (r *Relay) Stats() Stats {
+	connected := !r.gone.IsSet()
 	s := Stats{
-		Connected: !r.gone.IsSet(), Holder: r.rank.Load() != int32(relayv1.Rank_RANK_UNSPECIFIED),
-		Sent: r.counters.sent.Load(), SentBytes: r.counters.sentBytes.Load(), Unsent: r.counters.unsent.Load(),
+		Connected: connected,
+		Holder:    connected && r.rank.Load() != int32(relayv1.Rank_RANK_UNSPECIFIED) && r.feed.Capturing().Streams,
+		Sent:      r.counters.sent.Load(), SentBytes: r.counters.sentBytes.Load(), Unsent: r.counters.unsent.Load(),
 		Received: r.counters.received.Load(), Asked: r.counters.asked.Load(), Answered: r.counters.answered.Load(),
 		Forged: r.counters.forged.Load(),
 	}

@@ -187,7 +187,7 @@ func (t *talk) frame(m *nats.Msg) {
 	}
 	r.mu.Lock()
 	if fr.GetHolder() != r.holder && fr.GetRank() != relayv1.Rank_RANK_UNSPECIFIED {
-		r.heard, r.heardRank, r.heardID, r.unheard = time.Now(), fr.GetRank(), fr.GetHolder(), false
+		r.heard, r.heardRank, r.heardID, r.unheard, r.failed = time.Now(), fr.GetRank(), fr.GetHolder(), false, nil
 	}
 	r.follower.frame(time.Now(), fr)
 	r.mu.Unlock()
@@ -296,6 +296,9 @@ func (t *talk) send(ctx context.Context) {
 			overflows = now
 			r.log.LogAttrs(ctx, slog.LevelWarn, "NATS takes what the node tells others too slowly: what waited was dropped, and they ask for it",
 				slog.Uint64("times", now))
+		}
+		if !r.feed.Capturing().Streams {
+			continue // who is heard is taken for one that captures
 		}
 		rank := relayv1.Rank(r.rank.Load())
 		epoch, incarnation := r.feed.History()

@@ -53,6 +53,7 @@ type Feed struct {
 	cut      chan struct{}           // closed when nobody answers probes any more; nil: nobody does
 	here     history                 // what the sessions serve; zero: there is none
 	nudge    bool
+	capture  Capturing
 	secret   []byte // of this epoch
 	secretOf freshet.Epoch
 }
@@ -99,7 +100,41 @@ func (f *Feed) Run(ctx context.Context) error {
 // Capture is Run, but that when it returns the feed goes on: to Follow, or to
 // Capture again, which begin where it has left off. Who asks for a position in between
 // waits. One of the two runs at a time, and Stop is called after the last.
-func (f *Feed) Capture(ctx context.Context) { f.sessions(ctx, f.attempt) }
+func (f *Feed) Capture(ctx context.Context) {
+	defer f.fares(Capturing{})
+	since := time.Now() // the last stream ended, or this began
+	f.sessions(ctx, func(ctx context.Context) (live bool, err error) {
+		live, err = f.attempt(ctx)
+		if live {
+			since = time.Now()
+		}
+		f.fares(Capturing{Failing: time.Since(since), Err: err})
+		return live, err
+	})
+}
+
+// Capturing is how Capture fares. The zero value: no attempt has ended since it began, or
+// it doesn't run.
+type Capturing struct {
+	Streams bool // it has a replication stream
+	// Failing is for how long it had none when the last attempt to get one ended: while one
+	// waits, for open transactions say, it doesn't grow.
+	Failing time.Duration
+	Err     error // why that one ended
+}
+
+func (f *Feed) fares(c Capturing) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.capture = c
+}
+
+// Capturing returns how Capture fares, while Follow runs the zero value.
+func (f *Feed) Capturing() Capturing {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.capture
+}
 
 // Stop says that neither Capture nor Follow will be called again.
 func (f *Feed) Stop() { f.disconnected(errors.New("capture has stopped")) }

@@ -100,6 +100,7 @@ func (f *Feed) attempt(ctx context.Context) (live bool, err error) {
 	if err := s.start(ctx); err != nil {
 		return false, err
 	}
+	f.fares(Capturing{Streams: true})
 	f.connected(errors.New("capture is catching up"))
 	defer func() {
 		f.stats.waiting.Store(0)
