@@ -48,7 +48,7 @@ export interface QueryReport {
   readonly need: Revision | undefined;
   readonly asked: Revision | undefined;
   readonly have: Revision | undefined;
-  /** The data holds all that was told of its topics. */
+  /** The data holds all that was told of its topics, and isn't what a mutation under way has shown. */
   readonly fresh: boolean;
   /** That, and how well its topics are followed: `live` is both. */
   readonly freshness: Freshness;
@@ -58,9 +58,10 @@ export interface QueryReport {
 export type Topics = readonly string[] | ((queryKey: QueryKey) => readonly string[]);
 
 /** @internal */
-export function reportOf({ query, topics, rule }: Entry<Query>, freshet: Pick<Freshet, "freshnessOf">): QueryReport | undefined {
+export function reportOf({ query, topics, rule, mutations }: Entry<Query>, freshet: Pick<Freshet, "freshnessOf">): QueryReport | undefined {
   if (topics.length === 0) return undefined;
-  const { phase, watched, need, have, fresh } = rule;
+  const { phase, watched, need, have } = rule;
+  const fresh = rule.fresh && !mutations?.size;
   const { queryKey } = query;
   const followed = freshet.freshnessOf(topics);
   // What the stream told may still be on its way to be read.

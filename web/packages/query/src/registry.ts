@@ -15,6 +15,8 @@ export interface Entry<Q> {
   denied: boolean;
   /** Its requests have other answers, and other topics, for another caller. */
   claimed: boolean;
+  /** Those under way, of the mutations during which the page wrote the data held. */
+  mutations?: Set<object> | undefined;
   /** The data on show, as it was seen last. */
   shown?: unknown;
 }
@@ -82,6 +84,14 @@ export class Registry<Q> {
   written(entry: Entry<Q>, stamp: Revision | undefined, patch = false): void {
     this.on(entry, { type: "written", stamp, patch });
     this.#owe(entry);
+  }
+
+  /** A mutation is over: what the page wrote under it may be data of before, put back. */
+  mutated(mutation: object): void {
+    for (const entry of this.#entries.values()) {
+      const { mutations } = entry;
+      if (mutations?.delete(mutation) && mutations.size === 0) this.on(entry, { type: "written", late: true });
+    }
   }
 
   /** All topics of all queries. */

@@ -325,14 +325,14 @@ function answer(rule: Rule, { flight, stamp }: Inputs["answer"]): Step {
  * Data came from elsewhere, of whatever age, also an older one (F90). What was
  * asked for before may not replace it.
  */
-function written(rule: Rule, { stamp, patch = false }: Inputs["written"]): Step {
+function written(rule: Rule, { stamp, patch = false, late = false }: Inputs["written"]): Step {
   if (!rule.held || !patch) {
     rule.have = stamp;
     rule.doubted = false;
   }
   rule.blind = !stamp;
   rule.held = true;
-  rule.arrived = rule.clock;
+  if (!late) rule.arrived = rule.clock;
   return none;
 }
 

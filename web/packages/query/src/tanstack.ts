@@ -1,4 +1,4 @@
-import type { Query, QueryCacheNotifyEvent, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
+import type { MutationCacheNotifyEvent, Query, QueryCacheNotifyEvent, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
 import { empty, forgetUnwatched } from "./account.js";
 import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
@@ -50,6 +50,7 @@ export class Queries {
   readonly #stops: (() => void)[] = [];
   readonly #persister: Persister;
   #subscription: ReturnType<Freshet["subscribe"]> | undefined;
+  readonly #mutations = new Set<object>(); // under way
   readonly #untold = new Set<string>(); // procedures that were warned of
   #syncing = false;
   #showing: Query | undefined; // being patched by us
@@ -74,6 +75,7 @@ export class Queries {
     for (const query of cache.getAll()) this.#added(query);
     this.#stops.push(
       cache.subscribe((event) => this.#event(event)),
+      queryClient.getMutationCache().subscribe(({ mutation }) => mutation && this.#mutation(mutation)),
       freshet.onReset((revision) => this.#registry.reset(revision)),
       freshet.onAccountChange(() => this.#accountChanged()),
       freshet.onRenewed(() => this.#renewed()),
@@ -186,6 +188,15 @@ export class Queries {
     }
   }
 
+  /** Its end is told after its callbacks have run, which is where data is put back. */
+  #mutation(mutation: NonNullable<MutationCacheNotifyEvent["mutation"]>): void {
+    const { status, isPaused } = mutation.state;
+    // What was removed goes on to its end, but for what waits to be resumed.
+    const ends = !isPaused || this.#queryClient.getMutationCache().getAll().includes(mutation);
+    if (status === "pending" && ends) this.#mutations.add(mutation);
+    else if (this.#mutations.delete(mutation)) this.#registry.mutated(mutation);
+  }
+
   #added(query: Query): Entry<Query> {
     const entry = this.#registry.add(query);
     const kept = this.#kept(query.state);
@@ -222,8 +233,10 @@ export class Queries {
         break;
       case "success":
         if (action.manual) {
-          // Patches over an answer leave its age as it is.
-          if (this.#showing !== query) this.#registry.written(entry, undefined, true);
+          if (this.#showing === query) break;
+          // Patches over an answer leave its age as it is; a mutation's are no longer sure once it is over.
+          entry.mutations = new Set(this.#mutations);
+          this.#registry.written(entry, undefined, true);
         } else this.#succeeded(entry);
         break;
       case "error":
@@ -259,6 +272,7 @@ export class Queries {
     const { attempt, flight, outcome } = run;
     const wasDenied = entry.denied;
     entry.denied = false;
+    if (outcome !== "dropped" && !flight.partial) entry.mutations = undefined;
     // Before the answer counts: what was told of its topics is part of what it needs.
     if (outcome !== "dropped" && run.answered) {
       entry.answered = flight.partial ? new Set([...entry.answered, ...run.answered]) : run.answered;

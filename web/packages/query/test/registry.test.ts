@@ -18,3 +18,21 @@ test("a topic is followed from where its oldest data stands", () => {
   registry.remove(unknown);
   expect(registry.subscribe("messages")).toBe(rev(11));
 });
+
+test("what a mutation wrote over data whose topics have told nothing yet is read when it is over", () => {
+  const fetched: string[] = [];
+  const registry = new Registry<string>(({ query }, { fetch }) => fetch && fetched.push(query));
+  const entry = registry.add("a");
+  registry.on(entry, { type: "watch" });
+  registry.on(entry, { type: "written", stamp: rev(11) }); // out of a store
+  registry.setTopics(entry, ["messages"]);
+  registry.subscribe("messages");
+  const [mutation, other] = [{}, {}];
+  entry.mutations = new Set([mutation, other]);
+  registry.written(entry, undefined, true);
+  registry.mutated(mutation);
+  expect(fetched).toEqual([]);
+  registry.mutated(other);
+  expect(fetched).toContain("a");
+  expect(entry.rule.fresh).toBe(false);
+});

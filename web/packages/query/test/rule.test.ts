@@ -84,6 +84,23 @@ describe("the rule", () => {
     expect(rule.judge(rule.begin({ heard: rev(1) }), rev(1), false)).toBe("keep");
   });
 
+  test("data that was put back is replaced by what was asked for since, and by nothing else", () => {
+    const rule = fetched();
+    rule.on({ type: "watch" });
+    const before = rule.begin({ heard: rev(1) });
+    rule.on({ type: "written", stamp: rev(1) });
+    rule.on({ type: "invalidate", revision: rev(1) });
+    rule.on({ type: "written", late: true });
+    expect(rule.fresh).toBe(false);
+    expect(rule.judge(before, rev(2), false)).toBe("drop");
+    expect(rule.on({ type: "dropped" })).toEqual({ fetch: true });
+    const since = rule.begin({ heard: rev(1) });
+    rule.on({ type: "written", late: true });
+    expect(rule.judge(since, rev(1), false)).toBe("keep");
+    rule.on({ type: "answer", flight: since, stamp: rev(1) });
+    expect(rule.fresh).toBe(true);
+  });
+
   test("after a reset, data that came since the request was sent is not replaced by its answer", () => {
     const rule = fetched();
     const flight = rule.begin({ heard: rev(1) });
