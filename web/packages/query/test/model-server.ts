@@ -15,6 +15,8 @@ export class ModelServer {
   readonly requests: { topics: string[]; since: Map<string, string>; authorization: string | null }[] = [];
   readonly last = new Map<string, Revision>();
   refuses: ((topics: readonly string[]) => number | undefined) | undefined;
+  /** Topics that no row can have: it refuses a stream of them, and names them. */
+  readonly untold = new Set<string>();
   heartbeatMs = 15_000;
   #at = 100;
 
@@ -53,6 +55,8 @@ export class ModelServer {
     this.requests.push({ topics, since, authorization });
     const status = this.refuses?.(topics);
     if (status) return Response.json({ code: "permission_denied", message: "no" }, { status });
+    const named = topics.filter((topic) => this.untold.has(topic));
+    if (named.length > 0) return Response.json({ code: "invalid_argument", message: "no row has it", topics: named }, { status: 400 });
     const encoder = new TextEncoder();
     let controller!: ReadableStreamDefaultController<Uint8Array>;
     const open: Open = {

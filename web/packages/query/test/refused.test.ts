@@ -151,6 +151,16 @@ describe.each([
     expect([...page.source.topics]).toEqual([topic]); // it shows something
   });
 
+  test("asked for, and not shown (prefetchQuery): it is followed before its answer", async () => {
+    way = by(page);
+    observer = new QueryObserver(page.queryClient, way.options() as never); // nobody listens
+    void page.queryClient.prefetchQuery(way.options() as never);
+    const asked = await way.next();
+    await vi.advanceTimersByTimeAsync(100);
+    expect([...page.source.topics]).toEqual([topic]);
+    asked.answer("a", rev(12));
+  });
+
   test("as invalid, without that reason: it is followed, and asked again", async () => {
     (await first(by(page))).fail(Code.InvalidArgument, rev(12)); // whatever its stamp
     await vi.advanceTimersByTimeAsync(60_000);

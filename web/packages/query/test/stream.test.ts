@@ -133,6 +133,21 @@ describe("topics that the server can't tell", () => {
     expect([...(await harness.server.requests.next()).topics]).toContain("b/X");
   });
 
+  // A view of one of them would go on saying that it catches up.
+  test("are told of to who listens, though the status is as before", async () => {
+    const client = harness.connect({ logger: () => {} });
+    follow(client, ["a"]);
+    await harness.live(client);
+    const bad = follow(client, ["b/X"]);
+    const grown = await harness.server.requests.next();
+    const before = client.status;
+    const told = new Promise<void>((resolve) => client.onStatus(() => bad.subscription.freshness === "offline" && resolve()));
+    grown.refuse(400, spelling("b/X"));
+    await told;
+    expect(client.status).toEqual(before);
+    expect(harness.server.requests.left).toBe(0);
+  });
+
   test("are all there are", async () => {
     const client = harness.connect({ logger: () => {} });
     const bad = follow(client, ["b/X"]);

@@ -349,6 +349,21 @@ describe("refusals", () => {
     bad.close();
   });
 
+  test("of topics that no row can have: who wants them is told, and nobody else loses any", async () => {
+    server.untold.add("b/X");
+    const [, good] = await openAll(pages, 2, () => ["a"]);
+    const some = pages.open({ logger: () => {} });
+    const of = { a: some.follow(["a"]), bad: some.follow(["b/X"]) };
+    const none = pages.open({ logger: () => {} });
+    none.follow(["b/X"]);
+    for (const page of [some, none]) await vi.waitFor(() => expect(page.client.leads).toBe(false), patience);
+    await vi.waitFor(() => expect(of.bad.freshness).toBe("offline"), patience);
+    await vi.waitFor(() => expect(none.client.status.state).toBe("failed"), patience);
+    await vi.waitFor(() => expect([some.client.status.state, of.a.freshness]).toEqual(["live", "live"]), patience);
+    await good!.knows("a", server.write("a"));
+    await oneStream(server, ["a"]);
+  });
+
   test("of the leader itself: another leads", async () => {
     server.refuses = (topics) => (topics.includes("secret") ? 403 : undefined);
     await openAll(pages, 3, () => ["a"]);
