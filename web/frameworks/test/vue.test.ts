@@ -1,6 +1,10 @@
 // @vitest-environment happy-dom
 import { QueryClient, useQuery, VueQueryPlugin } from "@tanstack/vue-query";
-import { createApp, defineComponent, h } from "vue";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { computed, createApp, defineComponent, h, ref } from "vue";
+import { FakeSource } from "../../packages/query/test/fake-source.js";
+import { rev } from "../../packages/query/test/server.js";
+import { bindQueries } from "../../packages/query/src/tanstack.js";
 import { behaves } from "./scenario.js";
 
 behaves({
@@ -25,4 +29,41 @@ behaves({
       },
     };
   },
+});
+
+// As the README has it: what `meta` says is read once, with the options.
+describe("a key that changes has its own topics", () => {
+  const project = ref("7");
+  const queryFn = () => Promise.resolve("data");
+  const topicOf = (id: unknown) => `projects/${String(id)}/tasks`;
+  let close = () => {};
+  afterEach(() => close());
+
+  test.each([
+    ["a function of the key", () => useQuery({ queryKey: ["tasks", project], queryFn, meta: { topics: ([, id]: readonly unknown[]) => [topicOf(id)] } })],
+    ["options in a computed", () => useQuery(computed(() => ({ queryKey: ["tasks", project.value], queryFn, meta: { topics: [topicOf(project.value)] } })))],
+  ])("%s", async (_, use) => {
+    project.value = "7";
+    const source = new FakeSource();
+    source.ready(rev(10));
+    const queryClient = new QueryClient();
+    const queries = bindQueries({ freshet: source, queryClient });
+    const app = createApp(
+      defineComponent(() => {
+        const { data } = use();
+        return () => h("p", data.value);
+      }),
+    );
+    close = () => {
+      app.unmount();
+      queries.close();
+      queryClient.clear();
+    };
+    app.use(VueQueryPlugin, { queryClient });
+    app.mount(document.createElement("div"));
+    const followed = (key: string) => vi.waitFor(() => expect(queries.reportOf(["tasks", key])?.topics).toEqual([topicOf(key)]));
+    await followed("7");
+    project.value = "8";
+    await followed("8");
+  });
 });

@@ -13,7 +13,7 @@ export class AlreadyBoundError extends Error {
   constructor() {
     super(
       "this QueryClient is bound already: close() the other binding first " +
-        "(after a hot reload, in import.meta.hot.dispose)",
+        "(after a hot reload, location.reload())",
     );
   }
 }
