@@ -126,12 +126,20 @@ func nothing(found adopt.Outcome, tables int) string {
 	}
 }
 
+// count is a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // are is a number of things with its verb.
 func are(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing + " is"
 	}
-	return fmt.Sprintf("%d %ss are", n, thing)
+	return count(n, thing) + " are"
 }
 
 func names(tables []*adopt.Table) string {

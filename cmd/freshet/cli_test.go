@@ -125,7 +125,7 @@ func TestLint_image(t *testing.T) {
 	code, stdout, stderr := runs(t, "lint", imageFile(t, "examples/notes/proto"))
 	require.Equal(t, exitOK, code)
 	require.Empty(t, stdout)
-	require.Regexp(t, `^no problems in 1 sources, \d+ methods\n$`, stderr)
+	require.Regexp(t, `^no problems in 1 source, \d+ methods\n$`, stderr)
 
 	junk := filepath.Join(t.TempDir(), "junk")
 	require.NoError(t, os.WriteFile(junk, []byte("\xff"), 0o600))

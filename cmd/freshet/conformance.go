@@ -96,7 +96,7 @@ func list(to streams, cases []conformance.Case) error {
 	for _, c := range cases {
 		fmt.Fprintf(to.out, "%s\n    %s: %s\n", c.Name, cmp.Or(c.Section, "the beginning"), c.Says)
 	}
-	fmt.Fprintf(to.out, "%d cases\n", len(cases))
+	fmt.Fprintln(to.out, count(len(cases), "case"))
 	return nil
 }
 

@@ -131,7 +131,8 @@ func findMethod(p *contract.Program, described []protoreflect.ServiceDescriptor,
 	found := -1
 	for i, m := range all {
 		procedures[i] = m.Procedure[1:]
-		if m.Procedure != "/"+name && !strings.HasSuffix(m.Procedure, "/"+name) && !strings.HasSuffix(m.Procedure, "."+name) {
+		dotted := "." + strings.Replace(procedures[i], "/", ".", 1) // as lint and adopt name it
+		if !strings.HasSuffix(dotted, "."+strings.Replace(name, "/", ".", 1)) {
 			continue
 		}
 		if found >= 0 {

@@ -28,6 +28,7 @@ func TestExplain(t *testing.T) {
 			"\n  conversations/7/messages\n    told when a row of public.messages is written whose columns spell it: conversations/{conversation}/messages\n",
 		}},
 		{[]string{"messages.v1.MessageService/GetMessage", `{"name": "conversations/7/messages/x"}`}, exitOK, []string{"conversations/7/messages/x\n"}},
+		{[]string{"v1.MessageService.GetMessage", `{"name": "conversations/7/messages/x"}`}, exitOK, []string{"conversations/7/messages/x\n"}}, // as adopt and lint name it
 		{[]string{"CreateMessage", `{"parent": "conversations/7"}`}, exitOK, []string{"writes: its answer is stamped"}},
 		{[]string{"ListMessages"}, exitOK, []string{"no topics"}},
 		{[]string{"ListMessages", `{"parent": "conversations/7"}`, "--grants", granted}, exitOK, []string{"read conversations/7/messages: granted", "subscribe conversations/7/messages: granted"}},

@@ -29,7 +29,7 @@ func (c *lintCmd) Run(to streams) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(to.out, "The contract is sound: %d methods, %d sources.\n", len(p.Methods()), len(p.Sources()))
+		fmt.Fprintf(to.out, "The contract is sound: %s, %s.\n", count(len(p.Methods()), "method"), count(len(p.Sources()), "source"))
 		return nil
 	}
 	image, err := readImage(c.Image)
@@ -55,7 +55,7 @@ func (c *lintCmd) Run(to streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(to.err, "no problems in %d sources, %d methods\n", len(p.Sources())+len(p.Told()), len(p.Methods()))
+	fmt.Fprintf(to.err, "no problems in %s, %s\n", count(len(p.Sources())+len(p.Told()), "source"), count(len(p.Methods()), "method"))
 	return nil
 }
 

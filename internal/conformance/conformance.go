@@ -74,7 +74,11 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "FAIL  %s\n      docs/protocol.md, %s: %q\n      %s\n", result.Name, result.Section, result.Says, strings.ReplaceAll(result.Failure, "\n", "\n      "))
 	}
 	failed := len(r.Failed())
-	fmt.Fprintf(&b, "%d cases, %d passed, %d failed\n", len(r.Results), len(r.Results)-failed, failed)
+	cases := "cases"
+	if len(r.Results) == 1 {
+		cases = "case"
+	}
+	fmt.Fprintf(&b, "%d %s, %d passed, %d failed\n", len(r.Results), cases, len(r.Results)-failed, failed)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

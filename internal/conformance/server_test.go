@@ -105,6 +105,12 @@ func TestServer_ofCaller(t *testing.T) {
 	require.ErrorContains(t, err, `no Freshet-Principal that says the claim`)
 }
 
+func TestReport_ofOne(t *testing.T) {
+	var text strings.Builder
+	require.NoError(t, (&conformance.Report{Results: make([]conformance.Result, 1)}).WriteText(&text))
+	require.Contains(t, text.String(), "\n1 case, 1 passed, 0 failed\n")
+}
+
 // each judges those who have the faults, and says of each that it fails the case of its
 // name, and no other. Runs mostly wait, so there are more of them than t.Parallel would
 // have.
