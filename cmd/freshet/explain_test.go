@@ -48,6 +48,36 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// A topic that its service tells itself isn't one that nobody tells.
+func TestExplain_told(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "stats.proto"), []byte(`syntax = "proto3";
+
+package work.v1;
+
+import "freshet/v1/options.proto";
+
+message Stats {
+  option (freshet.v1.source) = {table: "work.stats" topics: "projects/{project}/stats" told: true};
+  string project = 1;
+}
+service StatsService {
+  rpc GetStats(Stats) returns (Stats) {
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (freshet.v1.reads) = {topics: "projects/{project}/stats"};
+  }
+}
+`), 0o600))
+	image := imageFile(t, dir)
+	code, out, said := runs(t, "explain", "--image", image, "GetStats", `{"project": "7"}`)
+	require.Equal(t, exitOK, code, said)
+	require.Contains(t, out, "\n  projects/7/stats\n    told by whoever changes work.stats, with pg_logical_emit_message in the same transaction")
+	require.NotContains(t, out, "no table tells it")
+
+	_, _, said = runs(t, "lint", image)
+	require.Equal(t, "no problems in 1 source, 1 method\n", said)
+}
+
 // A read whose topics take a claim of the caller, and more out of its answer: by its
 // templates, by somebody's claims, by the answer of a server.
 func TestExplain_callerAndAnswer(t *testing.T) {

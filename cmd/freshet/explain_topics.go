@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/freshet-dev/freshet"
 	"github.com/freshet-dev/freshet/contract"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
@@ -101,6 +103,12 @@ func (e explanation) told(topics []string) {
 			if emitted.Floor.Match(topic) {
 				told = true
 				fmt.Fprintf(e.out, "    told when a row of %s is written whose columns spell it: %s\n", emitted.Source, emitted.Template)
+			}
+		}
+		for _, source := range e.program.Told() { // nobody looks at its rows
+			if slices.ContainsFunc(source.Floors(), func(floor freshet.Pattern) bool { return floor.Match(topic) }) {
+				told = true
+				fmt.Fprintf(e.out, "    told by whoever changes %s, with pg_logical_emit_message in the same transaction: its source says `told: true`\n", source)
 			}
 		}
 		if !told {
