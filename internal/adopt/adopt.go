@@ -67,6 +67,7 @@ func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 				case len(p.Options) == 0:
 					out.Open++
 				}
+				p.Left = once(p.Left)
 				methods = append(methods, *p)
 			}
 		}
@@ -88,6 +89,17 @@ func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 		}
 	}
 	return out
+}
+
+// once returns lines without those that were there before: of a field that two tables have,
+// both say the same.
+func once(lines []string) (list []string) {
+	for _, line := range lines {
+		if !slices.Contains(list, line) {
+			list = append(list, line)
+		}
+	}
+	return list
 }
 
 // adoption is one run of Propose.
@@ -141,6 +153,9 @@ func (a *adoption) proposal(s *source) *Proposal {
 	}
 	if s.declared != nil {
 		p.Left = append(p.Left, s.misnamed()...)
+		if s.table.View && !sourceOf(s.message).GetTold() {
+			p.Left = append(p.Left, fmt.Sprintf("%s is a materialized view, of which the WAL shows nothing: add `told: true` to its source, and have whoever refreshes it tell its topics, in the transaction of the refresh (docs/library.md, Topics of your own)", s.table))
+		}
 		if len(s.topics) > 0 {
 			p.Left = append(p.Left, a.joined(s)...)
 		}
@@ -312,10 +327,16 @@ func (a *adoption) sourcesOf(md protoreflect.MethodDescriptor, reads bool) (foun
 			found = append(found, s)
 		}
 	}
-	// The longest message's name in the method's is what it is about.
+	// The longest message's name in the method's is what it is about; of several packages'
+	// messages of one name, the method's own.
 	var about *source
 	for _, s := range a.sources {
-		if name := string(s.message.Name()); strings.Contains(string(md.Name()), name) && (about == nil || len(name) > len(about.message.Name())) {
+		name := string(s.message.Name())
+		if !strings.Contains(string(md.Name()), name) {
+			continue
+		}
+		own := s.message.ParentFile().Package() == md.ParentFile().Package()
+		if about == nil || len(name) > len(about.message.Name()) || len(name) == len(about.message.Name()) && own {
 			about = s
 		}
 	}

@@ -23,6 +23,7 @@ type omission struct {
 // Why a field is left out.
 const (
 	unset   = "may be unset"
+	member  = "is a member of a oneof"
 	repeats = "repeats"
 	quotes  = "has a column whose name needs quotes"
 	derived = "has a column that is generated"
@@ -40,6 +41,8 @@ func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 		return unknown
 	case f.IsList():
 		return repeats
+	case presence.AbsenceOf(f) == presence.Member:
+		return member
 	case presence.AbsenceOf(f) != presence.Undeclared:
 		return unset
 	case !isName(c.Name):
@@ -63,6 +66,8 @@ func explain(omitted []omission, t *Table, all bool) (lines []string) {
 		switch o.why {
 		case unset:
 			lines = append(lines, fmt.Sprintf("%s may be unset, and says nothing then: no topic goes by it. It costs reads, not freshness; if a request without it is refused, say so ([(buf.validate.field).required = true]), or drop `optional`", o.path))
+		case member:
+			lines = append(lines, fmt.Sprintf("%s is a member of a oneof, of which a request may have another, or none: no topic goes by it. It costs reads, not freshness; if each request has one of them, write a topic for each member", o.path))
 		case repeats:
 			lines = append(lines, fmt.Sprintf("%s repeats: no topic goes by it, since an empty one would have none. It costs reads, not freshness; if the method refuses an empty one, write a topic with {%s}, which is one for each element, and have the source tell it", o.path, o.path))
 		case quotes:

@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,6 +86,58 @@ func TestPropose_saysNothingOfWhatIsRight(t *testing.T) {
 	out, _ := leftOf(t, `message Order { option (freshet.v1.source) = {table: "orders" topics: "orders"}; int64 id = 1; string colour = 2; Money money = 3; } message Money {} message Q {}`,
 		`rpc GetOrder(Q) returns (Order) { option idempotency_level = NO_SIDE_EFFECTS; option (freshet.v1.reads) = {topics: "orders"}; }`)
 	require.Equal(t, Outcome{Rows: 1, Declared: 1}, out)
+}
+
+// Of two packages' messages of one name, a method is about its own package's.
+func TestPropose_ofItsOwnPackage(t *testing.T) {
+	for _, version := range []string{"v1", "v2"} { // in whatever order they come
+		one := compile(t, `syntax = "proto3"; package shop.v1; message Order { int64 id = 1; string colour = 2; } message Q {}`)
+		two := compile(t, `syntax = "proto3"; package shop.v2; message Order { int64 id = 1; } message Q {} message ListOrdersResponse { repeated Order orders = 1; }
+service Shop { rpc ListOrders(Q) returns (ListOrdersResponse); }`)
+		files := []protoreflect.FileDescriptor{one, two}
+		if version == "v2" {
+			slices.Reverse(files)
+		}
+		out := Propose(files, shop)
+		last := out.Proposals[len(out.Proposals)-1]
+		require.Equal(t, protoreflect.Name("ListOrders"), last.Element.Name())
+		require.Empty(t, last.Left)
+	}
+}
+
+// A request's id is of what the method is about, and of no other table whose rows it
+// answers with: a topic by it would be another row's.
+func TestPropose_idIsOfTheMain(t *testing.T) {
+	for id, want := range map[string]string{"string id = 1;": "reads orders categories", "int64 id = 1;": "reads orders/{id} categories"} {
+		fd := compile(t, `syntax = "proto3"; package shop.v1; message Order { int64 id = 1; Category category = 2; } message Category { string id = 1; } message Q {`+id+`}
+service Shop { rpc GetOrder(Q) returns (Order); }`)
+		out := Propose([]protoreflect.FileDescriptor{fd}, shop)
+		last := out.Proposals[len(out.Proposals)-1]
+		require.Equal(t, want, summary(strings.Join(last.Options, " ")))
+		require.NotContains(t, strings.Join(last.Left, "\n"), "categories")
+	}
+}
+
+// Advice is given once, and to a member of a oneof none that is for `optional`.
+func TestPropose_saysOnceWhatIsOfTwoTables(t *testing.T) {
+	_, left := leftOf(t, "message Order { int64 id = 1; repeated OrderItem items = 2; } message OrderItem { int64 order_id = 1; } message Q { oneof by { int64 order_id = 1; string state = 2; } }", "rpc GetOrder(Q) returns (Order);")
+	require.Equal(t, 1, strings.Count(left["GetOrder"], "order_id is a member of a oneof"), left["GetOrder"])
+	require.Contains(t, left["GetOrder"], "state is a member of a oneof")
+	require.NotContains(t, left["GetOrder"], "optional")
+}
+
+// A materialized view is told by whoever refreshes it, also where its source was given by hand.
+func TestPropose_declaredView(t *testing.T) {
+	view := []*Table{{Schema: "public", Name: "totals", View: true, Columns: columns("id int8")}}
+	for told, says := range map[string]bool{"": true, "told: true": false} {
+		fd := compile(t, `syntax = "proto3"; package shop.v1; import "freshet/v1/options.proto"; message Total { option (freshet.v1.source) = {table: "totals" topics: "totals" `+told+`}; int64 id = 1; } message Q {}
+service Shop { rpc GetTotal(Q) returns (Total); }`)
+		var left []string
+		for _, p := range Propose([]protoreflect.FileDescriptor{fd}, view).Proposals {
+			left = append(left, p.Left...)
+		}
+		require.Equal(t, says, strings.Contains(strings.Join(left, "\n"), "add `told: true` to its source"), left)
+	}
 }
 
 // A message's own word on its table goes before its name.

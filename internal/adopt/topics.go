@@ -31,6 +31,10 @@ func (s *source) topicsOf(md protoreflect.MethodDescriptor, reads, main bool, p 
 		return []string{topic}
 	}
 	fields, omitted := fieldsOf(md.Input(), "", s.table)
+	if !main { // a request's id is of what the method is about
+		fields = slices.DeleteFunc(fields, func(f field) bool { return isID(f.path) })
+		omitted = slices.DeleteFunc(omitted, func(o omission) bool { return isID(o.path) })
+	}
 	if !reads { // a write names its row in full, in a message
 		fields = append(fields, nestedFields(md.Input(), s)...)
 	}
@@ -68,6 +72,9 @@ func (s *source) topicsOf(md protoreflect.MethodDescriptor, reads, main bool, p 
 	}
 	return topics
 }
+
+// isID reports whether a field is named so that it doesn't say of what it is the id.
+func isID(path string) bool { return path == "id" || path == "ids" }
 
 // whole is the topic of the whole table; empty: what is declared has none.
 func (s *source) whole() string {
