@@ -35,7 +35,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		run   func(context.Context) error
 		skip  bool
 	}{
-		{"waiting for the database", n.reach, false},
+		{"waiting for the database", n.await, false},
 		{"looking at the capture URL", n.requireDirect, false},
 		{"migrating the database", n.migrate, n.cfg.SkipMigrate},
 		{"checking the database", n.verify, false},
@@ -46,7 +46,7 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		}
 		n.ready.enter(ReasonStarting, start.phase)
 		n.cfg.Logger.InfoContext(ctx, start.phase)
-		if err := store.Await(ctx, n.cfg.Logger, start.run); err != nil {
+		if err := store.Retry(ctx, n.cfg.Logger, start.run); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -136,13 +136,13 @@ func (n *Node) twoAddresses() bool {
 		n.cfg.DatabaseURL != "" && n.cfg.Connect != nil
 }
 
-// reach proves that the database can be reached, as capture does it, and as migrations do.
-func (n *Node) reach(ctx context.Context) error {
-	err := store.Reach(ctx, n.source)
+// await waits for the database as capture reaches it, and as migrations do.
+func (n *Node) await(ctx context.Context) error {
+	err := store.Await(ctx, n.source, n.cfg.Logger)
 	if err != nil || n.cfg.SkipMigrate || !n.twoAddresses() {
 		return err
 	}
-	return store.Reach(ctx, n.database)
+	return store.Await(ctx, n.database, n.cfg.Logger)
 }
 
 // requireDirect refuses to capture through a pooler, which can't pass a

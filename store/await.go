@@ -15,19 +15,40 @@ import (
 	"github.com/freshet-dev/freshet/internal/primary"
 )
 
-// Delays between attempts of Await.
+// Delays between attempts of Retry.
 const (
 	awaitFirst   = 100 * time.Millisecond
 	awaitLongest = 2 * time.Second
 )
 
-// Await calls do until it returns nil. A database that can't be reached, or is lost
-// while do is at work, is waited for, and each reason is logged once: a server that is
-// started together with its database, or while that restarts, waits for it as it would
-// later. The error is what waiting doesn't mend (a password that is wrong, a database
-// that isn't there, a statement that fails), or ctx's. What do has done before the
-// database was lost, it is to find done.
-func Await(ctx context.Context, logger *slog.Logger, do func(context.Context) error) error {
+// Await returns once the database takes connections, as connect says to open them.
+// A server that is started together with its database, or while that restarts,
+// waits for it as it would later. The error is Retry's.
+func Await(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error), logger *slog.Logger) error {
+	return Retry(ctx, logger, func(ctx context.Context) error { return reach(ctx, connect) })
+}
+
+// reach opens a connection, and closes it.
+func reach(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	config, err := connect(ctx)
+	if err != nil {
+		return &primary.UnknownError{Err: err}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return oneline.Error(err)
+	}
+	return conn.Close(ctx)
+}
+
+// Retry calls do until it returns nil: a database that can't be reached, or is lost
+// while do is at work, is waited for, and each reason is logged once. The error is what
+// waiting doesn't mend (a password that is wrong, a database that isn't there, a
+// statement that fails), or ctx's. What do has done before the database was lost, it is
+// to find done.
+func Retry(ctx context.Context, logger *slog.Logger, do func(context.Context) error) error {
 	told := ""
 	for delay := awaitFirst; ; delay = min(2*delay, awaitLongest) {
 		err := do(ctx)
@@ -50,21 +71,6 @@ func Await(ctx context.Context, logger *slog.Logger, do func(context.Context) er
 			timer.Stop()
 		}
 	}
-}
-
-// Reach opens a connection as connect says, and closes it.
-func Reach(ctx context.Context, connect func(context.Context) (*pgx.ConnConfig, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	config, err := connect(ctx)
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return oneline.Error(err)
-	}
-	return conn.Close(ctx)
 }
 
 // MayPass reports whether an error of a database may be gone in a while: nobody

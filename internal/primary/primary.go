@@ -76,11 +76,11 @@ func NewFinder(logger *slog.Logger) *Finder {
 
 // UnknownError says that it isn't known where the primary is: no host is one, or a
 // caller's own address doesn't say.
-type UnknownError struct{ err error }
+type UnknownError struct{ Err error }
 
-func (e *UnknownError) Error() string { return e.err.Error() }
+func (e *UnknownError) Error() string { return e.Err.Error() }
 
-func (e *UnknownError) Unwrap() error { return e.err }
+func (e *UnknownError) Unwrap() error { return e.Err }
 
 // Of returns an address at which there is the primary alone, of the hosts of at: see
 // Narrow. An error of at is an *UnknownError. It may be asked by many at once.
@@ -88,7 +88,7 @@ func (f *Finder) Of(at Address) Address {
 	return func(ctx context.Context) (*pgx.ConnConfig, error) {
 		config, err := at(ctx)
 		if err != nil {
-			return nil, &UnknownError{err}
+			return nil, &UnknownError{Err: err}
 		}
 		return f.Narrow(ctx, config)
 	}
@@ -185,7 +185,7 @@ func (f *Finder) find(ctx context.Context, config *pgx.ConnConfig, hosts []host)
 	f.warn(ctx, best, left)
 	if best == nil {
 		f.at = time.Time{}
-		return host{}, &UnknownError{none(answers)}
+		return host{}, &UnknownError{Err: none(answers)}
 	}
 	f.found, f.newest, f.at = best.host, best.timeline, time.Now()
 	return f.found, nil
