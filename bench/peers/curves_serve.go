@@ -24,7 +24,7 @@ func (c *committing) run(s server) error {
 		return errors.New("only Freshet has a table of topics")
 	}
 	// Positions are times, so that later notices are above them.
-	begin := uint64(time.Now().UnixNano()) - uint64(max(c.Topics, c.Number)) //nolint:gosec // after 1970
+	begin := uint64(time.Now().UnixNano()) - uint64(max(c.Topics, c.Number)) //nolint:gosec,forbidigo // a number, after 1970
 	random := rand.New(rand.NewPCG(1, 2))
 	number := c.Number
 	if number == 0 {
