@@ -38,7 +38,7 @@ func (*adoptCmd) Help() string {
   freshet adopt proto --database-url postgres://app@db/shop
   freshet adopt proto --database-url postgres://app@db/shop --write
 
-What it leaves out it names behind a !, with why, and what to do: a column that comes from another table, a message or a table without a counterpart, a field that no topic goes by, a filter without which a list has no topic, an id that the database makes. When you have given a message its source by hand, run it again: it goes by that.
+What it leaves out it names behind a !, with why, and what to do: a column that comes from another table, a message or a table without a counterpart, a field that no topic goes by, a filter without which a list has no topic, a column that may be NULL, an id that the database makes. When you have given a message its source by hand, run it again: it goes by that.
 
 Read what it proposes as you would a colleague's change. The program says at its start what a contract lacks, and --audit-reads what a handler reads beyond it.`
 }

@@ -39,6 +39,15 @@ func bare(t *testing.T, from string) string {
 	return dir
 }
 
+// adopts runs the program on one file of protos, and returns that, and what there is of it.
+func adopts(t *testing.T, database, text string, flags ...string) (file string, code int, out, said string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "shop.proto")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	code, out, said = runs(t, append([]string{"adopt", filepath.Dir(file), "--database-url", database}, flags...)...)
+	return file, code, out, said
+}
+
 // Services whose contracts somebody has written by hand get the same ones, but for
 // what only their authors know.
 func TestAdopt(t *testing.T) {
@@ -90,35 +99,31 @@ func TestAdopt_refuses(t *testing.T) {
 	code, _, said := runs(t, "adopt", t.TempDir(), "--database-url", "postgres://nowhere.invalid/x")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, said, "holds no .proto files")
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.proto"), []byte("syntax ="), 0o600))
-	code, _, said = runs(t, "adopt", dir, "--database-url", "postgres://nowhere.invalid/x")
+	_, code, _, said = adopts(t, "postgres://nowhere.invalid/x", "syntax =")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, said, "x.proto:1:9")
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.proto"), []byte(`syntax = "proto3";`), 0o600))
-	code, _, said = runs(t, "adopt", dir, "--database-url", "postgres://nowhere.invalid/x")
+	require.Contains(t, said, "shop.proto:1:9")
+	_, code, _, said = adopts(t, "postgres://nowhere.invalid/x", `syntax = "proto3";`)
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, said, "has a service")
 }
 
-// What only the catalog knows: names in quotes, an enum's, columns that the database
-// fills, and materialized views.
+// What only the catalog knows: names in quotes, an enum's, columns that may be NULL or that
+// the database fills, and materialized views.
 func TestAdopt_catalog(t *testing.T) {
 	t.Parallel()
 	database := testkit.Database(t)
 	testkit.Exec(t, database, `
 		create schema "Stock";
 		create type sheet_state as enum ('open', 'counted');
-		create domain short_code as text;
+		create domain short_code as text not null;
 		create table "Stock"."Count Sheets" (
-			id bigint generated always as identity primary key, "Shelf Id" text not null, code short_code not null,
+			id bigint generated always as identity primary key, "Shelf Id" text not null, code short_code, aisle text,
 			state sheet_state not null, label text generated always as (upper("Shelf Id")) stored);
 		create table counters (id bigserial primary key, name text);
 		create table rooms (id uuid primary key default gen_random_uuid(), name text not null default '');
 		create table "labResults" ("resultId" bigint primary key, "roomId" uuid not null references rooms);
 		create materialized view shelf_loads as select "Shelf Id" as shelf, count(*) as sheets from "Stock"."Count Sheets" group by 1`)
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "stock.proto"), []byte(`syntax = "proto3";
+	file, code, out, said := adopts(t, database, `syntax = "proto3";
 
 package stock.v1;
 
@@ -157,18 +162,21 @@ message ListCountSheetsResponse {
 message ListCodesRequest {
   string code = 1;
 }
+message ListAislesRequest {
+  string aisle = 1;
+}
 
 service StockService {
   rpc ListCountSheets(ListCountSheetsRequest) returns (ListCountSheetsResponse);
   rpc ListCodes(ListCodesRequest) returns (ListCountSheetsResponse);
+  rpc ListAisles(ListAislesRequest) returns (ListCountSheetsResponse);
   rpc CreateCountSheet(CountSheet) returns (CountSheet);
   rpc GetLabResult(LabResult) returns (LabResult);
   rpc CreateCounter(Counter) returns (Counter);
   rpc CreateRoom(Room) returns (Room);
   rpc ListShelfLoads(ListCodesRequest) returns (ListShelfLoadsResponse);
 }
-`), 0o600))
-	code, out, said := runs(t, "adopt", dir, "--database-url", database, "--write")
+`, "--write")
 	require.Equal(t, exitOK, code, out+said)
 	require.Contains(t, out, `table: "Stock.Count Sheets"`)
 	require.Contains(t, out, `! shelf_id: no template can name column "Shelf Id" of Stock.Count Sheets`)
@@ -176,13 +184,15 @@ service StockService {
 	require.Contains(t, out, "! label: column label of Stock.Count Sheets is generated")
 	require.Contains(t, out, `(freshet.v1.reads) = {topics: "codes/{code}/count_sheets"}`)
 	require.Contains(t, out, `(freshet.v1.reads) = {topics: "labResults/{result_id}"}`, "as the source has it")
+	require.Contains(t, out, `! aisle may be NULL, and a row in which it is tells nothing on "aisles/{aisle}/count_sheets"`)
+	require.Equal(t, 1, strings.Count(out, "may be NULL, and"), "the domain of code is not null: %s", out)
 	require.Contains(t, out, "! code may be empty, for all that the proto says")
 	require.Contains(t, out, "the database makes column id of Stock.Count Sheets (identity)")
 	require.Contains(t, out, "the database makes column id of counters (serial)")
 	require.Contains(t, out, "the database makes column id of rooms (default)")
 	require.NotContains(t, out, "column name of rooms", "a default isn't what everybody takes, but of a key")
 	require.Contains(t, out, "! shelf_loads is a materialized view")
-	written, err := os.ReadFile(filepath.Join(dir, "stock.proto"))
+	written, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Contains(t, string(written), "topics: \"shelf_loads\"\n    told: true\n")
 }
@@ -208,8 +218,7 @@ func TestAdopt_leavesOutWhatDoctorRefuses(t *testing.T) {
 		create foreign table old_imports partition of imports default server files options (filename '/dev/null');
 		create table orders (id bigint primary key) partition by range (id);
 		create table new_orders partition of orders default`)
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "shop.proto"), []byte(`syntax = "proto3";
+	_, code, out, said := adopts(t, database, `syntax = "proto3";
 
 package shop.v1;
 
@@ -242,8 +251,7 @@ service ShopService {
   rpc ListVisits(Q) returns (ListVisitsResponse);
   rpc GetOrder(Q) returns (Order);
 }
-`), 0o600))
-	code, out, said := runs(t, "adopt", dir, "--database-url", database)
+`)
 	require.Equal(t, exitFailed, code, out+said)
 	require.Contains(t, out, "4 methods are yours to decide")
 	for table, proposed := range map[string]bool{"sessions": false, "presences": false, "logs": false, "old_logs": false, "older_logs": true, "visits": false, "orders": true} {
@@ -273,8 +281,7 @@ func TestAdopt_leavesOutWhatNoContractCanSay(t *testing.T) {
 		create table "a ""shelf""" (id bigint primary key);
 		create table "rooms " (id bigint primary key);
 		create table orders (id bigint primary key, "shelf.id" bigint, "he said ""x""" bigint)`)
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "shop.proto"), []byte(`syntax = "proto3";
+	_, code, out, said := adopts(t, database, `syntax = "proto3";
 
 package shop.v1;
 
@@ -294,8 +301,7 @@ service ShopService {
   rpc GetOrder(Order) returns (Order);
   rpc ListOrders(ListOrdersRequest) returns (ListOrdersResponse);
 }
-`), 0o600))
-	code, out, said := runs(t, "adopt", dir, "--database-url", database)
+`)
 	require.Equal(t, exitFailed, code, out+said)
 	require.Empty(t, said, "lint finds nothing wrong with what is proposed")
 	require.Contains(t, out, "4 methods are yours to decide")

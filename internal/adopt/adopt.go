@@ -157,7 +157,7 @@ func (a *adoption) proposal(s *source) *Proposal {
 			p.Left = append(p.Left, fmt.Sprintf("%s is a materialized view, of which the WAL shows nothing: add `told: true` to its source, and have whoever refreshes it tell its topics, in the transaction of the refresh (docs/library.md, Topics of your own)", s.table))
 		}
 		if len(s.topics) > 0 {
-			p.Left = append(p.Left, a.joined(s)...)
+			p.Left = append(append(p.Left, a.joined(s)...), s.dropped()...)
 		}
 		if len(p.Left) == 0 {
 			return nil
@@ -177,7 +177,7 @@ func (a *adoption) proposal(s *source) *Proposal {
 		p.Options = append(p.Options, "  told: true")
 		p.Left = append(p.Left, fmt.Sprintf("%s is a materialized view, of which the WAL shows nothing: whoever refreshes it tells its topics, in the transaction of the refresh (docs/library.md, Topics of your own)", s.table))
 	} else {
-		p.Left = append(p.Left, s.outsideKey()...)
+		p.Left = append(append(p.Left, s.dropped()...), s.outsideKey()...)
 	}
 	p.Options = append(p.Options, "};")
 	return p

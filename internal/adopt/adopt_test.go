@@ -34,12 +34,14 @@ func compile(t *testing.T, text string) protoreflect.FileDescriptor {
 	return files[0]
 }
 
-// columns makes those of a table, of `name type` and a + behind it that is a foreign key.
+// columns makes those of a table, of `name type`, a ? behind it that may be NULL, and a + that
+// is a foreign key.
 func columns(list ...string) (all []Column) {
 	for _, text := range list {
 		name, typ, _ := strings.Cut(text, " ")
 		typ, fk := strings.CutSuffix(typ, "+")
-		all = append(all, Column{Name: name, Type: typ, FK: fk})
+		typ, nullable := strings.CutSuffix(typ, "?")
+		all = append(all, Column{Name: name, Type: typ, Nullable: nullable, FK: fk})
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -149,6 +150,26 @@ func (a *adoption) columnOf(field string) (*Table, string) {
 		}
 	}
 	return nil, ""
+}
+
+// dropped says which rows tell nothing on a topic, since a column of it is NULL there.
+func (s *source) dropped() (lines []string) {
+	if sourceOf(s.message).GetTold() { // no row of it tells anything by itself
+		return nil
+	}
+	for _, topic := range s.topics {
+		var columns []string
+		for segment := range strings.SplitSeq(topic, "/") {
+			name, _, ok := fieldOf(segment)
+			if i := slices.IndexFunc(s.table.Columns, func(c Column) bool { return c.Name == name }); ok && i >= 0 && s.table.Columns[i].Nullable {
+				columns = append(columns, name)
+			}
+		}
+		if len(columns) > 0 {
+			lines = append(lines, fmt.Sprintf("%s may be NULL, and a row in which it is tells nothing on %q. If a method that goes by this answers with such rows, have its topic be %q, here and there; if there are none, let the column be NOT NULL (docs/lint/template-syntax.md, A column that may be NULL)", strings.Join(columns, " or "), topic, cmp.Or(s.whole(), s.table.word())))
+		}
+	}
+	return lines
 }
 
 // outsideKey says what the database needs, where topics have columns that a deleted row

@@ -126,6 +126,34 @@ func TestPropose_saysOnceWhatIsOfTwoTables(t *testing.T) {
 	require.NotContains(t, left["GetOrder"], "optional")
 }
 
+// A row whose column is NULL has no topic by it, which is said of each topic that methods go
+// by, also of a source that was given by hand; but of no topic that somebody else tells.
+func TestPropose_namesWhatMayBeNull(t *testing.T) {
+	folders := []*Table{{Schema: "public", Name: "folders", Key: []string{"id"}, Columns: columns("id int8", "parent_id int8?+", "owner_id int8+", "color text?")}}
+	const (
+		inParent = `parent_id may be NULL, and a row in which it is tells nothing on "folders/{parent_id}/list"`
+		source   = `option (freshet.v1.source) = {table: "folders" topics: "folders/{parent_id}/list" `
+	)
+	for _, tt := range []struct{ source, request, want string }{
+		{"", "int64 parent_id = 1;", `parent_id may be NULL, and a row in which it is tells nothing on "parents/{parent_id}/folders". If a method that goes by this answers with such rows, have its topic be "folders", here and there;`},
+		{"", "int64 parent_id = 1; string color = 2; int64 owner_id = 3;", `parent_id or color may be NULL, and a row in which it is tells nothing on "parents/{parent_id}/owners/{owner_id}/colors/{color}/folders"`},
+		{"", "int64 owner_id = 1;", ""},
+		{"", "int64 id = 1;", ""},
+		{source + "};", "int64 parent_id = 1;", inParent},
+		{source + `topics: "all"};`, "int64 parent_id = 1;", inParent + `. If a method that goes by this answers with such rows, have its topic be "all"`},
+		{source + `topics: "all"};`, "", ""},
+		{source + "told: true};", "int64 parent_id = 1;", ""},
+	} {
+		fd := compile(t, `syntax = "proto3"; package shop.v1; import "freshet/v1/options.proto"; message Folder {`+tt.source+` int64 id = 1; } message Page { repeated Folder list = 1; } message Q {`+tt.request+"}\nservice Shop { rpc ListFolder(Q) returns (Page); }")
+		var left []string
+		for _, p := range Propose([]protoreflect.FileDescriptor{fd}, folders).Proposals {
+			left = append(left, p.Left...)
+		}
+		require.Equal(t, tt.want != "", strings.Contains(strings.Join(left, "\n"), "may be NULL"), left)
+		require.Contains(t, strings.Join(left, "\n"), tt.want)
+	}
+}
+
 // A materialized view is told by whoever refreshes it, also where its source was given by hand.
 func TestPropose_declaredView(t *testing.T) {
 	view := []*Table{{Schema: "public", Name: "totals", View: true, Columns: columns("id int8")}}

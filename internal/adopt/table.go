@@ -22,11 +22,12 @@ type Table struct {
 
 // Column is one of its columns.
 type Column struct {
-	Name string
-	Type string // by its name in pg_type, of a domain that of the type below it
-	Enum bool   // which is an enum
-	FK   bool   // it is the column of a foreign key of one column
-	Made made   // by the database; empty: its values come with the row
+	Name     string
+	Type     string // by its name in pg_type, of a domain that of the type below it
+	Enum     bool   // which is an enum
+	Nullable bool   // it may be NULL
+	FK       bool   // it is the column of a foreign key of one column
+	Made     made   // by the database; empty: its values come with the row
 }
 
 // made is how the database makes the values of a column.
@@ -123,9 +124,9 @@ func (t *Table) fit(columns []string) bool {
 }
 
 // tablesSQL returns the columns of all tables and materialized views, partitions aside, in their
-// order, with whether each is of the primary key, and whether it is a foreign key by itself; and
-// of the table whether it is unlogged, and which of the tables below it has changes that are
-// never told under its name.
+// order, with whether each may be NULL, whether it is of the primary key, and whether it is a foreign
+// key by itself; and of the table whether it is unlogged, and which of the tables below it has
+// changes that are never told under its name.
 const tablesSQL = `
 with recursive tree (root, oid) as (
   select inhparent, inhrelid from pg_inherits
@@ -138,7 +139,7 @@ with recursive tree (root, oid) as (
   order by root, oid
 )
 select n.nspname, c.relname, c.relkind = 'm', c.relpersistence = 'u', coalesce(u.kind, ''), coalesce(u.name, ''), a.attname,
-  b.typname, b.typtype = 'e',
+  b.typname, b.typtype = 'e', not (a.attnotnull or t.typnotnull),
   case when a.attgenerated <> '' then 'generated' when a.attidentity <> '' then 'identity' when pg_get_expr(d.adbin, d.adrelid) like 'nextval(%' then 'serial'
     when d.adbin is not null and a.attnum = any(p.conkey) then 'default' else '' end,
   coalesce(a.attnum = any(p.conkey), false),
@@ -190,7 +191,7 @@ func Tables(ctx context.Context, conn *pgx.Conn) ([]*Table, error) {
 			c              Column
 			key            bool
 		)
-		if err := rows.Scan(&schema, &name, &view, &unlogged, &kind, &untold, &c.Name, &c.Type, &c.Enum, &c.Made, &key, &c.FK); err != nil {
+		if err := rows.Scan(&schema, &name, &view, &unlogged, &kind, &untold, &c.Name, &c.Type, &c.Enum, &c.Nullable, &c.Made, &key, &c.FK); err != nil {
 			return nil, fmt.Errorf("read the tables: %w", err)
 		}
 		if n := len(all); n == 0 || all[n-1].Schema != schema || all[n-1].Name != name {
