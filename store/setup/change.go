@@ -19,10 +19,10 @@ func (t *table) in(name string) *published {
 }
 
 // broken says why UPDATE and DELETE fail now in some part of the table, as it is
-// published; empty: they pass. (The rules are CheckCmdReplicaIdentity's, in
-// src/backend/executor/execReplication.c.)
+// published (nil: it isn't); empty: they pass. (The rules are CheckCmdReplicaIdentity's,
+// in src/backend/executor/execReplication.c.)
 func (t *table) broken(now *published) string {
-	if !now.changes {
+	if now == nil || !now.changes {
 		return ""
 	}
 	for i := range t.leaves {
@@ -124,7 +124,7 @@ func (p *publication) setUp(t *table, want []string) (problems []Problem) {
 			"and every UPDATE and DELETE in it would fail; give it a primary key (the columns of the partition key are part of it)"})
 	}
 	hopeless := len(Fatal(problems)) > 0
-	if now != nil && t.broken(now) != "" && (hopeless || c.asks()) {
+	if t.broken(now) != "" && (hopeless || c.asks()) {
 		var rescue Problem
 		rescue, now = p.rescue(t, now)
 		problems = append(problems, rescue)
@@ -165,7 +165,8 @@ func (p *publication) rescue(t *table, now *published) (Problem, *published) {
 // complete makes one problem of all that is missing for a table.
 func (p *publication) complete(t *table, now *published, c *change, want []string) (Problem, bool) {
 	columns := c.list(want)
-	sql, why := p.place(t, now, columns)
+	broken := t.broken(now)
+	sql, why := p.place(t, now, columns, broken)
 	var wrong []string
 	if why != "" {
 		wrong = append(wrong, why)
@@ -174,15 +175,15 @@ func (p *publication) complete(t *table, now *published, c *change, want []strin
 	if columns == nil && stored && t.version >= 180000 && (now == nil || !now.stored) {
 		sql = append(sql, "alter publication "+quoteIdent(p.name)+" set (publish_generated_columns = stored);")
 		if why == "" {
-			wrong = append(wrong, cmp.Or(t.broken(now), fmt.Sprintf("the publication %q leaves out the generated columns of %s", p.name, t.name)))
+			wrong = append(wrong, cmp.Or(broken, fmt.Sprintf("the publication %q leaves out the generated columns of %s", p.name, t.name)))
 		}
 	}
 	switch {
 	case len(c.leaves) > 0 && len(want) == 0:
 		wrong = append(wrong, strings.Join(c.leaves, ", ")+" has no replica identity: published, it would refuse every UPDATE and DELETE")
-	case len(c.leaves) > 0 && now != nil && t.broken(now) != "":
-		if now := t.broken(now); !slices.Contains(wrong, now) {
-			wrong = append(wrong, now)
+	case len(c.leaves) > 0 && broken != "":
+		if !slices.Contains(wrong, broken) {
+			wrong = append(wrong, broken)
 		}
 	case len(c.leaves) > 0:
 		wrong = append(wrong, fmt.Sprintf("the replica identity of %s doesn't cover the columns %s: moves and deletes couldn't name the old topics", strings.Join(c.leaves, ", "), strings.Join(want, ", ")))
@@ -200,8 +201,8 @@ func (p *publication) complete(t *table, now *published, c *change, want []strin
 }
 
 // place says how the publication is to have the table: with these columns (nil:
-// all), and no row filter.
-func (p *publication) place(t *table, now *published, columns []string) (sql []string, why string) {
+// all), and no row filter. broken is why its UPDATE and DELETE fail now.
+func (p *publication) place(t *table, now *published, columns []string, broken string) (sql []string, why string) {
 	switch {
 	case now == nil && p.exists:
 		return []string{p.add(t, columns)}, fmt.Sprintf("the publication %q lacks the table %s", p.name, t.name)
@@ -214,10 +215,10 @@ func (p *publication) place(t *table, now *published, columns []string) (sql []s
 	case now.columns == nil:
 		return nil, ""
 	case columns == nil:
-		return p.relist(t, nil), cmp.Or(t.broken(now), fmt.Sprintf("the publication %q has a column list for %s, which its replica identity can't have", p.name, t.name))
+		return p.relist(t, nil), cmp.Or(broken, fmt.Sprintf("the publication %q has a column list for %s, which its replica identity can't have", p.name, t.name))
 	case !covers(now.columns, columns):
 		// More than the contract needs is accepted, for rolling deploys.
-		return p.relist(t, columns), cmp.Or(t.broken(now), fmt.Sprintf("the publication %q lists too few columns of %s: it needs %s", p.name, t.name, strings.Join(columns, ", ")))
+		return p.relist(t, columns), cmp.Or(broken, fmt.Sprintf("the publication %q lists too few columns of %s: it needs %s", p.name, t.name, strings.Join(columns, ", ")))
 	default:
 		return nil, ""
 	}

@@ -129,7 +129,7 @@ func (p *publication) checkTable(ctx context.Context, tx pgx.Tx, source *contrac
 	}
 	if len(unfit) > 0 {
 		// It isn't to be set up. What breaks the application is told all the same.
-		if now := t.in(p.name); now != nil && t.broken(now) != "" {
+		if now := t.in(p.name); t.broken(now) != "" {
 			rescue, _ := p.rescue(t, now)
 			problems = append(problems, rescue)
 		}
