@@ -28,10 +28,10 @@ type Primary interface {
 	Nudge()
 }
 
-// Settler tells when a transaction has passed the frontier.
+// Settler hands over the commits of transactions.
 type Settler interface {
 	// Expect registers a transaction before its COMMIT is sent. The channel
-	// receives the commit once the frontier has passed it; forget releases it.
+	// receives the commit before the frontier moves to it, or never; forget releases it.
 	Expect(xid uint64) (commit <-chan freshet.Commit, forget func())
 }
 

@@ -12,10 +12,6 @@ import (
 	"github.com/freshet-dev/freshet/store"
 )
 
-// settleGrace is how much later than the frontier a commit may be handed over.
-// A transaction that changed no source never is, and pays it.
-const settleGrace = 2 * time.Millisecond
-
 // settle holds the answer of a mutation back until a read that follows finds
 // what the mutation did or saw, at most MaxSettle, and stamps it with what
 // such a read must ask for.
@@ -150,10 +146,11 @@ func (s *settling) wait(ctx context.Context, outcomes []store.Outcome) (freshet.
 	return rev, slices.Compact(topics)
 }
 
-// outcome waits until the transaction's own commit has been seen or the
-// frontier has reached the position read after it, whichever is first. A
-// commit of another epoch is not its own: after a crash, ids whose WAL was not
-// flushed are given again.
+// outcome waits until the frontier has reached the transaction's own commit, or
+// the position read after it, whichever is first. A commit is handed over before
+// the frontier moves to it, so one that hasn't come by the time the frontier is at
+// the position won't: it was of no source, say. A commit of another epoch is not its
+// own: after a crash, ids whose WAL was not flushed are given again.
 func (s *settling) outcome(ctx context.Context, o store.Outcome) (_ freshet.Commit, seen bool, _ error) {
 	s.mu.Lock()
 	commit := s.expected[o.Xid] // nil, so never ready, when there is none
@@ -161,28 +158,36 @@ func (s *settling) outcome(ctx context.Context, o store.Outcome) (_ freshet.Comm
 	if !o.Committed || o.Xid == 0 || commit == nil {
 		return freshet.Commit{}, false, s.cfg.Hub.Wait(ctx, o.Position)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	reached := make(chan error, 1)
-	go func() { reached <- s.cfg.Hub.Wait(ctx, o.Position) }()
-	select {
-	case c := <-commit:
-		if c.Revision.Epoch != o.Position.Epoch {
-			return freshet.Commit{}, false, <-reached
-		}
-		cancel()
+	var failed error // once reached is closed
+	reached := make(chan struct{})
+	go func() {
+		defer close(reached)
+		failed = s.cfg.Hub.Wait(waiting, o.Position)
+	}()
+	own, known := handedOver(commit, reached)
+	if !known || own.Revision.Epoch != o.Position.Epoch {
 		<-reached
-		return c, true, nil
-	case err := <-reached:
-		// The commit itself may have moved the frontier here; it is then
-		// handed over a moment later, and says more.
-		grace := time.NewTimer(settleGrace)
-		defer grace.Stop()
-		select {
-		case c := <-commit:
-			return c, c.Revision.Epoch == o.Position.Epoch, err
-		case <-grace.C:
-			return freshet.Commit{}, false, err
-		}
+		return freshet.Commit{}, false, failed
+	}
+	cancel()
+	<-reached
+	err := s.cfg.Hub.Wait(ctx, own.Revision)
+	return own, err == nil, err
+}
+
+// handedOver waits for the first of both, and returns the commit if there is one then.
+func handedOver(commit <-chan freshet.Commit, reached <-chan struct{}) (own freshet.Commit, known bool) {
+	select {
+	case own = <-commit:
+		return own, true
+	case <-reached:
+	}
+	select {
+	case own = <-commit:
+		return own, true
+	default:
+		return freshet.Commit{}, false
 	}
 }

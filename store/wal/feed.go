@@ -296,7 +296,8 @@ func (f *Feed) InsertPosition(ctx context.Context) (freshet.Revision, error) {
 }
 
 // Expect registers a transaction before its COMMIT is sent. The channel, of
-// capacity 1, receives its commit once the frontier has passed it; Topics is
+// capacity 1, receives its commit before the frontier moves to it, so that
+// whoever sees the frontier above it and no commit need not wait for one; Topics is
 // nil if they are not known one by one. forget releases it, and must be called.
 func (f *Feed) Expect(xid uint64) (commit <-chan freshet.Commit, forget func()) {
 	key := uint32(xid) //nolint:gosec // the stream has the low 32 bits; no two live xids share them
@@ -313,8 +314,8 @@ func (f *Feed) Expect(xid uint64) (commit <-chan freshet.Commit, forget func()) 
 	}
 }
 
-// passed tells whoever expects xid that the frontier has passed its commit.
-func (f *Feed) passed(xid uint32, commit freshet.Commit) {
+// passes hands its commit, which the frontier moves to next, to whoever expects xid.
+func (f *Feed) passes(xid uint32, commit freshet.Commit) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.expected[xid]; c != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -80,10 +81,19 @@ func TestFeed_readAfterNotice(t *testing.T) {
 }
 
 // TestFeed_expect: whoever registered a transaction before its COMMIT learns
-// its revision and its topics once the frontier has passed it.
+// its revision and its topics, before the frontier moves to it.
 func TestFeed_expect(t *testing.T) {
 	url := database(t)
-	feed := start(t, url).live(t)
+	var ours atomic.Uint32
+	var expecting atomic.Pointer[<-chan freshet.Commit]
+	before := make(chan int, 1)
+	feed := startOn(t, url, newSink(), func(c *wal.Config) {
+		c.BeforeTold = func(xid uint32, _ freshet.Commit) {
+			if xid == ours.Load() { // others are of the quarantine
+				before <- len(*expecting.Load())
+			}
+		}
+	}).live(t)
 	conn := testkit.Conn(t, url)
 	ctx, cancel := context.WithTimeout(testkit.Context(t), testTimeout)
 	defer cancel()
@@ -95,13 +105,21 @@ func TestFeed_expect(t *testing.T) {
 	require.NoError(t, tx.QueryRow(ctx, `select pg_current_xact_id()::text::bigint`).Scan(&xid))
 	expected, forget := feed.Expect(xid)
 	defer forget()
+	expecting.Store(&expected)
+	ours.Store(uint32(xid))
 	_, forgotten := feed.Expect(xid + 1)
 	forgotten()
 	require.NoError(t, tx.Commit(ctx))
 	select {
+	case n := <-before:
+		require.Equal(t, 1, n, "the sink is about to know of it, and whoever expects it doesn't")
+	case <-ctx.Done():
+		require.FailNow(t, "the commit never came")
+	}
+	select {
 	case c := <-expected:
 		require.Equal(t, topicsOf("7", id), sorted(c.Topics...))
-		require.False(t, feed.Frontier().Less(c.Revision), "told only once the frontier has passed it")
+		require.NoError(t, feed.Wait(ctx, c.Revision))
 	case <-ctx.Done():
 		require.Fail(t, "the commit never came")
 	}

@@ -178,15 +178,16 @@ func (f *Feed) Apply(t Told) bool {
 // following.mu.
 func (f *Feed) publishTold(c ToldCommit) {
 	f.stats.commits.Add(1)
+	if c.Alone && f.following.serving {
+		own := c.Commit
+		if len(own.Floors) > 0 {
+			own.Topics = nil // not known one by one
+		}
+		f.passes(c.XID, own)
+	}
 	if f.cfg.BeforeTold != nil && c.Alone {
 		f.cfg.BeforeTold(c.XID, c.Commit)
 	}
 	f.cfg.Sink.Publish(c.Commit)
 	f.applied.Store(c.Revision.Position)
-	if c.Alone && f.following.serving {
-		if len(c.Floors) > 0 {
-			c.Topics = nil // not known one by one
-		}
-		f.passed(c.XID, c.Commit)
-	}
 }

@@ -72,7 +72,12 @@ func (f *toldFeed) here(t *testing.T) freshet.Revision {
 // where it is on: R1. It is ready, and current, by what it has seen of the primary itself.
 func TestFollow_appliesWhatFits(t *testing.T) {
 	url := database(t)
-	f := follow(t, url)
+	var expected <-chan freshet.Commit
+	f := follow(t, url, func(c *wal.Config) {
+		c.BeforeTold = func(uint32, freshet.Commit) {
+			require.Len(t, expected, 1, "the sink is about to know of it, and whoever expects it doesn't")
+		}
+	})
 	require.ErrorContains(t, f.Ready(), "waiting for another one")
 	here := f.here(t)
 	at := func(position uint64) freshet.Revision {
@@ -96,7 +101,8 @@ func TestFollow_appliesWhatFits(t *testing.T) {
 	p := here.Position
 	require.False(t, f.Apply(f.told(p+1, p+9)), "R1: there is a gap")
 	require.Equal(t, here, f.Frontier())
-	expected, forget := f.Expect(77)
+	var forget func()
+	expected, forget = f.Expect(77)
 	defer forget()
 	next := f.told(p-100, p+10, freshet.Commit{Revision: at(p - 50), Topics: []string{"old"}}, freshet.Commit{Revision: at(p + 5), Topics: []string{"new"}})
 	next.Commits[1].XID, next.Commits[1].Alone = 77, true

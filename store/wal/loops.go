@@ -241,30 +241,36 @@ func (s *session) apply(w *waiting) {
 	f := s.f
 	rev := f.revision(w.end)
 	commit := freshet.Commit{Revision: rev, Topics: w.topics, Floors: w.floors}
-	if w.end > f.position() {
-		f.stats.commits.Add(uint64(w.commits)) //nolint:gosec // not negative
+	news := w.end > f.position()
+	if news {
 		// At a position that is news to whoever holds what was read before.
 		unsure := f.quarantine.tell()
 		commit.Changes = f.inEpoch(rev, w.changes, unsure)
 		commit.Floors = union(commit.Floors, unsure)
-		news := w.commits > 0 || len(commit.Floors) > 0
-		if news {
-			if f.cfg.BeforeTold != nil && w.commits == 1 {
-				f.cfg.BeforeTold(w.xid, commit)
-			}
-			f.cfg.Sink.Publish(commit)
-		}
-		f.applied.Store(uint64(w.end))
-		if f.serving && !news {
-			f.cfg.Sink.Advance(rev)
-		}
 	}
 	if w.commits > 0 && f.serving {
-		if w.commits > 1 || len(w.floors) > 0 {
-			commit.Topics = nil // not known one by one, or not the writer's own
+		own := commit
+		if w.commits > 1 || len(own.Floors) > 0 {
+			own.Topics = nil // not known one by one, or not the writer's own
 		}
-		f.passed(w.xid, commit)
+		f.passes(w.xid, own)
 	}
+	if !news {
+		return
+	}
+	f.stats.commits.Add(uint64(w.commits)) //nolint:gosec // not negative
+	if w.commits == 0 && len(commit.Floors) == 0 {
+		f.applied.Store(uint64(w.end))
+		if f.serving {
+			f.cfg.Sink.Advance(rev)
+		}
+		return
+	}
+	if f.cfg.BeforeTold != nil && w.commits == 1 {
+		f.cfg.BeforeTold(w.xid, commit)
+	}
+	f.cfg.Sink.Publish(commit)
+	f.applied.Store(uint64(w.end))
 }
 
 // catchUp decides when a session that started over may serve.
