@@ -207,6 +207,9 @@ func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 		}
 		return nil
 	}
+	if collects(md) {
+		return nil
+	}
 	var candidates, refused []*Table
 	for _, t := range a.tables {
 		switch {
@@ -230,6 +233,22 @@ func (a *adoption) rowsOf(md protoreflect.MessageDescriptor) *source {
 		why = append(why, fmt.Sprintf("so is %s, which has fewer of its fields; if it is a row of that, change the table", list(candidates[1:])))
 	}
 	return &source{message: md, table: best, why: why}
+}
+
+// collects reports whether a message, Orders, is many of another, Order: that is the row then,
+// though a table has the name of this one.
+func collects(md protoreflect.MessageDescriptor) bool {
+	for i := range md.Fields().Len() {
+		f := md.Fields().Get(i)
+		element := f.Message()
+		if f.IsMap() {
+			element = f.MapValue().Message()
+		}
+		if element != nil && f.Cardinality() == protoreflect.Repeated && same(string(md.Name()), plural(snake(string(element.Name())))) {
+			return true
+		}
+	}
+	return false
 }
 
 func orNone(names []string) string {

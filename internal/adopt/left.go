@@ -246,7 +246,7 @@ func (a *adoption) rowless(files []protoreflect.FileDescriptor) (proposals []Pro
 		for i := range messages.Len() {
 			md := messages.Get(i)
 			walk(md.Messages())
-			if seen[md.FullName()] && !held[md.FullName()] && !md.IsMapEntry() && a.rows[md.FullName()] == nil {
+			if seen[md.FullName()] && !held[md.FullName()] && !md.IsMapEntry() && a.rows[md.FullName()] == nil && !collects(md) {
 				proposals = append(proposals, Proposal{Element: md, Left: []string{a.noTable(md)}})
 			}
 		}

@@ -118,6 +118,27 @@ service Shop { rpc GetOrder(Q) returns (Order); }`)
 	}
 }
 
+// A message in the plural that repeats the one in the singular has rows, and is none: what is
+// proposed is as with any other name for it, also where a response holds it.
+func TestPropose_collection(t *testing.T) {
+	for list, method := range map[string]string{
+		"message Orders { repeated Order orders = 1; }":                                  "rpc ListOrders(Q) returns (Orders);",
+		"message Orders { map<string, Order> by_id = 1; string state = 2; }":             "rpc ListOrders(Q) returns (Orders);",
+		"message Orders { repeated Order orders = 1; } message R { Orders orders = 1; }": "rpc ListOrders(Q) returns (R);",
+		"message Page { repeated Order orders = 1; }":                                    "rpc ListOrders(Q) returns (Page);",
+	} {
+		out, left := leftOf(t, "message Order { int64 id = 1; string state = 2; } message Q { string state = 1; } "+list, method)
+		require.Len(t, out.Proposals, 2, list)
+		require.Equal(t, "Order", string(out.Proposals[0].Element.Name()))
+		require.Equal(t, "reads states/{state}/orders", summary(strings.Join(out.Proposals[1].Options, " ")))
+		require.Contains(t, left["ListOrders"], "state may be empty")
+	}
+	out, _ := leftOf(t, "message Orders { int64 id = 1; repeated Order children = 2; } message Order { string x = 1; } message Q { int64 id = 1; }", "rpc GetOrders(Q) returns (Orders);")
+	require.Equal(t, 1, out.Rows, "Order")
+	out, _ = leftOf(t, "message Labels { string word = 1; repeated Word words = 2; } message Word {} message Q {}", "rpc GetLabels(Q) returns (Labels);")
+	require.Equal(t, 1, out.Rows, "a row may have the table's name, and repeat what is no row")
+}
+
 // Advice is given once, and to a member of a oneof none that is for `optional`.
 func TestPropose_saysOnceWhatIsOfTwoTables(t *testing.T) {
 	_, left := leftOf(t, "message Order { int64 id = 1; repeated OrderItem items = 2; } message OrderItem { int64 order_id = 1; } message Q { oneof by { int64 order_id = 1; string state = 2; } }", "rpc GetOrder(Q) returns (Order);")
