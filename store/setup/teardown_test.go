@@ -32,7 +32,7 @@ select (select count(*) from pg_replication_slots where database = current_datab
 		require.ErrorAs(t, teardown(t, conn, name, false), &used)
 		require.Contains(t, used.Error(), "stop every `freshet serve`")
 		require.Len(t, used.Nodes, 1, "by where they run")
-		require.Regexp(t, ": slot "+slot+"_[0-9a-f]{8} with pid \\d+, \\d other connections$", used.Nodes[0])
+		require.Regexp(t, ": (slot "+slot+" with pid \\d+, )?slot "+slot+"_[0-9a-f]{8} with pid \\d+, \\d other connections$", used.Nodes[0], "it may be moving the one that stays")
 		slots, publications := left()
 		require.Equal(t, 2, slots, "the one that stays, and the node's")
 		require.Equal(t, 1, publications, "the publication of a node that lives")
@@ -122,7 +122,7 @@ func TestTeardown_amongOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, removed.Slot)
 	require.False(t, removed.Publication)
-	require.Equal(t, "slot "+slot, removed.NeededBy[0])
+	require.Regexp(t, "^slot "+slot+"( with pid \\d+)?$", removed.NeededBy[0], "whether or not the node is moving it just now")
 	require.Regexp(t, "^slot "+slot+"_[0-9a-f]{8} with pid ", removed.NeededBy[1])
 	write := func() {
 		testkit.Exec(t, url, `insert into messages (conversation, author, body) values ('7', 'a', 'b')`)
