@@ -7,9 +7,12 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/freshet-dev/freshet"
 )
 
 // ErrClosed says that the server ended the stream in good order: it shuts down,
@@ -46,6 +49,9 @@ type StatusError struct {
 	Code string
 	// Message is the server's explanation, or the beginning of the body.
 	Message string
+	// Topics are those that no row can have, if the stream was refused for them: without
+	// them it would begin. Nil: it wasn't.
+	Topics []string
 	// RetryAfter is the server's wish, rounded to seconds; 0 if it has none.
 	RetryAfter time.Duration
 }
@@ -102,6 +108,10 @@ func (e *ProtocolError) Unwrap() error { return e.Err }
 
 const eventStream = "text/event-stream"
 
+// maxRefusal bounds what is read of a refusal, in bytes: it may name all topics of a
+// request, which a server takes 1 MiB of.
+const maxRefusal = 2 << 20
+
 // checkResponse returns nil for a stream and otherwise what the server said.
 // It reads, but does not close, the body.
 func checkResponse(resp *http.Response) error {
@@ -115,10 +125,15 @@ func checkResponse(resp *http.Response) error {
 		e.Message = fmt.Sprintf("content type %q is not %s: is this Freshet's address?", kind, eventStream)
 		return e
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 16<<10))
-	var said struct{ Code, Message string }
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	var said struct {
+		Code, Message string
+		Topics        []string
+	}
 	if json.Unmarshal(body, &said) == nil && (said.Code != "" || said.Message != "") {
 		e.Code, e.Message = said.Code, said.Message
+		// Whoever prints them relies on this, as with those of an Invalidate.
+		e.Topics = slices.DeleteFunc(said.Topics, func(topic string) bool { return freshet.CheckTopic(topic) != nil })
 	} else {
 		e.Message = firstLine(body)
 	}

@@ -55,7 +55,8 @@ const (
 // The error is never nil: ctx.Err(), the sink's own error, a *[StatusError]
 // that is not Temporary (but a 401, if there is a token source and the stream was up
 // before, or the source has another token), or a *[freshet.TopicError] for a topic that
-// can't be one. sink is called from this goroutine; while it runs nothing is read, and
+// can't be one. Where a StatusError names Topics, the others can be followed without
+// them. sink is called from this goroutine; while it runs nothing is read, and
 // the server merges what it has to say.
 func (c *Client) Stream(ctx context.Context, topics []string, sink func(Event) error, opts ...StreamOption) error {
 	if len(topics) == 0 {

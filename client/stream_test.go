@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,31 @@ func TestStream_refusedForGood(t *testing.T) {
 		require.Equal(t, StatusError{Status: status, Code: "some_code", Message: "why"}, *refused)
 		require.Empty(t, told)
 	}
+}
+
+// A refusal for some of the topics says which: a caller that leaves them out can follow
+// the others. What isn't a topic isn't taken for one, however many are named.
+func TestStream_refusedForTopics(t *testing.T) {
+	named := []string{"t/\x1b[2J"}
+	for i := range 2000 {
+		named = append(named, fmt.Sprintf("rooms/00%d", i))
+	}
+	body, err := json.Marshal(map[string]any{"code": "invalid_argument", "message": "why", "topics": named})
+	require.NoError(t, err)
+	f := newFakeServer(t,
+		func(c *wire) { c.fail(400, string(body)) },
+		func(c *wire) { c.send(readyFrame(rev(1), time.Minute)) })
+	topics := append(slices.Clone(named[1:]), "rooms/7")
+	follow := func() error {
+		return quick(t, f).Stream(t.Context(), topics, func(Event) error { return errEnough })
+	}
+	var refused *StatusError
+	require.ErrorAs(t, follow(), &refused)
+	require.Equal(t, named[1:], refused.Topics)
+	topics = slices.DeleteFunc(topics, func(topic string) bool { return slices.Contains(refused.Topics, topic) })
+	require.Equal(t, []string{"rooms/7"}, topics)
+	require.ErrorIs(t, follow(), errEnough)
+	require.Equal(t, []string{"rooms/7"}, f.call(1).query["topic"])
 }
 
 func TestStream_notAStream(t *testing.T) {
