@@ -26,6 +26,7 @@ type slotUse struct {
 
 	copies               int // of our slot: one per node that lives
 	exists, ours, active bool
+	database, plugin     string // of a physical slot empty
 	status               string
 	keeps                string // WAL, as text for people
 }
@@ -44,10 +45,10 @@ select current_setting('max_replication_slots')::int, (select count(*) from pg_r
   current_setting('max_wal_senders')::int, (select count(*) from pg_stat_replication),
   array(select quote_literal(gid) from pg_prepared_xacts order by prepared),
   (select rolsuper from pg_roles where rolname = current_user), s.slot_name is not null, coalesce(s.plugin = 'pgoutput' and s.database = current_database(), false), coalesce(s.active, false),
-  (select count(*) from pg_replication_slots c where c.temporary and c.slot_name ~ $2),
+  coalesce(s.database, ''), coalesce(s.plugin, ''), (select count(*) from pg_replication_slots c where c.temporary and c.slot_name ~ $2),
   coalesce(s.wal_status, ''), coalesce(pg_size_pretty(case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end - s.restart_lsn), '')
 from (select) one left join pg_replication_slots s on s.slot_name = $1`, slot, CopiesOf(slot)).
-		Scan(&u.maxSlots, &u.slots, &u.maxSenders, &u.senders, &u.prepared, &u.super, &u.exists, &u.ours, &u.active, &u.copies, &u.status, &u.keeps)
+		Scan(&u.maxSlots, &u.slots, &u.maxSenders, &u.senders, &u.prepared, &u.super, &u.exists, &u.ours, &u.active, &u.database, &u.plugin, &u.copies, &u.status, &u.keeps)
 	if err != nil {
 		return nil, fmt.Errorf("check slot %q: %w", slot, err)
 	}
@@ -93,7 +94,11 @@ func (u *slotUse) problems(slot string) (problems []Problem) {
 	drop := "select pg_drop_replication_slot(" + quoteLiteral(slot) + ");"
 	if u.exists && !u.ours {
 		// Nothing to run: somebody may be in need of it.
-		add(Problem{Text: fmt.Sprintf("the replication slot %q belongs to another database or plugin: choose another name (server.Config.Slot, --slot)", slot)})
+		whose := "is a physical one"
+		if u.database != "" {
+			whose = fmt.Sprintf("belongs to the database %q and the plugin %s", u.database, u.plugin)
+		}
+		add(Problem{Text: fmt.Sprintf("the replication slot %q %s, and a server has one of a name: choose another name (server.Config.Slot, --slot)", slot, whose)})
 		return problems
 	}
 	needs, what := 1, "one for its copy"

@@ -1,6 +1,7 @@
 package setup_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -74,17 +75,30 @@ func TestCheckSlot_noneFree(t *testing.T) {
 	require.Empty(t, found)
 }
 
-// TestCheckSlot_ofOthers: a slot of that name that isn't ours is left alone.
+// TestCheckSlot_ofOthers: a slot of that name that isn't ours is left alone, and it is
+// said whose it is.
 func TestCheckSlot_ofOthers(t *testing.T) {
-	url := database(t)
+	url, another := database(t), testkit.Database(t)
 	slot := slotOf(t, url)
+	drop := func() { testkit.Exec(t, url, `select pg_drop_replication_slot($1)`, slot) }
+	refused := func(whose string) {
+		t.Helper()
+		_, found := checkSlot(t, url, slot)
+		require.Len(t, found, 1)
+		require.Equal(t, fmt.Sprintf("the replication slot %q %s, and a server has one of a name: choose another name (server.Config.Slot, --slot)", slot, whose), found[0].Text)
+		require.Empty(t, found[0].SQL, "nobody is told to drop what may be somebody's")
+	}
 	testkit.Exec(t, url, `select pg_create_physical_replication_slot($1)`, slot)
-	text, found := checkSlot(t, url, slot)
-	require.Contains(t, text, "belongs to another database or plugin")
-	require.Empty(t, found[0].SQL, "nobody is told to drop what may be somebody's")
+	refused("is a physical one")
+	drop()
+	testkit.Exec(t, another, `select pg_create_logical_replication_slot($1, 'pgoutput')`, slot)
+	config, err := pgx.ParseConfig(another)
+	require.NoError(t, err)
+	whose := fmt.Sprintf("belongs to the database %q and the plugin pgoutput", config.Database)
+	refused(whose)
 	feed := follow(t, url, url)
-	feed.await(t, "readiness says why", func() bool { return strings.Contains(feed.Ready().Error(), "belongs to another") })
-	testkit.Exec(t, url, `select pg_drop_replication_slot($1)`, slot)
+	feed.await(t, "readiness says why", func() bool { return strings.Contains(feed.Ready().Error(), whose) })
+	drop()
 	feed.live(t)
 }
 
