@@ -10,13 +10,16 @@ export function empty(queryClient: QueryClient, begun: (query: Query) => void): 
   const cache = queryClient.getQueryCache();
   // Writes that wait for the network would be sent as the next account's.
   queryClient.getMutationCache().clear();
-  for (const query of cache.getAll()) {
-    query.reset(); // also what is removed: observers keep the last query that they had an answer of
-    if (query.getObserversCount() === 0) cache.remove(query);
-    else begun(query);
-  }
+  for (const query of cache.getAll()) begin(queryClient, query, begun);
   for (const query of cache.getAll()) for (const observer of query.observers) dropPlaceholder(observer);
   void queryClient.refetchQueries({ type: "active" });
+}
+
+/** One query anew; what nobody shows is removed. */
+export function begin(queryClient: QueryClient, query: Query, begun: (query: Query) => void): void {
+  query.reset(); // also what is removed: observers keep the last query that they had an answer of
+  if (query.getObserversCount() === 0) queryClient.getQueryCache().remove(query);
+  else begun(query);
 }
 
 /** An observer that shows an answer in the place of one to come would keep it until that has come. */

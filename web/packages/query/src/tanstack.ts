@@ -1,5 +1,5 @@
 import type { MutationCacheNotifyEvent, Query, QueryCacheNotifyEvent, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
-import { empty, forgetUnwatched } from "./account.js";
+import { begin, empty, forgetUnwatched } from "./account.js";
 import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { installDefault, type Persister } from "./defaults.js";
@@ -51,6 +51,7 @@ export class Queries {
   readonly #persister: Persister;
   #subscription: ReturnType<Freshet["subscribe"]> | undefined;
   readonly #mutations = new Set<object>(); // under way
+  readonly #foreign = new WeakSet<object>(); // mutations of another account
   readonly #untold = new Set<string>(); // procedures that were warned of
   #syncing = false;
   #showing: Query | undefined; // being patched by us
@@ -153,6 +154,7 @@ export class Queries {
   #accountChanged(): void {
     for (const entry of this.#registry.entries) this.#removed(entry);
     this.#registry.forget();
+    for (const mutation of this.#mutations) this.#foreign.add(mutation);
     empty(this.#queryClient, (query) => this.#added(query));
     for (const listener of this.#emptiedListeners) guarded(listener);
   }
@@ -194,6 +196,8 @@ export class Queries {
     // What was removed goes on to its end, but for what waits to be resumed.
     const ends = !isPaused || this.#queryClient.getMutationCache().getAll().includes(mutation);
     if (status === "pending" && ends) this.#mutations.add(mutation);
+    // Whoever awaits it sets something yet, too.
+    else if (this.#foreign.has(mutation)) setTimeout(() => this.#mutations.delete(mutation));
     else if (this.#mutations.delete(mutation)) this.#registry.mutated(mutation);
   }
 
@@ -234,6 +238,7 @@ export class Queries {
       case "success":
         if (action.manual) {
           if (this.#showing === query) break;
+          if ([...this.#mutations].some((mutation) => this.#foreign.has(mutation))) return this.#refuse(entry);
           // Patches over an answer leave its age as it is; a mutation's are no longer sure once it is over.
           entry.mutations = new Set(this.#mutations);
           this.#registry.written(entry, undefined, true);
@@ -422,6 +427,21 @@ export class Queries {
     query.setData(data, { manual: true, updatedAt: dataUpdatedAt });
     this.#showing = undefined;
     if (isInvalidated) query.invalidate();
+  }
+
+  /**
+   * What was set by hand while a mutation of another account runs may be that one's:
+   * it is undone before anybody renders.
+   */
+  #refuse(entry: Entry<Query>): void {
+    const { query, rule, shown } = entry;
+    if (shown === undefined) {
+      this.#removed(entry);
+      begin(this.#queryClient, query, () => this.#fetch(this.#added(query)));
+    } else {
+      this.#show(query, shown);
+      if (!rule.fresh) query.invalidate(); // as it was
+    }
   }
 
   #fetch({ query, rule }: Entry<Query>): void {

@@ -1,11 +1,11 @@
 // @vitest-environment happy-dom
 import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { useInfiniteQuery, useMutation, useQuery } from "@connectrpc/connect-query";
-import { keepPreviousData, onlineManager } from "@tanstack/react-query";
+import { createQueryOptions, useInfiniteQuery, useMutation, useQuery } from "@connectrpc/connect-query";
+import { keepPreviousData, MutationObserver, onlineManager, type MutationObserverOptions } from "@tanstack/react-query";
 import { useState } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ListMessagesResponseSchema } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
+import { ListMessagesResponseSchema, type ListMessagesResponse } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
 import { MessageService, parent, topic } from "./message-api.js";
 import { list, Page } from "./page.js";
 import { rev } from "./server.js";
@@ -135,6 +135,179 @@ describe("a change of account", () => {
     await page.soon();
     expect(page.rendered.at(-1)).toBe("grace's");
     expect(send).not.toHaveBeenCalled();
+  });
+});
+
+describe("a mutation that a change of account finds under way", () => {
+  let page: Page;
+  beforeEach(async () => {
+    page = new Page();
+    page.mount(<One />);
+    (await page.next()).answer("ada's", rev(10));
+    await page.shows("ada's");
+  });
+  afterEach(() => {
+    onlineManager.setOnline(true);
+    page.close();
+  });
+
+  function One() {
+    const { data } = useQuery(list, { parent });
+    return page.show(data ? data.messages.map((m) => m.body).join() : "loading");
+  }
+  const key = () => createQueryOptions(list, { parent }, { transport: page.transport }).queryKey;
+  const get = () => page.queryClient.getQueryData<ListMessagesResponse>(key());
+  const set = (data: ListMessagesResponse | undefined) => page.queryClient.setQueryData(key(), data as never);
+  const draft = create(ListMessagesResponseSchema, { messages: [{ body: "ada's draft" }] });
+  type Options = MutationObserverOptions<unknown, Error, void, ListMessagesResponse | undefined>;
+  /** As TanStack Query's documentation has it. */
+  const rollback: Options = { onMutate: get, onError: (_error, _variables, snapshot) => set(snapshot) };
+
+  /** Its end is the test's. */
+  function mutate(options: Options, own?: Pick<Options, "onError">) {
+    let succeed!: () => void;
+    let fail!: () => void;
+    const gate = new Promise<void>((resolve, reject) => {
+      succeed = resolve;
+      fail = () => reject(new Error("no"));
+    });
+    const observer = new MutationObserver(page.queryClient, { mutationFn: () => gate, ...options });
+    observer.subscribe(() => {});
+    return { succeed, fail, done: observer.mutate(undefined, own as never) };
+  }
+
+  async function grace(): Promise<void> {
+    page.source.changeAccount();
+    (await page.next()).answer("grace's", rev(9));
+    await page.shows("grace's");
+    page.source.ready(rev(9));
+    await vi.waitFor(() => expect(page.report.freshness).toBe("live"));
+  }
+
+  const rendersOnlyGraces = () => expect(page.rendered.filter((body) => body !== "loading")).toEqual(["ada's", "grace's"]);
+
+  /** The cache has what she has read and nothing else, and so has the page, from the change on. */
+  async function onlyGraces(): Promise<void> {
+    await page.soon();
+    rendersOnlyGraces();
+    expect(get()?.messages.map((m) => m.body)).toEqual(["grace's"]);
+    expect(page.report).toMatchObject({ freshness: "live", have: rev(9) });
+    expect(page.api.reads.left).toBe(0);
+  }
+
+  const ways: [string, "succeed" | "fail", Options, Pick<Options, "onError">?][] = [
+    ["onError", "fail", rollback],
+    ["onError of `mutate`", "fail", {}, { onError: () => set(draft) }],
+    ["onSuccess", "succeed", { onSuccess: () => set(draft) }],
+    ["onSettled, in the end", "fail", { onError: () => new Promise((resolve) => setTimeout(resolve, 5)), onSettled: () => set(draft) }],
+  ];
+
+  test.each(ways)("shows the next one nothing by %s", async (_name, end, options, own) => {
+    const write = mutate(options, own);
+    await page.soon(); // it is sent
+    await grace();
+    write[end]();
+    await write.done.catch(() => {});
+    await onlyGraces();
+  });
+
+  test("shows nothing by what waits for it", async () => {
+    const write = mutate({});
+    const waiting = write.done.catch(() => set(draft)); // as after `mutateAsync`
+    await grace();
+    write.fail();
+    await waiting;
+    await onlyGraces();
+  });
+
+  test("shows nothing by an onMutate that goes on", async () => {
+    let go!: () => void;
+    const write = mutate({
+      onMutate: async () => {
+        await new Promise<void>((resolve) => (go = resolve));
+        return set(draft) as undefined;
+      },
+    });
+    await grace();
+    go();
+    await onlyGraces();
+    write.succeed();
+    await write.done;
+    await onlyGraces();
+  });
+
+  test("shows nothing if it waited for the network, and that is back", async () => {
+    onlineManager.setOnline(false);
+    mutate({
+      onMutate: async () => {
+        await Promise.resolve();
+        return set(draft) as undefined;
+      },
+    });
+    page.source.changeAccount();
+    await page.soon();
+    expect(get()).toBeUndefined();
+    onlineManager.setOnline(true);
+    await page.soon();
+    (await page.next()).answer("grace's", rev(9));
+    await page.shows("grace's");
+    await page.soon();
+    rendersOnlyGraces();
+    // It is over: what is set now is hers.
+    set(create(ListMessagesResponseSchema, { messages: [{ body: "grace's own" }] }));
+    await page.shows("grace's own");
+  });
+
+  test("shows nothing where nothing has been read yet, not by calling that read off either", async () => {
+    const write = mutate(rollback);
+    await page.soon();
+    page.source.changeAccount();
+    await page.shows("loading");
+    const before = await page.next();
+    write.fail();
+    await write.done.catch(() => {});
+    expect(get()).toBeUndefined();
+    await page.queryClient.cancelQueries(); // puts back what was there before the read
+    expect(get()).toBeUndefined();
+    before.answer("nobody's", rev(9));
+    (await page.next()).answer("nobody's either", rev(9)); // begun in the place of that, and called off
+    void page.queryClient.refetchQueries();
+    (await page.next()).answer("grace's", rev(9));
+    await page.shows("grace's");
+    rendersOnlyGraces();
+  });
+
+  test("leaves nothing where nobody looks", async () => {
+    const write = mutate({ onError: () => page.queryClient.setQueryData(["new"], draft) });
+    await grace();
+    write.fail();
+    await write.done.catch(() => {});
+    expect(page.queryClient.getQueryData(["new"])).toBeUndefined();
+    expect(page.queryClient.getQueryCache().getAll()).toHaveLength(1);
+    await onlyGraces();
+  });
+
+  test("leaves what is owed to be read as owed", async () => {
+    const write = mutate(rollback);
+    await grace();
+    const [query] = page.queryClient.getQueryCache().getAll();
+    query!.removeObserver(query!.observers[0]!); // nobody looks
+    page.source.invalidate(rev(12), topic);
+    expect(query!.state.isInvalidated).toBe(true);
+    write.fail();
+    await write.done.catch(() => {});
+    expect(get()?.messages[0]?.body).toBe("grace's");
+    expect(query!.state.isInvalidated).toBe(true);
+  });
+
+  test("has nothing to do with the next one's own, once it is over", async () => {
+    const write = mutate(rollback);
+    await grace();
+    write.succeed();
+    await write.done;
+    await page.soon();
+    set(create(ListMessagesResponseSchema, { messages: [{ body: "grace's own" }] }));
+    await page.shows("grace's own");
   });
 });
 
