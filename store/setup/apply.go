@@ -169,7 +169,7 @@ func (a *applying) mend(ctx context.Context, p Problem) error {
 			}
 			return nil
 		})
-		if SQLState(err) != codeLockNotAvailable {
+		if SQLState(err) != CodeLockNotAvailable {
 			return err
 		}
 		if attempt == mendAttempts {

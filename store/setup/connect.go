@@ -82,7 +82,7 @@ const (
 	CodeUndefinedObject       = "42704"
 	codeUndefinedTable        = "42P01"
 	CodeObjectInUse           = "55006"
-	codeLockNotAvailable      = "55P03" // lock_timeout
+	CodeLockNotAvailable      = "55P03" // lock_timeout
 	codeInsufficientPrivilege = "42501"
 )
 

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/freshet-dev/freshet"
+	"github.com/freshet-dev/freshet/store/setup"
 )
 
 // incarnation names one uninterrupted run of one database.
@@ -86,6 +88,9 @@ func resolveEpoch(ctx context.Context, conn *pgx.Conn, now incarnation, served h
 	// Also where the default is a read-only transaction, because the disk is
 	// nearly full, say: without an epoch nobody is served.
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `set local lock_timeout = '`+epochLockTimeout+`'`); err != nil {
+			return err
+		}
 		// One node at a time. Not an advisory lock: those are everybody's, and
 		// whoever may connect could keep every node from starting.
 		if _, err := tx.Exec(ctx, `lock table freshet.epoch in share row exclusive mode`); err != nil {
@@ -117,8 +122,28 @@ on conflict ("only") do update set epoch = excluded.epoch, system_identifier = e
 			epoch, now.systemIdentifier, now.timeline, now.postmasterStart, now.database)
 		return err
 	})
+	if setup.SQLState(err) == setup.CodeLockNotAvailable {
+		err = epochLocked(ctx, conn, err)
+	}
 	if err != nil {
 		return 0, false, fmt.Errorf("resolve epoch: %w", err)
 	}
 	return epoch, fresh, nil
+}
+
+// epochLockTimeout is after how long it is said who keeps the epoch from being resolved;
+// then it is tried again. Another node is done with it in a moment.
+const epochLockTimeout = "3s"
+
+// epochLocked adds to err, that the epoch's rows are locked, by whom.
+func epochLocked(ctx context.Context, conn *pgx.Conn, err error) error {
+	var holders []string
+	if conn.QueryRow(ctx, `
+select array(select distinct coalesce(`+activityInWords+`, 'a prepared transaction')
+  from pg_locks l left join pg_stat_activity a using (pid)
+  where l.relation in ('freshet.epoch'::regclass, 'freshet.incarnation'::regclass) and l.database = (select oid from pg_database where datname = current_database())
+    and l.granted and l.mode <> 'AccessShareLock' order by 1)`).Scan(&holders) != nil || len(holders) == 0 {
+		return err // it has gone, or the connection has
+	}
+	return fmt.Errorf("waits for whoever has locked freshet.epoch or freshet.incarnation: %s: %w", strings.Join(holders, "; "), err)
 }

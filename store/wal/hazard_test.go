@@ -2,6 +2,7 @@ package wal_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -233,4 +234,28 @@ func TestHazard_openTransactionHoldsUpTheSlot(t *testing.T) {
 	require.Equal(t, "creating the replication slot waits for open transactions", lasting.Kind())
 	require.NoError(t, tx.Rollback(ctx))
 	feed.live(t)
+}
+
+// TestHazard_lockedEpoch says so to whoever asks whether it is ready, and goes on when it
+// ends.
+func TestHazard_lockedEpoch(t *testing.T) {
+	url := database(t)
+	ctx := testkit.Context(t)
+	conn := testkit.Conn(t, testkit.WithParam(t, url, "application_name", "psql"))
+	for _, lock := range []string{
+		"lock table freshet.epoch in share row exclusive mode",
+		"lock table freshet.incarnation in access exclusive mode",
+	} {
+		tx, err := conn.Begin(ctx)
+		require.NoError(t, err)
+		_, err = tx.Exec(ctx, lock)
+		require.NoError(t, err)
+		feed := start(t, url)
+		feed.await(t, "it names whoever has the lock: "+lock, func() bool {
+			return strings.Contains(feed.Ready().Error(), fmt.Sprintf("resolve epoch: waits for whoever has locked freshet.epoch or freshet.incarnation: pid %d (psql, since ", conn.PgConn().PID()))
+		})
+		require.NoError(t, tx.Rollback(ctx))
+		feed.live(t)
+		feed.stop()
+	}
 }

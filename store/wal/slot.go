@@ -264,10 +264,13 @@ select `+walsenderBusy+`, array(select what from `+openTransactions+` o)`, s.rep
 // openTransactions are the others that have an id (xid), each in words (what). Who may not
 // see what they do sees their pid.
 const openTransactions = `(
-  select backend_xid as xid, 'pid ' || pid || ' (' || concat_ws(', ', nullif(application_name, ''), 'since ' || xact_start) || ')' as what
+  select backend_xid as xid, ` + activityInWords + ` as what
   from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
   union all
   select transaction, 'prepared transaction ' || quote_literal(gid) || ', since ' || prepared from pg_prepared_xacts)`
+
+// activityInWords is who a row of pg_stat_activity is.
+const activityInWords = `'pid ' || pid || ' (' || concat_ws(', ', nullif(application_name, ''), 'since ' || xact_start) || ')'`
 
 // slotWaits says why the slot isn't there yet.
 const slotWaits = "creating the replication slot waits for open transactions"
