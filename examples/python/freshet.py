@@ -82,8 +82,7 @@ class Client:
             if q.timer:
                 q.timer.cancel()
             q.flying, q.timer, q.patient = True, None, False
-            at_least = "" if q.strong else q.need or (self.last if self.live and not q.held() else "")  # 3
-            q.strong = False
+            at_least, q.strong = "" if q.strong else q.need or (self.last if self.live and not q.held() else ""), False  # 3
         threading.Thread(target=self.fly, args=(q, at_least), daemon=True).start()
 
     def fly(self, q, at_least):
@@ -121,12 +120,14 @@ class Client:
             elif detail["type"] == "google.rpc.ErrorInfo" and b"freshet.dev" in raw:
                 if b"AT_LEAST_UNKNOWN" in raw or b"EPOCH_CHANGED" in raw:  # forget it, ask strongly
                     q.need, q.strong, q.have, q.doubted = "", True, "" if b"UNKNOWN" in raw else q.have, True
+                elif b"TOPIC_SPELLING" in raw:  # a mistake: the same request will be refused again
+                    q.error, self.queries = body["code"], [other for other in self.queries if other is not q]
+                    return self.show(q, True)
         self.again(q, wait, failed=True)
 
     def again(self, q, wait=None, failed=False):
         """Fetch again while something is due: at once the first time, then with back-off."""
-        q.tries = q.tries + 1 if q.due() else 0
-        q.patient = wait is not None
+        q.tries, q.patient = q.tries + 1 if q.due() else 0, wait is not None
         if wait is None:
             wait = 0 if q.strong or (q.tries == 1 and not failed) else min(0.25 * 2 ** (q.tries - 1), 30) * random.uniform(1, 1.5)
         if q.due():
@@ -268,10 +269,9 @@ class Client:
         while chunk := response.read1(4096):
             for byte in chunk:
                 skip, after_cr = after_cr and byte == 10, byte == 13  # CRLF is one end
-                if skip:
-                    continue
                 if byte not in (10, 13):
                     line.append(byte)
+                if skip or byte not in (10, 13):
                     continue
                 field, _, value = line.decode("utf-8-sig").partition(":")
                 line, value = bytearray(), value[1:] if value.startswith(" ") else value

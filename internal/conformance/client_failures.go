@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,33 @@ var failureCases = []Case{
 		p.tell(rev(settled+0x140), topicOf("1"))
 		p.read("1").fail(http.StatusBadRequest, "invalid_argument", "", &errdetails.ErrorInfo{Domain: errorDomain, Reason: unknownReason})
 		p.readAtLeast("1", "")
+	}},
+	{Name: "misspelled", Section: Calls, Says: "it is a mistake: don't repeat it, follow none of its topics", client: func(p *play) {
+		p.auto.Store(false)
+		p.launch(listOf("8"), listOf("08"))
+		at := rev(settled + 0x1f0)
+		asked := false
+		for quiet := time.After(p.cfg.Patience); ; quiet = time.After(min(1500*time.Millisecond, p.cfg.Patience)) {
+			select {
+			case o := <-p.opens:
+				if slices.Contains(o.topics, topicOf("08")) {
+					o.misspelled(topicOf("08"))
+				} else {
+					o.ready(at, 15_000)
+				}
+			case r := <-p.reads:
+				if r.name == "8" {
+					r.answer(at, "first")
+					continue
+				}
+				p.needf(!asked, "a request that was refused for its spelling came again")
+				asked = true
+				r.fail(http.StatusBadRequest, "invalid_argument", "", &errdetails.ErrorInfo{Domain: errorDomain, Reason: spelledReason})
+			case <-quiet: // nothing can be waited for that would come after it
+				p.shows("8", "first")
+				return
+			}
+		}
 	}},
 	{Name: "epoch-changed", Section: Calls, Says: "drop every at-least of the older epoch, ask strongly", client: func(p *play) {
 		p.begin(listOf("1"))

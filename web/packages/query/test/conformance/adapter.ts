@@ -41,7 +41,8 @@ function start({ url, queries: commanded }: Command) {
     const options = get
       ? createQueryOptions(MessageService.method.getMessage, fromJson(GetMessageRequestSchema, request), { transport })
       : createQueryOptions(MessageService.method.listMessages, fromJson(ListMessagesRequestSchema, request), { transport });
-    const retry = (_: number, error: Error) => ConnectError.from(error).code !== Code.NotFound;
+    const final = [Code.NotFound, Code.InvalidArgument]; // an answer, and a mistake
+    const retry = (_: number, error: Error) => !final.includes(ConnectError.from(error).code);
     const observer = new QueryObserver(queryClient, { ...(options as object), queryKey: options.queryKey, retry } as never);
     const schema: DescMessage = get ? GetMessageResponseSchema : ListMessagesResponseSchema;
     keys.set(name, options.queryKey);
