@@ -1,4 +1,5 @@
-import type { Query, QueryClient } from "@tanstack/query-core";
+import type { Mutation, Query, QueryClient } from "@tanstack/query-core";
+import { AccountChangedError } from "./errors.js";
 import type { Entry } from "./registry.js";
 
 /**
@@ -20,6 +21,11 @@ export function begin(queryClient: QueryClient, query: Query, begun: (query: Que
   query.reset(); // also what is removed: observers keep the last query that they had an answer of
   if (query.getObserversCount() === 0) queryClient.getQueryCache().remove(query);
   else begun(query);
+}
+
+/** It is being sent, or is about to be; what it sends from now on would be the next account's. */
+export function disarm(mutation: Mutation): void {
+  mutation.setOptions({ ...mutation.options, mutationFn: () => Promise.reject(new AccountChangedError()) });
 }
 
 /** An observer that shows an answer in the place of one to come would keep it until that has come. */

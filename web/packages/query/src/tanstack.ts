@@ -1,5 +1,5 @@
-import type { MutationCacheNotifyEvent, Query, QueryCacheNotifyEvent, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
-import { begin, empty, forgetUnwatched } from "./account.js";
+import type { Mutation, MutationCacheNotifyEvent, MutationObserver, Query, QueryCacheNotifyEvent, QueryClient, QueryFunctionContext, QueryKey } from "@tanstack/query-core";
+import { begin, disarm, empty, forgetUnwatched } from "./account.js";
 import { Attempt, isInfinite, watchSignal } from "./attempt.js";
 import type { Freshet } from "./client.js";
 import { installDefault, type Persister } from "./defaults.js";
@@ -50,7 +50,8 @@ export class Queries {
   readonly #stops: (() => void)[] = [];
   readonly #persister: Persister;
   #subscription: ReturnType<Freshet["subscribe"]> | undefined;
-  readonly #mutations = new Set<object>(); // under way
+  readonly #mutations = new Set<Mutation>(); // under way
+  readonly #results = new Set<MutationObserver>(); // those of mutations, on show
   readonly #foreign = new WeakSet<object>(); // mutations of another account
   readonly #untold = new Set<string>(); // procedures that were warned of
   #syncing = false;
@@ -76,7 +77,7 @@ export class Queries {
     for (const query of cache.getAll()) this.#added(query);
     this.#stops.push(
       cache.subscribe((event) => this.#event(event)),
-      queryClient.getMutationCache().subscribe(({ mutation }) => mutation && this.#mutation(mutation)),
+      queryClient.getMutationCache().subscribe((event) => this.#mutation(event)),
       freshet.onReset((revision) => this.#registry.reset(revision)),
       freshet.onAccountChange(() => this.#accountChanged()),
       freshet.onRenewed(() => this.#renewed()),
@@ -154,7 +155,11 @@ export class Queries {
   #accountChanged(): void {
     for (const entry of this.#registry.entries) this.#removed(entry);
     this.#registry.forget();
-    for (const mutation of this.#mutations) this.#foreign.add(mutation);
+    for (const mutation of this.#mutations) {
+      this.#foreign.add(mutation);
+      disarm(mutation);
+    }
+    for (const observer of this.#results) observer.reset(); // which also keeps it from arming its mutation again
     empty(this.#queryClient, (query) => this.#added(query));
     for (const listener of this.#emptiedListeners) guarded(listener);
   }
@@ -191,7 +196,11 @@ export class Queries {
   }
 
   /** Its end is told after its callbacks have run, which is where data is put back. */
-  #mutation(mutation: NonNullable<MutationCacheNotifyEvent["mutation"]>): void {
+  #mutation(event: MutationCacheNotifyEvent): void {
+    const { mutation } = event;
+    if (event.type === "observerAdded") this.#results.add(event.observer);
+    if (event.type === "observerRemoved") this.#results.delete(event.observer as MutationObserver);
+    if (!mutation) return;
     const { status, isPaused } = mutation.state;
     // What was removed goes on to its end, but for what waits to be resumed.
     const ends = !isPaused || this.#queryClient.getMutationCache().getAll().includes(mutation);

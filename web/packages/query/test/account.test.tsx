@@ -2,10 +2,11 @@
 import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { createQueryOptions, useInfiniteQuery, useMutation, useQuery } from "@connectrpc/connect-query";
-import { keepPreviousData, MutationObserver, onlineManager, type MutationObserverOptions } from "@tanstack/react-query";
+import { keepPreviousData, MutationObserver, onlineManager, useMutation as useTanstackMutation, type MutationObserverOptions } from "@tanstack/react-query";
 import { useState } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ListMessagesResponseSchema, type ListMessagesResponse } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
+import { AccountChangedError } from "../src/errors.js";
 import { MessageService, parent, topic } from "./message-api.js";
 import { list, Page } from "./page.js";
 import { rev } from "./server.js";
@@ -171,9 +172,12 @@ describe("a mutation that a change of account finds under way", () => {
       succeed = resolve;
       fail = () => reject(new Error("no"));
     });
-    const observer = new MutationObserver(page.queryClient, { mutationFn: () => gate, ...options });
+    const mutationFn = vi.fn(() => gate);
+    const observer = new MutationObserver(page.queryClient, { mutationFn, ...options });
     observer.subscribe(() => {});
-    return { succeed, fail, done: observer.mutate(undefined, own as never) };
+    const done = observer.mutate(undefined, own as never);
+    done.catch(() => {});
+    return { succeed, fail, done, mutationFn, sent: () => vi.waitFor(() => expect(mutationFn).toHaveBeenCalled()) };
   }
 
   async function grace(): Promise<void> {
@@ -204,7 +208,7 @@ describe("a mutation that a change of account finds under way", () => {
 
   test.each(ways)("shows the next one nothing by %s", async (_name, end, options, own) => {
     const write = mutate(options, own);
-    await page.soon(); // it is sent
+    await write.sent();
     await grace();
     write[end]();
     await write.done.catch(() => {});
@@ -213,6 +217,7 @@ describe("a mutation that a change of account finds under way", () => {
 
   test("shows nothing by what waits for it", async () => {
     const write = mutate({});
+    await write.sent();
     const waiting = write.done.catch(() => set(draft)); // as after `mutateAsync`
     await grace();
     write.fail();
@@ -231,9 +236,8 @@ describe("a mutation that a change of account finds under way", () => {
     await grace();
     go();
     await onlyGraces();
-    write.succeed();
-    await write.done;
-    await onlyGraces();
+    await expect(write.done).rejects.toThrow(AccountChangedError); // nor is it sent
+    expect(write.mutationFn).not.toHaveBeenCalled();
   });
 
   test("shows nothing if it waited for the network, and that is back", async () => {
@@ -260,7 +264,7 @@ describe("a mutation that a change of account finds under way", () => {
 
   test("shows nothing where nothing has been read yet, not by calling that read off either", async () => {
     const write = mutate(rollback);
-    await page.soon();
+    await write.sent();
     page.source.changeAccount();
     await page.shows("loading");
     const before = await page.next();
@@ -279,6 +283,7 @@ describe("a mutation that a change of account finds under way", () => {
 
   test("leaves nothing where nobody looks", async () => {
     const write = mutate({ onError: () => page.queryClient.setQueryData(["new"], draft) });
+    await write.sent();
     await grace();
     write.fail();
     await write.done.catch(() => {});
@@ -289,6 +294,7 @@ describe("a mutation that a change of account finds under way", () => {
 
   test("leaves what is owed to be read as owed", async () => {
     const write = mutate(rollback);
+    await write.sent();
     await grace();
     const [query] = page.queryClient.getQueryCache().getAll();
     query!.removeObserver(query!.observers[0]!); // nobody looks
@@ -300,8 +306,45 @@ describe("a mutation that a change of account finds under way", () => {
     expect(query!.state.isInvalidated).toBe(true);
   });
 
+  test("isn't sent again as the next one", async () => {
+    let fail!: () => void;
+    const send = vi.fn(() => new Promise<void>((_resolve, reject) => (fail = () => reject(new Error("no")))));
+    let render!: () => void;
+    const ended = vi.fn();
+    function Writer() {
+      const [, set] = useState(0);
+      render = () => set((n) => n + 1);
+      const { mutate: write } = useTanstackMutation({ mutationFn: () => send(), retry: 1, retryDelay: 0, onError: (error) => ended(error.name) });
+      return <button type="button" onClick={() => write()}>write</button>;
+    }
+    const { getByText } = page.mount(<Writer />);
+    getByText("write").click();
+    await vi.waitFor(() => expect(send).toHaveBeenCalled());
+    await grace();
+    render(); // gives the mutation its options again, where that is shown still
+    await page.soon();
+    fail();
+    await vi.waitFor(() => expect(ended).toHaveBeenCalledWith("AccountChangedError"));
+    expect(send).toHaveBeenCalledTimes(1);
+  });
+
+  test("leaves nothing of itself on show, nor does one that is over", async () => {
+    function Writer({ answer }: { answer: Promise<string> }) {
+      const { data, variables, mutate: write } = useTanstackMutation({ mutationFn: (_text: string) => answer });
+      return <button type="button" onClick={() => write("hers")}>wrote {variables} {data}</button>;
+    }
+    const { getAllByRole } = page.mount(<><Writer answer={Promise.resolve("and was answered")} /><Writer answer={new Promise(() => {})} /></>);
+    const buttons = getAllByRole("button");
+    const texts = () => buttons.map(({ textContent }) => textContent);
+    for (const button of buttons) button.click();
+    await vi.waitFor(() => expect(texts()).toEqual(["wrote hers and was answered", "wrote hers "]));
+    page.source.changeAccount();
+    await vi.waitFor(() => expect(texts()).toEqual(["wrote  ", "wrote  "]));
+  });
+
   test("has nothing to do with the next one's own, once it is over", async () => {
     const write = mutate(rollback);
+    await write.sent();
     await grace();
     write.succeed();
     await write.done;
