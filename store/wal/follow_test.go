@@ -163,7 +163,7 @@ func TestFollow_quarantineOfAnotherHolder(t *testing.T) {
 func TestFollow_takesTurnsWithCapture(t *testing.T) {
 	url := database(t)
 	holder := start(t, url).live(t)
-	f := follow(t, url)
+	f := follow(t, url, func(c *wal.Config) { c.MaxLag = time.Minute }) // between two turns nobody decodes
 	here := holder.caughtUp(t)
 	begin := f.told(here.Position, here.Position)
 	begin.Begin, begin.Quarantine = true, []freshet.Pattern{"conversations/*/messages"}
