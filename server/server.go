@@ -221,13 +221,13 @@ func (n *Node) buildHandlers() (err error) {
 		Credential:      intercept.CredentialOf,
 		Reauthorize:     cfg.Reauthorize,
 	}
-	var told []freshet.Pattern
+	told := new(patternSet)
 	for _, source := range slices.Concat(n.program.Sources(), n.program.Told()) {
-		told = append(told, source.Floors()...)
+		for _, floor := range source.Floors() {
+			told.add(floor)
+		}
 	}
-	streams.Tells = func(topic string) bool {
-		return slices.ContainsFunc(told, func(p freshet.Pattern) bool { return p.Match(topic) })
-	}
+	streams.Tells = told.match
 	streams.CheckTopic = func(topic string) *connect.Error {
 		if err := n.feed.Spelling().Check(topic); err != nil {
 			return intercept.TopicSpelling(err)
