@@ -11,16 +11,25 @@ export function empty(queryClient: QueryClient, begun: (query: Query) => void): 
   const cache = queryClient.getQueryCache();
   // Writes that wait for the network would be sent as the next account's.
   queryClient.getMutationCache().clear();
-  for (const query of cache.getAll()) begin(queryClient, query, begun);
+  const gone = cache.getAll().filter((query) => begin(queryClient, query, begun));
+  // Once there is nothing that `initialData` could find any more.
+  for (const query of gone) for (const observer of query.observers) observer.setOptions(observer.options);
   for (const query of cache.getAll()) for (const observer of query.observers) dropPlaceholder(observer);
   void queryClient.refetchQueries({ type: "active" });
 }
 
-/** One query anew; what nobody shows is removed. */
-export function begin(queryClient: QueryClient, query: Query, begun: (query: Query) => void): void {
+/**
+ * One query anew; what nobody shows is removed. So is one that began with data
+ * (`initialData`), which it keeps for good: then it is true, and each observer makes
+ * another one of its options.
+ */
+export function begin(queryClient: QueryClient, query: Query, begun: (query: Query) => void): boolean {
   query.reset(); // also what is removed: observers keep the last query that they had an answer of
-  if (query.getObserversCount() === 0) queryClient.getQueryCache().remove(query);
+  const initial = query.state.data !== undefined;
+  if (initial) query.setState({ data: undefined, dataUpdatedAt: 0, status: "pending" });
+  if (initial || query.getObserversCount() === 0) queryClient.getQueryCache().remove(query);
   else begun(query);
+  return initial;
 }
 
 /** It is being sent, or is about to be; what it sends from now on would be the next account's. */

@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { createQueryOptions, useInfiniteQuery, useMutation, useQuery } from "@connectrpc/connect-query";
-import { keepPreviousData, MutationObserver, onlineManager, useMutation as useTanstackMutation, type MutationObserverOptions } from "@tanstack/react-query";
+import { keepPreviousData, MutationObserver, onlineManager, useMutation as useTanstackMutation, useQuery as useTanstackQuery, type MutationObserverOptions } from "@tanstack/react-query";
 import { useState } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ListMessagesResponseSchema, type ListMessagesResponse } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
@@ -105,6 +105,35 @@ describe("a change of account", () => {
     (await page.next()).answer("grace's", rev(10));
     await page.shows("grace's");
     expect(page.rendered).toEqual(["loading", "ada's", "loading", "grace's"]);
+  });
+
+  test("drops what a query began with", async () => {
+    page.mount(<One />);
+    (await page.next()).answer("ada's", rev(10));
+    await page.shows("ada's");
+    const queryKey = ["detail"];
+    const details: string[] = [];
+    const answer = vi.fn(async () => "grace's detail");
+    function Detail() {
+      const { data } = useTanstackQuery({
+        queryKey,
+        queryFn: answer,
+        // Out of the list, as TanStack Query's documentation has it.
+        initialData: () => page.queryClient.getQueriesData<ListMessagesResponse>({}).map(([, held]) => held?.messages?.[0]?.body).find(Boolean),
+      });
+      details.push(data ?? "loading");
+      return data ?? "loading";
+    }
+    page.mount(<Detail />);
+    await vi.waitFor(() => expect(details.at(-1)).toBe("ada's"));
+    expect(answer).not.toHaveBeenCalled();
+    page.source.changeAccount();
+    await vi.waitFor(() => expect(details.at(-1)).toBe("grace's detail"));
+    expect(answer).toHaveBeenCalledTimes(1);
+    await page.queryClient.resetQueries({ queryKey }); // to what it began with
+    await page.soon();
+    const seen = details.filter((detail) => detail !== "loading");
+    expect(seen.filter((detail, i) => detail !== seen[i - 1])).toEqual(["ada's", "grace's detail"]);
   });
 
   test("drops writes that are on show, or wait to be sent", async () => {
