@@ -113,7 +113,8 @@ describe("a change of account", () => {
     await page.shows("ada's");
     const queryKey = ["detail"];
     const details: string[] = [];
-    const answer = vi.fn(async () => "grace's detail");
+    let reply!: (text: string) => void;
+    const answer = vi.fn(() => new Promise<string>((resolve) => (reply = resolve)));
     function Detail() {
       const { data } = useTanstackQuery({
         queryKey,
@@ -128,10 +129,12 @@ describe("a change of account", () => {
     await vi.waitFor(() => expect(details.at(-1)).toBe("ada's"));
     expect(answer).not.toHaveBeenCalled();
     page.source.changeAccount();
+    await vi.waitFor(() => expect(details.at(-1)).toBe("loading"));
+    reply("grace's detail");
     await vi.waitFor(() => expect(details.at(-1)).toBe("grace's detail"));
     expect(answer).toHaveBeenCalledTimes(1);
-    await page.queryClient.resetQueries({ queryKey }); // to what it began with
-    await page.soon();
+    void page.queryClient.resetQueries({ queryKey }); // to what it began with
+    await vi.waitFor(() => expect(details.at(-1)).toBe("loading"));
     const seen = details.filter((detail) => detail !== "loading");
     expect(seen.filter((detail, i) => detail !== seen[i - 1])).toEqual(["ada's", "grace's detail"]);
   });
