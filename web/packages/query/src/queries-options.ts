@@ -27,10 +27,11 @@ export interface QueriesOptions {
    * What a query with this key depends on, if the key says it; see
    * `topicsOfServices` in ./connect. `meta: {topics}` of a query comes first;
    * else its requests tell, once it has been fetched through `freshetTransport`.
+   * Undefined: only an answer says it, so data that came from elsewhere is read once.
    * A request that should have topics and has none is warned of, once for each
    * method; `meta: {topics: []}` says that a query is meant to have none.
    */
-  readonly topicsOf?: ((queryKey: QueryKey) => readonly string[]) | undefined;
+  readonly topicsOf?: ((queryKey: QueryKey) => readonly string[] | undefined) | undefined;
   /**
    * A fetch of a query with topics that has no answer for so long is called off
    * (TanStack Query's `CancelledError`), and tried again. Default 32 s: the
@@ -88,4 +89,9 @@ export function declaredTopics(query: Query, topicsOf: QueriesOptions["topicsOf"
   if (own) return own;
   const known = topicsOf?.(query.queryKey) ?? [];
   return known.length > 0 ? known : undefined;
+}
+
+/** @internal Whether it depends on what only an answer says. */
+export function isUnfollowed(query: Query, topicsOf: QueriesOptions["topicsOf"]): boolean {
+  return topicsOf !== undefined && !query.meta?.["topics"] && topicsOf(query.queryKey) === undefined;
 }

@@ -1,5 +1,5 @@
 import { laterOf, type Revision } from "./revision.js";
-import { Rule, type Input, type Step } from "./rule.js";
+import { Rule, type Input, type Inputs, type Step } from "./rule.js";
 
 /** What the registry keeps of one query. */
 export interface Entry<Q> {
@@ -81,8 +81,8 @@ export class Registry<Q> {
   }
 
   /** Data came from elsewhere; see the rule's `written`. */
-  written(entry: Entry<Q>, stamp: Revision | undefined, patch = false): void {
-    this.on(entry, { type: "written", stamp, patch });
+  written(entry: Entry<Q>, stamp: Revision | undefined, more?: Pick<Inputs["written"], "patch" | "unfollowed">): void {
+    this.on(entry, { type: "written", stamp, ...more });
     this.#owe(entry);
   }
 

@@ -54,9 +54,10 @@ export interface Inputs {
   /**
    * Data came from elsewhere: the page itself, a cache, the server's rendering.
    * `patch`: the page changed what it had. `late`: it is told some time after it
-   * came, so what has been asked for since may replace it.
+   * came, so what has been asked for since may replace it. `unfollowed`: only an
+   * answer says what tells of its changes, so it is to be read.
    */
-  written: { readonly stamp?: Revision; readonly patch?: boolean; readonly late?: boolean };
+  written: { readonly stamp?: Revision; readonly patch?: boolean; readonly late?: boolean; readonly unfollowed?: boolean };
   /** The server is behind: ask strongly now and then. */
   poll: object;
   /** Somebody else may be calling from now on: what is held, or on its way, is no answer to them. */

@@ -40,7 +40,10 @@ export class Rule {
 
   /** The data can't be compared: its stamp is unknown, or of a history that is over. */
   blind = false;
-  /** A reset came since, to the history that the data is of: no answer has confirmed it yet. */
+  /**
+   * No answer has confirmed the data yet, since a reset to the history that it is of;
+   * or at all, where only an answer says what tells of its changes.
+   */
   doubted = false;
   /** `clock` when the data arrived, and when it was asked for. */
   arrived = 0;
@@ -325,10 +328,10 @@ function answer(rule: Rule, { flight, stamp }: Inputs["answer"]): Step {
  * Data came from elsewhere, of whatever age, also an older one (F90). What was
  * asked for before may not replace it.
  */
-function written(rule: Rule, { stamp, patch = false, late = false }: Inputs["written"]): Step {
+function written(rule: Rule, { stamp, patch = false, late = false, unfollowed = false }: Inputs["written"]): Step {
   if (!rule.held || !patch) {
     rule.have = stamp;
-    rule.doubted = false;
+    rule.doubted = unfollowed || (late && rule.doubted);
   }
   rule.blind = !stamp;
   rule.held = true;

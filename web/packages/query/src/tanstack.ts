@@ -9,6 +9,7 @@ import type { Invalidation } from "./ledger.js";
 import { OptimisticLayer, type OptimisticWrite } from "./optimistic.js";
 import {
   declaredTopics,
+  isUnfollowed,
   reportOf,
   StaleAnswerError,
   type QueriesOptions,
@@ -213,12 +214,16 @@ export class Queries {
   #added(query: Query): Entry<Query> {
     const entry = this.#registry.add(query);
     const kept = this.#kept(query.state);
-    if (query.state.data !== undefined) this.#registry.written(entry, kept?.have);
+    if (query.state.data !== undefined) this.#written(entry, kept?.have);
     if (kept) entry.answered = new Set(kept.topics);
     entry.shown = query.state.data;
     this.#resolve(entry, kept?.topics);
     this.#watch(entry);
     return entry;
+  }
+
+  #written(entry: Entry<Query>, stamp: Revision | undefined, patch = false): void {
+    this.#registry.written(entry, stamp, { patch, unfollowed: isUnfollowed(entry.query, this.#options.topicsOf) });
   }
 
   #kept(state: object): ReturnType<typeof keptOf> {
@@ -250,7 +255,7 @@ export class Queries {
           if ([...this.#mutations].some((mutation) => this.#foreign.has(mutation))) return this.#refuse(entry);
           // Patches over an answer leave its age as it is; a mutation's are no longer sure once it is over.
           entry.mutations = new Set(this.#mutations);
-          this.#registry.written(entry, undefined, true);
+          this.#written(entry, undefined, true);
         } else this.#succeeded(entry);
         break;
       case "error":
@@ -271,7 +276,7 @@ export class Queries {
             keep(entry, this.#optimistic.has(query));
             break;
           }
-          this.#registry.written(entry, kept?.have);
+          this.#written(entry, kept?.have);
           if (kept) entry.answered = new Set(kept.topics);
           this.#resolve(entry, kept?.topics);
         }

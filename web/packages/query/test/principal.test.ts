@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { createRouterTransport, type HandlerContext } from "@connectrpc/connect";
 import { addStaticKeyToTransport, createQueryOptions } from "@connectrpc/connect-query";
-import { dehydrate, hydrate, QueryClient, QueryObserver, type DehydratedState } from "@tanstack/react-query";
+import { dehydrate, hashKey, hydrate, MutationObserver, QueryClient, QueryObserver, type DehydratedState } from "@tanstack/react-query";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { freshetTransport, topicsOfServices } from "../src/connect.js";
 import type { Revision } from "../src/revision.js";
@@ -48,8 +48,8 @@ class Page {
     this.options = createQueryOptions(NoteService.method.listNotes, {}, { transport });
   }
 
-  mount(): void {
-    new QueryObserver(this.queryClient, this.options as never).subscribe(() => {});
+  mount(options: object = {}): void {
+    new QueryObserver(this.queryClient, { ...this.options, ...options } as never).subscribe(() => {});
   }
 
   close(): void {
@@ -125,6 +125,69 @@ describe("topics that take claims", () => {
     (await page.reads.next()).answer(rev(20), undefined, 7);
     await vi.waitFor(() => expect(page.queryClient.getQueryState(page.options.queryKey)?.error).toMatchObject({ name: "CallerError" }));
     expect(page.shown).toBeUndefined();
+  });
+
+  // Data that no answer of this page has brought names nothing to follow.
+  describe("and nobody knows, of data that came from elsewhere", () => {
+    const seed = create(ListNotesResponseSchema, { notes: [{ id: 1n, text: "seed" }] });
+    const set = (data = seed) => page.queryClient.setQueryData(page.options.queryKey, data as never);
+
+    /** It is read once, and followed from then on. */
+    async function isRead(): Promise<void> {
+      const read = await page.reads.next();
+      expect(page.shown?.notes[0]?.text).toBe("seed"); // on show meanwhile
+      read.answer(rev(20), "acme", 7);
+      await page.follows("orgs/acme/notes", "orgs/acme/notes/7/tags");
+      page.source.invalidate(rev(30), "orgs/acme/notes");
+      (await page.reads.next()).answer(rev(30), "acme", 7);
+      await vi.waitFor(() => expect(page.queries.report()[0]?.have).toBe(rev(30)));
+      expect(page.reads.all).toHaveLength(2);
+    }
+
+    test("initialData is read when it is mounted", async () => {
+      page.mount({ initialData: seed, refetchOnMount: false });
+      await isRead();
+    });
+
+    test("setQueryData is, too", async () => {
+      set();
+      page.mount({ refetchOnMount: false });
+      await isRead();
+    });
+
+    test("setQueryData of a mutation is, once that is over", async () => {
+      let end!: () => void;
+      const gate = new Promise<void>((resolve) => (end = resolve));
+      const mutation = new MutationObserver(page.queryClient, { mutationFn: () => gate }).mutate();
+      set();
+      end();
+      await mutation;
+      page.mount({ refetchOnMount: false });
+      await isRead();
+    });
+
+    test("what is hydrated is, too", async () => {
+      const { queryKey } = page.options;
+      const state = { queries: [{ queryKey, queryHash: hashKey(queryKey), state: { data: seed, dataUpdatedAt: Date.now(), status: "success" } }], mutations: [] };
+      hydrate(page.queryClient, state as never);
+      page.mount({ refetchOnMount: false });
+      await isRead();
+    });
+
+    test("one that fails is tried again", async () => {
+      page.mount({ initialData: seed });
+      (await page.reads.next()).answer(rev(20), undefined, 7); // a CallerError
+      const again = await page.reads.next();
+      again.answer(rev(20), "acme", 7);
+      await page.follows("orgs/acme/notes", "orgs/acme/notes/7/tags");
+    });
+
+    test("none that nobody shows, and none that is meant to have no topics", async () => {
+      page.mount({ initialData: seed, enabled: false });
+      page.mount({ initialData: seed, meta: { topics: [] }, queryKey: [...(page.options.queryKey as readonly unknown[]), "other"] });
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(page.reads.all).toEqual([]);
+    });
   });
 
   test("come out of no store: nobody knows who will call", async () => {

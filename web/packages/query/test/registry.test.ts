@@ -29,7 +29,7 @@ test("what a mutation wrote over data whose topics have told nothing yet is read
   registry.subscribe("messages");
   const [mutation, other] = [{}, {}];
   entry.mutations = new Set([mutation, other]);
-  registry.written(entry, undefined, true);
+  registry.written(entry, undefined, { patch: true });
   registry.mutated(mutation);
   expect(fetched).toEqual([]);
   registry.mutated(other);
