@@ -102,11 +102,11 @@ export function attemptOf(signal: AbortSignal | null | undefined): Attempt | und
   return signal ? attempts.get(signal) : undefined;
 }
 
-/** A signal that joins requests to an attempt of its own. */
-export function signalOf(attempt: Attempt): AbortSignal {
-  const { signal } = new AbortController();
-  attempts.set(signal, attempt);
-  return signal;
+/** One whose signal joins requests to an attempt of its own. */
+export function controllerOf(attempt: Attempt): AbortController {
+  const controller = new AbortController();
+  attempts.set(controller.signal, attempt);
+  return controller;
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { Query, QueryFilters } from "@tanstack/query-core";
-import { Attempt, signalOf } from "./attempt.js";
+import { Attempt, controllerOf } from "./attempt.js";
+import { AccountChangedError } from "./errors.js";
 import { isBefore, type Revision } from "./revision.js";
 
 /** A write that the page shows before the server has it. */
@@ -16,7 +17,10 @@ export interface OptimisticWrite<T> {
     // eslint-disable-next-line @typescript-eslint/no-explicit-any
     readonly update: (data: any, written: T | undefined) => unknown;
   }[];
-  /** Sends it, with the signal given: that is what brings its stamp back. */
+  /**
+   * Sends it, with the signal given: that is what brings its stamp back, and keeps what
+   * it has not sent yet from being sent as another account.
+   */
   readonly write: (context: { readonly signal: AbortSignal }) => Promise<T>;
 }
 
@@ -59,6 +63,7 @@ const settleMs = 2000;
 export class OptimisticLayer {
   readonly #layers = new Map<Query, Layer>();
   readonly #owner: LayerOwner;
+  readonly #writes = new Set<AbortController>(); // under way
 
   constructor(owner: LayerOwner) {
     this.#owner = owner;
@@ -66,7 +71,13 @@ export class OptimisticLayer {
 
   async write<T>({ updates, write }: OptimisticWrite<T>): Promise<T> {
     const attempt = new Attempt(() => undefined, {}, true);
-    const written = write({ signal: signalOf(attempt) });
+    const controller = controllerOf(attempt);
+    const { signal } = controller;
+    const left = new Promise<never>((_resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason as Error));
+    });
+    const written = Promise.race([write({ signal }), left]);
+    this.#writes.add(controller);
     const patches = new Map<Patch, Query>();
     for (const { filters, update } of updates) {
       for (const query of this.#owner.find(filters)) {
@@ -79,6 +90,7 @@ export class OptimisticLayer {
     try {
       return (result = await written);
     } finally {
+      this.#writes.delete(controller);
       // Of a write that failed nobody knows whether it did: the database does.
       // The same goes for one whose answer has no stamp.
       const revision = attempt.latest;
@@ -87,6 +99,11 @@ export class OptimisticLayer {
         else this.#remove(query, patch);
       }
     }
+  }
+
+  /** Another account is signed in: what a write sends from now on would be that one's. */
+  left(): void {
+    for (const controller of this.#writes) controller.abort(new AccountChangedError());
   }
 
   has(query: Query): boolean {

@@ -119,7 +119,8 @@ export class Queries {
   /**
    * Shows a write at once, and sends it. It stays on show until each query's own
    * data contains it, whatever else comes in between, and is taken back when
-   * the write fails. Settles as the write does.
+   * the write fails. Settles as the write does; at a change of account by an
+   * AccountChangedError, at once.
    */
   optimistic<T>(write: OptimisticWrite<T>): Promise<T> {
     return this.#optimistic.write(write);
@@ -160,6 +161,7 @@ export class Queries {
       this.#foreign.add(mutation);
       disarm(mutation);
     }
+    this.#optimistic.left();
     for (const observer of this.#results) observer.reset(); // which also keeps it from arming its mutation again
     empty(this.#queryClient, (query) => this.#added(query));
     for (const listener of this.#emptiedListeners) guarded(listener);

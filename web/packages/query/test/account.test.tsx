@@ -7,6 +7,7 @@ import { useState } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ListMessagesResponseSchema, type ListMessagesResponse } from "../../../demo/src/gen/messages/v1/messages_service_pb.js";
 import { AccountChangedError } from "../src/errors.js";
+import { freshetFetch } from "../src/fetch.js";
 import { MessageService, parent, topic } from "./message-api.js";
 import { list, Page } from "./page.js";
 import { rev } from "./server.js";
@@ -148,6 +149,7 @@ describe("a change of account", () => {
       updates: [{ filters: {}, update: () => create(ListMessagesResponseSchema, { messages: [{ body: "ada's draft" }] }) }],
       write: () => new Promise<string>((resolve) => (written = resolve)),
     });
+    const dropped = expect(write).rejects.toThrow(AccountChangedError);
     await page.shows("ada's draft");
     onlineManager.setOnline(false);
     const send = vi.fn(async () => {});
@@ -164,7 +166,7 @@ describe("a change of account", () => {
     (await page.next()).answer("grace's", rev(10));
     await page.shows("grace's");
     written("done");
-    expect(await write).toBe("done");
+    await dropped;
     await page.soon();
     expect(page.rendered.at(-1)).toBe("grace's");
     expect(send).not.toHaveBeenCalled();
@@ -358,6 +360,46 @@ describe("a mutation that a change of account finds under way", () => {
     fail();
     await vi.waitFor(() => expect(ended).toHaveBeenCalledWith("AccountChangedError"));
     expect(send).toHaveBeenCalledTimes(1);
+  });
+
+  // Of a write that is repeated, or of several requests, by itself or as a mutation's.
+  test.each([["by itself", false], ["as a mutation", true]])("isn't gone on with as the next one, if it is `optimistic`: %s", async (_name, asMutation) => {
+    const sent = vi.fn();
+    const post = freshetFetch(page.source, (_input, init) => {
+      init?.signal?.throwIfAborted(); // as fetch does
+      sent();
+      return Promise.resolve(new Response(null, { status: 503 }));
+    });
+    let last: AbortSignal | undefined;
+    let goOn!: () => void;
+    const ended = vi.fn();
+    const write = () =>
+      page.queries.optimistic({
+        updates: [{ filters: { queryKey: key() }, update: (data) => data as unknown }],
+        write: async ({ signal }) => {
+          last = signal;
+          for (let tries = 0; tries < 3; tries++) {
+            await post("/messages", { method: "POST", signal }).catch(() => {});
+            await new Promise<void>((resolve) => (goOn = resolve));
+          }
+          ended();
+        },
+      });
+    const done = asMutation ? new MutationObserver(page.queryClient, { mutationFn: write }).mutate() : write();
+    await vi.waitFor(() => expect(goOn).toBeDefined());
+    page.source.changeAccount();
+    await expect(done).rejects.toThrow(AccountChangedError); // at once
+    expect(last?.reason).toBeInstanceOf(AccountChangedError);
+    await vi.waitFor(() => {
+      goOn();
+      expect(ended).toHaveBeenCalled();
+    });
+    expect(sent).toHaveBeenCalledTimes(1);
+    const read = await page.next();
+    read.answer("grace's", rev(9));
+    await page.shows("grace's");
+    await page.soon();
+    expect(page.api.reads.left).toBe(0); // nothing is read for its sake
   });
 
   test("leaves nothing of itself on show, nor does one that is over", async () => {
