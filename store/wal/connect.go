@@ -231,9 +231,13 @@ func (s *socket) Close() error {
 	return s.Conn.Close()
 }
 
-// socketOf finds the socket below a connection, which may be one of TLS.
+// socketOf finds the socket below a connection, which may be one of TLS, or gathered.
 func socketOf(conn net.Conn) *socket {
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+	for {
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
 		conn = over.NetConn()
 	}
 	s, _ := conn.(*socket) // nothing else is dialled
@@ -266,8 +270,10 @@ func (s *session) openReplication(ctx context.Context) (*pgconn.PgConn, error) {
 	config.RuntimeParams["idle_session_timeout"] = "30s" // between two commands of a session's start
 	config.RuntimeParams["replication"] = "database"
 	config.RuntimeParams["wal_sender_timeout"] = walSenderTimeout
-	config.BuildFrontend = newFrontend(s.f.cfg.Linger)
+	l := &linger{max: s.f.cfg.Linger}
+	config.BuildFrontend = newFrontend(l)
 	s.dial.through(&config.Config, answerSilence)
+	l.gather(&config.Config)
 	conn, err := pgconn.ConnectConfig(ctx, &config.Config)
 	return conn, oneline.Error(err)
 }

@@ -3,7 +3,6 @@ package wal
 import (
 	"encoding/binary"
 	"io"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -35,10 +34,10 @@ const (
 )
 
 // newFrontend returns how to build a pgproto3 frontend that reads through a
-// messageFilter, which lingers for at most that long.
-func newFrontend(most time.Duration) func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+// messageFilter, which tells l of each message.
+func newFrontend(l *linger) func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 	return func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		return pgproto3.NewFrontend(&messageFilter{r: r, linger: linger{max: most}, buf: make([]byte, 0, 64<<10)}, w)
+		return pgproto3.NewFrontend(&messageFilter{r: r, linger: l, buf: make([]byte, 0, 64<<10)}, w)
 	}
 }
 
@@ -49,8 +48,8 @@ func newFrontend(most time.Duration) func(r io.Reader, w io.Writer) *pgproto3.Fr
 // goroutine, as pgconn does.
 type messageFilter struct {
 	r      io.Reader
-	linger linger
-	buf    []byte // of fixed capacity; buf[off:] is read but not yet passed on
+	linger *linger // nil: nobody counts
+	buf    []byte  // of fixed capacity; buf[off:] is read but not yet passed on
 	off    int
 	err    error // of r, told once what was read before it is passed on
 
@@ -75,17 +74,17 @@ func (f *messageFilter) Read(p []byte) (int, error) {
 			f.off += int(n) //nolint:gosec // at most len(rest)
 			f.drop -= n
 		case f.pass == 0 && f.drop == 0 && f.frame(rest):
-			f.linger.message()
+			if f.linger != nil {
+				f.linger.message()
+			}
 		case f.err != nil:
 			err := f.err
 			f.err = nil // a timeout isn't the end: pgconn may read on after one
 			return 0, err
 		default:
 			f.buf, f.off = f.buf[:copy(f.buf, rest)], 0
-			f.linger.wait()
 			n, err := f.r.Read(f.buf[len(f.buf):cap(f.buf)])
 			f.buf, f.err = f.buf[:len(f.buf)+n], err
-			f.linger.full = len(f.buf) == cap(f.buf)
 		}
 	}
 }

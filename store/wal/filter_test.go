@@ -85,7 +85,7 @@ func TestMessageFilter_memory(t *testing.T) {
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	frontend := newFrontend(0)(r, io.Discard)
+	frontend := newFrontend(nil)(r, io.Discard)
 	msg, err := frontend.Receive()
 	require.NoError(t, err)
 	require.IsType(t, &pgproto3.CopyData{}, msg)

@@ -1,8 +1,13 @@
 package wal
 
 import (
+	"bufio"
+	"context"
 	"math"
+	"net"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // linger decides how long to leave a busy stream to gather before it is read
@@ -16,6 +21,10 @@ import (
 // bring many anyway, or fill the buffer: a restart that catches up, where to
 // wait would hold up the walsender as soon as the socket is full (a Unix socket
 // takes 208 KiB, and counts each message for a KiB or so at least).
+//
+// Those reads are of the socket itself. Above TLS each brings one record, and a
+// walsender makes one of each message: whoever waited before these would gather
+// nothing, and fall behind for as long as the stream is busy.
 //
 // The zero value never waits. For one goroutine.
 type linger struct {
@@ -35,7 +44,46 @@ const (
 
 	// minLinger is what the runtime's poller can tell from nothing.
 	minLinger = time.Millisecond
+
+	// gatherBytes is what is read of a socket at once, and below TLS taken to pieces later.
+	gatherBytes = 32 << 10
 )
+
+// gather has connections that are dialled by config, one at a time, read as l says.
+func (l *linger) gather(config *pgconn.Config) {
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &gathered{Conn: conn, ahead: bufio.NewReaderSize(&lingering{from: conn, linger: l}, gatherBytes)}, nil
+	}
+}
+
+// gathered is a connection of which more is read at once than was asked for.
+type gathered struct {
+	net.Conn
+	ahead *bufio.Reader
+}
+
+func (g *gathered) Read(p []byte) (int, error) { return g.ahead.Read(p) }
+
+// NetConn returns the connection below, as that of a tls.Conn does.
+func (g *gathered) NetConn() net.Conn { return g.Conn }
+
+// lingering is a reader that waits before each read.
+type lingering struct {
+	from   net.Conn
+	linger *linger
+}
+
+func (r *lingering) Read(p []byte) (int, error) {
+	r.linger.wait()
+	n, err := r.from.Read(p)
+	r.linger.full = n == len(p)
+	return n, err
+}
 
 // message is one message that was read.
 func (l *linger) message() { l.messages++ }
