@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,10 +87,34 @@ func TestProxy_F51_withTLS(t *testing.T) {
 				require.NotEmpty(t, listed.Header().Get("Freshet-Revision"))
 			})
 			t.Run("gRPC", func(t *testing.T) { s.grpc(t, name) })
+			t.Run("Watch", func(t *testing.T) {
+				for i, protocol := range [][]connect.ClientOption{nil, {connect.WithGRPCWeb()}, {connect.WithProtoJSON()}} {
+					from := fmt.Sprintf("127.0.%d.%d", 1+slices.Index(testkit.WebProxies, name), 1+i) // what is left counts as its caller's for a moment
+					s.watch(t, s.client(t, true, from), func() { write("watched") }, protocol...)
+				}
+			})
 			t.Run("slow", func(t *testing.T) { s.slow(t, name, write) })
 			t.Run("addresses", func(t *testing.T) { s.addresses(t) })
 		})
 	}
+}
+
+// watch follows a topic while something is written: over HTTP/1.1, where a proxy may
+// keep what it has not enough of.
+func (s *secured) watch(t *testing.T, over *http.Client, write func(), protocol ...connect.ClientOption) {
+	ctx, cancel := context.WithTimeout(testkit.Context(t), 20*time.Second)
+	defer cancel()
+	c := freshetv1connect.NewInvalidationServiceClient(over, s.url, protocol...)
+	stream, err := c.Watch(ctx, connect.NewRequest(&freshetv1.WatchRequest{Topics: []string{"messages"}}))
+	require.NoError(t, err)
+	require.True(t, stream.Receive(), "%v", stream.Err())
+	require.NotNil(t, stream.Msg().GetReady())
+	write()
+	for stream.Msg().GetInvalidate() == nil {
+		require.True(t, stream.Receive(), "%v", stream.Err())
+	}
+	cancel()
+	_ = stream.Close() // of a call that was cancelled
 }
 
 // grpc asks, and follows, as gRPC's own client does.

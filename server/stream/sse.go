@@ -24,6 +24,9 @@ const (
 
 func jitter(from, to time.Duration) time.Duration { return from + rand.N(to-from) }
 
+// unbuffered has nginx pass on each event as it comes.
+func unbuffered(h http.Header) { h.Set("X-Accel-Buffering", "no") }
+
 // ServeHTTP serves GET and POST of the events' path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	session, refused := s.accept(w, r)
@@ -41,7 +44,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform") // a proxy that compresses buffers
-	h.Set("X-Accel-Buffering", "no")                 // nginx
+	unbuffered(h)
 	h.Set("X-Content-Type-Options", "nosniff")
 	var own http.ResponseWriter // of net/http, if the stream is to be taken over
 	var left *later             // if it is to be left to Shallow

@@ -23,6 +23,7 @@ func (s *Server) WatchHandler(opts ...connect.HandlerOption) (string, http.Handl
 		// Connect hides the response from its handlers; the frames' deadlines
 		// need it.
 		ctx := context.WithValue(r.Context(), controllerKey{}, http.NewResponseController(w))
+		unbuffered(w.Header()) // of Connect and gRPC-Web by HTTP/1.1; gRPC isn't buffered
 		handler.ServeHTTP(w, r.WithContext(ctx))
 	})
 }

@@ -55,6 +55,7 @@ func TestWatch_tellsAsTheEventsDo(t *testing.T) {
 			}, protocol.opts...)
 			caught := receive(t, stream).GetInvalidate()
 			require.Equal(t, []string{"a"}, caught.GetTopics())
+			require.Equal(t, "no", stream.ResponseHeader().Get("X-Accel-Buffering"), "nginx would keep it")
 			require.Equal(t, at(110).String(), caught.GetRevision())
 			ready := receive(t, stream).GetReady()
 			require.Equal(t, at(110).String(), ready.GetRevision())
