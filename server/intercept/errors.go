@@ -76,6 +76,8 @@ func translate(ctx context.Context, err error) *connect.Error {
 		return unavailable("what the call needs has been in use by others for too long, and nothing was done")
 	case errors.Is(err, store.ErrReadOnly):
 		return unavailable("the database takes no changes right now, and nothing was done: try again later")
+	case errors.Is(err, store.ErrNoEpoch):
+		return unavailable("no node has followed the database since it started: reads and writes wait for one that can")
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return unavailable("the database can't be asked right now")
 	case errors.Is(err, store.ErrDenied):

@@ -40,6 +40,7 @@ func TestTranslate(t *testing.T) {
 		{"not found", t.Context(), fmt.Errorf("secret: %w", store.ErrNotFound), connect.CodeNotFound, "not found"},
 		{"epoch", t.Context(), fmt.Errorf("secret: %w", store.ErrEpoch), connect.CodeUnavailable, "another history"},
 		{"unavailable", t.Context(), fmt.Errorf("%w: %w", store.ErrUnavailable, secret), connect.CodeUnavailable, "can't be asked"},
+		{"no epoch", t.Context(), fmt.Errorf("%w: %w", store.ErrNoEpoch, secret), connect.CodeUnavailable, "no node has followed the database"},
 		{"conflict", t.Context(), fmt.Errorf("%w: %w", store.ErrConflict, secret), connect.CodeUnavailable, "lost to concurrent"},
 		{"commit unknown", t.Context(), fmt.Errorf("%w: %w", store.ErrCommitUnknown, secret), connect.CodeUnknown, "may or may not"},
 		{"commit unknown, too late", late, fmt.Errorf("%w: %w", store.ErrCommitUnknown, late.Err()), connect.CodeDeadlineExceeded, "may or may not"},
