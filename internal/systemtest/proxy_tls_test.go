@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,20 +86,21 @@ func TestProxy_F51_withTLS(t *testing.T) {
 				require.NotEmpty(t, listed.Header().Get("Freshet-Revision"))
 			})
 			t.Run("gRPC", func(t *testing.T) { s.grpc(t, name) })
-			t.Run("Watch", func(t *testing.T) {
-				for i, protocol := range [][]connect.ClientOption{nil, {connect.WithGRPCWeb()}, {connect.WithProtoJSON()}} {
-					from := fmt.Sprintf("127.0.%d.%d", 1+slices.Index(testkit.WebProxies, name), 1+i) // what is left counts as its caller's for a moment
-					s.watch(t, s.client(t, true, from), func() { write("watched") }, protocol...)
-				}
-			})
+			if name == "nginx" { // it keeps what it has not enough of, unless it is told not to
+				t.Run("Watch", func(t *testing.T) {
+					for i, protocol := range [][]connect.ClientOption{nil, {connect.WithGRPCWeb()}, {connect.WithProtoJSON()}} {
+						from := fmt.Sprintf("127.0.1.%d", 1+i) // a stream that was left counts as its caller's for a moment
+						s.watch(t, s.client(t, true, from), func() { write("watched") }, protocol...)
+					}
+				})
+			}
 			t.Run("slow", func(t *testing.T) { s.slow(t, name, write) })
 			t.Run("addresses", func(t *testing.T) { s.addresses(t) })
 		})
 	}
 }
 
-// watch follows a topic while something is written: over HTTP/1.1, where a proxy may
-// keep what it has not enough of.
+// watch follows a topic while something is written.
 func (s *secured) watch(t *testing.T, over *http.Client, write func(), protocol ...connect.ClientOption) {
 	ctx, cancel := context.WithTimeout(testkit.Context(t), 20*time.Second)
 	defer cancel()
