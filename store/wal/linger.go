@@ -5,6 +5,7 @@ import (
 	"context"
 	"math"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -26,15 +27,18 @@ import (
 // walsender makes one of each message: whoever waited before these would gather
 // nothing, and fall behind for as long as the stream is busy.
 //
-// The zero value never waits. For one goroutine.
+// The zero value never waits. Reads of the socket are one at a time; pgconn has some made
+// by a goroutine of its own, while another takes messages out of what was read before.
 type linger struct {
 	max time.Duration // of a wait
 
-	messages int       // since at
-	rate     float64   // messages per second, a mean that forgets, as of at
-	at       time.Time // of the last call of wait
-	full     bool      // the last read filled the buffer
-	fullAt   time.Time // when it last did
+	messages atomic.Int64 // since at
+
+	// Of whoever reads.
+	rate   float64   // messages per second, a mean that forgets, as of at
+	at     time.Time // of the last call of wait
+	full   bool      // the last read filled the buffer
+	fullAt time.Time // when it last did
 }
 
 const (
@@ -86,7 +90,7 @@ func (r *lingering) Read(p []byte) (int, error) {
 }
 
 // message is one message that was read.
-func (l *linger) message() { l.messages++ }
+func (l *linger) message() { l.messages.Add(1) }
 
 // wait is called before a read.
 func (l *linger) wait() {
@@ -95,8 +99,8 @@ func (l *linger) wait() {
 	}
 	now := time.Now()
 	l.rate *= math.Exp(-now.Sub(l.at).Seconds() / lingerMemory.Seconds())
-	l.rate += float64(l.messages) / lingerMemory.Seconds()
-	l.messages, l.at = 0, now
+	l.rate += float64(l.messages.Swap(0)) / lingerMemory.Seconds()
+	l.at = now
 	if l.full {
 		l.fullAt = now
 	}

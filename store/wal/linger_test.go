@@ -11,26 +11,27 @@ import (
 func TestLinger(t *testing.T) {
 	const longest = 5 * time.Millisecond
 	for name, test := range map[string]struct {
-		l     linger
+		max   time.Duration
 		rate  int           // messages per second
 		bytes int           // of a message
 		wait  time.Duration // before each read, in the end
 	}{
-		"a stream of 3,000 commits a second is read as it comes": {linger{max: longest}, 9_000, 100, 0},
-		"from 10,000 messages a second on it gathers":            {linger{max: longest}, 11_000, 100, longest},
-		"for no longer than it takes to bring enough":            {linger{max: longest}, 64_000, 100, 2 * time.Millisecond},
-		"a stream that brings enough anyway isn't waited for":    {linger{max: longest}, 300_000, 100, 0},
-		"nor one of large messages, that would wait for us":      {linger{max: longest}, 300_000, 10_000, 0},
-		"nor without a bound":                                    {linger{}, 11_000, 100, 0},
-		"nor with a negative one":                                {linger{max: -1}, 11_000, 100, 0},
+		"a stream of 3,000 commits a second is read as it comes": {longest, 9_000, 100, 0},
+		"from 10,000 messages a second on it gathers":            {longest, 11_000, 100, longest},
+		"for no longer than it takes to bring enough":            {longest, 64_000, 100, 2 * time.Millisecond},
+		"a stream that brings enough anyway isn't waited for":    {longest, 300_000, 100, 0},
+		"nor one of large messages, that would wait for us":      {longest, 300_000, 10_000, 0},
+		"nor without a bound":                                    {0, 11_000, 100, 0},
+		"nor with a negative one":                                {-1, 11_000, 100, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const reads, socket, buffer = 4000, 208 << 10, 64 << 10
+				l := linger{max: test.max}
 				var waits time.Duration
 				for read := range reads {
 					began := time.Now()
-					test.l.wait()
+					l.wait()
 					waited := time.Since(began)
 					require.LessOrEqual(t, waited, longest)
 					if read >= reads/2 {
@@ -38,9 +39,9 @@ func TestLinger(t *testing.T) {
 					}
 					time.Sleep(100 * time.Microsecond) // what reading and decoding take
 					came := min(int(time.Since(began).Seconds()*float64(test.rate)), socket/max(test.bytes, 1<<10))
-					test.l.full = came*test.bytes >= buffer
+					l.full = came*test.bytes >= buffer
 					for range came {
-						test.l.message()
+						l.message()
 					}
 				}
 				require.InDelta(t, test.wait.Seconds(), (waits / (reads / 2)).Seconds(), max(test.wait.Seconds()/5, 50e-6))
