@@ -77,8 +77,8 @@ class Client:
 
     def fetch(self, q):
         with self.lock:
-            if q.flying:
-                return  # its end decides
+            if q.flying or not q.due():
+                return  # its end decides, or has: a timer can't be cancelled any more once it runs
             if q.timer:
                 q.timer.cancel()
             q.flying, q.timer, q.patient = True, None, False
