@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/freshet-dev/freshet/internal/conformance"
 )
@@ -75,14 +76,8 @@ func with(part string) func(string) bool {
 
 // once returns an about that holds only the first time.
 func once(which about) about {
-	done := false
-	return func(r *http.Request) bool {
-		if done || !which(r) {
-			return false
-		}
-		done = true
-		return true
-	}
+	var done atomic.Bool // requests come side by side
+	return func(r *http.Request) bool { return which(r) && done.CompareAndSwap(false, true) }
 }
 
 // repeats: a client that sends a request before, or after, another one. Nobody waits for
@@ -121,12 +116,14 @@ const (
 // insists: a client that asks for rev again when it should ask strongly.
 func insists(rev string) conformance.ClientFault {
 	return conformance.ClientFault{Front: func(next http.Handler) http.Handler {
-		asked := false
+		var asked atomic.Bool // requests come side by side
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if asked && strong(r) && r.URL.Path == listPath {
+			if asked.Load() && strong(r) && r.URL.Path == listPath {
 				r.Header.Set("Freshet-At-Least", rev)
 			}
-			asked = asked || asksFor(rev)(r)
+			if asksFor(rev)(r) {
+				asked.Store(true)
+			}
 			next.ServeHTTP(w, r)
 		})
 	}}
