@@ -2,13 +2,8 @@ package wal
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
-	"math/big"
 	"net"
 	"testing"
 	"time"
@@ -16,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/freshet-dev/freshet/internal/testkit"
 )
 
 // Above TLS each read brings one message, since a walsender makes a record of each. A
@@ -31,7 +28,10 @@ func receiveOverTLS(t *testing.T, l *linger) time.Duration {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close() //nolint:errcheck // it has taken the one connection
-	server := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, MinVersion: tls.VersionTLS12}
+	files := testkit.NewCertificate(t)
+	certificate, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
+	require.NoError(t, err)
+	server := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
 	sent := make(chan error, 1)
 	go func() { sent <- sendOverTLS(listener, server, messages) }()
 
@@ -39,8 +39,8 @@ func receiveOverTLS(t *testing.T, l *linger) time.Duration {
 	l.gather(config)
 	conn, err := config.DialFunc(t.Context(), "tcp", listener.Addr().String())
 	require.NoError(t, err)
-	over := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // of our own
-	defer over.Close()                                              //nolint:errcheck // it is read to its end
+	over := tls.Client(conn, &tls.Config{RootCAs: files.Pool(t), ServerName: "localhost", MinVersion: tls.VersionTLS12})
+	defer over.Close() //nolint:errcheck // it is read to its end
 	require.NoError(t, over.SetDeadline(time.Now().Add(time.Minute)))
 	frontend := newFrontend(l)(over, io.Discard)
 	began := time.Now()
@@ -91,13 +91,4 @@ func TestLinger_gathers(t *testing.T) {
 	require.Equal(t, "many at once", string(first)+string(rest))
 	require.NoError(t, conn.Close())
 	require.Same(t, here, conn.(interface{ NetConn() net.Conn }).NetConn())
-}
-
-func certificate(t *testing.T) tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
