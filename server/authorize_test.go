@@ -17,7 +17,6 @@ import (
 	"github.com/freshet-dev/freshet/gen/freshet/v1/freshetv1connect"
 	messagesv1 "github.com/freshet-dev/freshet/gen/messages/v1"
 	"github.com/freshet-dev/freshet/internal/testkit"
-	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server/intercept"
 )
 
@@ -26,7 +25,6 @@ import (
 // and waits for nothing; those who have one share it.
 func TestAuthorize_F24_sameRequestAtTheSameMoment(t *testing.T) {
 	g := startGranted(t, testkit.Migrated(t))
-	live.Settled(t, g.bare.node)
 	conn := testkit.Conn(t, g.bare.database)
 	name := insert(t, g.ctx, conn, "one")
 	first, err := g.as("ada").GetMessage(g.ctx, request(&messagesv1.GetMessageRequest{Name: name}, freshet.Revision{}))

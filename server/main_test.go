@@ -42,6 +42,8 @@ func start(t *testing.T, database string, change func(*live.Config)) *running {
 	case <-r.ctx.Done():
 		require.FailNow(t, "the server did not get ready")
 	}
+	// The end of a quarantine tells every topic: nothing that a test did.
+	live.Settled(t, r.node)
 	return r
 }
 

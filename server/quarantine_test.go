@@ -22,7 +22,6 @@ func TestRun_F54_quarantine(t *testing.T) {
 	database := testkit.Migrated(t)
 	addr := live.FreeAddr(t)
 	r := start(t, database, func(c *live.Config) { c.Front.AdminAddr, c.Heartbeat = addr, 200*time.Millisecond })
-	live.Settled(t, r.node)
 	conn := testkit.Conn(t, database)
 	c := r.client()
 	list := func() (n int, cache string) {

@@ -32,7 +32,6 @@ func TestPolicies_F24_sameRequestAtTheSameMoment(t *testing.T) {
 	for name, byRole := range map[string]bool{"claims": false, "roles": true} {
 		t.Run(name, func(t *testing.T) {
 			s := startTenants(t, byRole)
-			live.Settled(t, s.node)
 			_, _ = s.create(t, "ada", "1")
 			name, at := s.create(t, "bob", "2")
 			conn := testkit.Conn(t, s.database)

@@ -46,7 +46,6 @@ func numbered(t *testing.T) (*running, tasksv1connect.TaskServiceClient) {
 			return tasksv1connect.NewTaskServiceHandler(&tasks.Service{DB: node.DB()}, node.HandlerOptions()...)
 		}
 	})
-	live.Settled(t, r.node)
 	return r, tasksv1connect.NewTaskServiceClient(r.http, r.url)
 }
 

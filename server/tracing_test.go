@@ -81,7 +81,6 @@ func (r *running) refetch(t *testing.T, rev freshet.Revision) {
 // of somebody who followed; the ninth refetch has a trace of its own, with a link.
 func TestTracing_fromAWriteToARefetch(t *testing.T) {
 	r, spans := traced(t, nil)
-	live.Settled(t, r.node)
 	notices := r.follow(t, "conversations/traced/messages")
 	own := r.write(t)
 	told := (<-notices).Revision

@@ -58,9 +58,11 @@ func doors() []door {
 			stream, err := freshetv1connect.NewInvalidationServiceClient(&http.Client{Transport: seen}, url, options...).
 				Watch(ctx, connect.NewRequest(&freshetv1.WatchRequest{Topics: []string{"messages"}}))
 			require.NoError(t, err)
-			if stream.Receive() {
-				require.NotNil(t, stream.Msg().GetReady())
-				return seen.answer(t, nil)
+			for stream.Receive() {
+				if stream.Msg().GetReady() != nil {
+					return seen.answer(t, nil)
+				}
+				require.NotNil(t, stream.Msg().GetInvalidate(), "what changes while a stream begins")
 			}
 			return seen.answer(t, stream.Err())
 		}

@@ -107,8 +107,10 @@ func (s *secured) watch(t *testing.T, over *http.Client, write func(), protocol 
 	c := freshetv1connect.NewInvalidationServiceClient(over, s.url, protocol...)
 	stream, err := c.Watch(ctx, connect.NewRequest(&freshetv1.WatchRequest{Topics: []string{"messages"}}))
 	require.NoError(t, err)
-	require.True(t, stream.Receive(), "%v", stream.Err())
-	require.NotNil(t, stream.Msg().GetReady())
+	testkit.Begun(t, func() *freshetv1.WatchResponse {
+		require.True(t, stream.Receive(), "%v", stream.Err())
+		return stream.Msg()
+	})
 	write()
 	for stream.Msg().GetInvalidate() == nil {
 		require.True(t, stream.Receive(), "%v", stream.Err())
@@ -131,9 +133,11 @@ func (s *secured) grpc(t *testing.T, name string) {
 	require.NoError(t, err)
 	require.NoError(t, watch.SendMsg(&freshetv1.WatchRequest{Topics: []string{"messages"}}))
 	require.NoError(t, watch.CloseSend())
-	event := new(freshetv1.WatchResponse)
-	require.NoError(t, watch.RecvMsg(event))
-	require.NotNil(t, event.GetReady())
+	testkit.Begun(t, func() *freshetv1.WatchResponse {
+		event := new(freshetv1.WatchResponse)
+		require.NoError(t, watch.RecvMsg(event))
+		return event
+	})
 }
 
 // slow has one client stop in the middle of a large answer, another in the middle
