@@ -38,16 +38,17 @@ func (s sight) truncatedSince(before sight) bool {
 // without that any of these changes.
 type objects struct {
 	classes, members, publications, schemas []pgtype.TID
-	labels                                  []pgtype.TID // of enums that rows hold
+	labels, columns                         []pgtype.TID // of enums that rows hold; of the tables, and of composites that rows hold
 	parents, policed, outside               []uint32     // with children; with row security; not in the publication by themselves
 }
 
 // catalogSQL sums up, for each source, what the catalog says of its table, the
-// tables that inherit from it, its policies, its place in the publication, and the
-// labels of the enums that its rows hold anywhere: one that is renamed changes what
-// rows say, and no row. Any change of a row of the catalog gives it another xmin, even one that is taken
-// back by the next statement, and a rewrite, a truncation or another persistence
-// are changes of the row in pg_class. (VACUUM and ANALYZE change rows in place,
+// tables that inherit from it, its policies, its place in the publication, and what
+// gives its rows' values their names, types and texts: its columns, the attributes of
+// the composites and the labels of the enums that its rows hold anywhere. One that is
+// renamed changes what rows say, and no row. Any change of a row of the catalog gives
+// it another xmin, even one that is taken back by the next statement, and a rewrite, a
+// truncation or another persistence are changes of the row in pg_class. (VACUUM and ANALYZE change rows in place,
 // and freezing keeps xmin.)
 const catalogSQL = `
 with recursive named as (
@@ -68,16 +69,20 @@ with recursive named as (
     union all select a.atttypid from pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
     union all select r.rngsubtype from pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)
   ) within (oid)
+), shaped as ( -- whose columns are those of rows, or of what is in them
+  select i, oid from tree
+  union
+  select types.i, t.typrelid from types join pg_type t on t.oid = types.oid where t.typtype = 'c'
 ), classes (i, part, shape, empty) as (
   select i, 'c' || c.oid || ':' || c.xmin,
     'c' || c.oid || ':' || (to_jsonb(c) - '{relfilenode,relpages,reltuples,relallvisible,relallfrozen,relfrozenxid,relminmxid}'::text[]),
     case when c.relpages = 0 and c.reltuples < 0 then c.oid || ':' || c.relfilenode end
-  from tree join pg_class c using (oid)
+  from shaped join pg_class c using (oid)
 ), parts (i, part) as (
   select i, 'n' || n.oid || ':' || n.xmin from named join pg_namespace n on n.oid = schema
   union all select i, 'h' || h.inhrelid || ':' || h.xmin from tree join pg_inherits h on h.inhparent = tree.oid
   union all select i, 'x' || x.indexrelid || ':' || x.xmin from tree join pg_index x on x.indrelid = tree.oid
-  union all select i, 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin from tree join pg_attribute a on a.attrelid = tree.oid and a.attnum > 0
+  union all select i, 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin from shaped join pg_attribute a on a.attrelid = shaped.oid and a.attnum > 0
   union all select i, 's' || s.oid || ':' || s.xmin from tree join pg_policy s on s.polrelid = tree.oid
   union all select i, 'e' || e.oid || ':' || e.xmin from (select distinct i, oid from types) held join pg_enum e on e.enumtypid = held.oid
   union all select i, 'p' || p.oid || ':' || p.xmin from named, pg_publication p where p.pubname = $3
@@ -90,7 +95,7 @@ select
   coalesce((select md5(string_agg(part, ' ' order by part)) from (select i, part from parts union all select i, part from classes) of where of.i = named.i), 'none'),
   coalesce((select md5(string_agg(part, ' ' order by part)) from (select i, part from parts union all select i, shape from classes) of where of.i = named.i), 'none'),
   array(select empty from classes where classes.i = named.i and empty is not null),
-  array(select c.ctid from tree join pg_class c using (oid) where tree.i = named.i),
+  array(select c.ctid from shaped join pg_class c using (oid) where shaped.i = named.i),
   array(select r.ctid from tree join pg_publication_rel r on r.prrelid = tree.oid
     join pg_publication p on p.oid = r.prpubid and p.pubname = $3 where tree.i = named.i),
   array(select ctid from pg_publication where pubname = $3),
@@ -100,6 +105,8 @@ select
   array(select c.oid from pg_class c where c.oid = named.oid and not exists (
     select from pg_publication_rel r join pg_publication p on p.oid = r.prpubid and p.pubname = $3 where r.prrelid = c.oid)),
   array(select e.ctid from (select distinct oid from types where types.i = named.i) held join pg_enum e on e.enumtypid = held.oid),
+  array(select a.ctid from shaped join pg_attribute a on a.attrelid = shaped.oid and a.attnum > 0 and not a.attisdropped
+    where shaped.i = named.i and (shaped.oid = named.oid or a.attinhcount = 0)), -- those that a child inherits change with the parent's
   array(select distinct whole from types join pg_type t on t.oid = types.oid where types.i = named.i and plain and t.typtype = 'e')
 from named order by i`
 
@@ -116,7 +123,7 @@ func readCatalog(ctx context.Context, tx pgx.Tx, program *contract.Program, publ
 	var seen sight
 	var o objects
 	var enums []uint32
-	_, err = pgx.ForEachRow(rows, []any{&seen.fingerprint, &seen.shape, &seen.empty, &o.classes, &o.members, &o.publications, &o.schemas, &o.parents, &o.policed, &o.outside, &o.labels, &enums}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&seen.fingerprint, &seen.shape, &seen.empty, &o.classes, &o.members, &o.publications, &o.schemas, &o.parents, &o.policed, &o.outside, &o.labels, &o.columns, &enums}, func() error {
 		c.sights = append(c.sights, seen)
 		c.objects.add(o)
 		c.enums = append(c.enums, enums...)
@@ -136,6 +143,7 @@ func (o *objects) add(other objects) {
 	o.members = append(o.members, other.members...)
 	o.schemas = append(o.schemas, other.schemas...)
 	o.labels = append(o.labels, other.labels...)
+	o.columns = append(o.columns, other.columns...)
 	o.parents = append(o.parents, other.parents...)
 	o.policed = append(o.policed, other.policed...)
 	o.outside = append(o.outside, other.outside...)
@@ -154,10 +162,10 @@ func (o *objects) add(other objects) {
 // the table's own row first. A publication or a table that is made where there was
 // none is found by the watchdog: it only ends a quarantine.
 //
-// It leaves out columns and indexes. Their changes have the walsender describe
-// the table anew before its next row, so the decoder learns of them at the right
-// place by itself: a column that is missing, of another type, or not in the
-// identity any more, is told as all topics. All the rest would go unseen.
+// It leaves out indexes. Their changes have the walsender describe the table anew
+// before its next row, so the decoder learns of them at the right place by itself: a
+// column that isn't in the identity any more is told as all topics. So it does of
+// columns, but a column that is renamed changes answers without any row.
 func (o *objects) glance() string {
 	var b strings.Builder
 	b.WriteString("array[null")
@@ -170,12 +178,18 @@ func (o *objects) glance() string {
 		}
 	}
 	b.WriteString("]::text")
-	if len(o.labels) > 0 {
-		places := make([]string, len(o.labels))
-		for i, row := range o.labels {
+	for _, in := range []struct {
+		catalog string
+		rows    []pgtype.TID
+	}{{"pg_enum", o.labels}, {"pg_attribute", o.columns}} { // which may be many
+		if len(in.rows) == 0 {
+			continue
+		}
+		places := make([]string, len(in.rows))
+		for i, row := range in.rows {
 			places[i] = fmt.Sprintf("(%d,%d)", row.BlockNumber, row.OffsetNumber)
 		}
-		fmt.Fprintf(&b, ` || coalesce((select string_agg(xmin::text, ' ') from pg_enum where ctid = any('{"%s"}'::tid[])), '')`, strings.Join(places, `","`))
+		fmt.Fprintf(&b, ` || coalesce((select string_agg(xmin::text, ' ') from %s where ctid = any('{"%s"}'::tid[])), '')`, in.catalog, strings.Join(places, `","`))
 	}
 	byKey := func(tables []uint32, sql string) {
 		if len(tables) > 0 {

@@ -22,6 +22,7 @@ import (
 func TestQuarantine_F49_beginsInTheOrderOfTheWAL(t *testing.T) {
 	everyMajor(t, func(t *testing.T, server *testkit.Server, major int) {
 		const row = `insert into messages (conversation, author, body) values ('lost', 'a', 'b')`
+		const swapped = `alter table messages rename author to swap; alter table messages rename body to author; alter table messages rename swap to body`
 		// What is done, a row that is lost by it, how it is taken back; what is set up before.
 		cases := map[string][4]string{
 			"the table leaves the publication": {
@@ -69,11 +70,39 @@ alter publication freshet add table messages (id, conversation)`,
 				`create type mood as enum ('glad', 'sad'); create domain known as mood not null; create type times as (mood known, from_time timestamptz);
 alter table messages add moods times[]`,
 			},
+			"columns are renamed": { // and no row is written
+				swapped, row,
+				swapped,
+			},
+			"a column's type changes": { // its text, too, and the table isn't rewritten
+				`set timezone to 'UTC'; alter table messages alter seen type timestamptz`, row,
+				`alter table messages alter seen type timestamp`,
+				`alter table messages add seen timestamp default now()`,
+			},
+			"a column goes": {
+				`alter table messages drop note`, row,
+				`alter table messages add note text`,
+				`alter table messages add note text`,
+			},
+			"an attribute is renamed": {
+				`alter type spot rename attribute x to lon`, row,
+				`alter type spot rename attribute lon to x`,
+				`create type spot as (x int, y int); alter table messages add spots spot[]`,
+			},
+			"an attribute comes": {
+				`alter type spot add attribute z int`, row,
+				`alter type spot drop attribute z`,
+				`create type spot as (x int, y int); alter table messages add at spot`,
+			},
 		}
 		unshared, err := contract.Compile(testkit.Unshared(t))
 		require.NoError(t, err)
 		// Capture is right again as soon as all topics are told.
-		soon := map[string]bool{"a partition comes": true, "a policy changes": true, "a label is renamed": true, "a label inside is renamed": true}
+		soon := map[string]bool{
+			"a partition comes": true, "a policy changes": true, "a label is renamed": true, "a label inside is renamed": true,
+			"columns are renamed": true, "a column's type changes": true, "a column goes": true,
+			"an attribute is renamed": true, "an attribute comes": true,
+		}
 		if major >= 18 {
 			cases["the publication is made anew"] = [4]string{
 				`drop publication freshet`, row,
