@@ -287,6 +287,9 @@ func (s *session) parameters(ctx context.Context) (*pgx.ConnConfig, error) {
 	setup.ForServer(config)
 	maps.Copy(config.RuntimeParams, serverLimits)
 	config.RuntimeParams["application_name"] = setup.ApplicationName
+	// A connection that has nothing to do for a while isn't a forgotten one, whatever the
+	// database or the role say of those; where one of ours may be, its owner says for how long.
+	config.RuntimeParams["idle_session_timeout"] = "0"
 	// What we ask of the catalog looks dear to the planner and is cheap: compiling it
 	// takes seconds where running it takes milliseconds.
 	config.RuntimeParams["jit"] = "off"

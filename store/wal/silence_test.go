@@ -80,3 +80,15 @@ func TestRecovery_F47_silentWhileTheSlotIsMade(t *testing.T) {
 	require.NoError(t, tx.Rollback(ctx))
 	feed.live(t)
 }
+
+// TestConnect_idleSessions: a limit that the database sets to sessions with nothing to
+// do ends none of ours, which may have nothing to do for long.
+func TestConnect_idleSessions(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	testkit.Exec(t, url, `do $$ begin execute format('alter database %I set idle_session_timeout = ''100ms''', current_database()); end $$`)
+	feed := start(t, url, func(c *wal.Config) { c.WatchInterval = time.Hour }).live(t)
+	time.Sleep(time.Second) // the time that they have nothing to do
+	require.Zero(t, feed.Stats().Sessions)
+	require.NoError(t, feed.Ready())
+}
