@@ -39,6 +39,7 @@ func serve(ctx context.Context, url string, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
+	db.SetMaxOpenConns(20) // by default as many as there are calls, until Postgres has no more
 	defer func() { _ = db.Close() }()
 	if _, err := db.ExecContext(ctx, schema); err != nil {
 		return err
