@@ -1,6 +1,9 @@
 package contract
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // columnName: a source template takes columns, by plain names of Postgres.
 var columnName = rule{"column-name", func(s *schema, report report) {
@@ -18,8 +21,14 @@ var columnName = rule{"column-name", func(s *schema, report report) {
 				case len(column) > maxIdentifierBytes:
 					report(&d.element, t.at, "%s: column %q has %d bytes, Postgres keeps %d",
 						t.describe(), column, len(column), maxIdentifierBytes)
+				case slices.Contains(systemColumns, column) && !d.option.GetTold():
+					report(&d.element, t.at, "%s: %q is a system column, which isn't in the WAL; name one of the table's own, such as its key", t.describe(), column)
 				}
 			}
 		}
 	}
 }}
+
+// systemColumns are in every table, and no other column can have their names. Where rows are
+// told by whoever changes them, a name is but a name.
+var systemColumns = []string{"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"}
