@@ -55,11 +55,14 @@ func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 		a.findRows(fd.Messages())
 	}
 	out := Outcome{Rows: len(a.sources)}
-	var methods []Proposal
+	var (
+		methods []Proposal
+		answers [][]*source // of each of them
+	)
 	for _, fd := range files {
 		for i := range fd.Services().Len() {
 			for j := range fd.Services().Get(i).Methods().Len() {
-				p := a.method(fd.Services().Get(i).Methods().Get(j))
+				p, answer := a.method(fd.Services().Get(i).Methods().Get(j))
 				switch {
 				case p == nil:
 					out.Declared++
@@ -67,10 +70,12 @@ func Propose(files []protoreflect.FileDescriptor, tables []*Table) Outcome {
 				case len(p.Options) == 0:
 					out.Open++
 				}
-				p.Left = once(p.Left)
-				methods = append(methods, *p)
+				methods, answers = append(methods, *p), append(answers, answer)
 			}
 		}
+	}
+	for i := range methods { // whether a row's name is a path, any of them may tell
+		methods[i].Left = once(append(a.elsewhere(answers[i]), methods[i].Left...))
 	}
 	for _, s := range a.sources {
 		if p := a.proposal(s); p != nil {
@@ -258,38 +263,39 @@ func orNone(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// method proposes what a method declares; nil: it does already.
-func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
+// method proposes what a method declares; nil: it does already. The answer is what a read
+// has topics of.
+func (a *adoption) method(md protoreflect.MethodDescriptor) (p *Proposal, answer []*source) {
 	if declares(md) {
-		return nil
+		return nil, nil
 	}
-	p := &Proposal{Element: md}
+	p = &Proposal{Element: md}
 	if md.IsStreamingClient() || md.IsStreamingServer() {
 		p.Why = []string{"it streams: it belongs to a service of its own, without a contract, and its callers follow topics instead"}
-		return p
+		return p, nil
 	}
 	reads, why := isRead(md)
 	p.Why = append(p.Why, why)
 	sources := a.sourcesOf(md, reads)
 	if len(sources) == 0 {
 		p.Why = append(p.Why, "none of its messages is a row of a table: say by hand what it "+map[bool]string{true: "depends on", false: "changes"}[reads]+", or move it to a service of its own")
-		return p
+		return p, nil
 	}
 	if i := slices.IndexFunc(sources, (*source).refused); i >= 0 {
 		p.Left = append(p.Left, fmt.Sprintf("it deals with %s, of a table that no source can have: see there", sources[i].message.Name()))
-		return p
+		return p, nil
 	}
 	if !reads {
 		p.Left = append(p.Left, a.alsoWritten(md, sources)...)
 	}
 	var topics []string
 	for i, s := range sources {
-		if fields, _ := a.foreign(s); reads && len(fields) > 0 {
-			p.Left = append(p.Left, fmt.Sprintf("it answers with %s, of which %s is NOT told by these topics: see there", s.message.Name(), strings.Join(fields, ", ")))
-		}
 		of := s.topicsOf(md, reads, i == 0, p)
 		if len(of) == 0 { // without them the contract would leave changes out
-			return p
+			return p, answer
+		}
+		if reads {
+			answer = append(answer, s)
 		}
 		for _, t := range of {
 			if !slices.Contains(topics, t) {
@@ -306,14 +312,14 @@ func (a *adoption) method(md protoreflect.MethodDescriptor) *Proposal {
 	}
 	if len(topics) == 1 { // in one line, as buf format has it
 		p.Options = append(p.Options, fmt.Sprintf("option (freshet.v1.%s) = {topics: %q};", option, topics[0]))
-		return p
+		return p, answer
 	}
 	p.Options = append(p.Options, "option (freshet.v1."+option+") = {")
 	for _, t := range topics {
 		p.Options = append(p.Options, fmt.Sprintf("  topics: %q", t))
 	}
 	p.Options = append(p.Options, "};")
-	return p
+	return p, answer
 }
 
 // readVerbs begin the names of methods that read.

@@ -111,6 +111,17 @@ func (a *adoption) foreign(s *source) (fields, hints []string) {
 	return fields, hints
 }
 
+// elsewhere says of a method that what it answers with depends on more than its topics tell,
+// of which the rows' own notes say more.
+func (a *adoption) elsewhere(answer []*source) (lines []string) {
+	for _, s := range answer {
+		if fields, _ := a.foreign(s); len(fields) > 0 {
+			lines = append(lines, fmt.Sprintf("it answers with %s, of which %s is NOT told by these topics: see there", s.message.Name(), strings.Join(fields, ", ")))
+		}
+	}
+	return lines
+}
+
 // joined says so of the row.
 func (a *adoption) joined(s *source) []string {
 	fields, hints := a.foreign(s)

@@ -88,6 +88,42 @@ func TestPropose_saysNothingOfWhatIsRight(t *testing.T) {
 	require.Equal(t, Outcome{Rows: 1, Declared: 1}, out)
 }
 
+// What a method sends its reader to is there, whichever of them is looked at first: that a
+// row's name is a path, and so no other table's, any may tell.
+func TestPropose_seeThereIsThere(t *testing.T) {
+	const (
+		row      = "message Order { string name = 1; string state = 2; } message Page { repeated Order orders = 1; } message Name { string name = 1; } message Parent { string parent = 1; } message Q {} "
+		joined   = "message Order { string name = 1; string state = 2; string colour = 3; } message Page { repeated Order orders = 1; } message Name { string name = 1; } message Parent { string parent = 1; } message Q {} "
+		declared = `message Order { option (freshet.v1.source) = {table: "orders" topics: "orders/{id}"}; string colour = 1; } message Q {} `
+		get      = "rpc GetOrder(Name) returns (Order); "
+		list     = "rpc ListOrders(Parent) returns (Page); "
+		find     = "rpc FindOrders(Q) returns (Page); "
+	)
+	for _, tt := range []struct{ messages, methods, of string }{
+		{row, get + list, ""},
+		{row, list + get, ""},
+		{row, find + get, ""},
+		{row, get + find, ""},
+		{row, find, "name"},
+		{joined, get + list + find, "colour"},
+		{joined, find + list + get, "colour"},
+		{declared, "rpc FindOrder(Q) returns (Order);", ""}, // it has no topics, and says that
+	} {
+		out, left := leftOf(t, tt.messages, tt.methods)
+		for _, p := range out.Proposals {
+			of, said := left[string(p.Element.Name())], "of which "+tt.of+" is NOT told"
+			if _, isRow := p.Element.(protoreflect.MessageDescriptor); isRow {
+				said = tt.of + ": no column of orders"
+			}
+			if tt.of == "" {
+				require.NotContains(t, of, "NOT told", tt)
+			} else {
+				require.Contains(t, of, said, tt)
+			}
+		}
+	}
+}
+
 // Of two packages' messages of one name, a method is about its own package's.
 func TestPropose_ofItsOwnPackage(t *testing.T) {
 	for _, version := range []string{"v1", "v2"} { // in whatever order they come
