@@ -28,6 +28,7 @@ const AnyEnum uint32 = 3500
 // 0: it takes none of that name.
 func TypeOID(name string) uint32 { return takenTypes[name] }
 
+// Of each either any text is a value (of an enum, a label), or Spelling knows which are.
 var takenTypes = map[string]uint32{
 	"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8, "text": oidText, "varchar": oidVarchar, "uuid": oidUUID, "date": oidDate, "anyenum": AnyEnum,
 }

@@ -27,6 +27,17 @@ service S {
   rpc Put(Request) returns (Request) { option (freshet.v1.writes) = {topics: "tasks/{id}"}; }
 }`
 
+// Where a text that is no value of a column's type is asked for, it is refused: a template
+// takes no type of which that isn't so.
+func TestSpelling_judgesWhatIsTaken(t *testing.T) {
+	for name, oid := range takenTypes {
+		anyText := oid == oidText || oid == oidVarchar || oid == AnyEnum
+		require.Equal(t, !anyText, exampleOf[oid] != "", name)
+		require.Equal(t, anyText, isWritten(oid, "no value of this"), name)
+		require.True(t, isWritten(oid, exampleOf[oid]), name)
+	}
+}
+
 func taskService(t testing.TB) *Program {
 	p, err := compileText(t, tasksProto)
 	require.NoError(t, err)

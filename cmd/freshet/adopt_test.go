@@ -180,7 +180,7 @@ service StockService {
 	require.Equal(t, exitOK, code, out+said)
 	require.Contains(t, out, `table: "Stock.Count Sheets"`)
 	require.Contains(t, out, `! shelf_id: no template can name column "Shelf Id" of Stock.Count Sheets`)
-	require.Contains(t, out, "! state: column state of Stock.Count Sheets is sheet_state,")
+	require.Contains(t, out, `(freshet.v1.reads) = {topics: "states/{state}/count_sheets"}`, "an enum's text is its label")
 	require.Contains(t, out, "! label: column label of Stock.Count Sheets is generated")
 	require.Contains(t, out, `(freshet.v1.reads) = {topics: "codes/{code}/count_sheets"}`)
 	require.Contains(t, out, `(freshet.v1.reads) = {topics: "labResults/{result_id}"}`, "as the source has it")

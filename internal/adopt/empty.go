@@ -27,7 +27,7 @@ func (s *source) withoutMade(fields []field, omitted []omission) ([]field, []omi
 	var known []field
 	for _, f := range fields {
 		if c := s.table.column(f.column); c.Made != "" {
-			omitted = append(omitted, omission{f.path, c, isMade})
+			omitted = append(omitted, omission{path: f.path, of: c, why: isMade})
 		} else {
 			known = append(known, f)
 		}

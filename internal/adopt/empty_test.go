@@ -119,12 +119,13 @@ func TestPropose_quotedNames(t *testing.T) {
 	}}}
 	const messages = "message CountSheet { int64 id = 1; string shelf_id = 2; string room_id = 3; } message List { repeated CountSheet sheets = 1; } message Q { %s }"
 	for request, want := range map[string][2]string{
-		"int64 id = 1;":                     {"reads count_sheets/{id}", ""},
-		"string room_id = 1;":               {"reads rooms/{room_id}/count_sheets", "room_id may be empty"},
-		"string shelf_id = 1;":              {"reads count_sheets", `shelf_id: no template can name column "Shelf Id" of Stock.Count Sheets`},
-		"string total = 1;":                 {"reads count_sheets", "total: column total of Stock.Count Sheets is generated, which isn't in the WAL"},
-		"string state = 1;":                 {"reads count_sheets", "state: column state of Stock.Count Sheets is sheet_state,"},
-		"string room_id=1; string state=2;": {"reads rooms/{room_id}/count_sheets", "state: column state"},
+		"int64 id = 1;":                    {"reads count_sheets/{id}", ""},
+		"string room_id = 1;":              {"reads rooms/{room_id}/count_sheets", "room_id may be empty"},
+		"string shelf_id = 1;":             {"reads count_sheets", `shelf_id: no template can name column "Shelf Id" of Stock.Count Sheets`},
+		"string total = 1;":                {"reads count_sheets", "total: column total of Stock.Count Sheets is generated, which isn't in the WAL"},
+		"string state = 1;":                {"reads states/{state}/count_sheets", "state may be empty"},
+		"int32 state = 1;":                 {"reads count_sheets", "state: column state of Stock.Count Sheets is sheet_state, which a field of type int32 may spell otherwise: no"},
+		"string room_id=1; int32 state=2;": {"reads rooms/{room_id}/count_sheets", "state: column state"},
 	} {
 		options, left := proposed(t, tables, strings.ReplaceAll(messages, "%s", request), "rpc ListCountSheets(Q) returns (List);")
 		require.Equal(t, want[0], options)

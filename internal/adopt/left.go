@@ -17,6 +17,7 @@ import (
 // omission is a field of a request that no topic goes by.
 type omission struct {
 	path string
+	kind protoreflect.Kind
 	of   *Column // that it is named like; nil: none
 	why  string  // a key of advice
 }
@@ -30,13 +31,14 @@ const (
 	derived = "has a column that is generated"
 	isMade  = "has a column that the database fills"
 	unfit   = "is of a type that has several texts for one value"
+	untaken = "is of a type that no template takes"
 	spelled = "is spelled otherwise"
 	unknown = "is no column"
 )
 
 // becauseOf says why no topic goes by a field; empty: one may. The column is the one that it
 // is named like, if any is.
-func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
+func (s *source) becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 	switch {
 	case c == nil:
 		return unknown
@@ -52,11 +54,22 @@ func becauseOf(f protoreflect.FieldDescriptor, c *Column) string {
 		return derived
 	case !c.fits():
 		return unfit
-	case !sameText(f, c):
+	case !isTaken(f.Kind()):
+		return untaken
+	case !s.sameText(f.Kind(), c):
 		return spelled
 	default:
 		return ""
 	}
+}
+
+// example of what two types spell otherwise: the number that one has, and the text of the other.
+func (o omission) example() string {
+	number, text := isInteger(o.kind), o.kind == protoreflect.StringKind
+	if number && o.of.isText() || text && strings.HasPrefix(o.of.Type, "int") {
+		return " (007)"
+	}
+	return ""
 }
 
 // explain says of omitted fields why, and what to do. Those that are named like no column
@@ -79,8 +92,10 @@ func explain(omitted []omission, t *Table, all bool) (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s: the database makes column %s of %s (%s) when it makes the row, so a request can't say it yet: no topic goes by it. If the request does say it, write the topic by hand", o.path, o.of.Name, t, o.of.Made))
 		case unfit:
 			lines = append(lines, fmt.Sprintf("%s: column %s of %s is %s, which has several texts for one value: no topic can go by it. It costs reads, not freshness", o.path, o.of.Name, t, o.of.Type))
+		case untaken:
+			lines = append(lines, fmt.Sprintf("%s is of type %s, of which templates take no field: no topic can go by it. It costs reads, not freshness; a string or an integer would do (docs/lint/field-type.md)", o.path, o.kind))
 		case spelled:
-			lines = append(lines, fmt.Sprintf("%s: column %s of %s is %s, which the field may spell otherwise (007): no topic goes by it. Give both one type, or refuse other spellings and write the topic by hand", o.path, o.of.Name, t, o.of.Type))
+			lines = append(lines, fmt.Sprintf("%s: column %s of %s is %s, which a field of type %s may spell otherwise%s: no topic goes by it. Give both one type, or refuse other spellings and write the topic by hand", o.path, o.of.Name, t, o.of.Type, o.kind, o.example()))
 		case unknown:
 			strangers = append(strangers, o.path)
 		}

@@ -39,8 +39,14 @@ func TestPropose_namesWhatItLeavesOut(t *testing.T) {
 			"GetOrder", "state may be unset, and says nothing then"},
 		{"a field that repeats", "message Order { int64 id = 1; } message Q { repeated string customer_ids = 1; }", get,
 			"GetOrder", "customer_ids repeats: no topic goes by it"},
-		{"a field of another type", "message Order { int64 id = 1; } message Q { string id = 1; }", get,
-			"GetOrder", "id: column id of orders is int8, which the field may spell otherwise"},
+		{"a field of another type", "message Order { int64 id = 1; } message Q { int64 state = 1; }", get,
+			"GetOrder", "state: column state of orders is text, which a field of type int64 may spell otherwise (007): no topic goes by it"},
+		{"a field of a type that has nothing to do with it", "message Order { int64 id = 1; } message Q { bool customer_id = 1; }", get,
+			"GetOrder", "customer_id: column customer_id of orders is uuid, which a field of type bool may spell otherwise: no topic goes by it"},
+		{"a field that a source doesn't judge, since it is told", `message Order { option (freshet.v1.source) = {table: "orders" topics: "orders" topics: "orders/{id}" told: true}; int64 id = 1; } message Q { string id = 1; }`, get,
+			"GetOrder", "id: column id of orders is int8, which a field of type string may spell otherwise (007): no topic goes by it"},
+		{"a field that no template takes", "message Order { int64 id = 1; } message Q { State state = 1; } enum State { NONE = 0; }", get,
+			"GetOrder", "state is of type enum, of which templates take no field"},
 		{"a column of several texts", "message Order { int64 id = 1; } message Q { double total = 1; }", get,
 			"GetOrder", "total: column total of orders is numeric, which has several texts"},
 		{"a field named otherwise", "message Order { int64 id = 1; } message Q { string query = 1; int32 page_size = 2; }", get,
@@ -62,6 +68,38 @@ func TestPropose_namesWhatItLeavesOut(t *testing.T) {
 			_, left := leftOf(t, tt.messages, tt.methods)
 			require.Contains(t, left[tt.of], tt.want)
 		})
+	}
+}
+
+// A text goes by a column of any type that a template takes: the server refuses what isn't
+// spelled as that type is, or takes any text. Where rows are told, it can't judge.
+func TestPropose_textsOfOtherTypes(t *testing.T) {
+	orders := []*Table{{Schema: "public", Name: "orders", Columns: []Column{
+		{Name: "name", Type: "text"}, {Name: "code", Type: "varchar"}, {Name: "status", Type: "order_status", Enum: true},
+		{Name: "due", Type: "date"}, {Name: "nr", Type: "int4"}, {Name: "open", Type: "bool"}, {Name: "shelf_id", Type: "uuid"}, {Name: "made", Type: "timestamptz"},
+	}}}
+	for field, is := range map[string]struct {
+		topic        string
+		judged, told bool
+	}{
+		"name": {"names/{name}/orders", false, true}, "code": {"codes/{code}/orders", false, true}, "status": {"statuses/{status}/orders", false, true},
+		"due": {"dues/{due}/orders", true, false}, "nr": {"nrs/{nr}/orders", true, false}, "open": {"opens/{open}/orders", true, false},
+		"shelf": {"shelfs/{shelf}/orders", true, false}, "made": {"orders", false, false},
+	} {
+		for _, told := range []bool{false, true} {
+			source := ""
+			if told {
+				source = `option (freshet.v1.source) = {table: "orders" topics: "orders" topics: "` + strings.ReplaceAll(is.topic, "{shelf}", "{shelf_id}") + `" told: true};`
+			}
+			fd := compile(t, `syntax = "proto3"; package shop.v1; import "freshet/v1/options.proto"; message Order {`+source+"string name = 1; } message Page { repeated Order orders = 1; } message Q { string "+field+" = 1; }\nservice Shop { rpc ListOrders(Q) returns (Page); }")
+			proposals := Propose([]protoreflect.FileDescriptor{fd}, orders).Proposals
+			p, want := proposals[len(proposals)-1], "reads "+is.topic
+			if told && !is.told {
+				want = "reads orders"
+			}
+			require.Equal(t, want, summary(strings.Join(p.Options, " ")))
+			require.Equal(t, is.judged && !told, strings.Contains(strings.Join(p.Why, " "), "the server refuses a request that spells it otherwise"), "%s: %s", field, p.Why)
+		}
 	}
 }
 
@@ -144,7 +182,7 @@ service Shop { rpc ListOrders(Q) returns (ListOrdersResponse); }`)
 // A request's id is of what the method is about, and of no other table whose rows it
 // answers with: a topic by it would be another row's.
 func TestPropose_idIsOfTheMain(t *testing.T) {
-	for id, want := range map[string]string{"string id = 1;": "reads orders categories", "int64 id = 1;": "reads orders/{id} categories"} {
+	for id, want := range map[string]string{"double id = 1;": "reads orders categories", "int64 id = 1;": "reads orders/{id} categories"} {
 		fd := compile(t, `syntax = "proto3"; package shop.v1; message Order { int64 id = 1; Category category = 2; } message Category { string id = 1; } message Q {`+id+`}
 service Shop { rpc GetOrder(Q) returns (Order); }`)
 		out := Propose([]protoreflect.FileDescriptor{fd}, shop)

@@ -118,6 +118,9 @@ func (c *Column) fits() bool {
 	return isName(c.Name) && c.Made != generated && (c.Enum || contract.TypeOID(c.Type) != 0)
 }
 
+// isText reports whether any text is a value of the column.
+func (c *Column) isText() bool { return c.Type == "text" || c.Type == "varchar" }
+
 // fit reports whether a template may take all of the columns.
 func (t *Table) fit(columns []string) bool {
 	return !slices.ContainsFunc(columns, func(name string) bool { return !t.column(name).fits() })

@@ -13,6 +13,7 @@ import (
 type field struct {
 	path   string // as templates name it
 	column string // of the table
+	judged string // the column's type, if it is a text that the server refuses where it is spelled otherwise
 }
 
 // topicsOf returns templates of a method about a source, and has the source tell them.
@@ -30,7 +31,7 @@ func (s *source) topicsOf(md protoreflect.MethodDescriptor, reads, main bool, p 
 		p.Why = append(p.Why, why)
 		return []string{topic}
 	}
-	fields, omitted := fieldsOf(md.Input(), "", s.table)
+	fields, omitted := s.fieldsOf(md.Input(), "")
 	if !main { // a request's id is of what the method is about
 		fields = slices.DeleteFunc(fields, func(f field) bool { return isID(f.path) })
 		omitted = slices.DeleteFunc(omitted, func(o omission) bool { return isID(o.path) })
@@ -46,6 +47,11 @@ func (s *source) topicsOf(md protoreflect.MethodDescriptor, reads, main bool, p 
 		s.tell(w.emitted)
 		topics, taken = append(topics, w.topic), append(taken, w.paths...)
 		p.Why = append(p.Why, fmt.Sprintf("%s of the request tells which rows of %s it is about", strings.Join(w.paths, ", "), s.table))
+		for _, f := range fields { // for who has other texts for them, as order-7
+			if f.judged != "" && slices.Contains(w.paths, f.path) {
+				p.Why = append(p.Why, fmt.Sprintf("%s is a text and its column %s: the server refuses a request that spells it otherwise than the database", f.path, f.judged))
+			}
+		}
 	}
 	if main && reads && len(topics) > 0 && !s.byKey(fields) && !isOne(md.Output(), s) {
 		p.Left = append(p.Left, s.unfiltered(md, taken)...)
@@ -228,10 +234,11 @@ func spell(t *Table, columns []string, fields []field) way {
 	return way{strings.Join(request, "/"), strings.Join(row, "/"), paths}
 }
 
-// fieldsOf returns the fields of a message that are columns of a table by their name:
+// fieldsOf returns the fields of a message that are columns of the table by their name:
 // board or board_id, and id as note_id; and those that no topic can go by. One of
 // these may be unset, or repeats: without it the answer is about more.
-func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found []field, omitted []omission) {
+func (s *source) fieldsOf(md protoreflect.MessageDescriptor, prefix string) (found []field, omitted []omission) {
+	t := s.table
 	for i := range md.Fields().Len() {
 		f := md.Fields().Get(i)
 		if f.Message() != nil {
@@ -248,18 +255,22 @@ func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found
 		}
 		var of *Column
 		for _, candidate := range candidates {
-			if c := t.column(candidate); c != nil && (of == nil || c.fits() && sameText(f, c)) {
+			if c := t.column(candidate); c != nil && (of == nil || c.fits() && s.sameText(f.Kind(), c)) {
 				of = c
-				if c.fits() && sameText(f, c) {
+				if c.fits() && s.sameText(f.Kind(), c) {
 					break
 				}
 			}
 		}
-		why := becauseOf(f, of)
+		why := s.becauseOf(f, of)
 		if why == "" {
-			found = append(found, field{path, of.Name})
+			is := field{path: path, column: of.Name}
+			if f.Kind() == protoreflect.StringKind && !of.isText() && !of.Enum {
+				is.judged = of.Type
+			}
+			found = append(found, is)
 		} else {
-			omitted = append(omitted, omission{path, of, why})
+			omitted = append(omitted, omission{path, f.Kind(), of, why})
 		}
 	}
 	return found, omitted
@@ -269,24 +280,44 @@ func fieldsOf(md protoreflect.MessageDescriptor, prefix string, t *Table) (found
 func nestedFields(md protoreflect.MessageDescriptor, s *source) (found []field) {
 	for i := range md.Fields().Len() {
 		if f := md.Fields().Get(i); f.Message() != nil && !f.IsList() && f.Message().FullName() == s.message.FullName() {
-			fields, _ := fieldsOf(f.Message(), string(f.Name())+".", s.table) // what else it has, it sets
+			fields, _ := s.fieldsOf(f.Message(), string(f.Name())+".") // what else it has, it sets
 			found = append(found, fields...)
 		}
 	}
 	return found
 }
 
-// sameText reports whether a field and a column spell their values alike.
-func sameText(f protoreflect.FieldDescriptor, c *Column) bool {
-	switch f.Kind() {
-	case protoreflect.StringKind:
-		return c.Type == "text" || c.Type == "varchar" || c.Type == "uuid"
-	case protoreflect.BoolKind:
+// sameText reports whether a field and a column that fits spell their values alike. What a
+// string spells otherwise than the column's type the server refuses, so that nobody waits for
+// it in vain (contract.Spelling judges all such types); but not where rows are told, since
+// nobody looks at their columns then.
+func (s *source) sameText(of protoreflect.Kind, c *Column) bool {
+	switch {
+	case of == protoreflect.StringKind:
+		return c.Enum || c.isText() || !s.isTold()
+	case of == protoreflect.BoolKind:
 		return c.Type == "bool"
+	case isInteger(of):
+		return c.Type == "int2" || c.Type == "int4" || c.Type == "int8"
+	default:
+		return false
+	}
+}
+
+// isTold reports whether the source's topics are told by whoever changes its rows.
+func (s *source) isTold() bool { return s.table.View || sourceOf(s.message).GetTold() }
+
+// isTaken reports whether a template takes fields of the type (docs/lint/field-type.md).
+func isTaken(kind protoreflect.Kind) bool {
+	return kind == protoreflect.StringKind || kind == protoreflect.BoolKind || isInteger(kind)
+}
+
+func isInteger(kind protoreflect.Kind) bool {
+	switch kind {
 	case protoreflect.Int32Kind, protoreflect.Int64Kind, protoreflect.Uint32Kind, protoreflect.Uint64Kind,
 		protoreflect.Sint32Kind, protoreflect.Sint64Kind, protoreflect.Fixed32Kind, protoreflect.Fixed64Kind,
 		protoreflect.Sfixed32Kind, protoreflect.Sfixed64Kind:
-		return c.Type == "int2" || c.Type == "int4" || c.Type == "int8"
+		return true
 	default:
 		return false
 	}
