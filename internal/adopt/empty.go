@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -49,21 +50,37 @@ func isOne(md protoreflect.MessageDescriptor, s *source) bool {
 	return false
 }
 
-// unfiltered says of a list whose topic goes by fields that a request may leave empty what
-// becomes of such a request. Only the handler's author knows whether there is one.
-func (s *source) unfiltered(md protoreflect.MethodDescriptor, fields []string) []string {
+// unfiltered says of a list whose topic goes by fields that a request may leave out what
+// becomes of such a request: a text is empty then, and has no topic; a number or a boolean has
+// the value that it has without being said. Only the handler's author knows whether there is one.
+func (s *source) unfiltered(md protoreflect.MethodDescriptor, fields []string) (lines []string) {
 	refused := refusedEmpty(md.Input())
-	var empty []string
-	for _, f := range fields {
-		if !refused[f] && !presence.IsRequired(md.Input().Fields().ByName(protoreflect.Name(f))) {
-			empty = append(empty, f)
+	left := make(map[string][]string) // by what they are then
+	for _, path := range fields {
+		f := md.Input().Fields().ByName(protoreflect.Name(path))
+		if refused[path] || presence.IsRequired(f) {
+			continue
 		}
+		is := "may be empty, for all that the proto says"
+		switch {
+		case f.Kind() == protoreflect.BoolKind:
+			is = unsaidBool
+		case isInteger(f.Kind()):
+			is = "is 0 in a request that doesn't say it"
+		}
+		left[is] = append(left[is], path)
 	}
-	if len(empty) == 0 {
-		return nil
+	for _, is := range slices.Sorted(maps.Keys(left)) {
+		refuse := ", or refuse the request, by protovalidate"
+		if is == unsaidBool { // it may mean it as well
+			refuse = ""
+		}
+		lines = append(lines, fmt.Sprintf("%s %s. If such a request is answered with all, no topic tells that the answer changes: have the topic be %q then, here and in the source%s (docs/library.md, A request without topics)", strings.Join(left[is], " or "), is, cmp.Or(s.whole(), s.table.word()), refuse))
 	}
-	return []string{fmt.Sprintf("%s may be empty, for all that the proto says. If such a request is answered with all, no topic tells that the answer changes: have the topic be %q then, here and in the source, or refuse the request, by protovalidate (docs/library.md, A request without topics)", strings.Join(empty, " or "), cmp.Or(s.whole(), s.table.word()))}
+	return lines
 }
+
+const unsaidBool = "is false in a request that doesn't say it"
 
 // refusedEmpty returns the fields for whose want protovalidate refuses an empty request.
 func refusedEmpty(md protoreflect.MessageDescriptor) map[string]bool {
