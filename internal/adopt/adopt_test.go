@@ -100,6 +100,15 @@ message Empty {}
 	}
 }
 
+// Topics below freshet/ are the server's own, so a table of that name has another word.
+func TestPropose_reservedWord(t *testing.T) {
+	fd := compile(t, `syntax = "proto3"; package shop.v1; message Freshet { int64 id = 1; } message Q { int64 id = 1; } service Shop { rpc GetFreshet(Q) returns (Freshet); }`)
+	out := Propose([]protoreflect.FileDescriptor{fd}, []*Table{{Schema: "public", Name: "freshet", Key: []string{"id"}, Columns: columns("id int8")}})
+	require.Len(t, out.Proposals, 2)
+	require.Contains(t, out.Proposals[0].Options, `  topics: "freshets/{id}"`)
+	require.Equal(t, "reads freshets/{id}", summary(strings.Join(out.Proposals[1].Options, " ")))
+}
+
 // summary is the options of a method in short: `reads topic topic`.
 func summary(options string) string {
 	for _, option := range []string{"reads", "writes"} {

@@ -79,8 +79,14 @@ func (t *Table) String() string {
 	return t.Schema + "." + t.Name
 }
 
-// word is the table as topics name it.
-func (t *Table) word() string { return snake(t.Name) }
+// word is the table as topics name it. What is below freshet/ is the server's own.
+func (t *Table) word() string {
+	word := snake(t.Name)
+	if word == "freshet" {
+		return plural(word)
+	}
+	return word
+}
 
 // of reports whether the table is named like a noun, in the singular or the plural.
 func (t *Table) of(noun string) bool { return same(t.Name, noun) || same(t.Name, plural(noun)) }
