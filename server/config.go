@@ -304,6 +304,7 @@ type ConfigError struct {
 	Field string // its name
 	Want  string // in words
 	None  bool   // None is possible too
+	Err   error  // why a file can't be used that it names, which may pass; nil: it isn't for a file
 }
 
 func (e *ConfigError) Error() string {
@@ -313,6 +314,9 @@ func (e *ConfigError) Error() string {
 	}
 	return fmt.Sprintf("server.Config.%s: want %s%s", e.Field, e.Want, or)
 }
+
+// Unwrap returns Err.
+func (e *ConfigError) Unwrap() error { return e.Err }
 
 // withDefaults returns c with its defaults filled in, or what is wrong with it:
 // *ConfigErrors, joined.
@@ -345,7 +349,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, &ConfigError{Field: "DBRoleClaim", Want: "nothing, where nobody is authenticated"}
 	}
 	if c.DBAnonymousRole != "" && c.DBRoleClaim == "" {
-		return c, &ConfigError{Field: "DBAnonymousRole", Want: "nothing, where DBRoleClaim isn't set: then all run as one role"}
+		return c, &ConfigError{Field: "DBAnonymousRole", Want: "nothing, where no claim names roles: then all run as one"}
 	}
 	if c.DBAnonymousRole == "none" {
 		return c, &ConfigError{Field: "DBAnonymousRole", Want: "a role (none is Postgres's word for that of the connection)"}

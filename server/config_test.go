@@ -68,7 +68,7 @@ func TestNew_F81_nonsense(t *testing.T) {
 		"ReplicaWait":       {func(c *server.Config) { c.ReplicaWait = server.None }, "a value from 1ms to 1m0s"},
 		"ReplicaURLs":       {func(c *server.Config) { c.ReplicaURLs = []string{"postgres://h", "host=h user=x"} }, "h:5432 is there twice"},
 		"NATSURLs":          {func(c *server.Config) { c.NATSURLs = []string{"127.0.0.1:4222"} }, "nats://host:4222"},
-		"NATSFallback":      {func(c *server.Config) { c.NATSFallback = true }, "no NATSURLs"},
+		"NATSFallback":      {func(c *server.Config) { c.NATSFallback = true }, "no server of NATS"},
 		"Publication":       {func(c *server.Config) { c.Publication = "1st" }, "the first no digit"},
 		"DBRoleClaim":       {func(c *server.Config) { c.DBRoleClaim = "role" }, "authenticated"},
 		"DBAnonymousRole":   {func(c *server.Config) { c.DBAnonymousRole = "guest" }, ""},

@@ -29,10 +29,10 @@ func (c Config) checkNATS() error {
 		if wrong.Field == "Servers" {
 			field = "NATSURLs"
 		}
-		return &ConfigError{Field: field, Want: wrong.Want}
+		return &ConfigError{Field: field, Want: wrong.Want, Err: wrong.Err}
 	}
 	if c.NATSFallback && !c.relays() {
-		return &ConfigError{Field: "NATSFallback", Want: "nothing, where there is no NATSURLs: each node captures then"}
+		return &ConfigError{Field: "NATSFallback", Want: "nothing, where no server of NATS is named: each node captures then"}
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func (c *Config) validate() error {
 type ConfigError struct {
 	Field string // its name
 	Want  string // in words
-	Err   error  // why it can't be read; nil: it can
+	Err   error  // why a file can't be used that it names; nil: it isn't for a file
 }
 
 func (e *ConfigError) Error() string { return fmt.Sprintf("relay.Config.%s: want %s", e.Field, e.Want) }
@@ -131,7 +131,8 @@ func (c *Config) checkFiles() error {
 			return &ConfigError{Field: "RootCAs", Want: fmt.Sprintf("a file of certificates in PEM: %v", err), Err: err}
 		}
 		if !x509.NewCertPool().AppendCertsFromPEM(text) {
-			return &ConfigError{Field: "RootCAs", Want: fmt.Sprintf("a file of certificates in PEM: there is none in %s", c.RootCAs)}
+			err = fmt.Errorf("there is none in %s", c.RootCAs)
+			return &ConfigError{Field: "RootCAs", Want: fmt.Sprintf("a file of certificates in PEM: %v", err), Err: err}
 		}
 	}
 	switch {
