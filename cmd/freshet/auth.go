@@ -15,12 +15,12 @@ import (
 func (c *serveCmd) openAuth(logger *slog.Logger, registry prometheus.Registerer, caller func(*http.Request) string) (*auth.Authenticator, error) {
 	if len(c.OIDCIssuer) == 0 && c.JWTKeys == "" {
 		if len(c.JWTAudience) > 0 || c.AuthCookie != "" || c.AuthAnonymous {
-			return nil, errors.New("--jwt-audience, --auth-cookie and --auth-anonymous say how tokens are taken: say whose, by --oidc-issuer or --jwt-keys")
+			return nil, &auth.ConfigError{Err: errors.New("--jwt-audience, --auth-cookie and --auth-anonymous say how tokens are taken: say whose, by --oidc-issuer or --jwt-keys")}
 		}
 		return nil, nil
 	}
 	if len(c.JWTAudience) == 0 {
-		return nil, errors.New("--jwt-audience is missing: what a token's `aud` has to be, or tokens for others would be good here")
+		return nil, &auth.ConfigError{Err: errors.New("--jwt-audience is missing: what a token's `aud` has to be, or tokens for others would be good here")}
 	}
 	who, err := auth.New(auth.Config{
 		Issuers:              c.OIDCIssuer,

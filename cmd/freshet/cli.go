@@ -57,7 +57,8 @@ type cli struct {
 type streams struct{ out, err io.Writer }
 
 // run parses args, runs the command and returns the exit code: 0, 1 when it
-// failed or found something, 2 when it was called wrongly.
+// failed or found something, 2 when it was called wrongly, or has settings that can't be:
+// what starts it (deploy/systemd) need not try those again.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited := -1 // by --help and --version
@@ -88,6 +89,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := parsed.Run(); err != nil {
 		if !errors.Is(err, errFindings) { // they are printed already
 			fmt.Fprintln(stderr, "freshet:", c.settings.whence(parsed, err))
+		}
+		if misset(err) {
+			return exitUsage
 		}
 		return exitFailed
 	}

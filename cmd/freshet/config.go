@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -48,7 +49,10 @@ func (c *configCheckCmd) Run(parsed *kong.Context, s *settings, to streams) erro
 	if err := s.readableByAll(); err != nil {
 		fmt.Fprintln(to.err, "freshet:", err)
 	}
-	return c.Serve.judge()
+	if err := c.Serve.judge(); err != nil {
+		return errors.New(err.Error()) // what it was to find: of other settings than its own
+	}
+	return nil
 }
 
 // judge does what serve does before it opens anything.

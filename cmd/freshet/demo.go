@@ -54,8 +54,11 @@ func (c *serveCmd) checkDemo() error {
 // openDemo makes the issuer of the demonstration. Nothing else of the server knows that
 // it is one, but for who has signed out.
 func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger, onSignOut func()) (*demoAuth, error) {
-	if err := c.checkDemo(); err != nil || !c.DemoAuth {
-		return nil, err
+	if err := c.checkDemo(); err != nil {
+		return nil, &settingsError{err}
+	}
+	if !c.DemoAuth {
+		return nil, nil
 	}
 	cfg := c.demo()
 	cfg.OnSignOut = onSignOut

@@ -4,11 +4,30 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"unicode"
 
+	"github.com/freshet-dev/freshet/internal/front"
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/auth"
 )
+
+// misset reports whether an error of serve is of the settings themselves: the same ones
+// will fail the same way. One of a file that they name isn't, since somebody may put it
+// right, or there, meanwhile.
+func misset(err error) bool {
+	if errors.As(err, new(*fs.PathError)) {
+		return false
+	}
+	return errors.As(err, new(*settingsError)) || errors.As(err, new(*front.ConfigError)) || errors.As(err, new(*auth.ConfigError))
+}
+
+// settingsError is an error of settings, in the words of whoever gave them.
+type settingsError struct{ error }
+
+// Unwrap returns what it was.
+func (e *settingsError) Unwrap() error { return e.error }
 
 // inFlags says what is wrong with a configuration in the words of whoever gave it.
 func inFlags(err error) error {
@@ -21,7 +40,7 @@ func inFlags(err error) error {
 	}
 	var field *server.ConfigError
 	if !errors.As(err, &field) {
-		return err
+		return &settingsError{err}
 	}
 	name := cmp.Or(map[string]string{
 		"MaxStreamsPerCaller": "--max-streams-per-address",
@@ -35,7 +54,11 @@ func inFlags(err error) error {
 	if field.None {
 		or = ", or 0 for none"
 	}
-	return fmt.Errorf("%s: want %s%s", name, field.Want, or)
+	err = fmt.Errorf("%s: want %s%s", name, field.Want, or)
+	if field.Err != nil {
+		return err
+	}
+	return &settingsError{err}
 }
 
 // flagOf is the flag that is named like a field: --max-wait for MaxWait.

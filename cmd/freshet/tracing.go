@@ -26,11 +26,11 @@ func openTracing(ctx context.Context, logger *slog.Logger, slot string) (*sdktra
 		return nil, nil //nolint:nilnil // as documented
 	}
 	if exporter := os.Getenv("OTEL_TRACES_EXPORTER"); exporter != "" && exporter != "otlp" {
-		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER=%q: this program has otlp and none", exporter)
+		return nil, &settingsError{fmt.Errorf("OTEL_TRACES_EXPORTER=%q: this program has otlp and none", exporter)}
 	}
 	protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
 	if protocol != "" && protocol != "http/protobuf" {
-		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL=%q: this program speaks http/protobuf (port 4318, as a rule)", protocol)
+		return nil, &settingsError{fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL=%q: this program speaks http/protobuf (port 4318, as a rule)", protocol)}
 	}
 	quiet := &seldomHandler{logger: logger}
 	otel.SetErrorHandler(quiet) // a collector that is down must not fill the log

@@ -122,6 +122,15 @@ func Defaults() Config {
 	}
 }
 
+// ConfigError says what is wrong with a Config itself, whatever becomes of the files that
+// it names.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // withDefaults returns c with its defaults filled in, or what is wrong with it.
 // Errors name flags, which is where values come from.
 func (c Config) withDefaults() (Config, error) {

@@ -51,7 +51,7 @@ type Front struct {
 func New(cfg Config) (*Front, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return nil, err
+		return nil, &ConfigError{err}
 	}
 	f := &Front{cfg: cfg, registry: prometheus.NewRegistry()}
 	f.registry.MustRegister(
@@ -64,8 +64,10 @@ func New(cfg Config) (*Front, error) {
 			return nil, err
 		}
 	}
-	f.callers, err = newCallers(cfg.TrustedProxies)
-	return f, err
+	if f.callers, err = newCallers(cfg.TrustedProxies); err != nil {
+		return nil, &ConfigError{err}
+	}
+	return f, nil
 }
 
 // Registry is what the admin port shows: for the node's metrics.

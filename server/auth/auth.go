@@ -117,23 +117,11 @@ func New(cfg Config) (*Authenticator, error) {
 	if cfg.MaxFailuresPerCaller == 0 {
 		cfg.MaxFailuresPerCaller = Defaults().MaxFailuresPerCaller
 	}
-	if cfg.MaxFailuresPerCaller > mostFailures {
-		return nil, fmt.Errorf("%d bad tokens in a second are no bound: want %d at most", cfg.MaxFailuresPerCaller, mostFailures)
+	if err := cfg.check(); err != nil {
+		return nil, &ConfigError{err}
 	}
 	a := &Authenticator{cfg: cfg, failures: newFailures(cfg.MaxFailuresPerCaller), issuers: map[string]*issuer{}, kept: lru.New[[sha256.Size]byte, verified](keptBytes), now: time.Now, cross: http.NewCrossOriginProtection()}
-	if len(cfg.Issuers) == 0 && cfg.KeyFile == "" {
-		return nil, errors.New("nobody issues tokens: name an issuer, or a file of keys")
-	}
-	if len(cfg.Audiences) == 0 || slices.Contains(cfg.Audiences, "") {
-		return nil, errors.New("no audience: say what a token's `aud` has to be, or tokens for others would be good here")
-	}
-	if cfg.Cookie != "" && !isToken(cfg.Cookie) {
-		return nil, fmt.Errorf("%q can't be the name of a cookie", cfg.Cookie)
-	}
 	for _, name := range cfg.Issuers {
-		if err := checkIssuer(name); err != nil {
-			return nil, err
-		}
 		a.issuers[name] = newIssuer(name, cfg.Transport, cfg.Logger)
 	}
 	if cfg.KeyFile != "" {
@@ -143,6 +131,37 @@ func New(cfg Config) (*Authenticator, error) {
 		}
 	}
 	return a, a.register(cfg.Registerer)
+}
+
+// ConfigError says what is wrong with a Config itself, whatever is in the files that it
+// names.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// check says what is wrong with the values of c. It opens nothing.
+func (c Config) check() error {
+	if c.MaxFailuresPerCaller > mostFailures {
+		return fmt.Errorf("%d bad tokens in a second are no bound: want %d at most", c.MaxFailuresPerCaller, mostFailures)
+	}
+	if len(c.Issuers) == 0 && c.KeyFile == "" {
+		return errors.New("nobody issues tokens: name an issuer, or a file of keys")
+	}
+	if len(c.Audiences) == 0 || slices.Contains(c.Audiences, "") {
+		return errors.New("no audience: say what a token's `aud` has to be, or tokens for others would be good here")
+	}
+	if c.Cookie != "" && !isToken(c.Cookie) {
+		return fmt.Errorf("%q can't be the name of a cookie", c.Cookie)
+	}
+	for _, name := range c.Issuers {
+		if err := checkIssuer(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // discovery is where an issuer's settings are, below its name (OpenID Connect
