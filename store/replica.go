@@ -27,7 +27,8 @@ type ReplicaReason string
 // that are about itself.
 const (
 	ReplicaDown      ReplicaReason = "down"      // it can't be reached, or broke off
-	ReplicaPromoted  ReplicaReason = "promoted"  // it is a primary
+	ReplicaPrimary   ReplicaReason = "primary"   // it is the primary itself
+	ReplicaPromoted  ReplicaReason = "promoted"  // it is another primary
 	ReplicaHistory   ReplicaReason = "history"   // of another server, timeline or epoch
 	ReplicaDetached  ReplicaReason = "detached"  // it doesn't stream
 	ReplicaPrivilege ReplicaReason = "privilege" // its role may not see what proves its history
@@ -42,7 +43,7 @@ const (
 
 // ReplicaReasons are all of them.
 var ReplicaReasons = []ReplicaReason{
-	ReplicaDown, ReplicaPromoted, ReplicaHistory, ReplicaDetached, ReplicaPrivilege, ReplicaUnproven,
+	ReplicaDown, ReplicaPrimary, ReplicaPromoted, ReplicaHistory, ReplicaDetached, ReplicaPrivilege, ReplicaUnproven,
 	ReplicaBehind, ReplicaBusy, ReplicaConflict, ReplicaSlow, ReplicaFailed,
 }
 

@@ -35,7 +35,7 @@ func testReplicaOfAnother(t *testing.T, r *replicated) {
 		other.replica:                 store.ReplicaHistory,
 		r.standby.URL(t, another):     store.ReplicaHistory,
 		r.standby.URL(t, none):        store.ReplicaHistory,
-		r.primary:                     store.ReplicaPromoted,
+		r.primary:                     store.ReplicaPrimary,
 		"postgres://127.0.0.1:1/none": store.ReplicaDown,
 	} {
 		d := r.open(t, store.Config{Replicas: []string{url}})

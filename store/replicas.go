@@ -215,7 +215,19 @@ func (s *replicas) look(ctx context.Context, r *replica, conn *pgx.Conn) (_ *pgx
 	if l == nil {
 		return conn, found, &ReplicaError{Why: ReplicaUnproven, text: "the primary's history is not known yet"}
 	}
-	return conn, found, found.shows(*l)
+	if err = found.shows(*l); reasonOf(err) == ReplicaPromoted && isThePrimary(ctx, conn, *l) {
+		err = &ReplicaError{Why: ReplicaPrimary, text: "it is the primary itself"}
+	}
+	return conn, found, err
+}
+
+// isThePrimary reports whether what is no standby has the history by its own right: the
+// row that says what an epoch names is in no copy, and in no server that was promoted.
+// Somebody may have given one URL twice, and is not to be told to rebuild that server.
+func isThePrimary(ctx context.Context, conn *pgx.Conn, l lineage) bool {
+	results, err := conn.PgConn().Exec(ctx, lineageSQL).ReadAll()
+	t, err := parseTag(results, err)
+	return err == nil && t.lineage() == l
 }
 
 // leave closes a connection, if there is one.

@@ -56,7 +56,7 @@ func (c *doctorCmd) Validate() error {
 
 // Help is printed by `freshet doctor --help`.
 func (*doctorCmd) Help() string {
-	return `Changes nothing. Prints each problem with the SQL that mends it, and exits with status 1 if one of them keeps capture from working; warnings don't.
+	return `Changes nothing. Prints each problem with the SQL that mends it, and exits with status 1 if one of them keeps capture from working, or a replica that --replica-url names from being read from; warnings don't.
 
 The output is an SQL script (freshet doctor | psql). What the role that looks may not run, and what somebody has to decide, is in it as a comment that says who may.
 

@@ -14,8 +14,8 @@ import (
 	"github.com/freshet-dev/freshet/store/setup"
 )
 
-// replicas returns why serve would not read from standbys. That is a warning: the
-// primary does then.
+// replicas returns why serve would not read from standbys. The primary would, so
+// capture works; but whoever names one wants to know.
 func (c *doctorCmd) replicas(ctx context.Context) (problems []setup.Problem) {
 	seen := map[string]bool{}
 	for _, url := range c.ReplicaURL {
@@ -45,9 +45,10 @@ func (c *doctorCmd) replica(ctx context.Context, url string, config *pgx.ConnCon
 	if err == nil {
 		return nil
 	}
-	p := setup.Problem{Warning: true, Text: fmt.Sprintf("--replica-url: no read runs on the replica %s: %v. %s", at(config), err, replicaRemedy(err))}
+	p := setup.Problem{Text: fmt.Sprintf("--replica-url: no read runs on the replica %s: %v. %s", at(config), err, replicaRemedy(err))}
 	var why *store.ReplicaError
-	if errors.As(err, &why) && why.Why == store.ReplicaPrivilege {
+	p.Warning = !errors.As(err, &why) || why.Why == store.ReplicaUnproven // it can't be told yet
+	if !p.Warning && why.Why == store.ReplicaPrivilege {
 		p.By, p.SQL = "a superuser", []string{"grant pg_read_all_stats to " + pgx.Identifier{config.User}.Sanitize() + ";"}
 	}
 	return []setup.Problem{p}
@@ -63,6 +64,8 @@ func replicaRemedy(err error) string {
 		return "Ask again once the primary can be asked, too"
 	}
 	switch why.Why {
+	case store.ReplicaPrimary:
+		return "Leave it out, or name a streaming standby by its own address: a balancer's may lead to the primary"
 	case store.ReplicaPromoted:
 		return "Name a streaming standby by its own address, not a balancer's; one that was promoted has to be rebuilt as a standby of the primary (pg_rewind, or pg_basebackup -R)"
 	case store.ReplicaHistory:
