@@ -144,7 +144,7 @@ func (c *serveCmd) Run(ctx context.Context, logger *slog.Logger, parsed *kong.Co
 		parts.Defer("traces", traces.Shutdown)
 	}
 	cfg.Caller, cfg.Registerer = f.Caller, f.Registry()
-	cfg.OnReady = func() { logger.InfoContext(ctx, "ready", "url", f.URL()) }
+	cfg.OnReady = f.OnReady
 	var prepare func(context.Context) error
 	if c.DatabaseURL == "" {
 		p := newPrivatePostgres(pgembed.Config{DataDir: c.DataDir, Binaries: c.PostgresBin, Logger: logger}, ctx.Done())

@@ -172,6 +172,15 @@ func TestServe_F80_portInUse(t *testing.T) {
 	require.NoDirExists(t, dir)
 }
 
+// What ends a start is the last that is said: there was nobody to be told of the end.
+func TestServe_neverServed(t *testing.T) {
+	nobody := strings.Replace(testkit.Database(t), "postgres@", "nobody_here@", 1)
+	code, _, stderr := runs(t, "serve", "--addr=127.0.0.1:0", "--admin-addr=", "--database-url", nobody)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "waiting for the database: ")
+	require.NotContains(t, stderr, "shutting down")
+}
+
 // postmaster is the process of a data directory's Postgres; 0: there is none.
 func postmaster(t *testing.T, dir string) (pid int) {
 	t.Helper()

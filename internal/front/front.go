@@ -43,6 +43,7 @@ type Front struct {
 	parts    service.Group
 	ready    *readiness
 	retired  atomic.Bool
+	served   atomic.Bool // the node has been ready
 	draining context.Context //nolint:containedctx // until when those who are served may go on; set when the stop begins
 	https    []*http.Server  // everybody's, then perhaps the admin port's; drained when the parts that answer begin to stop
 }
@@ -83,6 +84,12 @@ func (f *Front) URL() string {
 	return url
 }
 
+// OnReady is for server.Config.OnReady: it logs where the node is served.
+func (f *Front) OnReady() {
+	f.served.Store(true)
+	f.cfg.Logger.Info("ready", "url", f.URL())
+}
+
 // Service is one RPC service: what it declares, and where its handler is, as the
 // generated constructor returns it.
 type Service struct {
@@ -101,9 +108,8 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 		return errors.New("the node doesn't ask who calls (server.Config.Authenticate), though its front was told so")
 	}
 	f.ready = &readiness{node: node}
-	served := false
 	defer func() {
-		if served {
+		if f.served.Load() { // else there is nobody to be told
 			f.cfg.Logger.InfoContext(ctx, "shutting down: streams are told to come back, calls may end")
 		}
 		background := context.WithoutCancel(ctx)
@@ -128,7 +134,6 @@ func (f *Front) Run(ctx context.Context, node *server.Node, prepare func(context
 			return err
 		}
 	}
-	served = true
 	f.parts.Go("node", node.Run)
 	f.parts.Defer("requests and streams", func(ctx context.Context) error { return f.drain(ctx, node) })
 	return f.parts.Wait(ctx)
