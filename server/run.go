@@ -139,10 +139,29 @@ func (n *Node) twoAddresses() bool {
 // await waits for the database as capture reaches it, and as migrations do.
 func (n *Node) await(ctx context.Context) error {
 	err := store.Await(ctx, n.source, n.cfg.Logger)
+	if err == nil {
+		n.remarkOnStandby(ctx)
+	}
 	if err != nil || n.cfg.SkipMigrate || !n.twoAddresses() {
 		return err
 	}
 	return store.Await(ctx, n.database, n.cfg.Logger)
+}
+
+// remarkOnStandby warns of a database that isn't a primary, before the node sets about
+// what it can't do there. It may be one soon, so it is waited for.
+func (n *Node) remarkOnStandby(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	conn, err := n.connect(ctx)
+	if err != nil {
+		return // whoever needs it next says so
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var standby bool
+	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()", pgx.QueryExecModeSimpleProtocol).Scan(&standby); err == nil && standby {
+		n.cfg.Logger.WarnContext(ctx, "the database is a standby: connect to the primary, or promote it; the node isn't ready until then")
+	}
 }
 
 // requireDirect refuses to capture through a pooler, which can't pass a

@@ -181,6 +181,16 @@ func TestServe_neverServed(t *testing.T) {
 	require.NotContains(t, stderr, "shutting down")
 }
 
+// That the URL is a standby's is said before anything is tried there.
+func TestServe_standby(t *testing.T) {
+	primary := testkit.NewServer(t, map[string]string{"fsync": "off"})
+	database := primary.Database(t)
+	p := launchProgram(t, "--database-url", primary.Standby(t).URL(t, database))
+	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), "migrating the database") }, 30*time.Second, 10*time.Millisecond)
+	before, _, _ := strings.Cut(p.log.String(), "migrating the database")
+	require.Contains(t, before, "the database is a standby: connect to the primary")
+}
+
 // postmaster is the process of a data directory's Postgres; 0: there is none.
 func postmaster(t *testing.T, dir string) (pid int) {
 	t.Helper()
