@@ -43,7 +43,7 @@ type Front struct {
 	parts    service.Group
 	ready    *readiness
 	retired  atomic.Bool
-	served   atomic.Bool // the node has been ready
+	served   atomic.Bool     // the node has been ready
 	draining context.Context //nolint:containedctx // until when those who are served may go on; set when the stop begins
 	https    []*http.Server  // everybody's, then perhaps the admin port's; drained when the parts that answer begin to stop
 }
