@@ -48,8 +48,8 @@ type objects struct {
 // the composites and the labels of the enums that its rows hold anywhere. One that is
 // renamed changes what rows say, and no row. Any change of a row of the catalog gives
 // it another xmin, even one that is taken back by the next statement, and a rewrite, a
-// truncation or another persistence are changes of the row in pg_class. (VACUUM and ANALYZE change rows in place,
-// and freezing keeps xmin.)
+// truncation or another persistence are changes of the row in pg_class. (VACUUM and
+// ANALYZE change rows in place, and freezing keeps xmin.)
 const catalogSQL = `
 with recursive named as (
   select s.i, n.oid as schema, c.oid
