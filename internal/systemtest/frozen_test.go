@@ -55,10 +55,13 @@ func TestBalancer_F37_frozen(t *testing.T) {
 		nodes[name] = n
 		fmt.Fprintf(servers, "    server %s %s port %s\n", name, strings.TrimPrefix(n.url, "http://"), port)
 	}
+	const told = "    server one 127.0.0.1:8080 port 9090\n    server two 127.0.0.1:8081 port 18081\n"
+	several := severalBehind(t, "haproxy")
+	require.Contains(t, several, told)
 	config := strings.NewReplacer(
-		"    server one 127.0.0.1:8080 port 9090\n    server two 127.0.0.1:8081 port 9091\n", servers.String()+"    use-server stops if { req.hdr(x-to) stops }\n",
+		told, servers.String()+"    use-server stops if { req.hdr(x-to) stops }\n",
 		"frontend public\n", "frontend public\n    http-response set-header X-Served-By %s\n",
-	).Replace(severalBehind(t, "haproxy"))
+	).Replace(several)
 	front, _ := testkit.NewWebProxy(t, "haproxy", strings.TrimPrefix(nodes["well"].url, "http://"), config)
 
 	type stream struct {
