@@ -3,9 +3,12 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -69,6 +72,9 @@ func CaptureStamp(ctx context.Context, s *Stamp) context.Context {
 //
 // Put it last, next to the transport, if an interceptor of yours retries. A
 // streaming call asks at-least as well; its stamp is not captured.
+//
+// A unary call whose connection breaks off is `unavailable` with it, whatever broke, so
+// that `canceled` says that the caller has given up.
 func NewInterceptor() connect.Interceptor { return interceptor{} }
 
 type interceptor struct{}
@@ -83,6 +89,7 @@ func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			ctx = withRead(ctx)
 		}
 		resp, err := next(ctx, req)
+		err = brokenOff(ctx, err)
 		if s, ok := ctx.Value(captureKey{}).(*Stamp); ok && s != nil {
 			*s = Stamp{} // never the stamp of another call
 			if err == nil {
@@ -93,6 +100,26 @@ func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		}
 		return resp, err
 	}
+}
+
+// brokenOff says `unavailable` of a call whose connection has ended under it, as gRPC
+// does: Connect calls one that was reset `canceled`, as if the caller had given up, and
+// one that ended within the answer `unknown`. What a server has sent stays as it is.
+func brokenOff(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || connect.IsWireError(err) {
+		return err
+	}
+	switch connect.CodeOf(err) {
+	case connect.CodeCanceled, connect.CodeUnknown:
+	default:
+		return err
+	}
+	for _, end := range []error{syscall.ECONNRESET, syscall.EPIPE, io.ErrUnexpectedEOF} {
+		if errors.Is(err, end) {
+			return connect.NewError(connect.CodeUnavailable, fmt.Errorf("the connection broke off, so whether the call was done isn't known: %w", err))
+		}
+	}
+	return err
 }
 
 func (interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {

@@ -3,6 +3,9 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -156,4 +159,53 @@ func FuzzDecodeTopics(f *testing.F) {
 			require.NoError(t, freshet.CheckTopic(topic))
 		}
 	})
+}
+
+// A connection that breaks off isn't the caller's giving up, whichever way it breaks,
+// nor is what a server says of itself.
+func TestInterceptor_connectionBreaksOff(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/proto\r\nContent-Length: 9\r\n\r\n"
+	const refusal = `{"code":"canceled","message":"unexpected EOF"}`
+	for name, tt := range map[string]struct {
+		answer string
+		reset  bool
+		want   connect.Code
+	}{
+		"reset":                {"", true, connect.CodeUnavailable},
+		"closed":               {"", false, connect.CodeUnavailable},
+		"closed in the answer": {head + "\x0a", false, connect.CodeUnavailable},
+		"the server cancels":   {fmt.Sprintf("HTTP/1.1 499 X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(refusal), refusal), false, connect.CodeCanceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					panic(err)
+				}
+				_, _ = io.WriteString(conn, tt.answer)
+				if tt.reset {
+					_ = conn.(*net.TCPConn).SetLinger(0)
+				}
+				_ = conn.Close()
+			}))
+			t.Cleanup(s.Close)
+			c := connect.NewClient[emptypb.Empty, emptypb.Empty](s.Client(), s.URL+"/ping", connect.WithInterceptors(NewInterceptor()))
+			_, err := c.CallUnary(t.Context(), connect.NewRequest(&emptypb.Empty{}))
+			require.Equal(t, tt.want, connect.CodeOf(err), "%v", err)
+		})
+	}
+}
+
+func TestInterceptor_callerGivesUp(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		cancel()
+		<-r.Context().Done()
+	}))
+	t.Cleanup(s.Close)
+	c := connect.NewClient[emptypb.Empty, emptypb.Empty](s.Client(), s.URL+"/ping", connect.WithInterceptors(NewInterceptor()))
+	_, err := c.CallUnary(ctx, connect.NewRequest(&emptypb.Empty{}))
+	require.Equal(t, connect.CodeCanceled, connect.CodeOf(err), "%v", err)
 }

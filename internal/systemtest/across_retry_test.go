@@ -212,10 +212,9 @@ func (r *retries) write(ctx context.Context, c *clients, conversation string, re
 	return nil
 }
 
-// unanswered reports whether an error says that nobody has answered, or could. (Of a
-// connection that a killed server's kernel resets Connect says canceled.)
+// unanswered reports whether an error says that nobody has answered, or could.
 func unanswered(err error) bool {
-	return err != nil && slices.Contains([]connect.Code{connect.CodeUnavailable, connect.CodeUnknown, connect.CodeCanceled}, connect.CodeOf(err))
+	return err != nil && slices.Contains([]connect.Code{connect.CodeUnavailable, connect.CodeUnknown}, connect.CodeOf(err))
 }
 
 // await returns when as many have been done.
