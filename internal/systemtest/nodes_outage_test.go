@@ -46,6 +46,7 @@ func TestNodes_F38_natsGoneForLong(t *testing.T) {
 	admin := live.FreeAddr(t)
 	stale := serveChild(t, binary, database, "freshet", append(flags[:3:3], "--admin-addr="+admin)...)
 	able := serveChild(t, binary, database, "freshet", append(flags[:3:3], "--nats-fallback")...)
+	settled(t, holder, stale, able)
 
 	var rows, topics []string
 	for range writes {

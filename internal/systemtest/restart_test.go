@@ -104,6 +104,7 @@ func TestRestart_F7_killedWhileWriting(t *testing.T) {
 	ctx := testkit.Context(t)
 	database := testkit.Migrated(t)
 	server := serveChild(t, program(t), database, "f7")
+	settled(t, server)
 	c := newClients(t, server.url)
 	conn := testkit.Conn(t, database)
 
