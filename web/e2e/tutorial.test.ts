@@ -82,7 +82,7 @@ function write(path: string, text: string): void {
 }
 
 /** Runs a block to its end, in bash, which stops at the first command that fails. */
-function shell(script: string, cwd: string, input = ""): Promise<void> {
+function shell(script: string, cwd: string, input?: string): Promise<void> {
   return new Promise((done, fail) => {
     const child = spawn("bash", ["-euo", "pipefail", "-c", script], { cwd, stdio: ["pipe", "pipe", "pipe"] });
     let said = "";
@@ -91,6 +91,7 @@ function shell(script: string, cwd: string, input = ""): Promise<void> {
     child.stderr.on("data", read);
     child.on("error", fail);
     child.on("close", (code) => (code === 0 ? done() : fail(new Error(`${script}\n${said}`))));
+    child.stdin.on("error", fail); // it has ended without reading what it was given
     child.stdin.end(input);
   });
 }
