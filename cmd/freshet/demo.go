@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -68,7 +69,12 @@ func (c *serveCmd) openDemo(ctx context.Context, logger *slog.Logger, onSignOut 
 	}
 	if c.Grants == "" {
 		c.Grants = filepath.Join(c.DataDir, "demo-grants.yaml")
-		if err := os.WriteFile(c.Grants, messages.Grants, 0o600); err != nil {
+		// What is there stays: a server that runs may go by it, with grants withdrawn.
+		_, err := os.Stat(c.Grants)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = os.WriteFile(c.Grants, messages.Grants, 0o600)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("--demo-auth: write the grants: %w", err)
 		}
 	}

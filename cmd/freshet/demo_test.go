@@ -23,6 +23,7 @@ import (
 	"github.com/freshet-dev/freshet/internal/testkit"
 	"github.com/freshet-dev/freshet/internal/testkit/live"
 	"github.com/freshet-dev/freshet/server"
+	"github.com/freshet-dev/freshet/server/messages"
 	"github.com/freshet-dev/freshet/server/messages/demo"
 )
 
@@ -275,6 +276,24 @@ func TestDemoAuth_signedOut_administers(t *testing.T) {
 	status, _ = b.form(t, "/demo/sign-out", "")
 	require.Equal(t, http.StatusOK, status)
 	require.ErrorIs(t, f.Administer(t.Context(), who), server.ErrDenied)
+}
+
+// What was withdrawn from the accounts stays so at the next start, also at one that fails
+// while another server goes by the same file.
+func TestDemoAuth_keepsGrants(t *testing.T) {
+	data := t.TempDir()
+	open := func() string {
+		t.Helper()
+		c := &serveCmd{DemoAuth: true, Addr: live.FreeAddr(t), DataDir: data}
+		_, err := c.openDemo(t.Context(), slog.New(slog.DiscardHandler), nil)
+		require.NoError(t, err)
+		grants, err := os.ReadFile(c.Grants)
+		require.NoError(t, err)
+		return string(grants)
+	}
+	require.Equal(t, string(messages.Grants), open())
+	require.NoError(t, os.WriteFile(filepath.Join(data, "demo-grants.yaml"), []byte("rules: []\n"), 0o600))
+	require.Equal(t, "rules: []\n", open())
 }
 
 // Without the flag there is no issuer, and the page is that of before.

@@ -104,7 +104,7 @@ type serveCmd struct {
 
 // Help is printed by `freshet serve --help`.
 func (*serveCmd) Help() string {
-	return `Serves until it is stopped by SIGINT or SIGTERM. Logs one line with the URL when it is ready; /readyz says why it isn't.
+	return `Serves until it is stopped by SIGINT or SIGTERM. Logs one line with the URL when it is ready; /readyz of the admin port says why it isn't.
 
 Try it:
   curl -N 'http://127.0.0.1:8080/events?topic=messages'`
