@@ -73,8 +73,8 @@ func CaptureStamp(ctx context.Context, s *Stamp) context.Context {
 // Put it last, next to the transport, if an interceptor of yours retries. A
 // streaming call asks at-least as well; its stamp is not captured.
 //
-// A unary call whose connection breaks off is `unavailable` with it, whatever broke, so
-// that `canceled` says that the caller has given up.
+// A unary call whose connection breaks off is `unavailable` with it, also where Connect
+// alone says `canceled` or `unknown`, so that `canceled` says that the caller has given up.
 func NewInterceptor() connect.Interceptor { return interceptor{} }
 
 type interceptor struct{}
@@ -104,9 +104,10 @@ func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 // brokenOff says `unavailable` of a call whose connection has ended under it, as gRPC
 // does: Connect calls one that was reset `canceled`, as if the caller had given up, and
-// one that ended within the answer `unknown`. What a server has sent stays as it is.
+// one that ended within the answer `unknown`. What a server has sent wraps none of these
+// errors, and stays as it is.
 func brokenOff(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || connect.IsWireError(err) {
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	switch connect.CodeOf(err) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"syscall"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -208,4 +209,6 @@ func TestInterceptor_callerGivesUp(t *testing.T) {
 	c := connect.NewClient[emptypb.Empty, emptypb.Empty](s.Client(), s.URL+"/ping", connect.WithInterceptors(NewInterceptor()))
 	_, err := c.CallUnary(ctx, connect.NewRequest(&emptypb.Empty{}))
 	require.Equal(t, connect.CodeCanceled, connect.CodeOf(err), "%v", err)
+	err = brokenOff(ctx, connect.NewError(connect.CodeCanceled, syscall.ECONNRESET))
+	require.Equal(t, connect.CodeCanceled, connect.CodeOf(err), "its connection may go with it")
 }
